@@ -1,0 +1,1 @@
+"""Activities act, each module on one outside system; the workflows know them by ``activities.signatures`` alone."""

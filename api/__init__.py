@@ -1,0 +1,1 @@
+"""The vocabulary of Outlast: CRD types, workflow inputs and messages. Frozen pydantic models, no I/O."""

@@ -1,0 +1,13 @@
+"""Types of the errors that activities raise: what a workflow can tell apart.
+
+They are the ``type`` of a ``temporalio.exceptions.ApplicationError``. Whatever is not one of these is transient.
+"""
+
+NO_CAPACITY = "NoCapacity"  # the zone has none of this machine type now
+QUOTA = "QuotaExceeded"  # the project may not have more
+UNSUPPORTED = "Unsupported"  # this configuration does not exist there
+PERMISSION = "PermissionDenied"  # the message names the permission
+MISSING = "Missing"  # a thing that the spec names is not there (yet)
+INVALID = "Invalid"  # the API refuses what we ask for, whatever the moment
+CONFLICT = "Conflict"  # the name is somebody else's
+HOST_KEY = "HostKeyMismatch"  # the machine that answers is not the one we bought

@@ -1,0 +1,120 @@
+"""Signals: what the bridge, people and the workflows tell each other.
+
+Each message about an object carries the object's UID or job id and its version; unknown or older ones are dropped.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from api.common import LocalReference, SecretReference
+from api.model import Model
+from api.spot_instance_vm import SpotInstanceVMSpec
+from api.timings import Timings
+from api.views import CheckpointView, NodeView, ReplicaView
+
+
+class JobStart(Model):
+    """Input of the workflow ``SpotInstanceJob``."""
+
+    namespace: str
+    name: str
+    uid: str
+    cluster_id: str
+    job_id: str
+
+
+class SpecChanged(Model):
+    """The SpotInstanceJob or something it names was edited."""
+
+    uid: str
+    generation: int
+
+
+class ReplicaChanged(Model):
+    """A replica's Job or pod. ``version`` is the changed object's resourceVersion."""
+
+    job_id: str
+    replica: int
+    incarnation: int
+    version: int
+    view: ReplicaView
+
+
+class CheckpointChanged(Model):
+    """A CheckpointBackup of this job."""
+
+    job_id: str
+    version: int
+    view: CheckpointView
+
+
+class NodeChanged(Model):
+    """A node on which this job has a replica or a VM."""
+
+    version: int
+    view: NodeView
+
+
+class PreemptionNotice(Model):
+    """A machine is about to go. Named by node or by replica; the second notice of the same changes nothing."""
+
+    node: str | None = Field(default=None, description="name of the node that is going")
+    replica: int | None = Field(default=None, description="or the index of the replica on it")
+    source: str = "person"
+    seconds: float | None = Field(default=None, description="how long it has left, where known")
+
+
+class Shutdown(Model):
+    """The SpotInstanceJob is being deleted."""
+
+    uid: str
+    reason: str = "Deleted"
+
+
+class Resize(Model):
+    """A person asks for another number of replicas."""
+
+    replicas: int = Field(ge=1, le=16)
+
+
+class VmStart(Model):
+    """Input of the workflow ``SpotVM``: everything that its life needs, also when its job is gone."""
+
+    key: str
+    cluster_id: str
+    job_id: str
+    replica: int
+    namespace: str
+    job_name: str
+    job_uid: str
+    vm_name: str  # of the SpotInstanceVM
+    spec: SpotInstanceVMSpec
+    credentials: SecretReference | None = None
+    ssh_key: LocalReference | None = None
+    timings: Timings = Timings()
+    teardown: bool = False  # started by the sweep or by a teardown that took stock: nothing is created
+    found: list[str] = []  # "zone/name" of instances to tear down where this run did not create them
+
+
+class VmReport(Model):
+    """What a VM's workflow tells its job. ``number`` grows; older reports are dropped."""
+
+    key: str
+    number: int
+    stage: Literal["Creating", "Booting", "Joining", "Registering", "Ready", "Noticed", "Lost", "Deleting", "Gone"]
+    reason: str = ""
+    message: str = ""
+    vm_name: str | None = None
+    zone: str | None = None
+    node_name: str | None = None
+    node_uid: str | None = None
+    fingerprint: dict[str, str] = {}
+    at: datetime | None = None
+
+
+class VmRelease(Model):
+    """The job lets go of a VM; idempotent."""
+
+    reason: str

@@ -1,0 +1,117 @@
+"""Names, labels and ids: everything that says whose an object is.
+
+A name comes from job, replica, incarnation and purpose, never from an attempt, so that doing a thing twice finds
+the first. Every name, tag and label carries the job's id, so that a job created again, another namespace, or
+another cluster in the same project or registry is never mistaken for this one.
+"""
+
+import hashlib
+import re
+import uuid
+
+GROUP = "training.training.dcnlab.com"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+JOB_PLURAL = "spotinstancejobs"
+VM_PLURAL = "spotinstancevms"
+
+CHECKPOINT_GROUP = "migration.dcnlab.com"
+CHECKPOINT_VERSION = "v1"
+CHECKPOINT_PLURAL = "checkpointbackups"
+
+PREFIX = "training.dcnlab.com"
+LABEL_JOB = f"{PREFIX}/job"
+LABEL_REPLICA = f"{PREFIX}/replica"
+LABEL_INCARNATION = f"{PREFIX}/incarnation"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "outlast"
+ANNOTATION_WORKFLOW = f"{PREFIX}/workflow"  # "<namespace>/<name>": where the bridge sends an object's changes
+ANNOTATION_RESTORED_FROM = f"{PREFIX}/restored-from"
+FINALIZER = f"{PREFIX}/teardown"
+TAINT_PREEMPTED = f"{PREFIX}/preempted"  # the node agent's mark on its own Node
+GPU_RESOURCE = "nvidia.com/gpu"
+
+GCE_LABEL_JOB = "outlast-job"
+GCE_LABEL_REPLICA = "outlast-replica"
+GCE_LABEL_CLUSTER = "outlast-cluster"
+
+JOB_WORKFLOW = "SpotInstanceJob"
+VM_WORKFLOW = "SpotVM"
+SWEEP_WORKFLOW = "Sweep"
+TASK_QUEUE = "outlast"
+SWEEP_SCHEDULE = "outlast-sweep"
+
+_REQUEST_IDS = uuid.UUID("6f0a5f0e-0f4e-5c86-9a7b-0d1f3c2b1a90")
+_TAG = re.compile(r"^(?P<job>[0-9a-f]{8})-p(?P<progress>[0-9]{12})-(?P<unix>[0-9]+)$")
+
+
+def job_id(cluster_id: str, uid: str) -> str:
+    """8 hex digits that name one SpotInstanceJob object of one cluster (the kube-system namespace's UID)."""
+    return hashlib.sha256(f"{cluster_id}/{uid}".encode()).hexdigest()[:8]
+
+
+def cluster_label(cluster_id: str) -> str:
+    """The cluster's id as a GCE label value: lower case hex, at most 63 characters."""
+    return hashlib.sha256(cluster_id.encode()).hexdigest()[:16]
+
+
+def job_finalizer(job: str) -> str:
+    """The finalizer of one job on the objects that its teardown needs: one a job, so that no count can be wrong."""
+    return f"{PREFIX}/{job}"
+
+
+def job_workflow_id(namespace: str, name: str) -> str:
+    """Workflow id of a SpotInstanceJob."""
+    return f"{namespace}/{name}"
+
+
+def vm_key(job: str, replica: int, place: int) -> str:
+    """What names one bought VM before a candidate for it is chosen; ``place`` counts the replica's VMs from 1."""
+    return f"{job}-r{replica}-v{place}"
+
+
+def vm_workflow_id(key: str) -> str:
+    """Workflow id of a VM's life."""
+    return f"vm:{key}"
+
+
+def vm_name(key: str, attempt: int) -> str:
+    """Name of the GCE instance and of its Node; each create attempt has its own (GCE names are per zone)."""
+    return f"outlast-{key}-t{attempt}"
+
+
+def vm_key_of(name: str) -> str | None:
+    """The key in a VM's or a Node's name, or None where the name is not one of ours."""
+    found = re.match(r"^outlast-([0-9a-f]{8}-r[0-9]+-v[0-9]+)-t[0-9]+$", name)
+    return found.group(1) if found else None
+
+
+def request_id(name: str, zone: str) -> str:
+    """GCE's idempotency key for the creation of this VM: the same for every try of the same call."""
+    return str(uuid.uuid5(_REQUEST_IDS, f"{zone}/{name}"))
+
+
+def replica_job_name(name: str, job: str, replica: int, incarnation: int) -> str:
+    """Name of the Job of one incarnation of a replica; at most 57 characters for a CR name of 40."""
+    return f"{name}-{job}-r{replica}-i{incarnation}"
+
+
+def checkpoint_name(name: str, job: str, number: int) -> str:
+    """Name of a CheckpointBackup; ``number`` counts the job's checkpoints from 1."""
+    return f"{name}-{job}-c{number}"
+
+
+def log_name(name: str, job: str, replica: int) -> str:
+    """Name of the ConfigMap that keeps a replica's log, joined over its incarnations."""
+    return f"{name}-{job}-r{replica}-log"
+
+
+def image_tag(job: str, progress: float, unix: int) -> str:
+    """Tag of a checkpoint image: sorts by progress, not by time. ``unix`` in seconds."""
+    return f"{job}-p{int(progress):012d}-{unix}"
+
+
+def parse_image_tag(tag: str) -> tuple[str, int, int] | None:
+    """(job id, progress, unix seconds) of a tag of ours, or None for anybody else's."""
+    found = _TAG.match(tag.split("_", 1)[0])
+    return (found["job"], int(found["progress"]), int(found["unix"])) if found else None

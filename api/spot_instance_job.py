@@ -1,0 +1,104 @@
+"""``SpotInstanceJob``: what to train. The origin's fields keep their names and meaning; new ones are optional."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from api.common import Condition, LocalReference, SecretReference
+from api.duration import GoDuration
+from api.model import Model
+
+
+class CheckpointStorage(Model):
+    """A bucket for what is not an image: logs, outputs, the training's own checkpoints."""
+
+    type: str = Field(max_length=32, description="gcs, s3, azure")
+    bucket: str = Field(min_length=1, max_length=222)
+    path_prefix: str = Field(default="", max_length=512)
+
+
+class Progress(Model):
+    """How the training says how far it is."""
+
+    log_pattern: str = Field(
+        min_length=1,
+        max_length=256,
+        description=r"regular expression with one group that matches a number, for example step=(\d+)",
+    )
+
+
+class CheckpointConfig(Model):
+    """When and where the training's state is kept."""
+
+    checkpoint_image_repo: str | None = Field(
+        default=None, max_length=400, description="repository of checkpoint images, without a tag"
+    )
+    checkpoint_interval: GoDuration = "30m"
+    checkpoint_repo_credential_ref: SecretReference | None = None
+    checkpoint_storage: CheckpointStorage | None = None
+    progress: Progress | None = None
+    mode: Literal["Image", "Application"] = "Image"
+    restore_from: str | None = Field(
+        default=None, max_length=500, description="an image to start from, or LatestTag: the tag created last"
+    )
+    on_unrestorable: Literal["Hold", "ColdStart"] = "Hold"
+
+
+class SpotInstanceJobSpec(Model):
+    """A training that shall outlast the machines it runs on."""
+
+    replicas: int = Field(default=2, ge=1, le=16, description="redundant copies of the training, each on its own node")
+    job_template: dict[str, Any] = Field(description="batch/v1 JobTemplateSpec")
+    checkpoint_config: CheckpointConfig
+    spot_instance_vm_ref: LocalReference
+    gcp_credentials_secret_ref: SecretReference | None = Field(
+        default=None, description="Secret with credentials.json; default: the worker's own identity"
+    )
+    completion_policy: Literal["Any", "All"] = "Any"
+    max_restarts: int | None = Field(
+        default=None,
+        ge=0,
+        description="failures of the training itself; default: jobTemplate's backoffLimit, else 3",
+    )
+    suspend: bool = False
+
+    @property
+    def restarts_allowed(self) -> int:
+        """How often a replica may fail by itself; preemptions never count."""
+        if self.max_restarts is not None:
+            return self.max_restarts
+        backoff_limit = self.job_template.get("spec", {}).get("backoffLimit")
+        return backoff_limit if isinstance(backoff_limit, int) else 3
+
+
+class JobStatusEntry(Model):
+    """One replica."""
+
+    name: str
+    replica: int | None = None
+    incarnation: int | None = None
+    phase: str | None = None
+    message: str | None = None
+    node_name: str | None = None
+    vm_name: str | None = None
+    restarts: int | None = None
+    preemptions: int | None = None
+    progress: float | None = None
+    restored_from: str | None = None
+    last_checkpoint_image: str | None = None
+    last_checkpoint_time: datetime | None = None
+
+
+class SpotInstanceJobStatus(Model):
+    """What the workflow tells; written by one activity alone."""
+
+    conditions: list[Condition] = []
+    replicas: int | None = Field(default=None, description="replicas that are meant to exist: the scale subresource's")
+    active_replicas: int | None = None
+    last_checkpoint_time: datetime | None = None
+    last_checkpoint_image: str | None = None
+    job_statuses: list[JobStatusEntry] = []
+    observed_generation: int | None = None
+    workflow_id: str | None = None
+    job_id: str | None = None

@@ -1,0 +1,81 @@
+"""``SpotInstanceVM``: what to buy. The origin's fields keep their names and meaning; new ones are optional."""
+
+from datetime import datetime
+
+from pydantic import Field
+
+from api.common import Condition, LocalReference
+from api.model import Model
+
+
+class Gpu(Model):
+    """GPUs of each VM."""
+
+    type: str = Field(min_length=1, max_length=63, description="GCE accelerator type, for example nvidia-tesla-t4")
+    count: int = Field(default=1, ge=1, le=16)
+
+
+class Gcp(Model):
+    """Where and as what the VM is created on Google Compute Engine."""
+
+    project: str = Field(min_length=1, max_length=63)
+    zone: str = Field(pattern=r"^[a-z]+-[a-z0-9]+-[a-z]$", description="for example us-central1-a")
+    region: str | None = Field(default=None, max_length=63, description="derived from zone where left out")
+    machine_type: str = Field(min_length=1, max_length=63, description="for example n1-standard-4")
+    disk_size_gb: int = Field(default=100, ge=10, le=65536, description="boot disk, in GB")
+    disk_type: str = Field(default="pd-standard", max_length=63)
+    network_tags: list[str] = Field(default=[], max_length=64)
+    service_account: str | None = Field(default=None, description="e-mail of the VM's service account")
+    network: str | None = Field(default=None, description="VPC network; default: the project's network 'default'")
+    subnetwork: str | None = None
+    external_ip: bool = Field(default=False, description="give the VM an external IPv4 address")
+    min_cpu_platform: str | None = Field(
+        default=None,
+        description="pin the CPU platform: a process image restores on the platform it was made on",
+    )
+
+
+class KubeadmJoinConfig(Model):
+    """How the VM joins the cluster; what is left out comes from the Secret or from the cluster itself."""
+
+    token_secret_ref: LocalReference | None = None
+    ca_cert_hash: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    control_plane_endpoint: str | None = Field(default=None, description="host:port of the API server")
+
+
+class SpotInstanceVMSpec(Model):
+    """The VM that a SpotInstanceJob buys for each replica that finds no free GPU in the cluster."""
+
+    vm_image: str = Field(
+        min_length=1,
+        description="an image family (optionally project/family) or a path projects/P/global/images/I",
+    )
+    gpu: Gpu | None = None
+    gcp: Gcp
+    startup_script: str | None = None
+    kubeadm_join_config: KubeadmJoinConfig | None = None
+    ssh_user: str = Field(default="outlast", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    ssh_key_secret_ref: LocalReference | None = Field(
+        default=None, description="Secret with ssh-privatekey; default: the installation's key"
+    )
+
+
+class ProvisionedInstance(Model):
+    """One VM bought from this spec. Each VM's workflow owns its own entry by server-side apply."""
+
+    name: str
+    instance_id: str | None = None
+    internal_ip: str | None = None
+    external_ip: str | None = None
+    zone: str | None = None
+    state: str | None = None
+    joined_cluster: bool | None = None
+    node_name: str | None = None
+    creation_time: datetime | None = None
+
+
+class SpotInstanceVMStatus(Model):
+    """What was bought."""
+
+    conditions: list[Condition] = []
+    provisioned_instances: list[ProvisionedInstance] = []

@@ -1,0 +1,27 @@
+"""How long the product waits for what. One place, so that a rehearsal can run faster than the world."""
+
+from api.model import Model
+
+
+class Timings(Model):
+    """All in seconds. A worker sets them (``OUTLAST_TIMING_<NAME>``); a workflow gets them as an activity's result."""
+
+    schedule_wait: float = 15  # for the scheduler to place a replica on a free GPU before a VM is bought
+    startup_deadline: float = 1200  # for a pod on its node to run: image pull and restore
+    verdict_delay: float = 60  # after an end, until the VM that is still RUNNING makes it the training's own
+    pod_stop: float = 90  # for a preempted replica's pod to be confirmed stopped before it is stopped by us
+    checkpoint_start: float = 60  # for the checkpoint operator to show a first phase
+    checkpoint_step: float = 600  # for it to go on to the next phase
+    checkpoint_total: float = 1200
+    resync: float = 300  # of silence, until the world is read again
+    not_ready_grace: float = 600  # for a NotReady node whose VM is RUNNING
+    preempted_gone: float = 180  # after a notice, until a VM that is still there is deleted by us
+    create_deadline: float = 300  # for a create operation to be DONE
+    boot_deadline: float = 600  # for SSH to answer
+    join_deadline: float = 600  # for kubeadm join to end
+    ready_deadline: float = 900  # for the node to be Ready with its GPUs
+    drain: float = 60  # for the pods of a released node to stop
+    owner_check: float = 600  # between a VM's looks at whether its job still lives
+    stockout_rest: float = 180  # of a candidate that is out of capacity; doubles to ten times this
+    retry: float = 10  # first back-off of a step that failed; doubles to thirty times this
+    token_lifetime: float = 1800  # of a bootstrap token

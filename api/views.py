@@ -1,0 +1,106 @@
+"""What of the outside world a workflow sees: projections of objects, no more than decisions need."""
+
+from datetime import datetime
+from typing import Literal
+
+from api.model import Model
+
+
+class PodView(Model):
+    """A replica's pod."""
+
+    name: str
+    uid: str
+    phase: str  # Pending, Running, Succeeded, Failed
+    node: str | None = None
+    scheduled: bool = False
+    deleting: bool = False
+    disrupted: bool = False  # DisruptionTarget, or reason Terminated, Evicted, NodeShutdown …
+    ready: bool = False
+    started_at: datetime | None = None  # the containers run
+    finished_at: datetime | None = None
+    exit_code: int | None = None  # of the first container that ended otherwise than 0, else 0
+    waiting_reason: str | None = None  # ImagePullBackOff, CreateContainerError, Unschedulable …
+    message: str | None = None
+
+
+class ReplicaView(Model):
+    """The Job of one incarnation and its pod; ``pod`` is None where there is none."""
+
+    job_name: str
+    job_exists: bool = True
+    job_uid: str | None = None
+    job_deleting: bool = False
+    job_failed: str | None = None  # the Job's Failed reason, where the controller ended it
+    pod: PodView | None = None
+
+
+class NodeView(Model):
+    """A node of the cluster."""
+
+    name: str
+    exists: bool = True
+    uid: str | None = None
+    ready: bool = False
+    schedulable: bool = True
+    gpus: int = 0  # allocatable nvidia.com/gpu
+    marks: list[str] = []  # taints and conditions that announce its end
+    provider_id: str | None = None
+
+
+class VmView(Model):
+    """A GCE instance and the operation that creates it."""
+
+    exists: bool
+    name: str
+    zone: str
+    status: str | None = None  # PROVISIONING, STAGING, RUNNING, STOPPING, TERMINATED …
+    instance_id: str | None = None
+    internal_ip: str | None = None
+    external_ip: str | None = None
+    creation_time: datetime | None = None
+    labels: dict[str, str] = {}
+    machine_type: str | None = None
+
+
+class CheckpointView(Model):
+    """A CheckpointBackup."""
+
+    name: str
+    exists: bool = True
+    uid: str | None = None
+    phase: str | None = None
+    message: str | None = None
+    images: dict[str, str] = {}  # container → what to pull, only those that were pushed
+    tag: str | None = None  # of the images asked for
+    progress: float | None = None  # of the training when it was asked for
+
+    @property
+    def ended(self) -> bool:
+        """The operator will not change it any more."""
+        return self.phase in {"Completed", "CompletedPodDeleted", "CompletedWithError", "Failed"}
+
+    def usable(self, containers: list[str]) -> bool:
+        """Every container asked for has an image that was pushed."""
+        done = self.phase in {"Completed", "CompletedPodDeleted"}
+        return done and all(name in self.images for name in containers)
+
+
+class RestorePoint(Model):
+    """Something that a replica can start from."""
+
+    kind: Literal["Image", "Storage"] = "Image"
+    images: dict[str, str] = {}  # container → reference; with its digest once resolved
+    path: str | None = None  # of kind Storage: the prefix in the bucket
+    progress: float
+    reported: bool = False  # progress is the training's own figure, not seconds
+    lineage: str = ""  # "<replica>.<incarnation>" that it was taken from
+    created_at: datetime
+    fingerprint: dict[str, str] = {}
+    proven: bool = False
+    failed_on: list[str] = []  # nodes where it was pulled and did not start
+
+    @property
+    def label(self) -> str:
+        """How people call it: the image with its tag."""
+        return next(iter(self.images.values()), self.path or "")
