@@ -4,12 +4,19 @@ The typed models of the client cost a conversion each way and drop what they do 
 the objects as the API server sends them. Paths are the API's own, for example ``/api/v1/nodes/NAME``.
 """
 
+import base64
 import json
-from typing import Any
+import os
+from types import TracebackType
+from typing import Any, Self
 
 from aiohttp import ClientTimeout
-from kubernetes.aio.client import ApiClient
+from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.client.exceptions import ApiException
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from temporalio.exceptions import ApplicationError
+
+from api import errors
 
 Json = dict[str, Any]
 
@@ -19,17 +26,79 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 PAGE = 500  # objects in one answer to a list
 
+_TYPES = {400: errors.INVALID, 401: errors.PERMISSION, 403: errors.PERMISSION, 422: errors.INVALID}
+
+
+class KubeError(ApplicationError, ApiException):  # type: ignore[misc] # ApiException comes untyped
+    """The API server refused a call.
+
+    An ``ApiException`` for who catches it, and an ``ApplicationError`` for the workflow where nobody does: its type
+    is one of ``api.errors``, its message what the API server said.
+    """
+
+    def __init__(self, status: int, reason: str, body: str) -> None:
+        said = ApiException(status=status, reason=reason, body=body)
+        kind = _TYPES.get(status)
+        ApplicationError.__init__(
+            self,
+            f"Kubernetes API: {message_of(said)}",
+            type=kind or f"Kubernetes{reason_of(said)}",
+            non_retryable=kind is not None,
+        )
+        # Last: ApplicationError passes its message on to the next class in line.
+        ApiException.__init__(self, status=status, reason=reason, body=body)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+async def connect(kubeconfig: str | None = None) -> "Kube":
+    """Connect by ``kubeconfig``, else by ``$KUBECONFIG``, else by the pod's service account, else ``~/.kube/config``.
+
+    Raises:
+        ConfigException: none of these says how to reach an API server.
+    """
+    configuration = Configuration()
+    named = kubeconfig or os.environ.get("KUBECONFIG")
+    try:
+        if not named and "KUBERNETES_SERVICE_HOST" in os.environ:
+            load_incluster_config(client_configuration=configuration)
+        else:
+            await load_kube_config(config_file=named, client_configuration=configuration)
+    except ConfigException as error:
+        raise ConfigException(f"no way to reach Kubernetes: {error}; set KUBECONFIG or run in a pod") from error
+    return Kube(ApiClient(configuration))
+
+
+def path(api_version: str, plural: str, namespace: str | None = None, name: str = "", sub: str = "") -> str:
+    """The path of a collection or an object: ``path("batch/v1", "jobs", "default", "a", "status")``."""
+    root = "/api" if api_version == "v1" else "/apis"
+    parts = [root, api_version, *(["namespaces", namespace] if namespace else []), plural, name, sub]
+    return "/".join(part for part in parts if part)
+
 
 class Kube:
     """The API server. Every call ends after ``timeout`` seconds, well before an activity's start-to-close.
 
-    All methods raise :class:`kubernetes.aio.client.exceptions.ApiException` for an answer other than 2xx, and
-    ``aiohttp.ClientError`` or ``TimeoutError`` where there is none.
+    All methods raise :class:`KubeError` for an answer other than 2xx, and ``aiohttp.ClientError`` or
+    ``TimeoutError`` where there is none.
     """
 
     def __init__(self, client: ApiClient, timeout: float = 8) -> None:
         self._client = client
         self._timeout = ClientTimeout(total=timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
 
     async def get(self, path: str, **query: Any) -> Json:
         """Read one object."""
@@ -63,6 +132,13 @@ class Kube:
         """Patch an object; with ``APPLY_PATCH`` the query needs ``fieldManager``."""
         return await self._call("PATCH", path, query, body, content_type)
 
+    async def apply(self, path: str, body: Json, manager: str) -> Json:
+        """Server-side apply under the field manager ``manager``, which takes over fields that others own.
+
+        Creates an object that is not there, except through a subresource, where the server answers 404.
+        """
+        return await self.patch(path, body, APPLY_PATCH, fieldManager=manager, force=True)
+
     async def delete(
         self, path: str, *, uid: str | None = None, grace: int | None = None, propagation: str | None = None
     ) -> bool:
@@ -86,6 +162,21 @@ class Kube:
         """The raw body of an answer, for example of a pod's log."""
         return await self._request("GET", path, query, None, None)
 
+    async def read_secret(self, namespace: str, name: str) -> dict[str, str]:
+        """The decoded entries of a Secret.
+
+        Raises:
+            ApplicationError: of type ``errors.MISSING`` where there is no such Secret.
+        """
+        found = await self.find(f"/api/v1/namespaces/{namespace}/secrets/{name}")
+        if found is None:
+            raise ApplicationError(
+                f"Secret {namespace}/{name} does not exist: create it, or correct the reference to it",
+                type=errors.MISSING,
+                non_retryable=True,
+            )
+        return {key: base64.b64decode(value).decode() for key, value in (found.get("data") or {}).items()}
+
     async def _call(
         self, method: str, path: str, query: Json, body: Json | None = None, content_type: str | None = None
     ) -> Json:
@@ -101,10 +192,13 @@ class Kube:
             body=body,
             auth_settings=["BearerToken"],
         )
-        response = await self._client.call_api(*parts, _request_timeout=self._timeout)
-        data: bytes = await response.read()
+        try:
+            response = await self._client.call_api(*parts, _request_timeout=self._timeout)
+            data: bytes = await response.read()
+        except TimeoutError as error:
+            raise TimeoutError(f"Kubernetes API: {method} {path}: no answer in {self._timeout.total:g} s") from error
         if not 200 <= response.status < 300:
-            raise ApiException(status=response.status, reason=response.reason, body=data.decode(errors="replace"))
+            raise KubeError(response.status, response.reason, data.decode(errors="replace"))
         return data
 
 
