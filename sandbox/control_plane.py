@@ -1,0 +1,199 @@
+"""A real Kubernetes control plane on 127.0.0.1: etcd, API server, controller-manager and scheduler as plain processes.
+
+It stands where `kubeadm init` leaves one: nodes join it with a bootstrap token, get their client certificate by CSR,
+and are held to their own objects by the node authorizer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import ssl
+import string
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+
+from sandbox.binaries import Binaries
+from sandbox.kubeconfig import by_certificate, kubeconfig, write_private
+from sandbox.kubectl import Kubectl
+from sandbox.pki import Pair, Pki
+from sandbox.processes import Process, free_port
+from sandbox.settings import Settings
+
+#: The group that `kubeadm` gives its bootstrap tokens, and to which `kubeadm.yaml` grants the right to join.
+TOKEN_GROUP = "system:bootstrappers:kubeadm:default-node-token"
+
+_SERVICE_RANGE = "10.96.0.0/16"
+
+
+class ControlPlane:
+    """The control plane of one sandbox."""
+
+    def __init__(self, settings: Settings, binaries: Binaries) -> None:
+        self._settings = settings
+        self._binaries = binaries
+        self._directory = settings.state_dir / "kubernetes"
+        self.pki = Pki(self._directory / "pki")
+        self.endpoint = f"127.0.0.1:{free_port()}"
+        """host:port of the API server, as `kubeadm join` takes it."""
+        self.url = f"https://{self.endpoint}"
+        self.ca_file = self.pki.ca.certificate
+        self.kubeconfig = settings.admin_kubeconfig
+        self.kubectl = Kubectl(binaries.kubectl, self.kubeconfig)
+        etcd = f"http://127.0.0.1:{free_port()}"
+        self._etcd = self._process("etcd", binaries.etcd, *self._etcd_flags(etcd))
+        self._apiserver = self._process("kube-apiserver", binaries.kube_apiserver, *self._apiserver_flags(etcd))
+        self._controller_manager = self._process(
+            "kube-controller-manager", binaries.kube_controller_manager, *self._controller_manager_flags()
+        )
+        self._scheduler = self._process("kube-scheduler", binaries.kube_scheduler, *self._scheduler_flags())
+        self.processes = (self._etcd, self._apiserver, self._controller_manager, self._scheduler)
+
+    async def up(self) -> None:
+        """Start everything; returns once the API server is ready and nodes can join.
+
+        Raises:
+            SandboxError: where a process ends early or is not ready in time.
+        """
+        self._write_kubeconfig(self.kubeconfig, "kubernetes-admin", self.pki.admin)
+        await self._etcd.start()
+        await self._apiserver.start()
+        await self._apiserver.ready(self._serves)
+        await self._controller_manager.start()
+        await self._scheduler.start()
+        await self._upload()
+        await self._controller_manager.ready(self._default_service_account)
+
+    async def down(self) -> None:
+        """Stop everything, clients before servers."""
+        await asyncio.gather(self._scheduler.stop(), self._controller_manager.stop())
+        await self._apiserver.stop()
+        await self._etcd.stop()
+
+    async def create_bootstrap_token(self, ttl: float = 3600.0) -> str:
+        """A new bootstrap token, valid for `ttl` seconds: what `kubeadm token create` makes."""
+        letters = string.ascii_lowercase + string.digits
+        token_id, secret = ("".join(secrets.choice(letters) for _ in range(n)) for n in (6, 16))
+        expiration = datetime.now(UTC) + timedelta(seconds=ttl)
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "bootstrap.kubernetes.io/token",
+            "metadata": {"name": f"bootstrap-token-{token_id}", "namespace": "kube-system"},
+            "stringData": {
+                "token-id": token_id,
+                "token-secret": secret,
+                "expiration": expiration.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "usage-bootstrap-authentication": "true",
+                "usage-bootstrap-signing": "true",
+                "auth-extra-groups": TOKEN_GROUP,
+            },
+        }
+        await self.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+        return f"{token_id}.{secret}"
+
+    def _process(self, name: str, executable: Path, *flags: str) -> Process:
+        return Process(name, [executable, *flags], self._settings.state_dir)
+
+    def _etcd_flags(self, url: str) -> list[str]:
+        return [
+            f"--data-dir={self._directory / 'etcd'}",
+            f"--listen-client-urls={url}",
+            f"--advertise-client-urls={url}",
+            "--listen-peer-urls=http://127.0.0.1:0",
+            "--log-level=warn",
+            # A sandbox may lose its last writes when the machine loses its power; it must not wait for a disk.
+            "--unsafe-no-fsync",
+        ]
+
+    def _apiserver_flags(self, etcd: str) -> list[str]:
+        pki, (host, port) = self.pki, self.endpoint.split(":")
+        return [
+            f"--etcd-servers={etcd}",
+            f"--bind-address={host}",
+            f"--secure-port={port}",
+            # No pod network could reach the Service `kubernetes`, and loopback is no valid endpoint of it.
+            f"--advertise-address={host}",
+            "--endpoint-reconciler-type=none",
+            f"--service-cluster-ip-range={_SERVICE_RANGE}",
+            f"--tls-cert-file={pki.apiserver.certificate}",
+            f"--tls-private-key-file={pki.apiserver.key}",
+            f"--client-ca-file={pki.ca.certificate}",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--enable-bootstrap-token-auth=true",
+            "--allow-privileged=true",
+            f"--kubelet-client-certificate={pki.kubelet_client.certificate}",
+            f"--kubelet-client-key={pki.kubelet_client.key}",
+            "--kubelet-preferred-address-types=InternalIP",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            f"--service-account-key-file={pki.service_account_public_key}",
+            f"--service-account-signing-key-file={pki.service_account_key}",
+            f"--requestheader-client-ca-file={pki.front_proxy_ca.certificate}",
+            "--requestheader-allowed-names=front-proxy-client",
+            "--requestheader-username-headers=X-Remote-User",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            f"--proxy-client-cert-file={pki.front_proxy_client.certificate}",
+            f"--proxy-client-key-file={pki.front_proxy_client.key}",
+        ]
+
+    def _controller_manager_flags(self) -> list[str]:
+        pki = self.pki
+        config = self._write_kubeconfig(
+            self._directory / "controller-manager.kubeconfig", "controller-manager", pki.controller_manager
+        )
+        return [
+            f"--kubeconfig={config}",
+            "--leader-elect=false",
+            "--secure-port=0",
+            "--controllers=*,bootstrap-signer-controller,token-cleaner-controller,-node-ipam-controller",
+            "--use-service-account-credentials=true",
+            f"--service-account-private-key-file={pki.service_account_key}",
+            f"--root-ca-file={pki.ca.certificate}",
+            f"--client-ca-file={pki.ca.certificate}",
+            f"--cluster-signing-cert-file={pki.ca.certificate}",
+            f"--cluster-signing-key-file={pki.ca.key}",
+            f"--service-cluster-ip-range={_SERVICE_RANGE}",
+            f"--node-monitor-grace-period={self._settings.node_monitor_grace_period}s",
+            "--node-monitor-period=1s",
+            # Its defaults hold back the start of its forty controllers for seconds, and a sandbox is its only tenant.
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
+        ]
+
+    def _scheduler_flags(self) -> list[str]:
+        config = self._write_kubeconfig(self._directory / "scheduler.kubeconfig", "scheduler", self.pki.scheduler)
+        return [f"--kubeconfig={config}", "--leader-elect=false", "--secure-port=0"]
+
+    def _write_kubeconfig(self, path: Path, user: str, pair: Pair) -> Path:
+        credentials = by_certificate(pair.certificate.read_bytes(), pair.key.read_bytes())
+        return write_private(path, kubeconfig(self.url, self.ca_file.read_bytes(), user, credentials))
+
+    async def _serves(self) -> bool:
+        """Whether the API server is ready, its own RBAC objects included."""
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        timeout = aiohttp.ClientTimeout(total=5)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(f"{self.url}/readyz", ssl=context) as answer,
+            ):
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def _upload(self) -> None:
+        """Create what `kubeadm init` uploads for nodes that will join."""
+        cluster_info = kubeconfig(self.url, self.ca_file.read_bytes())
+        template = string.Template((Path(__file__).parent / "kubeadm.yaml").read_text())
+        # JSON is YAML: quoted so, any text stays one value.
+        manifest = template.substitute(CLUSTER_INFO=json.dumps(cluster_info), SERVER=self.endpoint)
+        await self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifest)
+
+    async def _default_service_account(self) -> bool:
+        """Whether pods can be created: admission refuses them until the controller-manager made this object."""
+        return bool(await self.kubectl("get", "serviceaccount", "default", "--ignore-not-found", "-o", "name"))

@@ -1,0 +1,46 @@
+"""kubectl as a coroutine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from pathlib import Path
+
+from sandbox.errors import SandboxError
+
+
+class Kubectl:
+    """Runs one kubectl with one kubeconfig."""
+
+    def __init__(self, executable: Path, kubeconfig: Path) -> None:
+        self._executable = executable
+        self._kubeconfig = kubeconfig
+
+    async def __call__(self, *arguments: str | Path, stdin: str = "", deadline: float = 60.0) -> str:
+        """Run `kubectl <arguments>`, feed it `stdin`, and return its output.
+
+        Raises:
+            SandboxError: with kubectl's own words where it fails or takes longer than `deadline` seconds.
+        """
+        process = await asyncio.create_subprocess_exec(
+            self._executable,
+            *arguments,
+            env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        said = f"kubectl {' '.join(map(str, arguments))}"
+        try:
+            output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), deadline)
+        except TimeoutError:
+            raise SandboxError(f"{said}: no answer within {deadline:.0f} s") from None
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if process.returncode:
+            raise SandboxError(f"{said}: {errors.decode(errors='replace').strip()}")
+        return output.decode()

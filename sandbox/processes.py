@@ -1,0 +1,152 @@
+"""A supervised child process: started with a log file, waited for with a deadline, stopped, found again after a crash.
+
+Every child carries the state directory in its environment (`OWNER`). That mark survives a `kill -9` of the sandbox, is
+inherited by grandchildren, and cannot be mistaken for a stranger's process that got the same pid later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from random import SystemRandom
+
+from sandbox.errors import SandboxError
+
+#: The environment variable that marks a process as belonging to the sandbox with this state directory.
+OWNER = "OUTLAST_SANDBOX_OWNER"
+
+
+class Process:
+    """One child process, in a session of its own so that a Ctrl-C reaches it through us alone."""
+
+    def __init__(
+        self, name: str, command: Sequence[str | Path], state_dir: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.command = [str(part) for part in command]
+        self.log = state_dir / "logs" / f"{name}.log"
+        self._environment = {**os.environ, **(environment or {}), OWNER: str(state_dir)}
+        self._child: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs."""
+        return self._child.pid if self._child and self._child.returncode is None else None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended (negative: by this signal); None before it was started and while it runs."""
+        return self._child.returncode if self._child else None
+
+    async def start(self) -> None:
+        """Start it; does nothing where it runs already. Its output is appended to the log."""
+        if self.pid:
+            return
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._child = await asyncio.create_subprocess_exec(
+                *self.command,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    async def ready(self, check: Callable[[], Awaitable[bool]], deadline: float = 60.0) -> None:
+        """Wait until `check` says yes, for at most `deadline` seconds.
+
+        Raises:
+            SandboxError: where the process ends, or the deadline passes, before that.
+        """
+        began = time.monotonic()
+        while not await check():
+            if not self.pid:
+                raise SandboxError(
+                    f"{self.name} ended with code {self.exit_code}:\n{self.log_tail()}\n(log: {self.log})"
+                )
+            if time.monotonic() - began > deadline:
+                raise SandboxError(
+                    f"{self.name} is not ready after {deadline:.0f} s:\n{self.log_tail()}\n(log: {self.log})"
+                )
+            await asyncio.sleep(0.1)
+
+    def log_tail(self, lines: int = 8) -> str:
+        """The last lines of its log."""
+        with contextlib.suppress(FileNotFoundError):
+            return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        return ""
+
+    async def stop(self, grace: float = 10.0) -> None:
+        """End it with SIGTERM, and after `grace` seconds with SIGKILL; returns once it is gone."""
+        self.send(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.wait(), grace)
+        except TimeoutError:
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it at once with SIGKILL, and its children with it; returns once it is gone."""
+        self.send(signal.SIGKILL)
+        await self.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it and its children; does nothing where it has ended."""
+        if self.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
+
+    async def wait(self) -> None:
+        """Wait until it has ended."""
+        if self._child:
+            await self._child.wait()
+
+
+def leftovers(state_dir: Path) -> list[int]:
+    """Pids of living processes that a sandbox with this state directory has started (Linux: read from /proc)."""
+    mark = f"{OWNER}={state_dir}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or of another user
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+async def kill_leftovers(state_dir: Path, deadline: float = 10.0) -> int:
+    """End what a sandbox left behind; returns how many processes that were.
+
+    Raises:
+        SandboxError: where one is still there after `deadline` seconds.
+    """
+    seen: set[int] = set()
+    began = time.monotonic()
+    while remaining := leftovers(state_dir):
+        if time.monotonic() - began > deadline:
+            raise SandboxError(f"processes {remaining} of {state_dir} do not end: look at them with ps, then kill them")
+        for pid in remaining:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        seen.update(remaining)
+        await asyncio.sleep(0.05)
+    return len(seen)
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on.
+
+    It lies below the range from which the kernel takes ports for outgoing connections, so that none of these gets it
+    before the server that it is meant for.
+    """
+    random = SystemRandom()
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as candidate, contextlib.suppress(OSError):
+            candidate.bind(("127.0.0.1", port))
+            return port

@@ -1,0 +1,90 @@
+"""What a sandbox is told before it starts: where it keeps its state, how fast its clock runs, which ports it takes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+#: Second octets of 127/8 that a sandbox may take for its VMs (127.N.Z.H), so that several run side by side.
+OCTETS = range(64, 192)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one sandbox. Durations are in seconds."""
+
+    state_dir: Path = Path(".sandbox")
+    """Kubeconfigs, databases, logs and the file systems of the VMs live here."""
+
+    speed: float = 1.0
+    """Emulated durations (boot, checkpoint, training step) are divided by this; notice windows are not."""
+
+    octet: int = 0
+    """VMs get addresses 127.<octet>.<zone>.<host>; 0 lets `Cloud.up` claim a free one of `OCTETS`."""
+
+    keep: bool = False
+    """Keep etcd's and Temporal's data of the last run instead of starting afresh."""
+
+    product: bool = False
+    """Install Outlast itself: its CRDs, RBAC and node agent, and run its worker and bridge as child processes."""
+
+    product_env: Mapping[str, str] = field(default_factory=dict)
+    """More environment for the worker and the bridge, above `OUTLAST_*` of our own environment."""
+
+    ssh_port: int = 2222
+    """Every VM's sshd; not 22, which only root may bind."""
+
+    metadata_port: int = 8080
+    """Every VM's metadata server."""
+
+    kubelet_port: int = 10250
+    """Every VM's kubelet."""
+
+    node_monitor_grace_period: float = 10.0
+    """How long a node may be silent before the controller-manager marks it NotReady (Kubernetes' default: 50)."""
+
+    temporal_port: int = 0
+    """Port of Temporal's frontend on 127.0.0.1; 0 takes a free one."""
+
+    temporal_ui_port: int = 0
+    """Port of Temporal's Web UI on 127.0.0.1; 0 takes a free one."""
+
+    def __post_init__(self) -> None:
+        """Resolve the state directory, and reject what cannot work.
+
+        Raises:
+            ValueError: for a speed that is not positive, or an octet outside `OCTETS`.
+        """
+        object.__setattr__(self, "state_dir", self.state_dir.expanduser().resolve())
+        if self.speed <= 0:
+            raise ValueError(f"speed must be greater than 0, not {self.speed}")
+        if self.octet and self.octet not in OCTETS:
+            raise ValueError(f"octet must be within {OCTETS.start}..{OCTETS.stop - 1}, not {self.octet}")
+
+    @property
+    def logs(self) -> Path:
+        """The directory with one log file for each process."""
+        return self.state_dir / "logs"
+
+    @property
+    def admin_kubeconfig(self) -> Path:
+        """The kubeconfig of the cluster's administrator."""
+        return self.state_dir / "admin.kubeconfig"
+
+    @property
+    def env_file(self) -> Path:
+        """KEY=VALUE lines with the addresses of everything, to be sourced by a shell."""
+        return self.state_dir / "sandbox.env"
+
+    def scaled(self, seconds: float) -> float:
+        """The wall-clock seconds that an emulated duration of `seconds` takes."""
+        return seconds / self.speed
+
+
+def cache_dir() -> Path:
+    """Where built binaries are kept: `OUTLAST_CACHE`, else `$XDG_CACHE_HOME/outlast`, else `~/.cache/outlast`."""
+    if chosen := os.environ.get("OUTLAST_CACHE"):
+        return Path(chosen).expanduser().resolve()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "outlast"
