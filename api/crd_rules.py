@@ -1,0 +1,169 @@
+"""What the types cannot say and a CRD can: rules in CEL, the shape of ``jobTemplate``, lists that merge by key.
+
+Each entry of ``ADDITIONS`` is laid over the schema at that path of that kind. A message is read right behind
+"<path>: Invalid value: …", so it says what is expected and the way out. Rules cost: the API server refuses a CRD
+whose rules could become expensive, which is why everything that a rule compares is bounded.
+"""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+_OTHERWISE = "delete the SpotInstanceJob and create it again"
+_CONTINUE = f"{_OTHERWISE}, with checkpointConfig.restoreFrom set to status.lastCheckpointImage to go on from there"
+
+
+def rule(expression: str, message: str) -> Schema:
+    """One CEL rule over ``self`` (and ``oldSelf``, which makes it a rule about changes)."""
+    return {"rule": expression, "message": message}
+
+
+def duration_rules(pattern: str) -> list[Schema]:
+    """A Go duration of a second at least; the pattern's own error would show a regular expression."""
+    right = f"self.matches(r'{pattern}')"
+    return [
+        rule(right, 'not a duration: write for example "30m" or "1h30m"'),
+        rule(f"!{right} || duration(self) >= duration('1s')", 'too short: a second ("1s") is the least'),
+    ]
+
+
+def _keyed(key: str) -> Schema:
+    """A list that server-side apply merges entry by entry."""
+    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
+
+
+_OPEN = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+_CONTAINER: Schema = {
+    **_OPEN,
+    "required": ["name", "image"],
+    "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 63},
+        "image": {"type": "string", "minLength": 1, "maxLength": 500},
+    },
+}
+
+_POD_TEMPLATE: Schema = {
+    **_OPEN,
+    "required": ["spec"],
+    "properties": {
+        "spec": {
+            **_OPEN,
+            "required": ["containers"],
+            "properties": {"containers": {"type": "array", "minItems": 1, "maxItems": 32, "items": _CONTAINER}},
+        }
+    },
+}
+
+_JOB_TEMPLATE: Schema = {
+    **_OPEN,
+    "required": ["spec"],
+    "properties": {
+        "spec": {
+            **_OPEN,
+            "required": ["template"],
+            "properties": {
+                "parallelism": {"type": "integer"},
+                "completions": {"type": "integer"},
+                "completionMode": {"type": "string", "maxLength": 32},
+                "backoffLimit": {"type": "integer", "minimum": 0},
+                "template": _POD_TEMPLATE,
+            },
+            "x-kubernetes-validations": [
+                rule(
+                    "!has(self.parallelism) || self.parallelism <= 1",
+                    "parallelism above 1 cannot be checkpointed as one training: leave it out, spec.replicas says how "
+                    "many redundant copies run",
+                ),
+                rule(
+                    "!has(self.completions) || self.completions <= 1",
+                    "completions above 1 cannot be checkpointed as one training: leave it out, spec.replicas says how "
+                    "many redundant copies run",
+                ),
+                rule(
+                    "!has(self.completionMode) || self.completionMode != 'Indexed'",
+                    "completionMode Indexed is for Jobs of several pods; a replica is one pod: leave it out",
+                ),
+            ],
+        }
+    },
+    "x-kubernetes-validations": [
+        rule("self == oldSelf", f"jobTemplate cannot be changed while the training lives: {_CONTINUE}")
+    ],
+}
+
+_CHECKPOINT_CONFIG: Schema = {
+    "x-kubernetes-validations": [
+        rule(
+            "self.mode != 'Image' || has(self.checkpointImageRepo)",
+            "checkpointImageRepo is missing: mode Image keeps checkpoints as images, name the repository to push them "
+            "to, or set mode Application",
+        ),
+        rule(
+            "self.mode != 'Application' || has(self.checkpointStorage)",
+            "checkpointStorage is missing: in mode Application the training keeps its checkpoints in that bucket",
+        ),
+        rule(
+            "has(self.checkpointImageRepo) == has(oldSelf.checkpointImageRepo) && "
+            "(!has(self.checkpointImageRepo) || self.checkpointImageRepo == oldSelf.checkpointImageRepo)",
+            f"checkpointImageRepo cannot be changed while the training lives: {_CONTINUE}",
+        ),
+    ]
+}
+
+JOB_ADDITIONS: dict[str, Schema] = {
+    "": {
+        "x-kubernetes-validations": [
+            rule(
+                "self.metadata.name.size() <= 40",
+                "metadata.name is longer than 40 characters, but names of Jobs and VMs are made from it: shorten it",
+            ),
+            rule(
+                "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+                "metadata.name must be lower case letters, digits and '-', begin with a letter and end with a letter "
+                "or a digit, because names of Jobs and VMs are made from it",
+            ),
+        ]
+    },
+    "spec.jobTemplate": _JOB_TEMPLATE,
+    "spec.spotInstanceVMRef": {
+        "x-kubernetes-validations": [
+            rule(
+                "self == oldSelf",
+                "spotInstanceVMRef cannot be changed while the training lives: edit the SpotInstanceVM that it names "
+                f"(the next VM is bought by it), or {_CONTINUE}",
+            )
+        ]
+    },
+    "spec.checkpointConfig": _CHECKPOINT_CONFIG,
+    "spec.checkpointConfig.checkpointImageRepo": {
+        "x-kubernetes-validations": [
+            rule(
+                "!self.matches('(:[^/]*|@.*)$')",
+                "a repository without a tag or digest is expected, for example gcr.io/my-project/checkpoints: each "
+                "checkpoint gets a tag of its own",
+            )
+        ]
+    },
+    "spec.checkpointConfig.progress.logPattern": {
+        "x-kubernetes-validations": [
+            rule(r"self.matches('[(]')", r"a group that matches the number is missing: write for example step=(\d+)")
+        ]
+    },
+    "status.conditions": _keyed("type"),
+    "status.jobStatuses": _keyed("name"),
+}
+
+VM_ADDITIONS: dict[str, Schema] = {
+    "spec.gcp": {
+        "x-kubernetes-validations": [
+            rule(
+                "!has(self.region) || self.zone.startsWith(self.region + '-')",
+                "region and zone do not match: leave region out, it is derived from zone",
+            )
+        ]
+    },
+    "spec.gcp.zone": {"maxLength": 63},
+    "status.conditions": _keyed("type"),
+    "status.provisionedInstances": _keyed("name"),
+}
