@@ -3,10 +3,14 @@
 The input is an object as the API server sends it, a dict; no field but those that the API guarantees is assumed.
 """
 
+import re
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
+from api import names
 from api.names import GPU_RESOURCE, TAINT_PREEMPTED
-from api.views import NodeView
+from api.views import CheckpointView, NodeView, PodView, ReplicaView
 
 Json = dict[str, Any]
 
@@ -59,3 +63,149 @@ def node_marks(node: Json) -> list[str]:
     marks |= {c["type"] for c in conditions if c["type"] in _MARK_CONDITIONS and c["status"] == "True"}
     marks |= {MARK_SHUTDOWN for c in conditions if c["type"] == "Ready" and _SHUTTING_DOWN in c.get("message", "")}
     return sorted(marks)
+
+
+# Why a pod ended, in the kubelet's words (status.reason), where the training is not to blame.
+_DISRUPTIONS = {
+    "Terminated",  # graceful node shutdown
+    "NodeShutdown",  # came to a node that is going down
+    "Shutdown",  # the same before Kubernetes 1.22
+    "Evicted",  # the node is short of something
+    "Preempting",  # for a critical pod
+    "NodeLost",
+    "NodeAffinity",  # no longer admitted: the node's labels changed
+    "UnexpectedAdmissionError",  # the GPUs' device plugin was not there
+}
+_NO_ROOM = "OutOf"  # OutOfcpu, OutOfnvidia.com/gpu: another pod was quicker
+# The same reason Evicted also punishes a pod that fills its own disk, which is the training's own failure.
+_OWN_LIMIT = re.compile(r"exceeds the (total )?limit|exceeded its")
+
+_ON_THE_WAY = {"ContainerCreating", "PodInitializing"}
+
+
+def replica_view(job_name: str, job: Json | None, pods: Iterable[Json]) -> ReplicaView:
+    """A Job (None: gone) and those of ``pods`` that are its; of several the one that lives, else the newest."""
+    pod = max(pods, key=lambda each: (_alive(each), each["metadata"].get("creationTimestamp") or ""), default=None)
+    if job is None:
+        return ReplicaView(job_name=job_name, job_exists=False, pod=pod_view(pod) if pod else None)
+    metadata, conditions = job["metadata"], (job.get("status") or {}).get("conditions") or []
+    return ReplicaView(
+        job_name=job_name,
+        job_uid=metadata.get("uid"),
+        job_deleting="deletionTimestamp" in metadata,
+        job_failed=next((c.get("reason", "Failed") for c in conditions if _holds(c, "Failed")), None),
+        pod=pod_view(pod) if pod else None,
+    )
+
+
+def pod_view(pod: Json) -> PodView:
+    """A replica's pod."""
+    metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
+    conditions: list[Json] = status.get("conditions") or []
+    containers: list[Json] = status.get("containerStatuses") or []
+    waiting_reason, waiting_message = _waiting(pod)
+    ended = [state for each in containers if (state := (each.get("state") or {}).get("terminated"))]
+    code = _exit_code(pod)
+    return PodView(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        phase=status.get("phase", "Pending"),
+        node=spec.get("nodeName"),
+        scheduled=bool(spec.get("nodeName")),
+        deleting="deletionTimestamp" in metadata,
+        disrupted=_disrupted(status) or any(_holds(c, "DisruptionTarget") for c in conditions),
+        ready=any(_holds(c, "Ready") for c in conditions),
+        started_at=_all_started(containers),
+        finished_at=max((_time(state["finishedAt"]) for state in ended if state.get("finishedAt")), default=None)
+        if code is not None
+        else None,
+        exit_code=code,
+        waiting_reason=waiting_reason,
+        message=status.get("message") or waiting_message or _last_words(ended),
+    )
+
+
+def checkpoint_view(backup: Json) -> CheckpointView:
+    """A CheckpointBackup. Its ``imageName`` lacks the registry's host; only images that were pushed count."""
+    metadata, status = backup["metadata"], backup.get("status") or {}
+    annotations = metadata.get("annotations") or {}
+    registry = ((backup.get("spec") or {}).get("registry") or {}).get("url", "")
+    host = re.sub(r"^[a-z]+://", "", registry).rstrip("/")
+    built = [image for image in status.get("builtImages") or [] if image.get("pushed")]
+    progress = annotations.get(names.ANNOTATION_PROGRESS)
+    return CheckpointView(
+        name=metadata["name"],
+        uid=metadata.get("uid"),
+        phase=status.get("phase") or None,
+        message=status.get("message") or None,
+        images={image["containerName"]: f"{host}/{image['imageName']}" for image in built if host},
+        tag=annotations.get(names.ANNOTATION_TAG),
+        progress=float(progress) if progress else None,
+        reported=annotations.get(names.ANNOTATION_REPORTED) == "true",
+    )
+
+
+def _alive(pod: Json) -> bool:
+    return (pod.get("status") or {}).get("phase") not in ("Succeeded", "Failed")
+
+
+def _disrupted(status: Json) -> bool:
+    reason, message = status.get("reason", ""), status.get("message", "")
+    if reason == "Evicted" and _OWN_LIMIT.search(message):
+        return False
+    return reason in _DISRUPTIONS or reason.startswith(_NO_ROOM)
+
+
+def _waiting(pod: Json) -> tuple[str | None, str | None]:
+    """Why the pod does not run yet, beyond what passes by itself, and the explanation that comes with it."""
+    status = pod.get("status") or {}
+    for each in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+        state = (each.get("state") or {}).get("waiting") or {}
+        reason = state.get("reason")
+        if reason and reason not in _ON_THE_WAY:
+            # The kubelet goes to and fro between these two: one word for both, or each turn is news.
+            return "ImagePullBackOff" if reason == "ErrImagePull" else reason, state.get("message")
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return condition.get("reason"), condition.get("message")
+    return None, None
+
+
+def _exit_code(pod: Json) -> int | None:
+    """Of the first container that failed; 0 once all have ended well; None before, or where none ever ran."""
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    # An init container that is restarted always is a sidecar: stopped after the others, with whatever code.
+    sidecars = {each["name"] for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"}
+    first = [each for each in status.get("initContainerStatuses") or [] if each["name"] not in sidecars]
+    last = status.get("containerStatuses") or []
+    codes = [_code(each) for each in last]
+    failed = next((code for code in [*map(_code, first), *codes] if code), None)
+    if failed is not None:
+        return failed
+    return 0 if codes and None not in codes else None
+
+
+def _code(status: Json) -> int | None:
+    terminated = (status.get("state") or {}).get("terminated")
+    return int(terminated["exitCode"]) if terminated else None
+
+
+def _all_started(containers: list[Json]) -> datetime | None:
+    """When the last of the containers started; None as long as one did not."""
+    states = [each.get("state") or {} for each in containers]
+    starts = [(state.get("running") or state.get("terminated") or {}).get("startedAt") for state in states]
+    return max((_time(start) for start in starts if start), default=None) if all(starts) else None
+
+
+def _last_words(ended: list[Json]) -> str | None:
+    """What a failed container's runtime said, for example OOMKilled."""
+    said = (state.get("message") or state.get("reason") for state in ended if state["exitCode"])
+    return next((text for text in said if text), None)
+
+
+def _holds(condition: Json, kind: str) -> bool:
+    return bool(condition["type"] == kind and condition["status"] == "True")
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)

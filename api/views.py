@@ -74,6 +74,7 @@ class CheckpointView(Model):
     images: dict[str, str] = {}  # container → what to pull, only those that were pushed
     tag: str | None = None  # of the images asked for
     progress: float | None = None  # of the training when it was asked for
+    reported: bool = False  # the progress is the training's own figure, not seconds
 
     @property
     def ended(self) -> bool:
