@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -18,6 +19,8 @@ from random import SystemRandom
 
 from sandbox.errors import SandboxError
 
+log = logging.getLogger(__name__)
+
 #: The environment variable that marks a process as belonging to the sandbox with this state directory.
 OWNER = "OUTLAST_SANDBOX_OWNER"
 
@@ -26,13 +29,21 @@ class Process:
     """One child process, in a session of its own so that a Ctrl-C reaches it through us alone."""
 
     def __init__(
-        self, name: str, command: Sequence[str | Path], state_dir: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        state_dir: Path,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
     ) -> None:
         self.name = name
         self.command = [str(part) for part in command]
         self.log = state_dir / "logs" / f"{name}.log"
         self._environment = {**os.environ, **(environment or {}), OWNER: str(state_dir)}
+        self._directory = directory
         self._child: asyncio.subprocess.Process | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._told_to_end = False
 
     @property
     def pid(self) -> int | None:
@@ -52,12 +63,20 @@ class Process:
         with self.log.open("ab") as log:
             self._child = await asyncio.create_subprocess_exec(
                 *self.command,
+                cwd=self._directory,
                 env=self._environment,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+        self._told_to_end = False
+        self._watch = asyncio.create_task(self._say_when_it_ends(self._child))
+
+    async def _say_when_it_ends(self, child: asyncio.subprocess.Process) -> None:
+        code = await child.wait()
+        if not self._told_to_end:
+            log.warning("%s ended by itself with code %s, see %s\n%s", self.name, code, self.log, self.log_tail(3))
 
     async def ready(self, check: Callable[[], Awaitable[bool]], deadline: float = 60.0) -> None:
         """Wait until `check` says yes, for at most `deadline` seconds.
@@ -97,8 +116,9 @@ class Process:
         await self.wait()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal to it and its children; does nothing where it has ended."""
+        """Send a signal that ends it to it and its children; does nothing where it has ended."""
         if self.pid:
+            self._told_to_end = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, number)
 

@@ -1,0 +1,33 @@
+"""Fixtures for every test: the real parts that tests run against."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from sandbox import binaries
+from sandbox.binaries import Binaries
+from sandbox.control_plane import ControlPlane
+from sandbox.settings import Settings
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def executables() -> Binaries:
+    """The sandbox's executables; `make test` builds them before pytest starts, for this may take minutes once."""
+    return await binaries.ensure()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def control_plane(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ControlPlane]:
+    """One real Kubernetes control plane without nodes, shared by all tests: each works in a namespace of its own.
+
+    Its `kubeconfig` is the administrator's, `url` and `ca_file` say where it is, `kubectl` runs kubectl on it.
+    """
+    plane = ControlPlane(Settings(state_dir=tmp_path_factory.mktemp("control-plane")), executables)
+    try:
+        await plane.up()
+        yield plane
+    finally:
+        await plane.down()
