@@ -1,0 +1,200 @@
+"""Jobs, pods and CheckpointBackups as the API server sends them → what workflows see of them."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from api.projections import checkpoint_view, pod_view, replica_view
+
+Json = dict[str, Any]
+
+STARTED = "2026-01-02T03:04:05Z"
+FINISHED = "2026-01-02T04:04:05Z"
+
+
+def pod(status: Json | None = None, spec: Json | None = None, **metadata: Any) -> Json:
+    return {"metadata": {"name": "p", "uid": "u", **metadata}, "spec": spec or {}, "status": status or {}}
+
+
+def container(name: str = "main", **state: Json) -> Json:
+    return {"name": name, "state": state}
+
+
+def ended(code: int, name: str = "main", **more: Any) -> Json:
+    return container(name, terminated={"exitCode": code, "startedAt": STARTED, "finishedAt": FINISHED, **more})
+
+
+def running(name: str = "main", at: str = STARTED) -> Json:
+    return container(name, running={"startedAt": at})
+
+
+def waiting(reason: str, message: str = "") -> Json:
+    return container(waiting={"reason": reason, "message": message})
+
+
+def test_pod_without_status_is_pending() -> None:
+    view = pod_view(pod())
+    assert (view.phase, view.scheduled, view.exit_code, view.started_at) == ("Pending", False, None, None)
+
+
+def test_running_pod_started_with_its_last_container() -> None:
+    later = "2026-01-02T03:05:00Z"
+    status = {"phase": "Running", "containerStatuses": [running("a"), running("b", at=later)]}
+    assert pod_view(pod(status)).started_at == datetime(2026, 1, 2, 3, 5, tzinfo=UTC)
+
+
+def test_pod_has_not_started_while_one_container_waits() -> None:
+    status = {"containerStatuses": [running("a"), waiting("ContainerCreating")]}
+    assert pod_view(pod(status)).started_at is None
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        ([ended(0)], 0),
+        ([ended(0, "a"), ended(3, "b"), ended(4, "c")], 3),
+        ([ended(0, "a"), running("b")], None),
+        ([ended(7, "a"), running("b")], 7),
+        ([], None),
+    ],
+)
+def test_exit_code_is_that_of_the_first_failure_else_zero_once_all_ended(statuses: list[Json], code: int) -> None:
+    assert pod_view(pod({"containerStatuses": statuses})).exit_code == code
+
+
+def test_failed_init_container_gives_the_exit_code() -> None:
+    status = {"initContainerStatuses": [ended(9, "init")], "containerStatuses": [waiting("PodInitializing")]}
+    assert pod_view(pod(status)).exit_code == 9
+
+
+def test_code_of_a_stopped_sidecar_does_not_count() -> None:
+    status = {"initContainerStatuses": [ended(137, "proxy")], "containerStatuses": [ended(0)]}
+    spec = {"initContainers": [{"name": "proxy", "restartPolicy": "Always"}]}
+    assert pod_view(pod(status, spec)).exit_code == 0
+
+
+def test_finished_pod_says_when() -> None:
+    view = pod_view(pod({"phase": "Succeeded", "containerStatuses": [ended(0)]}))
+    assert view.finished_at == datetime(2026, 1, 2, 4, 4, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    "reason", ["Terminated", "NodeShutdown", "Evicted", "Preempting", "OutOfnvidia.com/gpu", "UnexpectedAdmissionError"]
+)
+def test_pod_ended_by_its_node_is_disrupted(reason: str) -> None:
+    assert pod_view(pod({"phase": "Failed", "reason": reason, "message": "m"})).disrupted
+
+
+def test_disruption_target_is_disrupted() -> None:
+    assert pod_view(pod({"conditions": [{"type": "DisruptionTarget", "status": "True"}]})).disrupted
+
+
+def test_disruption_target_that_does_not_hold_is_not() -> None:
+    assert not pod_view(pod({"conditions": [{"type": "DisruptionTarget", "status": "False"}]})).disrupted
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+        'Usage of EmptyDir volume "ckpt" exceeds the limit "1Gi". ',
+        'Container main exceeded its local ephemeral storage limit "1Gi". ',
+    ],
+)
+def test_training_that_fills_its_own_disk_is_not_disrupted(message: str) -> None:
+    assert not pod_view(pod({"phase": "Failed", "reason": "Evicted", "message": message})).disrupted
+
+
+def test_failed_training_is_not_disrupted() -> None:
+    assert not pod_view(pod({"phase": "Failed", "containerStatuses": [ended(1)]})).disrupted
+
+
+def test_pull_failure_is_one_reason_however_the_kubelet_words_it() -> None:
+    reasons = [
+        pod_view(pod({"containerStatuses": [waiting(word)]})).waiting_reason
+        for word in ("ErrImagePull", "ImagePullBackOff")
+    ]
+    assert reasons == ["ImagePullBackOff", "ImagePullBackOff"]
+
+
+def test_waiting_container_says_why() -> None:
+    view = pod_view(pod({"containerStatuses": [waiting("CreateContainerError", "criu failed")]}))
+    assert (view.waiting_reason, view.message) == ("CreateContainerError", "criu failed")
+
+
+def test_container_being_created_is_no_reason_to_worry() -> None:
+    assert pod_view(pod({"containerStatuses": [waiting("ContainerCreating")]})).waiting_reason is None
+
+
+def test_unschedulable_pod_says_so() -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}
+    view = pod_view(pod({"phase": "Pending", "conditions": [condition]}))
+    assert (view.waiting_reason, view.message) == ("Unschedulable", "0/1 nodes")
+
+
+def test_killed_container_gives_its_reason_as_message() -> None:
+    assert pod_view(pod({"containerStatuses": [ended(137, reason="OOMKilled")]})).message == "OOMKilled"
+
+
+def test_deleting_pod_on_its_node() -> None:
+    view = pod_view(pod(spec={"nodeName": "n"}, deletionTimestamp=STARTED))
+    assert (view.deleting, view.scheduled, view.node) == (True, True, "n")
+
+
+def test_replica_without_job_and_pod() -> None:
+    view = replica_view("j", None, [])
+    assert (view.job_name, view.job_exists, view.pod) == ("j", False, None)
+
+
+def test_failed_job_says_why() -> None:
+    failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
+    job = {"metadata": {"name": "j", "uid": "u"}, "status": {"conditions": [failed]}}
+    assert replica_view("j", job, []).job_failed == "BackoffLimitExceeded"
+
+
+def test_living_pod_is_preferred_to_newer_dead_one() -> None:
+    old = pod({"phase": "Running"}, creationTimestamp="2026-01-01T00:00:00Z")
+    new = pod({"phase": "Failed"}, creationTimestamp="2026-01-02T00:00:00Z")
+    view = replica_view("j", {"metadata": {"uid": "u"}}, [old, new])
+    assert view.pod is not None
+    assert view.pod.phase == "Running"
+
+
+def backup(images: list[Json] | None = None, url: str = "https://gcr.io/") -> Json:
+    return {
+        "metadata": {"name": "c", "uid": "u"},
+        "spec": {"registry": {"url": url, "repository": "ignored"}},
+        "status": {"phase": "Completed", "builtImages": images or []},
+    }
+
+
+def test_what_to_pull_is_the_registry_and_the_image_name() -> None:
+    built = [{"containerName": "main", "imageName": "p/repo:t", "pushed": True}]
+    assert checkpoint_view(backup(built)).images == {"main": "gcr.io/p/repo:t"}
+
+
+def test_image_that_was_not_pushed_does_not_count() -> None:
+    built = [{"containerName": "main", "imageName": "p/repo:t", "pushed": False}]
+    view = checkpoint_view(backup(built))
+    assert (view.images, view.usable(["main"])) == ({}, False)
+
+
+def test_plain_http_registry_with_a_port() -> None:
+    built = [{"containerName": "main", "imageName": "x:t", "pushed": True}]
+    assert checkpoint_view(backup(built, url="http://127.0.0.1:5000")).images == {"main": "127.0.0.1:5000/x:t"}
+
+
+def test_checkpoint_tells_what_was_asked_for() -> None:
+    asked = {
+        "training.dcnlab.com/tag": "t",
+        "training.dcnlab.com/progress": "41.5",
+        "training.dcnlab.com/progress-reported": "true",
+    }
+    view = checkpoint_view({"metadata": {"name": "c", "uid": "u", "annotations": asked}})
+    assert (view.tag, view.progress, view.reported) == ("t", 41.5, True)
+
+
+def test_checkpoint_that_nobody_touched_has_no_phase() -> None:
+    view = checkpoint_view({"metadata": {"name": "c", "uid": "u"}, "spec": {}})
+    assert (view.phase, view.progress, view.ended) == (None, None, False)
