@@ -1,0 +1,221 @@
+"""What `kubectl apply` takes and what it refuses, said by a real API server."""
+
+import json
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from api import crd
+from api.spot_instance_job import SpotInstanceJobSpec
+from api.spot_instance_vm import SpotInstanceVMSpec
+from sandbox.errors import SandboxError
+
+ORIGIN = sorted((Path(__file__).parents[1] / "manifests" / "origin").glob("*.yaml"))
+SAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "samples").glob("*.yaml"))
+SPECS = {"SpotInstanceJob": SpotInstanceJobSpec, "SpotInstanceVM": SpotInstanceVMSpec}
+
+
+def test_the_committed_crds_are_what_the_types_say() -> None:
+    assert crd.main(["--check"]) == 0
+
+
+def test_check_tells_drift(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(crd, "DIRECTORY", tmp_path)
+    crd.main([])
+    path = next(tmp_path.iterdir())
+    path.write_text(path.read_text().replace("v1alpha1", "v1alpha0"))
+    assert crd.main(["--check"]) == 1
+    assert "+    - name: v1alpha1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", [*ORIGIN, *SAMPLES], ids=lambda path: path.stem)
+async def test_manifests_apply_unmodified(control_plane: Any, namespace: str, path: Path) -> None:
+    await control_plane.kubectl("apply", "-n", namespace, "-f", path)
+    for wanted in yaml.safe_load_all(path.read_text()):
+        if wanted["kind"] not in SPECS:
+            continue
+        found = await control_plane.kubectl(
+            "get", wanted["kind"], wanted["metadata"]["name"], "-n", namespace, "-o", "json"
+        )
+        _assert_kept(wanted["spec"], json.loads(found)["spec"])
+        SPECS[wanted["kind"]].model_validate(json.loads(found)["spec"])
+
+
+def _assert_kept(wanted: Any, found: Any) -> None:
+    """Nothing that a person wrote was pruned or changed; defaults may have come on top."""
+    if isinstance(wanted, dict):
+        for key, value in wanted.items():
+            _assert_kept(value, found[key])
+    elif isinstance(wanted, list):
+        assert len(wanted) == len(found)
+        for one, other in zip(wanted, found, strict=True):
+            _assert_kept(one, other)
+    else:
+        assert wanted == found
+
+
+async def test_defaults_are_the_types_defaults(control_plane: Any, namespace: str, apply: Any, job: Any) -> None:
+    await apply(job)
+    spec = json.loads(await control_plane.kubectl("get", "sij", "train", "-n", namespace, "-o", "json"))["spec"]
+    assert spec["replicas"] == 2
+    assert spec["checkpointConfig"]["checkpointInterval"] == "30m"
+    assert SpotInstanceJobSpec.model_validate(spec) == SpotInstanceJobSpec.model_validate(job["spec"])
+
+
+async def test_a_null_is_a_field_left_out(apply: Any, job: Any, control_plane: Any, namespace: str) -> None:
+    job["spec"]["gcpCredentialsSecretRef"] = None
+    job["spec"]["maxRestarts"] = None
+    await apply(job)
+    spec = json.loads(await control_plane.kubectl("get", "sij", "train", "-n", namespace, "-o", "json"))["spec"]
+    assert "maxRestarts" not in spec
+    assert "gcpCredentialsSecretRef" not in spec
+
+
+def change(manifest: Any, path: str, value: Any) -> Any:
+    """The manifest with one field set, or taken away where the value is None."""
+    changed = deepcopy(manifest)
+    *parents, last = path.split(".")
+    node = changed
+    for step in parents:
+        node = node.setdefault(step, {})
+    if value is None:
+        del node[last]
+    else:
+        node[last] = value
+    return changed
+
+
+INTERVAL = "spec.checkpointConfig.checkpointInterval"
+REPO = "spec.checkpointConfig.checkpointImageRepo"
+JOB = "spec.jobTemplate.spec"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        (INTERVAL, "half an hour", 'spec.checkpointConfig.checkpointInterval: Invalid value: "half an hour": not a'),
+        (INTERVAL, "30", 'write for example "30m"'),
+        (INTERVAL, "-5m", "not a duration"),
+        (INTERVAL, "0s", "too short"),
+        (INTERVAL, "900ms", "too short"),
+        ("spec.replicas", 0, "spec.replicas in body should be greater than or equal to 1"),
+        ("metadata.name", "a" * 41, "longer than 40 characters"),
+        ("metadata.name", "3d-unet", "begin with a letter"),
+        ("metadata.name", "a.b", "lower case letters"),
+        (REPO, None, "checkpointImageRepo is missing"),
+        (REPO, "gcr.io/team/train:latest", "without a tag"),
+        (REPO, "registry:5000/train@sha256:00", "without a tag or digest"),
+        ("spec.checkpointConfig.mode", "Application", "checkpointStorage is missing"),
+        ("spec.checkpointConfig.mode", "Both", 'supported values: "Image", "Application"'),
+        ("spec.checkpointConfig.progress", {"logPattern": "step"}, "a group that matches the number is missing"),
+        ("spec.spotInstanceVMRef", None, "spec.spotInstanceVMRef: Required value"),
+        ("spec.completionPolicy", "Most", 'supported values: "Any", "All"'),
+        ("spec.jobTemplate", {}, "spec.jobTemplate.spec: Required value"),
+        (f"{JOB}.template.spec.containers", [], "should have at least 1 items"),
+        (f"{JOB}.template.spec.containers", [{"name": "train"}], "containers[0].image: Required value"),
+        (f"{JOB}.template.spec.containers", "train", "must be of type array"),
+        (f"{JOB}.parallelism", 2, "spec.replicas says how many redundant copies run"),
+        (f"{JOB}.completions", 2, "completions above 1"),
+        (f"{JOB}.completionMode", "Indexed", "completionMode Indexed is for Jobs of several pods"),
+        ("spec.replica", 3, 'unknown field "spec.replica"'),
+    ],
+)
+async def test_a_wrong_job_is_refused_with_the_remedy(
+    apply: Any, job: Any, path: str, value: Any, complaint: str
+) -> None:
+    with pytest.raises(SandboxError) as refused:
+        await apply(change(job, path, value))
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (INTERVAL, "1.5h"),
+        (INTERVAL, "1h30m10s"),
+        ("metadata.name", "a" * 40),
+        ("metadata.name", "x"),
+        (REPO, "registry:5000/team/train"),
+        (f"{JOB}.parallelism", 1),
+        (f"{JOB}.completionMode", "NonIndexed"),
+    ],
+)
+async def test_what_is_unusual_and_right_is_taken(apply: Any, job: Any, path: str, value: Any) -> None:
+    await apply(change(job, path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        (REPO, "gcr.io/team/other", "checkpointImageRepo cannot be changed"),
+        ("spec.spotInstanceVMRef.name", "l4", "edit the SpotInstanceVM that it names"),
+        (f"{JOB}.backoffLimit", 1, "jobTemplate cannot be changed"),
+        # A field that the schema does not know counts as much as one that it does.
+        (f"{JOB}.template.spec.terminationGracePeriodSeconds", 5, "restoreFrom set to status.lastCheckpointImage"),
+    ],
+)
+async def test_what_the_restore_depends_on_cannot_be_edited(
+    apply: Any, job: Any, path: str, value: Any, complaint: str
+) -> None:
+    await apply(job)
+    with pytest.raises(SandboxError) as refused:
+        await apply(change(job, path, value))
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [(INTERVAL, "10m"), ("spec.replicas", 1), ("spec.suspend", True), ("spec.completionPolicy", "All")],
+)
+async def test_the_rest_can_be_edited(apply: Any, job: Any, path: str, value: Any) -> None:
+    await apply(job)
+    assert "configured" in await apply(change(job, path, value))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        ("spec.gcp.region", "europe-west4", "region and zone do not match: leave region out"),
+        ("spec.gcp.zone", "us-central1", "spec.gcp.zone"),
+        ("spec.gcp.machineType", None, "spec.gcp.machineType: Required value"),
+        ("spec.gpu", {"type": "nvidia-l4", "count": 0}, "spec.gpu.count"),
+        ("spec.kubeadmJoinConfig", {"caCertHash": "sha256:12"}, "spec.kubeadmJoinConfig.caCertHash"),
+        ("spec.gcp.diskSizeGb", 100, 'unknown field "spec.gcp.diskSizeGb"'),
+    ],
+)
+async def test_a_wrong_vm_is_refused(apply: Any, vm: Any, path: str, value: Any, complaint: str) -> None:
+    with pytest.raises(SandboxError) as refused:
+        await apply(change(vm, path, value))
+    assert complaint in str(refused.value)
+
+
+async def test_kubectl_scale_changes_the_replicas(control_plane: Any, namespace: str, apply: Any, job: Any) -> None:
+    await apply(job)
+    await control_plane.kubectl("scale", "sij", "train", "--replicas=3", "-n", namespace)
+    assert await control_plane.kubectl("get", "sij", "train", "-n", namespace, "-o", "jsonpath={.spec.replicas}") == "3"
+
+
+async def test_two_writers_share_the_list_of_instances(control_plane: Any, namespace: str, apply: Any, vm: Any) -> None:
+    await apply(vm)
+    for name in ("one", "two"):
+        entry = {**vm, "status": {"provisionedInstances": [{"name": name, "state": "RUNNING"}]}}
+        del entry["spec"]
+        await control_plane.kubectl(
+            "apply", "--server-side", "--subresource=status", f"--field-manager={name}", "-n", namespace, "-f", "-",
+            stdin=json.dumps(entry),
+        )  # fmt: skip
+    names = await control_plane.kubectl(
+        "get", "sivm", "t4", "-n", namespace, "-o", "jsonpath={.status.provisionedInstances[*].name}"
+    )
+    assert names == "one two"
+
+
+async def test_get_shows_what_matters(control_plane: Any, namespace: str, apply: Any, job: Any, vm: Any) -> None:
+    await apply(job)
+    await apply(vm)
+    listed = await control_plane.kubectl("get", "outlast", "-n", namespace)
+    for heading in ("REPLICAS", "ACTIVE", "COMPLETED", "LAST CHECKPOINT", "MACHINE", "ZONE"):
+        assert heading in listed
