@@ -1,0 +1,46 @@
+# Everything works from a fresh clone: each target creates what it needs. PYTHON names the interpreter to start from.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test sandbox check bench crds clean
+
+demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
+	$(BIN)/python -m sandbox.demo
+
+# The executables first: building them takes minutes once, longer than any test may.
+test: .venv/stamp  ## all tests, on real parts
+	$(BIN)/python -m sandbox build
+	$(BIN)/pytest
+
+sandbox: .venv/stamp  ## a cloud in a box with Outlast installed, until Ctrl-C
+	$(BIN)/python -m sandbox up --product
+
+check: .venv/stamp  ## what a commit has to pass besides the tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m api.crd --check
+
+bench: .venv/stamp  ## the numbers of docs/benchmarks.md
+	$(BIN)/python -m sandbox build
+	$(BIN)/python -m tests.bench
+
+crds: .venv/stamp  ## generate deploy/crd from api
+	$(BIN)/python -m api.crd
+
+clean:  ## remove everything that was made here; the built executables stay in ~/.cache/outlast
+	if [ -x $(BIN)/python ] && [ -d .sandbox ]; then $(BIN)/python -m sandbox down; fi
+	rm -rf .venv .sandbox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# The lock file pins every package by hash. The project itself comes last, without dependencies or an isolated build, so that
+# nothing is fetched that the lock file does not name.
+.venv/stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	  { echo "$(PYTHON) has no venv module; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

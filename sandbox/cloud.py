@@ -1,0 +1,197 @@
+"""The whole sandbox: brought up in order, each part with its time, and taken down in the reverse one."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import socket
+import time
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, TypeVar, get_args
+
+import asyncssh
+
+from sandbox import binaries
+from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.control import ControlServer
+from sandbox.control_plane import ControlPlane
+from sandbox.gce import GceEmulator
+from sandbox.kubeconfig import write_private
+from sandbox.machines.light import LightMachines
+from sandbox.processes import Process, kill_leftovers
+from sandbox.product import Product
+from sandbox.registry import Registry
+from sandbox.settings import Settings
+from sandbox.state import State, claim_octet
+from sandbox.temporal_server import TemporalServer
+
+T = TypeVar("T")
+
+Progress = Callable[[str], None]
+Part = Literal["kubernetes", "temporal", "registry", "gce"]
+
+#: Everything; a test may name fewer.
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class Cloud:
+    """One sandbox in this process. Parts that were not asked for are None, as all are before `up` and after `down`."""
+
+    def __init__(self, settings: Settings, progress: Progress = print, parts: Collection[Part] = PARTS) -> None:
+        if "gce" in parts and "kubernetes" not in parts:
+            raise ValueError("the VMs of gce join the cluster of kubernetes: ask for both")
+        if settings.product and set(parts) != set(PARTS):
+            raise ValueError("the product needs all parts")
+        self.settings = settings
+        self.control_plane: ControlPlane | None = None
+        self.temporal: TemporalServer | None = None
+        self.registry: Registry | None = None
+        self.gce: GceEmulator | None = None
+        self.gce_endpoint: str | None = None
+        self.product: Product | None = None
+        self.control: ControlServer | None = None
+        self.asked_to_stop = asyncio.Event()
+        """Set by the control surface; whoever brought the cloud up takes it down then."""
+        self._progress = progress
+        self._parts = parts
+        self._teardown = AsyncExitStack()
+
+    async def up(self) -> None:
+        """Bring everything up; where a part fails, take down again what stands.
+
+        Raises:
+            SandboxError: where a part cannot be started; the message says which, and why.
+        """
+        try:
+            await self._bring_up()
+        except BaseException:
+            await self.down()
+            raise
+
+    async def down(self) -> None:
+        """Take everything down; returns once no process is left."""
+        await self._teardown.aclose()
+        self.control_plane = self.temporal = self.registry = self.gce = self.product = self.control = None
+        self.gce_endpoint = None
+
+    async def __aenter__(self) -> Cloud:
+        await self.up()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.down()
+
+    @property
+    def processes(self) -> dict[str, Process]:
+        """The child processes by name."""
+        found: list[Process] = []
+        if self.control_plane:
+            found += self.control_plane.processes
+        found += [part.process for part in (self.temporal, self.registry) if part]
+        if self.product:
+            found += self.product.processes
+        return {process.name: process for process in found}
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where everything is, as the lines of `sandbox.env`."""
+        found = {"SANDBOX_STATE": str(self.settings.state_dir), "SSH_KEY_FILE": str(self.ssh_key)}
+        if self.control_plane:
+            found["KUBECONFIG"] = str(self.control_plane.kubeconfig)
+            found["CONTROL_PLANE_ENDPOINT"] = self.control_plane.endpoint
+            found["CA_CERT_HASH"] = self.control_plane.pki.ca_hash
+        if self.temporal:
+            found["TEMPORAL_ADDRESS"] = self.temporal.address
+            found["TEMPORAL_UI"] = self.temporal.ui
+        if self.registry:
+            found["REGISTRY"] = self.registry.address
+        if self.gce_endpoint:
+            found["GCE_ENDPOINT"] = self.gce_endpoint
+        if self.control:
+            found["CONTROL_URL"] = self.control.url
+        return found
+
+    @property
+    def ssh_key(self) -> Path:
+        """The installation's private key; its public half goes into the VMs' metadata."""
+        return self.settings.state_dir / "ssh" / "id_ed25519"
+
+    async def _bring_up(self) -> None:
+        await self._claim()
+        executables = await binaries.ensure(self._progress)
+        self._write_ssh_key()
+        await self._start_servers(executables)
+        if "gce" in self._parts:
+            await self._start_gce()
+        if self.settings.product:
+            await self._start_product()
+        self.control = ControlServer(self)
+        await self._timed("control surface", self.control.start())
+        self._teardown.push_async_callback(self.control.stop)
+        lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.addresses.items()]
+        write_private(self.settings.env_file, "".join(lines))
+        self._teardown.callback(self.settings.env_file.unlink, missing_ok=True)
+
+    async def _claim(self) -> None:
+        state = State(self.settings.state_dir)
+        await state.claim(keep=self.settings.keep)
+        self._teardown.callback(state.release)
+        self._teardown.push_async_callback(kill_leftovers, self.settings.state_dir)
+        if "gce" in self._parts and not self.settings.octet:
+            octet, claim = claim_octet(self.settings.ssh_port)
+            self._teardown.callback(socket.socket.close, claim)
+            self.settings = replace(self.settings, octet=octet)
+
+    def _write_ssh_key(self) -> None:
+        if self.ssh_key.exists():
+            return
+        key = asyncssh.generate_private_key("ssh-ed25519", comment="outlast-sandbox")
+        write_private(self.ssh_key, key.export_private_key().decode())
+        self.ssh_key.with_suffix(".pub").write_bytes(key.export_public_key())
+
+    async def _start_servers(self, executables: binaries.Binaries) -> None:
+        """Start the parts that need no other, side by side."""
+        starts: list[Awaitable[None]] = []
+        if "kubernetes" in self._parts:
+            self.control_plane = ControlPlane(self.settings, executables)
+            self._teardown.push_async_callback(self.control_plane.down)
+            starts.append(self._timed("Kubernetes", self.control_plane.up()))
+        if "temporal" in self._parts:
+            self.temporal = TemporalServer(self.settings, executables)
+            self._teardown.push_async_callback(self.temporal.down)
+            starts.append(self._timed("Temporal", self.temporal.up()))
+        if "registry" in self._parts:
+            self.registry = Registry(self.settings, executables)
+            self._teardown.push_async_callback(self.registry.down)
+            starts.append(self._timed("registry", self.registry.up()))
+        outcomes = await asyncio.gather(*starts, return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _start_gce(self) -> None:
+        """Start the emulated cloud, and what stands for the checkpoint operator on its nodes."""
+        assert self.control_plane
+        crd = Path(__file__).parent / "checkpoint_operator" / "crd.yaml"
+        await self.control_plane.kubectl("apply", "--server-side", "-f", crd)
+        operator = CheckpointOperator(self.settings, self.control_plane.kubeconfig)
+        await self._timed("checkpoint operator", operator.start())
+        self._teardown.push_async_callback(operator.stop)
+        self.gce = GceEmulator(self.settings, LightMachines(self.settings))
+        self.gce_endpoint = await self._timed("GCE", self.gce.start())
+        self._teardown.push_async_callback(self.gce.stop)
+
+    async def _start_product(self) -> None:
+        assert self.control_plane
+        self.product = Product(self.settings, self.control_plane, self.addresses)
+        self._teardown.push_async_callback(self.product.stop)
+        await self._timed("Outlast", self.product.start())
+
+    async def _timed(self, name: str, start: Awaitable[T]) -> T:
+        began = time.monotonic()
+        result = await start
+        self._progress(f"{name} is up after {time.monotonic() - began:.1f} s")
+        return result

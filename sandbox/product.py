@@ -1,0 +1,92 @@
+"""Outlast itself in the sandbox: installed by its own manifests, its worker and its bridge as child processes.
+
+Nothing of it is imported here. It gets what it gets in a real cluster: CRDs, RBAC, a kubeconfig of its ServiceAccount
+that may do no more than its role says, and its environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from sandbox.control_plane import ControlPlane
+from sandbox.errors import SandboxError
+from sandbox.kubeconfig import by_token, kubeconfig, write_private
+from sandbox.processes import Process
+from sandbox.settings import Settings
+
+#: Where Outlast is installed.
+NAMESPACE = "outlast-system"
+
+#: Child process, its Python module and its ServiceAccount.
+PARTS = (("worker", "worker", "outlast-worker"), ("bridge", "crd_bridge", "outlast-bridge"))
+
+_REPOSITORY = Path(__file__).parent.parent
+
+
+class Product:
+    """One installation of Outlast in a sandbox."""
+
+    def __init__(self, settings: Settings, control_plane: ControlPlane, addresses: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._control_plane = control_plane
+        environment = {
+            "TEMPORAL_ADDRESS": addresses["TEMPORAL_ADDRESS"],
+            "TEMPORAL_NAMESPACE": "default",
+            "OUTLAST_NAMESPACE": NAMESPACE,
+            "OUTLAST_GCE_ENDPOINT": addresses["GCE_ENDPOINT"],
+            "OUTLAST_SSH_PORT": str(settings.ssh_port),
+            "OUTLAST_SSH_KEY_FILE": addresses["SSH_KEY_FILE"],
+            "PYTHONUNBUFFERED": "1",
+            **settings.product_env,
+        }
+        self.processes = [
+            Process(
+                name,
+                [sys.executable, "-m", module],
+                settings.state_dir,
+                {**environment, "KUBECONFIG": str(self._kubeconfig(name))},
+                directory=_REPOSITORY,
+            )
+            for name, module, _ in PARTS
+        ]
+
+    async def start(self) -> None:
+        """Install the manifests, make the credentials, and start the processes.
+
+        Raises:
+            SandboxError: where a manifest is refused, or a process ends at once.
+        """
+        kubectl = self._control_plane.kubectl
+        await kubectl("apply", "--server-side", "-f", _REPOSITORY / "deploy" / "crd")
+        await kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+        await kubectl("apply", "--server-side", "-k", _REPOSITORY / "deploy" / "overlays" / "sandbox")
+        await asyncio.gather(*(self._write_kubeconfig(name, account) for name, _, account in PARTS))
+        for process in self.processes:
+            await process.start()
+        await asyncio.gather(*map(self._lasts, self.processes))
+
+    async def stop(self) -> None:
+        """Stop the processes."""
+        await asyncio.gather(*(process.stop() for process in self.processes))
+
+    async def _write_kubeconfig(self, name: str, account: str) -> None:
+        token = await self._control_plane.kubectl(
+            "create", "token", account, "--namespace", NAMESPACE, "--duration", "24h"
+        )
+        plane = self._control_plane
+        text = kubeconfig(plane.url, plane.ca_file.read_bytes(), account, by_token(token.strip()))
+        write_private(self._kubeconfig(name), text)
+
+    def _kubeconfig(self, name: str) -> Path:
+        return self._settings.state_dir / f"{name}.kubeconfig"
+
+    async def _lasts(self, process: Process, seconds: float = 2.0) -> None:
+        """Wait `seconds` and see whether it still runs: wrong settings end it within its first moments."""
+        try:
+            await asyncio.wait_for(process.wait(), seconds)
+        except TimeoutError:
+            return
+        raise SandboxError(f"{process.name} ended with code {process.exit_code}:\n{process.log_tail()}")
