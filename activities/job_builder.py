@@ -1,0 +1,139 @@
+"""The ``batch/v1`` Job of one incarnation of a replica: the user's template, made ours. Pure.
+
+The workflow alone decides when a replica starts, starts again or is lost, so everything by which the Job controller
+would decide is taken out or set: else it starts the training again from step 0 behind our back, or erases its success.
+What the pod does, and how long it takes to stop, stays the user's.
+"""
+
+from copy import deepcopy
+from typing import Any
+
+from activities import ownership
+from activities.signatures import CreateReplica
+from api import names
+
+Json = dict[str, Any]
+
+IDENTITY_PATH = "/etc/outlast"
+"""Where a container reads who it is: a volume, because a restored process keeps the environment of its source."""
+IDENTITY_VOLUME = "outlast-identity"
+
+HOSTNAME = "kubernetes.io/hostname"
+
+# Fields of a JobSpec by which its controller would restart, end, index, hold or erase the training.
+_TAKEN_OUT = (
+    "ttlSecondsAfterFinished",
+    "podFailurePolicy",
+    "successPolicy",
+    "selector",
+    "manualSelector",
+    "managedBy",
+    "suspend",
+    "backoffLimitPerIndex",
+    "maxFailedIndexes",
+    "completionMode",
+)
+# What an exported Job carries: the controller sets these anew, and the API server refuses another Job's.
+_CONTROLLER_LABELS = {
+    "controller-uid",
+    "job-name",
+    "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-name",
+}
+_LOST_NODE_TAINTS = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+def build_job(request: CreateReplica) -> Json:
+    """The Job to create.
+
+    Raises:
+        ValueError: the template is no JobTemplateSpec with containers; the message names the field.
+    """
+    template = deepcopy(request.job_template)
+    spec = _object(template, "jobTemplate", "spec")
+    pod_template = _object(spec, "jobTemplate.spec", "template")
+    pod = _object(pod_template, "jobTemplate.spec.template", "spec")
+    if not isinstance(pod.get("containers"), list) or not pod["containers"]:
+        raise ValueError("jobTemplate.spec.template.spec.containers: at least one container is needed")
+
+    _own_job_spec(spec)
+    _own_pod(pod, request)
+    pod_template["metadata"] = _metadata(pod_template.get("metadata"), request)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            **_metadata(template.get("metadata"), request),
+            "name": names.replica_job_name(request.job.name, request.job.job_id, request.replica, request.incarnation),
+            "namespace": request.job.namespace,
+            "ownerReferences": [ownership.owner(request.job)],
+        },
+        "spec": spec,
+    }
+
+
+def container_names(job_template: Json) -> list[str]:
+    """Names of the template's containers, in order: those that a checkpoint has to hold."""
+    return [container["name"] for container in job_template["spec"]["template"]["spec"]["containers"]]
+
+
+def _object(parent: Json, path: str, key: str) -> Json:
+    found = parent.get(key)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path}.{key}: an object is needed")
+    return found
+
+
+def _own_job_spec(spec: Json) -> None:
+    for field in _TAKEN_OUT:
+        spec.pop(field, None)
+    # activeDeadlineSeconds stays: it is the user's limit, counted for each incarnation.
+    spec |= {"parallelism": 1, "completions": 1, "backoffLimit": 0, "podReplacementPolicy": "Failed"}
+
+
+def _metadata(given: Json | None, request: CreateReplica) -> Json:
+    """The template's labels and annotations, and ours; where both want the same key, ours."""
+    theirs = given or {}
+    labels = {key: value for key, value in (theirs.get("labels") or {}).items() if key not in _CONTROLLER_LABELS}
+    return {
+        "labels": labels | ownership.labels(request.job.job_id, request.replica, request.incarnation),
+        "annotations": (theirs.get("annotations") or {})
+        | ownership.annotations(request.job)
+        | {names.ANNOTATION_RESTORED_FROM: request.restore.label if request.restore else ""},
+    }
+
+
+def _own_pod(pod: Json, request: CreateReplica) -> None:
+    pod["restartPolicy"] = "Never"
+    pod.pop("nodeName", None)  # it would pass by the scheduler, and with it everybody else's GPUs
+    pod["affinity"] = _affinity(pod.get("affinity") or {}, request)
+    pod["tolerations"] = _tolerations(pod.get("tolerations") or [], request)
+    for container in [*(pod.get("initContainers") or []), *pod["containers"]]:
+        _limit_what_is_requested(container)
+        _tell_who_it_is(container)
+    pod["volumes"] = [*(pod.get("volumes") or []), _identity_volume()]
+    if request.restore is not None:
+        for container in pod["containers"]:
+            container["image"] = request.restore.images.get(container.get("name"), container.get("image"))
+    if request.image_pull is not None:
+        secret = {"name": names.pull_secret_name(request.job.name, request.job.job_id)}
+        pod["imagePullSecrets"] = [*(pod.get("imagePullSecrets") or []), secret]
+
+
+def _affinity(affinity: Json, request: CreateReplica) -> Json:
+    """Only on the chosen nodes, and never two replicas of a job on one node: they would be lost together."""
+    chosen = {"key": HOSTNAME, "operator": "In", "values": request.nodes}
+    node: Json = affinity.get("nodeAffinity") or {}
+    required: Json = node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
+    # Terms are alternatives, so the choice goes into each. An empty one matches no node and has to stay so.
+    terms = [
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or []), chosen]} if any(term.values()) else term
+        for term in required.get("nodeSelectorTerms") or [{"matchFields": [], "matchExpressions": [chosen]}]
+    ]
+    apart: Json = affinity.get("podAntiAffinity") or {}
+    siblings = {"labelSelector": {"matchLabels": {names.LABEL_JOB: request.job.job_id}}, "topologyKey": HOSTNAME}
+    always = "requiredDuringSchedulingIgnoredDuringExecution"
+    return affinity | {
+        "nodeAffinity": node | {always: required | {"nodeSelectorTerms": terms}},
+        "podAntiAffinity": apart | {always: [*(apart.get(always) or []), siblings]},
+    }

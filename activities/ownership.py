@@ -1,0 +1,56 @@
+"""Whose an object is: the labels, annotation and owner reference of everything that we make in the cluster."""
+
+from typing import Any
+
+from activities.signatures import JobRef
+from api import names
+
+Json = dict[str, Any]
+
+FIELD_MANAGER = "outlast-worker"
+
+
+def labels(job_id: str, replica: int, incarnation: int | None = None) -> dict[str, str]:
+    """Labels of what belongs to a replica, or to one incarnation of it."""
+    ours = {
+        names.LABEL_JOB: job_id,
+        names.LABEL_REPLICA: str(replica),
+        names.LABEL_MANAGED_BY: names.MANAGED_BY,
+    }
+    if incarnation is not None:
+        ours[names.LABEL_INCARNATION] = str(incarnation)
+    return ours
+
+
+def selector(job_id: str, replica: int, incarnation: int) -> str:
+    """Label selector of one incarnation's objects."""
+    mine = labels(job_id, replica, incarnation)
+    del mine[names.LABEL_MANAGED_BY]
+    return ",".join(f"{key}={value}" for key, value in mine.items())
+
+
+def annotations(job: JobRef) -> dict[str, str]:
+    """Where the bridge sends an object's changes."""
+    return {names.ANNOTATION_WORKFLOW: names.job_workflow_id(job.namespace, job.name)}
+
+
+def owner(job: JobRef) -> Json:
+    """The owner reference to the SpotInstanceJob: what is left goes with it."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "SpotInstanceJob",
+        "name": job.name,
+        "uid": job.uid,
+        "controller": True,
+        "blockOwnerDeletion": False,
+    }
+
+
+def belongs_to(found: Json, job_id: str) -> bool:
+    """The object carries this job's id; one of the same name that does not is somebody else's."""
+    return (found["metadata"].get("labels") or {}).get(names.LABEL_JOB) == job_id
+
+
+def secret_namespace(namespace: str | None, job: JobRef) -> str:
+    """Where a Secret is that a SpotInstanceJob names: beside the job unless the reference says otherwise."""
+    return namespace or job.namespace
