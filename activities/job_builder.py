@@ -122,18 +122,68 @@ def _own_pod(pod: Json, request: CreateReplica) -> None:
 
 def _affinity(affinity: Json, request: CreateReplica) -> Json:
     """Only on the chosen nodes, and never two replicas of a job on one node: they would be lost together."""
-    chosen = {"key": HOSTNAME, "operator": "In", "values": request.nodes}
+    always = "requiredDuringSchedulingIgnoredDuringExecution"
     node: Json = affinity.get("nodeAffinity") or {}
-    required: Json = node.get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    # Terms are alternatives, so the choice goes into each. An empty one matches no node and has to stay so.
-    terms = [
-        {**term, "matchExpressions": [*(term.get("matchExpressions") or []), chosen]} if any(term.values()) else term
-        for term in required.get("nodeSelectorTerms") or [{"matchFields": [], "matchExpressions": [chosen]}]
-    ]
+    required: Json = node.get(always) or {}
     apart: Json = affinity.get("podAntiAffinity") or {}
     siblings = {"labelSelector": {"matchLabels": {names.LABEL_JOB: request.job.job_id}}, "topologyKey": HOSTNAME}
-    always = "requiredDuringSchedulingIgnoredDuringExecution"
     return affinity | {
-        "nodeAffinity": node | {always: required | {"nodeSelectorTerms": terms}},
+        "nodeAffinity": node | {always: {"nodeSelectorTerms": _terms(required, request.nodes)}},
         "podAntiAffinity": apart | {always: [*(apart.get(always) or []), siblings]},
     }
+
+
+def _terms(required: Json, nodes: list[str]) -> list[Json]:
+    """The template's node selector terms, each narrowed to ``nodes``, because they are alternatives."""
+    chosen = {"key": HOSTNAME, "operator": "In", "values": nodes}
+    given: list[Json] = required.get("nodeSelectorTerms") or []
+    if not given:
+        return [{"matchExpressions": [chosen]}]
+    # A term without conditions matches no node, and has to stay so.
+    return [
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or []), chosen]} if any(term.values()) else term
+        for term in given
+    ]
+
+
+def _tolerations(given: list[Json], request: CreateReplica) -> list[Json]:
+    """The template's, but lost nodes are borne without limit: the workflow alone decides that a replica is lost."""
+    kept = [each for each in given if not (each.get("key") in _LOST_NODE_TAINTS and "tolerationSeconds" in each)]
+    ours: list[Json] = [{"key": key, "operator": "Exists", "effect": "NoExecute"} for key in _LOST_NODE_TAINTS]
+    if request.bought:
+        ours.append(
+            {"key": names.GPU_RESOURCE, "operator": "Equal", "value": request.job.job_id, "effect": "NoSchedule"}
+        )
+    return [*kept, *(each for each in ours if each not in kept)]
+
+
+def _limit_what_is_requested(container: Json) -> None:
+    """Copy requests of extended resources into the limits, without which Kubernetes refuses the pod."""
+    resources = container.get("resources") or {}
+    extended = {name: amount for name, amount in (resources.get("requests") or {}).items() if _extended(name)}
+    if extended:
+        container["resources"] = resources | {"limits": extended | (resources.get("limits") or {})}
+
+
+def _extended(resource: str) -> bool:
+    domain, slash, _ = resource.partition("/")
+    return bool(slash) and not domain.endswith("kubernetes.io")
+
+
+def _tell_who_it_is(container: Json) -> None:
+    mounts: list[Json] = container.get("volumeMounts") or []
+    if all(mount.get("mountPath", "").rstrip("/") != IDENTITY_PATH for mount in mounts):
+        mine = {"name": IDENTITY_VOLUME, "mountPath": IDENTITY_PATH, "readOnly": True}
+        container["volumeMounts"] = [*mounts, mine]
+
+
+def _identity_volume() -> Json:
+    """Files ``job``, ``replica``, ``incarnation`` and ``restoredFrom`` (empty after a start from nothing)."""
+    sources = {
+        "job": f"metadata.labels['{names.LABEL_JOB}']",
+        "replica": f"metadata.labels['{names.LABEL_REPLICA}']",
+        "incarnation": f"metadata.labels['{names.LABEL_INCARNATION}']",
+        "restoredFrom": f"metadata.annotations['{names.ANNOTATION_RESTORED_FROM}']",
+    }
+    items = [{"path": file, "fieldRef": {"fieldPath": field}} for file, field in sources.items()]
+    return {"name": IDENTITY_VOLUME, "downwardAPI": {"items": items}}

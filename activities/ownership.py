@@ -49,8 +49,3 @@ def owner(job: JobRef) -> Json:
 def belongs_to(found: Json, job_id: str) -> bool:
     """The object carries this job's id; one of the same name that does not is somebody else's."""
     return (found["metadata"].get("labels") or {}).get(names.LABEL_JOB) == job_id
-
-
-def secret_namespace(namespace: str | None, job: JobRef) -> str:
-    """Where a Secret is that a SpotInstanceJob names: beside the job unless the reference says otherwise."""
-    return namespace or job.namespace

@@ -104,6 +104,11 @@ def checkpoint_name(name: str, job: str, number: int) -> str:
     return f"{name}-{job}-c{number}"
 
 
+def pull_secret_name(name: str, job: str) -> str:
+    """Name of the Secret by which a job's pods pull their images, derived from the checkpoint repository's."""
+    return f"{name}-{job}-pull"
+
+
 def log_name(name: str, job: str, replica: int) -> str:
     """Name of the ConfigMap that keeps a replica's log, joined over its incarnations."""
     return f"{name}-{job}-r{replica}-log"
