@@ -1,0 +1,222 @@
+"""A small client of the Kubernetes API for the sandbox's own parts: JSON in, JSON out, and a watch that lasts.
+
+The sandbox speaks to its API server as a kubelet, as an operator or as an administrator would. It needs
+neither models nor informers, so it talks plain HTTP over aiohttp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import yaml
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+MERGE = "application/merge-patch+json"
+STRATEGIC_MERGE = "application/strategic-merge-patch+json"
+APPLY = "application/apply-patch+yaml"
+
+CALL_SECONDS = 10.0
+WATCH_SECONDS = 300
+"""How long one watch request is asked to last."""
+SILENCE_SECONDS = 70.0
+"""Bookmarks come every 60 s: a watch silent for longer is a dead connection."""
+RETRY_SECONDS = 1.0
+
+
+class ApiError(Exception):
+    """The API server refused a call. `status` is the HTTP code, `reason` the machine-readable one."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+
+
+UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
+"""What a call raises where the API server does not answer."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One message of `KubeClient.follow`: `SYNC` carries the whole list, any other type one object."""
+
+    type: str
+    object: Any
+
+
+class KubeClient:
+    """One identity's connection to one API server."""
+
+    def __init__(self, server: str, tls: ssl.SSLContext, token: str | None = None) -> None:
+        self.server = server.rstrip("/")
+        self.tls = tls
+        self.headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._session: aiohttp.ClientSession | None = None
+        self._closed = False
+
+    @classmethod
+    def with_certificate(cls, server: str, ca: Path, certificate: Path, key: Path) -> KubeClient:
+        """Connect by a client certificate, as kubelets do."""
+        tls = ssl.create_default_context(cafile=str(ca))
+        tls.load_cert_chain(certificate, key)
+        return cls(server, tls)
+
+    @classmethod
+    def from_kubeconfig(cls, path: Path, *, kubelet: str | None = None) -> KubeClient:
+        """Connect as the current context of a kubeconfig says: by client certificate, token, or both.
+
+        With `kubelet`, a host:port, connect to that kubelet with the same identity; what certificate it serves is
+        not verified, since kubelets sign their own.
+        """
+        config = yaml.safe_load(path.read_text())
+        context = _named(config["contexts"], config["current-context"])["context"]
+        cluster = _named(config["clusters"], context["cluster"])["cluster"]
+        user = _named(config["users"], context["user"])["user"]
+        tls = ssl.create_default_context(cadata=_material(cluster, "certificate-authority", path).decode())
+        if kubelet:
+            tls.check_hostname = False
+            tls.verify_mode = ssl.CERT_NONE
+        if "client-certificate" in user or "client-certificate-data" in user:
+            # The ssl module loads client certificates from files alone.
+            with tempfile.TemporaryDirectory() as directory:
+                certificate, key = Path(directory, "client.crt"), Path(directory, "client.key")
+                certificate.write_bytes(_material(user, "client-certificate", path))
+                key.touch(mode=0o600)
+                key.write_bytes(_material(user, "client-key", path))
+                tls.load_cert_chain(certificate, key)
+        return cls(f"https://{kubelet}" if kubelet else cluster["server"], tls, user.get("token"))
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+        seconds: float = CALL_SECONDS,
+    ) -> Json:
+        """Make one request and return the decoded answer, empty where it is no JSON.
+
+        Raises `ApiError` where the server refuses, one of `UNREACHABLE` where it does not answer in `seconds`.
+        """
+        data = None if body is None else json.dumps(body)
+        async with self._open().request(
+            method,
+            self.server + path,
+            data=data,
+            params=params,
+            headers={"Content-Type": content_type},
+            timeout=aiohttp.ClientTimeout(total=seconds),
+        ) as response:
+            text = await response.text()
+            if response.status >= 400:
+                raise _api_error(response.status, text)
+            return dict(json.loads(text)) if response.content_type == "application/json" else {}
+
+    async def get(self, path: str, **params: str) -> Json:
+        """Read one object or one list."""
+        return await self.call("GET", path, params=params)
+
+    async def create(self, path: str, body: Json) -> Json:
+        """Create an object in the collection at `path`."""
+        return await self.call("POST", path, body)
+
+    async def replace(self, path: str, body: Json) -> Json:
+        """Write a whole object back; a 409 says that it was changed in between."""
+        return await self.call("PUT", path, body)
+
+    async def patch(self, path: str, body: Json, content_type: str = MERGE) -> Json:
+        """Change a part of an object."""
+        return await self.call("PATCH", path, body, content_type=content_type)
+
+    async def apply(self, path: str, body: Json, manager: str) -> Json:
+        """Server-side apply under the field manager `manager`."""
+        params = {"fieldManager": manager, "force": "true"}
+        return await self.call("PATCH", path, body, params=params, content_type=APPLY)
+
+    async def delete(self, path: str, options: Json | None = None) -> Json:
+        """Delete an object, with DeleteOptions where given."""
+        return await self.call("DELETE", path, options)
+
+    async def follow(self, path: str, **selectors: str) -> AsyncIterator[Change]:
+        """List, then watch, for ever: lost connections and expired versions end in a new list, a new `SYNC`."""
+        while not self._closed:
+            try:
+                listing = await self.get(path, **selectors)
+                yield Change("SYNC", listing["items"])
+                version = listing["metadata"]["resourceVersion"]
+                while True:
+                    async for event in self._watch(path, {**selectors, "resourceVersion": version}):
+                        version = event.object["metadata"]["resourceVersion"]
+                        if event.type != "BOOKMARK":
+                            yield event
+            except (ApiError, *UNREACHABLE) as error:
+                log.debug("watch of %s ended (%s); listing again", path, error)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def close(self) -> None:
+        """End every request under way and refuse further ones."""
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    async def _watch(self, path: str, params: Mapping[str, str]) -> AsyncIterator[Change]:
+        options = {"watch": "true", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS)}
+        async with self._open().get(
+            self.server + path,
+            params={**params, **options},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=SILENCE_SECONDS),
+        ) as response:
+            if response.status >= 400:
+                raise _api_error(response.status, await response.text())
+            rest = b""
+            # Objects may be longer than any line limit of the stream reader: cut the lines here.
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
+                    yield Change(event["type"], event["object"])
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise aiohttp.ClientConnectionError(f"this client of {self.server} was closed")
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=self.tls)
+            self._session = aiohttp.ClientSession(connector=connector, headers=self.headers)
+        return self._session
+
+
+def _named(entries: list[Json], name: str) -> Json:
+    return next(entry for entry in entries if entry["name"] == name)
+
+
+def _material(section: Json, field: str, kubeconfig: Path) -> bytes:
+    """A certificate or key of a kubeconfig, which holds it inline or names a file relative to itself."""
+    if f"{field}-data" in section:
+        return base64.b64decode(section[f"{field}-data"])
+    return (kubeconfig.parent / str(section[field])).read_bytes()
+
+
+def _api_error(status: int, text: str) -> ApiError:
+    try:
+        body = json.loads(text)
+        return ApiError(status, body.get("reason", ""), body.get("message", text))
+    except (ValueError, AttributeError):
+        return ApiError(status, "", text.strip())

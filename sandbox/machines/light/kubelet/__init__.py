@@ -1,0 +1,5 @@
+"""A small kubelet that runs light machines' pods, and dies with its machine."""
+
+from sandbox.machines.light.kubelet.kubelet import Kubelet
+
+__all__ = ["Kubelet"]

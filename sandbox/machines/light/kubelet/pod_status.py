@@ -1,0 +1,100 @@
+"""A Pod's status, computed from its containers: phase, conditions, container statuses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sandbox.machines.light.kubelet.container import Container
+from sandbox.machines.light.kubelet.process import Json
+from sandbox.machines.light.kubelet.runtime import PodContext, now
+
+TERMINAL = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why the kubelet itself ended a pod: it fails, whatever its containers' exit codes say."""
+
+    reason: str
+    message: str
+    is_disruption: bool
+
+
+NODE_SHUTDOWN = Verdict("Terminated", "Pod was terminated in response to imminent node shutdown.", is_disruption=True)
+NODE_SHUTTING_DOWN = Verdict("NodeShutdown", "Pod was rejected as the node is shutting down.", is_disruption=False)
+
+
+class PodStatus:
+    """The status of one pod, over time."""
+
+    def __init__(self, context: PodContext, containers: Sequence[Container]) -> None:
+        self._context = context
+        self._containers = containers
+        self._started = now()
+        self._conditions: dict[str, Json] = {}
+
+    def build(self, *, ended: bool, verdict: Verdict | None) -> Json:
+        """The status as it is now; `ended` says that no container runs or will run again."""
+        phase = self._phase(ended, verdict)
+        status: Json = {
+            "phase": phase,
+            "startTime": self._started,
+            "hostIP": self._context.node.address,
+            "hostIPs": [{"ip": self._context.node.address}],
+            # Light machines have no pod network: a pod has its node's address.
+            "podIP": self._context.node.address,
+            "podIPs": [{"ip": self._context.node.address}],
+            "containerStatuses": [container.status for container in self._containers],
+            "initContainerStatuses": self._init_statuses(),
+        }
+        if ended and verdict:
+            status |= {"reason": verdict.reason, "message": verdict.message}
+        status["conditions"] = self._current_conditions(phase, verdict if ended else None)
+        return status
+
+    def _phase(self, ended: bool, verdict: Verdict | None) -> str:
+        if ended:
+            codes = [container.state["terminated"]["exitCode"] for container in self._containers]
+            return "Failed" if verdict or any(codes) else "Succeeded"
+        return "Running" if all(container.has_started for container in self._containers) else "Pending"
+
+    def _current_conditions(self, phase: str, verdict: Verdict | None) -> list[Json]:
+        terminal = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase)
+        ready = all(container.running for container in self._containers)
+        reason = terminal or "ContainersNotReady"
+        self._condition("PodReadyToStartContainers", terminal is None)
+        self._condition("Initialized", True)
+        self._condition("ContainersReady", ready, "" if ready else reason)
+        self._condition("Ready", ready, "" if ready else reason)
+        if verdict and verdict.is_disruption:
+            self._condition("DisruptionTarget", True, "TerminationByKubelet", verdict.message)
+        return list(self._conditions.values())
+
+    def _condition(self, kind: str, is_true: bool, reason: str = "", message: str = "") -> None:
+        status = "True" if is_true else "False"
+        old = self._conditions.get(kind)
+        since = old["lastTransitionTime"] if old and old["status"] == status else now()
+        # Patched by strategic merge, key `type`: empty fields overwrite those of the condition before.
+        self._conditions[kind] = {
+            "type": kind,
+            "status": status,
+            "lastTransitionTime": since,
+            "reason": reason or None,
+            "message": message or None,
+        }
+
+    def _init_statuses(self) -> list[Json]:
+        """Init containers count as having completed: there is nothing on a light machine for them to set up."""
+        done = {"exitCode": 0, "reason": "Completed", "startedAt": self._started, "finishedAt": self._started}
+        return [
+            {
+                "name": container["name"],
+                "image": container["image"],
+                "imageID": container["image"],
+                "state": {"terminated": done},
+                "ready": True,
+                "restartCount": 0,
+            }
+            for container in self._context.pod["spec"].get("initContainers", ())
+        ]

@@ -1,0 +1,56 @@
+"""Fixtures of the sandbox's own tests: a registry, and light nodes that join the real control plane."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from light_nodes import Nodes, eventually
+
+from sandbox.binaries import Binaries
+from sandbox.control_plane import ControlPlane
+from sandbox.kube_client import KubeClient
+from sandbox.registry import Registry
+from sandbox.settings import Settings
+
+
+@pytest_asyncio.fixture
+async def admin(control_plane: ControlPlane) -> AsyncIterator[KubeClient]:
+    """The administrator's client."""
+    client = KubeClient.from_kubeconfig(control_plane.kubeconfig)
+    yield client
+    await client.close()
+
+
+@pytest_asyncio.fixture
+async def namespace(admin: KubeClient) -> AsyncIterator[str]:
+    """A namespace of this test's own, in which pods can be made."""
+    made = await admin.create("/api/v1/namespaces", {"metadata": {"generateName": "light-"}})
+    name = made["metadata"]["name"]
+
+    async def has_service_account() -> bool:
+        accounts = await admin.get(f"/api/v1/namespaces/{name}/serviceaccounts")
+        return bool(accounts["items"])
+
+    await eventually("default service account", has_service_account)
+    yield name
+    await admin.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest_asyncio.fixture
+async def nodes(control_plane: ControlPlane, admin: KubeClient, tmp_path: Path) -> AsyncIterator[Nodes]:
+    """A maker of light nodes."""
+    made = Nodes(control_plane, admin, tmp_path)
+    yield made
+    await made.end()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def registry(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Registry]:
+    """A real registry on loopback."""
+    server = Registry(Settings(state_dir=tmp_path_factory.mktemp("registry")), executables)
+    await server.up()
+    yield server
+    await server.down()

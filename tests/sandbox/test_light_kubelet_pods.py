@@ -1,0 +1,188 @@
+"""Pods on a light node: from Pending to their end, with the real scheduler and controllers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from light_nodes import Nodes, condition, env, eventually, training_pod
+
+from sandbox.control_plane import ControlPlane
+from sandbox.kube_client import ApiError, KubeClient
+from sandbox.registry import Registry
+
+Json = dict[str, Any]
+
+
+async def phase(admin: KubeClient, namespace: str, pod: str, *wanted: str) -> Json:
+    """Wait until the pod is in one of the phases; the pod."""
+    seen: Json = {}
+
+    async def reached() -> Json | None:
+        nonlocal seen
+        seen = await admin.get(f"/api/v1/namespaces/{namespace}/pods/{pod}")
+        return seen if seen["status"].get("phase") in wanted else None
+
+    return await eventually(f"pod {pod} {wanted}", reached)
+
+
+async def create(admin: KubeClient, namespace: str, pod: Json) -> Json:
+    return await admin.create(f"/api/v1/namespaces/{namespace}/pods", pod)
+
+
+async def is_gone(admin: KubeClient, path: str) -> bool:
+    try:
+        await admin.get(path)
+    except ApiError as error:
+        return error.status == 404
+    return False
+
+
+async def test_a_jobs_pod_runs_to_complete(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
+    node = await nodes.start()
+    template = training_pod("x", node, container={"env": env(SANDBOX_STEPS=5)})
+    jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+    await admin.create(jobs, {"metadata": {"name": "train"}, "spec": {"template": {"spec": template["spec"]}}})
+
+    async def complete() -> bool:
+        return bool(condition((await admin.get(f"{jobs}/train"))["status"], "Complete"))
+
+    await eventually("job Complete", complete)
+    [pod] = (await admin.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]
+    [container] = pod["status"]["containerStatuses"]
+    assert pod["status"]["phase"] == "Succeeded"
+    assert pod["status"]["podIP"].startswith("127.200.")
+    assert container["state"]["terminated"]["exitCode"] == 0
+    assert container["state"]["terminated"]["reason"] == "Completed"
+    assert container["imageID"].startswith("docker.io/pytorch/pytorch@sha256:")
+
+
+async def test_an_exit_code_fails_the_pod(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
+    node = await nodes.start()
+    pod = training_pod("fails", node, container={"env": env(SANDBOX_FAIL_AT_STEP=2, SANDBOX_EXIT_CODE=7)})
+    await create(admin, namespace, pod)
+    failed = await phase(admin, namespace, "fails", "Failed", "Succeeded")
+    assert failed["status"]["phase"] == "Failed"
+    assert failed["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 7
+
+
+async def test_on_failure_starts_again_from_step_0(
+    admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane
+) -> None:
+    node = await nodes.start()
+    pod = training_pod("again", node, restartPolicy="OnFailure", container={"env": env(SANDBOX_FAIL_AT_STEP=3)})
+    await create(admin, namespace, pod)
+
+    async def restarted_twice() -> bool:
+        [status] = (await admin.get(f"/api/v1/namespaces/{namespace}/pods/again"))["status"].get(
+            "containerStatuses", [{}]
+        )
+        return status.get("restartCount", 0) >= 2
+
+    await eventually("second restart", restarted_twice)
+    log = await control_plane.kubectl("logs", "again", "-n", namespace, "--previous")
+    assert log.startswith("training from step 0")
+
+
+async def test_deletion_ends_with_sigterm_and_removes_the_pod(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
+    node = await nodes.start()
+    pod = training_pod("deleted", node)
+    pod["metadata"]["finalizers"] = ["test.example/keep"]
+    await create(admin, namespace, pod)
+    await phase(admin, namespace, "deleted", "Running")
+    path = f"/api/v1/namespaces/{namespace}/pods/deleted"
+    await admin.delete(path)
+    ended = await phase(admin, namespace, "deleted", "Failed")
+    assert ended["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 143
+
+    async def grace_is_over() -> bool:
+        return (await admin.get(path))["metadata"]["deletionGracePeriodSeconds"] == 0
+
+    await eventually("the kubelet's own DELETE", grace_is_over)
+    await admin.patch(path, {"metadata": {"finalizers": None}})
+    await eventually("pod gone", lambda: is_gone(admin, path))
+
+
+async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(
+    admin: KubeClient, namespace: str, nodes: Nodes
+) -> None:
+    node = await nodes.start()
+    container = {"env": env(SANDBOX_ON_SIGTERM="ignore", SANDBOX_STEPS=100000)}
+    pod = training_pod("stubborn", node, terminationGracePeriodSeconds=1, container=container)
+    pod["metadata"]["finalizers"] = ["test.example/keep"]
+    await create(admin, namespace, pod)
+    await phase(admin, namespace, "stubborn", "Running")
+    path = f"/api/v1/namespaces/{namespace}/pods/stubborn"
+    await admin.delete(path)
+    killed = await phase(admin, namespace, "stubborn", "Failed")
+    assert killed["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
+    await admin.patch(path, {"metadata": {"finalizers": None}})
+
+
+async def test_kubectl_logs(admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane) -> None:
+    node = await nodes.start()
+    await create(admin, namespace, training_pod("logged", node, container={"env": env(SANDBOX_STEPS=6)}))
+    followed = (
+        await control_plane.kubectl(
+            "logs", "-f", "logged", "-n", namespace, "--pod-running-timeout=20s", "--ignore-errors"
+        )
+        if await phase(admin, namespace, "logged", "Running")
+        else ""
+    )
+    assert "step=1/6 loss=" in followed
+    assert followed.splitlines()[-1] == "training done after 6 steps"
+    tail = await control_plane.kubectl("logs", "logged", "-n", namespace, "--tail=1", "--timestamps")
+    stamp, _, text = tail.strip().partition(" ")
+    assert stamp.endswith("Z")
+    assert text == "training done after 6 steps"
+
+
+async def test_a_missing_image_is_pulled_again_and_again(
+    admin: KubeClient, namespace: str, nodes: Nodes, registry: Registry
+) -> None:
+    node = await nodes.start()
+    await create(admin, namespace, training_pod("pulls", node, image=f"{registry.address}/no/such:image"))
+    reasons = set()
+
+    async def both_reasons() -> bool:
+        status = (await admin.get(f"/api/v1/namespaces/{namespace}/pods/pulls"))["status"]
+        for container in status.get("containerStatuses", ()):
+            reasons.add(container["state"]["waiting"]["reason"])
+        return {"ErrImagePull", "ImagePullBackOff"} <= reasons
+
+    await eventually("both reasons", both_reasons, pause=0.02)
+
+
+async def test_the_downward_volume_says_who_it_is_now(
+    admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane
+) -> None:
+    node = await nodes.start()
+    items = [{"path": "replica", "fieldRef": {"fieldPath": "metadata.labels['replica']"}}]
+    container = {"volumeMounts": [{"name": "me", "mountPath": "/etc/outlast"}]}
+    volumes = [{"name": "me", "downwardAPI": {"items": items}}]
+    pod = training_pod("who", node, volumes=volumes, container=container)
+    pod["metadata"]["labels"] = {"replica": "a"}
+    await create(admin, namespace, pod)
+
+    async def log_has(text: str) -> bool:
+        return text in await control_plane.kubectl("logs", "who", "-n", namespace)
+
+    await phase(admin, namespace, "who", "Running")
+    await eventually("first identity", lambda: log_has("identity replica=a"))
+    await admin.patch(f"/api/v1/namespaces/{namespace}/pods/who", {"metadata": {"labels": {"replica": "b"}}})
+    await eventually("changed identity", lambda: log_has("identity replica=b"))
+
+
+async def test_a_pod_waits_for_its_config_map(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
+    node = await nodes.start()
+    volumes = [{"name": "script", "configMap": {"name": "script"}}]
+    await create(admin, namespace, training_pod("waits", node, volumes=volumes))
+
+    async def creating() -> bool:
+        status = (await admin.get(f"/api/v1/namespaces/{namespace}/pods/waits"))["status"]
+        return bool(status.get("containerStatuses"))
+
+    await eventually("container status", creating)
+    assert (await phase(admin, namespace, "waits", "Pending", "Running"))["status"]["phase"] == "Pending"
+    config = {"metadata": {"name": "script"}, "data": {"train.py": "print('hello')"}}
+    await admin.create(f"/api/v1/namespaces/{namespace}/configmaps", config)
+    await phase(admin, namespace, "waits", "Running")
