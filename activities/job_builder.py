@@ -148,13 +148,18 @@ def _terms(required: Json, nodes: list[str]) -> list[Json]:
 
 def _tolerations(given: list[Json], request: CreateReplica) -> list[Json]:
     """The template's, but lost nodes are borne without limit: the workflow alone decides that a replica is lost."""
-    kept = [each for each in given if not (each.get("key") in _LOST_NODE_TAINTS and "tolerationSeconds" in each)]
+    kept = [_without_limit(each) if each.get("key") in (*_LOST_NODE_TAINTS, None) else each for each in given]
     ours: list[Json] = [{"key": key, "operator": "Exists", "effect": "NoExecute"} for key in _LOST_NODE_TAINTS]
     if request.bought:
         ours.append(
             {"key": names.GPU_RESOURCE, "operator": "Equal", "value": request.job.job_id, "effect": "NoSchedule"}
         )
     return [*kept, *(each for each in ours if each not in kept)]
+
+
+def _without_limit(toleration: Json) -> Json:
+    """Of several tolerations of a taint the shortest counts, so each that may match (no key: any) has to give way."""
+    return {field: value for field, value in toleration.items() if field != "tolerationSeconds"}
 
 
 def _limit_what_is_requested(container: Json) -> None:

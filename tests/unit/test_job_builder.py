@@ -1,0 +1,243 @@
+"""What becomes of a user's jobTemplate."""
+
+from copy import deepcopy
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from activities.job_builder import IDENTITY_PATH, build_job
+from activities.signatures import CreateReplica, JobRef
+from api.common import SecretReference
+from api.views import RestorePoint
+
+Json = dict[str, Any]
+
+JOB = JobRef(namespace="team", name="resnet", uid="u-1", job_id="0a1b2c3d")
+ALWAYS = "requiredDuringSchedulingIgnoredDuringExecution"
+
+
+def template(pod: Json | None = None, container: Json | None = None, spec: Json | None = None, **metadata: Any) -> Json:
+    main = {"name": "main", "image": "train:v1", **(container or {})}
+    pod_template = {"metadata": metadata, "spec": {"containers": [main], **(pod or {})}}
+    return {"spec": {"template": pod_template, **(spec or {})}}
+
+
+def build(job_template: Json | None = None, **more: Any) -> Json:
+    request = {"replica": 1, "incarnation": 2, "nodes": ["n1", "n2"], "bought": False} | more
+    return build_job(CreateReplica(job=JOB, job_template=job_template or template(), **request))
+
+
+def pod_of(job: Json) -> Json:
+    found: Json = job["spec"]["template"]["spec"]
+    return found
+
+
+def point(**images: str) -> RestorePoint:
+    return RestorePoint(images=images, progress=7, created_at=datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_name_and_owner_say_whose_it_is() -> None:
+    metadata = build()["metadata"]
+    assert (metadata["name"], metadata["namespace"]) == ("resnet-0a1b2c3d-r1-i2", "team")
+    assert [(owner["kind"], owner["uid"], owner["controller"]) for owner in metadata["ownerReferences"]] == [
+        ("SpotInstanceJob", "u-1", True)
+    ]
+
+
+def test_controller_never_starts_the_training_again() -> None:
+    spec = build(template(pod={"restartPolicy": "OnFailure"}, spec={"backoffLimit": 6}))["spec"]
+    assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ttlSecondsAfterFinished", 0),
+        ("podFailurePolicy", {"rules": []}),
+        ("successPolicy", {"rules": []}),
+        ("selector", {"matchLabels": {"a": "b"}}),
+        ("manualSelector", True),
+        ("managedBy", "example.com/x"),
+        ("suspend", True),
+        ("backoffLimitPerIndex", 1),
+        ("maxFailedIndexes", 1),
+        ("completionMode", "Indexed"),
+    ],
+)
+def test_field_by_which_the_controller_would_decide_is_taken_out(field: str, value: Any) -> None:
+    assert field not in build(template(spec={field: value}))["spec"]
+
+
+def test_deadline_of_the_user_is_kept() -> None:
+    assert build(template(spec={"activeDeadlineSeconds": 60}))["spec"]["activeDeadlineSeconds"] == 60
+
+
+def test_stopping_stays_the_users() -> None:
+    hook = {"preStop": {"exec": {"command": ["sleep", "5"]}}}
+    pod = pod_of(build(template(pod={"terminationGracePeriodSeconds": 120}, container={"lifecycle": hook})))
+    assert (pod["terminationGracePeriodSeconds"], pod["containers"][0]["lifecycle"]) == (120, hook)
+
+
+def test_template_is_not_changed() -> None:
+    given = template(container={"resources": {"requests": {"nvidia.com/gpu": 1}}})
+    before = deepcopy(given)
+    build(given)
+    assert given == before
+
+
+def test_pinned_by_affinity_and_never_by_node_name() -> None:
+    pod = pod_of(build(template(pod={"nodeName": "n9"})))
+    assert "nodeName" not in pod
+    assert pod["affinity"]["nodeAffinity"][ALWAYS]["nodeSelectorTerms"] == [
+        {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1", "n2"]}]}
+    ]
+
+
+def test_each_of_the_templates_node_terms_is_narrowed() -> None:
+    own = [{"key": "gpu", "operator": "In", "values": ["a100"]}], [{"key": "gpu", "operator": "In", "values": ["h100"]}]
+    terms = [{"matchExpressions": expressions} for expressions in own]
+    given = template(pod={"affinity": {"nodeAffinity": {ALWAYS: {"nodeSelectorTerms": terms}}}})
+    built = pod_of(build(given))["affinity"]["nodeAffinity"][ALWAYS]["nodeSelectorTerms"]
+    assert [[each["key"] for each in term["matchExpressions"]] for term in built] == [
+        ["gpu", "kubernetes.io/hostname"],
+        ["gpu", "kubernetes.io/hostname"],
+    ]
+
+
+def test_term_that_matches_nothing_still_matches_nothing() -> None:
+    given = template(pod={"affinity": {"nodeAffinity": {ALWAYS: {"nodeSelectorTerms": [{"matchExpressions": []}]}}}})
+    assert pod_of(build(given))["affinity"]["nodeAffinity"][ALWAYS]["nodeSelectorTerms"] == [{"matchExpressions": []}]
+
+
+def test_preferences_of_the_template_are_kept() -> None:
+    preferred = [{"weight": 1, "preference": {"matchExpressions": []}}]
+    key = "preferredDuringSchedulingIgnoredDuringExecution"
+    given = template(pod={"affinity": {"nodeAffinity": {key: preferred}}})
+    assert pod_of(build(given))["affinity"]["nodeAffinity"][key] == preferred
+
+
+def test_replicas_of_a_job_keep_apart() -> None:
+    terms = pod_of(build())["affinity"]["podAntiAffinity"][ALWAYS]
+    assert terms == [
+        {
+            "labelSelector": {"matchLabels": {"training.dcnlab.com/job": "0a1b2c3d"}},
+            "topologyKey": "kubernetes.io/hostname",
+        }
+    ]
+
+
+def test_lost_nodes_are_borne_without_limit() -> None:
+    bounded = {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}
+    anything = {"operator": "Exists", "tolerationSeconds": 30}
+    tolerations = pod_of(build(template(pod={"tolerations": [bounded | {"tolerationSeconds": 30}, anything]})))[
+        "tolerations"
+    ]
+    assert all("tolerationSeconds" not in each for each in tolerations)
+    assert [each.get("key") for each in tolerations] == [
+        "node.kubernetes.io/not-ready",
+        None,
+        "node.kubernetes.io/unreachable",
+    ]
+
+
+def test_tolerations_of_the_template_are_kept() -> None:
+    spot = {"key": "capacity-type", "value": "spot", "effect": "NoSchedule", "tolerationSeconds": 1}
+    assert spot in pod_of(build(template(pod={"tolerations": [spot]})))["tolerations"]
+
+
+@pytest.mark.parametrize("bought", [True, False])
+def test_taint_of_the_bought_node_is_tolerated_by_value_where_it_was_bought(bought: bool) -> None:
+    ours = {"key": "nvidia.com/gpu", "operator": "Equal", "value": "0a1b2c3d", "effect": "NoSchedule"}
+    assert (ours in pod_of(build(bought=bought))["tolerations"]) is bought
+
+
+def test_gpu_request_is_copied_into_the_limit() -> None:
+    given = template(container={"resources": {"requests": {"nvidia.com/gpu": 2, "cpu": "1"}}})
+    assert pod_of(build(given))["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": 2}
+
+
+def test_limit_of_the_template_wins() -> None:
+    resources = {"requests": {"nvidia.com/gpu": 1}, "limits": {"nvidia.com/gpu": 2, "memory": "1Gi"}}
+    limits = pod_of(build(template(container={"resources": resources})))["containers"][0]["resources"]["limits"]
+    assert limits == {"nvidia.com/gpu": 2, "memory": "1Gi"}
+
+
+def test_cdi_device_is_left_as_it_is() -> None:
+    device = {"container.devices.cdi.k8s.io/main": "nvidia.com/gpu=0"}
+    given = template(pod={"runtimeClassName": "nvidia-cdi"}, container={"resources": {}}, annotations=device)
+    job = build(given)
+    assert job["spec"]["template"]["metadata"]["annotations"].items() >= device.items()
+    assert (pod_of(job)["runtimeClassName"], pod_of(job)["containers"][0]["resources"]) == ("nvidia-cdi", {})
+
+
+def test_labels_of_the_user_are_kept_and_ours_win() -> None:
+    job = build(template(labels={"app": "x", "app.kubernetes.io/managed-by": "kustomize"}))
+    for metadata in (job["metadata"], job["spec"]["template"]["metadata"]):
+        assert (
+            metadata["labels"].items()
+            >= {
+                "training.dcnlab.com/job": "0a1b2c3d",
+                "training.dcnlab.com/replica": "1",
+                "training.dcnlab.com/incarnation": "2",
+                "app.kubernetes.io/managed-by": "outlast",
+            }.items()
+        )
+    assert job["spec"]["template"]["metadata"]["labels"]["app"] == "x"
+
+
+def test_labels_of_another_jobs_controller_are_dropped() -> None:
+    job = build(template(labels={"batch.kubernetes.io/controller-uid": "u", "job-name": "old"}))
+    assert not {"batch.kubernetes.io/controller-uid", "job-name"} & set(job["spec"]["template"]["metadata"]["labels"])
+
+
+def test_bridge_learns_where_changes_go() -> None:
+    job = build()
+    assert job["metadata"]["annotations"]["training.dcnlab.com/workflow"] == "team/resnet"
+    assert job["spec"]["template"]["metadata"]["annotations"]["training.dcnlab.com/workflow"] == "team/resnet"
+
+
+def test_every_container_can_read_who_it_is() -> None:
+    pod = pod_of(build(template(pod={"initContainers": [{"name": "init", "image": "i"}]})))
+    for container in [*pod["initContainers"], *pod["containers"]]:
+        assert [mount["mountPath"] for mount in container["volumeMounts"]] == [IDENTITY_PATH]
+    files = pod["volumes"][-1]["downwardAPI"]["items"]
+    assert [file["path"] for file in files] == ["job", "replica", "incarnation", "restoredFrom"]
+
+
+def test_mount_of_the_template_at_our_path_wins() -> None:
+    own = [{"name": "mine", "mountPath": "/etc/outlast/"}]
+    pod = pod_of(build(template(pod={"volumes": [{"name": "mine", "emptyDir": {}}]}, container={"volumeMounts": own})))
+    assert pod["containers"][0]["volumeMounts"] == own
+
+
+def test_restored_container_gets_the_checkpoints_image() -> None:
+    both = [{"name": "main", "image": "train:v1"}, {"name": "side", "image": "side:v1"}]
+    job = build(template(pod={"containers": both}), restore=point(main="gcr.io/p/r:t@sha256:1"))
+    assert [each["image"] for each in pod_of(job)["containers"]] == ["gcr.io/p/r:t@sha256:1", "side:v1"]
+    assert job["metadata"]["annotations"]["training.dcnlab.com/restored-from"] == "gcr.io/p/r:t@sha256:1"
+
+
+def test_cold_start_is_restored_from_nothing() -> None:
+    job = build()
+    assert job["spec"]["template"]["metadata"]["annotations"]["training.dcnlab.com/restored-from"] == ""
+
+
+def test_pull_secret_is_added_to_those_of_the_template() -> None:
+    given = template(pod={"imagePullSecrets": [{"name": "own"}]})
+    pod = pod_of(build(given, image_pull=SecretReference(name="registry")))
+    assert [each["name"] for each in pod["imagePullSecrets"]] == ["own", "resnet-0a1b2c3d-pull"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "field"),
+    [
+        ({}, "jobTemplate.spec"),
+        ({"spec": {"template": "x"}}, "jobTemplate.spec.template"),
+        ({"spec": {"template": {"spec": {}}}}, "jobTemplate.spec.template.spec.containers"),
+    ],
+)
+def test_template_without_a_pod_is_refused_by_the_name_of_the_field(broken: Json, field: str) -> None:
+    with pytest.raises(ValueError, match=field):
+        build_job(CreateReplica(job=JOB, job_template=broken, replica=0, incarnation=1, nodes=["n"], bought=False))
