@@ -1,0 +1,107 @@
+"""Names of image repositories and images, read as container runtimes read them. Pure.
+
+The grammar is that of the distribution project's reference: the first component is a registry's host only where it
+has a dot or a port, or is ``localhost``; everything else lives on Docker Hub.
+"""
+
+import re
+from dataclasses import dataclass
+
+DOCKER_HUB = "docker.io"
+DOCKER_HUB_API = "registry-1.docker.io"
+
+_HOST = re.compile(r"^[a-zA-Z0-9.-]+(:[0-9]+)?$|^\[[0-9a-fA-F:]+\](:[0-9]+)?$")
+_PATH = re.compile(r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$")
+_TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
+_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
+_LOOPBACK = re.compile(r"^(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?$")
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where images are pushed: ``host`` with its port, ``path`` without one."""
+
+    host: str
+    path: str
+
+    @property
+    def name(self) -> str:
+        """The full name, to which a tag can be added."""
+        return f"{self.host}/{self.path}"
+
+    @property
+    def url(self) -> str:
+        """The registry's URL, as the checkpoint operator's ``registry.url`` wants it."""
+        return f"{self.scheme}://{self.host}"
+
+    @property
+    def api(self) -> str:
+        """Root of the registry's HTTP API; Docker Hub has it on another host than its name."""
+        return f"{self.scheme}://{DOCKER_HUB_API if self.host == DOCKER_HUB else self.host}/v2"
+
+    @property
+    def scheme(self) -> str:
+        """Loopback hosts speak plain HTTP, as container runtimes assume."""
+        return "http" if _LOOPBACK.match(self.host) else "https"
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image: by its tag, by its digest, or by both, of which the digest counts."""
+
+    repository: Repository
+    tag: str | None
+    digest: str | None
+
+    @property
+    def reference(self) -> str:
+        """What a registry finds it by."""
+        return self.digest or self.tag or "latest"
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.repository.name}{tag}{f'@{self.digest}' if self.digest else ''}"
+
+
+def parse_repository(text: str) -> Repository:
+    """Read a repository, with a registry's host or without one.
+
+    Raises:
+        ValueError: it is none, or names a tag; the message says how to write it.
+    """
+    image = _split(text)
+    if image.tag or image.digest:
+        raise ValueError(f"{text!r} names a tag or a digest: leave it out, every checkpoint gets its own tag")
+    return image.repository
+
+
+def parse_image(text: str) -> Image:
+    """Read an image; without a tag and a digest its tag is ``latest``.
+
+    Raises:
+        ValueError: it is none; the message says how to write it.
+    """
+    image = _split(text)
+    return image if image.tag or image.digest else Image(image.repository, "latest", None)
+
+
+def _split(text: str) -> Image:
+    rest, _, digest = re.sub(r"^https?://", "", text.strip()).rstrip("/").partition("@")
+    first, slash, more = rest.partition("/")
+    if slash and (first == "localhost" or any(sign in first for sign in ".:[")):
+        host, rest = first, more
+    elif not slash and "." in first:
+        host, rest = first, ""  # a registry alone
+    else:
+        host = DOCKER_HUB
+    path, _, tag = rest.partition(":")
+    if host in (DOCKER_HUB, "index.docker.io"):
+        host = DOCKER_HUB
+        path = path if "/" in path else f"library/{path}"
+    if not (_HOST.match(host) and _PATH.match(path)):
+        raise ValueError(f"{text!r} is no repository: write for example gcr.io/project/name or docker.io/user/name")
+    if tag and not _TAG.match(tag):
+        raise ValueError(f"{text!r}: {tag!r} is no tag")
+    if digest and not _DIGEST.match(digest):
+        raise ValueError(f"{text!r}: {digest!r} is no digest: sha256: and 64 hex digits")
+    return Image(Repository(host, path), tag or None, digest or None)
