@@ -1,0 +1,204 @@
+"""What the emulated cloud sells: regions, zones, machine types, accelerators and disk types.
+
+A small, truthful excerpt of Google's lists: names, sizes and which accelerator goes with which machine family are real.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sandbox.gce.links import self_link
+
+CREATED = "1969-12-31T16:00:00.000-08:00"  # what the service itself says of its zones
+
+REGIONS: Mapping[str, tuple[str, ...]] = {
+    "us-central1": ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f"),
+    "us-east1": ("us-east1-b", "us-east1-c", "us-east1-d"),
+    "us-west1": ("us-west1-a", "us-west1-b", "us-west1-c"),
+    "europe-west4": ("europe-west4-a", "europe-west4-b", "europe-west4-c"),
+    "asia-east1": ("asia-east1-a", "asia-east1-b", "asia-east1-c"),
+}
+ZONES: tuple[str, ...] = tuple(zone for zones in REGIONS.values() for zone in zones)
+
+DISK_TYPES = ("pd-standard", "pd-balanced", "pd-ssd", "hyperdisk-balanced")
+
+CPU_PLATFORMS = (
+    "Intel Sandy Bridge", "Intel Ivy Bridge", "Intel Haswell", "Intel Broadwell", "Intel Skylake",
+    "Intel Cascade Lake", "Intel Ice Lake", "Intel Sapphire Rapids",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Accelerator:
+    """A GPU model. `cpus_by_count`: how many GPUs an N1 VM may have, and the most vCPUs with so many of them."""
+
+    name: str
+    description: str
+    zones: tuple[str, ...]
+    cpus_by_count: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class MachineType:
+    """A VM size. `gpu` and `gpu_count` are those built into it; `zones` where it is sold."""
+
+    name: str
+    cpus: int
+    memory_mb: int
+    zones: tuple[str, ...]
+    gpu: str | None = None
+    gpu_count: int = 0
+    no_disk_types: frozenset[str] = frozenset()
+
+    @property
+    def family(self) -> str:
+        """`n1`, `a2`, … ."""
+        return self.name.split("-", 1)[0]
+
+
+def _zones(*regions: str) -> tuple[str, ...]:
+    """Zones written short: `us-east1-cd` is us-east1-c and us-east1-d."""
+    return tuple(f"{region}-{letter}" for region, letters in (r.rsplit("-", 1) for r in regions) for letter in letters)
+
+
+_T4 = _zones("us-central1-abcf", "us-east1-cd", "us-west1-ab", "europe-west4-abc", "asia-east1-ac")
+_P4 = _zones("us-central1-ac", "europe-west4-bc")
+_V100 = _zones("us-central1-abcf", "us-east1-c", "us-west1-ab", "europe-west4-abc", "asia-east1-c")
+_P100 = _zones("us-central1-cf", "us-east1-bc", "us-west1-ab", "europe-west4-a", "asia-east1-ac")
+_A100 = _zones("us-central1-abcf", "us-east1-b", "us-west1-b", "europe-west4-ab")
+_A100_80 = _zones("us-central1-ac", "us-east1-b", "europe-west4-a")
+_L4 = _zones("us-central1-abc", "us-east1-bcd", "us-west1-abc", "europe-west4-abc", "asia-east1-ab")
+_H100 = _zones("us-central1-ac", "us-east1-d", "us-west1-ab", "europe-west4-bc")
+
+ACCELERATORS: Mapping[str, Accelerator] = {
+    accelerator.name: accelerator
+    for accelerator in (
+        Accelerator("nvidia-tesla-t4", "NVIDIA T4", _T4, {1: 48, 2: 48, 4: 96}),
+        Accelerator("nvidia-tesla-p4", "NVIDIA Tesla P4", _P4, {1: 24, 2: 48, 4: 96}),
+        Accelerator("nvidia-tesla-v100", "NVIDIA Tesla V100", _V100, {1: 12, 2: 24, 4: 48, 8: 96}),
+        Accelerator("nvidia-tesla-p100", "NVIDIA Tesla P100", _P100, {1: 16, 2: 32, 4: 96}),
+        Accelerator("nvidia-tesla-a100", "NVIDIA A100 40GB", _A100, {}),
+        Accelerator("nvidia-a100-80gb", "NVIDIA A100 80GB", _A100_80, {}),
+        Accelerator("nvidia-l4", "NVIDIA L4", _L4, {}),
+        Accelerator("nvidia-h100-80gb", "NVIDIA H100 80GB", _H100, {}),
+    )
+}
+
+
+_NO_PD_STANDARD = frozenset({"pd-standard"})
+
+
+def _machine_types() -> list[MachineType]:
+    gib = 1024
+    types = [
+        MachineType(f"{family}-{kind}-{cpus}", cpus, int(cpus * per_cpu * gib), ZONES)
+        for family, kind, per_cpu, sizes in (
+            ("n1", "standard", 3.75, (1, 2, 4, 8, 16, 32, 64, 96)),
+            ("n1", "highmem", 6.5, (2, 4, 8, 16, 32, 64, 96)),
+            ("n1", "highcpu", 0.9, (2, 4, 8, 16, 32, 64, 96)),
+            ("n2", "standard", 4, (2, 4, 8, 16, 32, 48, 64, 80, 96, 128)),
+            ("e2", "standard", 4, (2, 4, 8, 16, 32)),
+        )
+        for cpus in sizes
+    ]
+    for n in (1, 2, 4, 8):
+        types.append(MachineType(f"a2-highgpu-{n}g", 12 * n, 85 * gib * n, _A100, "nvidia-tesla-a100", n))
+        types.append(MachineType(f"a2-ultragpu-{n}g", 12 * n, 170 * gib * n, _A100_80, "nvidia-a100-80gb", n))
+        types.append(
+            MachineType(f"a3-highgpu-{n}g", 26 * n, 234 * gib * n, _H100, "nvidia-h100-80gb", n, _NO_PD_STANDARD)
+        )
+    types.append(MachineType("a2-megagpu-16g", 96, 1360 * gib, _A100, "nvidia-tesla-a100", 16))
+    for cpus, n in ((4, 1), (8, 1), (12, 1), (16, 1), (24, 2), (32, 1), (48, 4), (96, 8)):
+        types.append(MachineType(f"g2-standard-{cpus}", cpus, 4 * gib * cpus, _L4, "nvidia-l4", n, _NO_PD_STANDARD))
+    return types
+
+
+MACHINE_TYPES: Mapping[str, MachineType] = {machine_type.name: machine_type for machine_type in _machine_types()}
+
+
+def region_of(zone: str) -> str:
+    """The region that `zone` is in."""
+    return zone.rsplit("-", 1)[0]
+
+
+def zone_resource(project: str, zone: str) -> dict[str, Any]:
+    """`compute#zone`."""
+    return {
+        "kind": "compute#zone",
+        "id": _id(zone),
+        "creationTimestamp": CREATED,
+        "name": zone,
+        "description": zone,
+        "status": "UP",
+        "region": self_link(f"projects/{project}/regions/{region_of(zone)}"),
+        "availableCpuPlatforms": list(CPU_PLATFORMS),
+        "selfLink": self_link(f"projects/{project}/zones/{zone}"),
+    }
+
+
+def region_resource(project: str, region: str, quotas: list[dict[str, Any]]) -> dict[str, Any]:
+    """`compute#region`, with its quotas and how much of each is used."""
+    return {
+        "kind": "compute#region",
+        "id": _id(region),
+        "creationTimestamp": CREATED,
+        "name": region,
+        "description": region,
+        "status": "UP",
+        "zones": [self_link(f"projects/{project}/zones/{zone}") for zone in REGIONS[region]],
+        "quotas": quotas,
+        "selfLink": self_link(f"projects/{project}/regions/{region}"),
+    }
+
+
+def machine_type_resource(project: str, zone: str, machine_type: MachineType) -> dict[str, Any]:
+    """`compute#machineType`."""
+    resource: dict[str, Any] = {
+        "kind": "compute#machineType",
+        "id": _id(machine_type.name),
+        "creationTimestamp": CREATED,
+        "name": machine_type.name,
+        "description": f"{machine_type.cpus} vCPUs, {machine_type.memory_mb / 1024:g} GB RAM",
+        "guestCpus": machine_type.cpus,
+        "memoryMb": machine_type.memory_mb,
+        "imageSpaceGb": 0,
+        "maximumPersistentDisks": 128,
+        "maximumPersistentDisksSizeGb": "263168",
+        "zone": zone,
+        "isSharedCpu": False,
+        "architecture": "X86_64",
+        "selfLink": self_link(f"projects/{project}/zones/{zone}/machineTypes/{machine_type.name}"),
+    }
+    if machine_type.gpu:
+        resource["accelerators"] = [
+            {"guestAcceleratorType": machine_type.gpu, "guestAcceleratorCount": machine_type.gpu_count}
+        ]
+    return resource
+
+
+def accelerator_type_resource(project: str, zone: str, accelerator: Accelerator) -> dict[str, Any]:
+    """`compute#acceleratorType`."""
+    built_in = [m.gpu_count for m in MACHINE_TYPES.values() if m.gpu == accelerator.name]
+    return {
+        "kind": "compute#acceleratorType",
+        "id": _id(accelerator.name),
+        "creationTimestamp": CREATED,
+        "name": accelerator.name,
+        "description": accelerator.description,
+        "zone": self_link(f"projects/{project}/zones/{zone}"),
+        "maximumCardsPerInstance": max(*accelerator.cpus_by_count, *built_in, 1),
+        "selfLink": self_link(f"projects/{project}/zones/{zone}/acceleratorTypes/{accelerator.name}"),
+    }
+
+
+def project_number(project: str) -> int:
+    """The number that goes with a project's id."""
+    return 10**11 + zlib.crc32(project.encode())
+
+
+def _id(name: str) -> str:
+    """A number that stays the same from run to run."""
+    return str(zlib.crc32(name.encode()) + 1000)

@@ -1,0 +1,91 @@
+"""The emulator as a whole: a server that speaks Compute Engine's REST API, and the hands that play the cloud's part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from sandbox.gce.addresses import Addresses
+from sandbox.gce.api_instances import InstancesApi
+from sandbox.gce.api_zones import ZonesApi
+from sandbox.gce.errors import bad_payload
+from sandbox.gce.faults import Faults
+from sandbox.gce.fleet import SOFT_OFF_SECONDS, Fleet
+from sandbox.gce.http import add_routes, answer, error_bodies
+from sandbox.gce.instance import Instance
+from sandbox.gce.ledger import Ledger
+from sandbox.gce.operations import Operations
+from sandbox.machines import MachineFactory
+from sandbox.settings import Settings
+
+
+class GceEmulator:
+    """Compute Engine on a loopback port, with VMs from `machines`.
+
+    `faults` plays shortages, quotas, refusals and lags; `ledger` says what happened to which VM and when.
+    """
+
+    def __init__(self, settings: Settings, machines: MachineFactory) -> None:
+        if not settings.octet:
+            raise ValueError("settings.octet must be claimed before the emulator is made")
+        self.faults = Faults()
+        self.ledger = Ledger()
+        self._operations = Operations(settings.scaled)
+        self.fleet = Fleet(
+            machines, self._operations, self.faults, Addresses(settings.octet), self.ledger, settings.scaled
+        )
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, port: int = 0) -> str:
+        """Serve on 127.0.0.1 and return the base URL, `http://127.0.0.1:PORT`. Port 0 takes a free one."""
+        app = web.Application(middlewares=[error_bodies], client_max_size=4 * 2**20)
+        prefix = "/compute/v1/projects"
+        add_routes(app, prefix, InstancesApi(self.fleet, self._operations, self.faults).routes(), self.faults)
+        add_routes(app, prefix, ZonesApi(self.fleet, self._operations, self.faults).routes(), self.faults)
+        for version in ("v1", "v3"):  # Cloud Resource Manager, which answers for a project's rights
+            app.router.add_post(f"/{version}/projects/{{project}}:testIamPermissions", self._test_iam_permissions)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", port)
+        await site.start()
+        return f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def stop(self) -> None:
+        """Stop serving, and cut the power of every VM."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await self._operations.close()
+        await self.fleet.close()
+
+    async def preempt(self, name: str, notice: float = SOFT_OFF_SECONDS) -> None:
+        """Take the VM `name` back as the cloud would; returns when it is TERMINATED or gone.
+
+        Its metadata says so at once, ACPI soft off comes 30 s before the end, and `notice` real seconds from now
+        everything in it is dead: 0 for a preemption without warning. GCE's own `preemptionNoticeDuration` is not added.
+
+        Raises:
+            LookupError: when there is no such VM, or more than one of that name.
+            ApiError: when it is going already.
+        """
+        await self.fleet.preempt(self._named(name), notice)
+
+    def instances(self) -> list[dict[str, Any]]:
+        """All VMs that exist, as the API shows them."""
+        return [dict(instance.resource) for instance in self.fleet.all()]
+
+    def _named(self, name: str) -> Instance:
+        found = [instance for instance in self.fleet.all() if instance.name == name]
+        if len(found) != 1:
+            existing = ", ".join(sorted(instance.name for instance in self.fleet.all())) or "none"
+            raise LookupError(f"{'several VMs are' if found else 'no VM is'} called {name}; there are: {existing}")
+        return found[0]
+
+    async def _test_iam_permissions(self, request: web.Request) -> web.Response:
+        self.faults.check_credentials()
+        try:
+            permissions = (await request.json())["permissions"]
+            granted = self.faults.granted([str(permission) for permission in permissions])
+        except (ValueError, KeyError, TypeError) as error:
+            raise bad_payload('Expected {"permissions": [...]}.') from error
+        return answer({"permissions": granted} if granted else {})

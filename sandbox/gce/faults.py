@@ -1,0 +1,142 @@
+"""What goes wrong in the emulated cloud, on demand: no capacity, quotas, refusals, lags, lost answers, lost rights.
+
+Everything here happened to somebody's fleet. The control surface and the tests call these methods; the rest of the
+emulator asks them before it acts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sandbox.gce.errors import OperationError, backend_error, not_ready, permission_denied, unauthenticated
+from sandbox.gce.errors import stockout as stockout_error
+from sandbox.gce.links import leaf
+from sandbox.gce.quotas import Quota
+
+
+@dataclass
+class _Shortage:
+    """No capacity for `machine_type` (None: for any) in `zone`, for so many creations (None: until restored)."""
+
+    zone: str
+    machine_type: str | None
+    at_once: bool
+    times: int | None
+
+
+class Faults:
+    """The weather of the emulated cloud; fine until told otherwise."""
+
+    def __init__(self) -> None:
+        self._shortages: list[_Shortage] = []
+        self._quotas: dict[Quota, tuple[float, bool]] = {}
+        self._delete_refusals: dict[str | None, int] = {}
+        self._lost_answers = 0
+        self._list_lag = 0.0
+        self._withdrawn: set[str] = set()
+        self._expired_until = 0.0
+
+    # What the control surface calls.
+
+    def exhaust(
+        self, zone: str, machine_type: str | None = None, *, at_once: bool = False, times: int | None = None
+    ) -> None:
+        """Let creations in `zone` fail for want of capacity, later in their operation or `at_once` in the answer.
+
+        `times` bounds how many fail; without it the shortage lasts until `restore_capacity`.
+        """
+        self._shortages.append(_Shortage(zone, machine_type, at_once, times))
+
+    def restore_capacity(self, zone: str | None = None, machine_type: str | None = None) -> None:
+        """End the shortages of `zone` (None: of all zones), or only that of `machine_type`."""
+        self._shortages = [
+            shortage
+            for shortage in self._shortages
+            if (zone is not None and shortage.zone != zone)
+            or (machine_type is not None and shortage.machine_type != machine_type)
+        ]
+
+    def set_quota(self, metric: str, limit: float | None, region: str | None = None, *, at_once: bool = False) -> None:
+        """Limit `metric` (`PREEMPTIBLE_NVIDIA_T4_GPUS`, `GPUS_ALL_REGIONS`, …) in a region, or globally (None).
+
+        A `limit` of None lifts it. Creations over it fail later in their operation, or `at_once` in the answer.
+        """
+        self._quotas.pop((region, metric), None)
+        if limit is not None:
+            self._quotas[region, metric] = (limit, at_once)
+
+    def refuse_deletes(self, times: int, name: str | None = None) -> None:
+        """Answer the next `times` deletes (of `name`, or of any VM) with `resourceNotReady`."""
+        self._delete_refusals[name] = times
+
+    def lose_insert_answers(self, times: int) -> None:
+        """Carry out the next `times` creations and answer 503 all the same."""
+        self._lost_answers = times
+
+    def lag_lists(self, seconds: float) -> None:
+        """Leave VMs out of lists (not out of `get`) until they are `seconds` old."""
+        self._list_lag = seconds
+
+    def withdraw_permissions(self, *permissions: str) -> None:
+        """Take rights such as `compute.instances.create` away: calls answer 403, `testIamPermissions` says so."""
+        self._withdrawn.update(permissions)
+
+    def grant_permissions(self, *permissions: str) -> None:
+        """Give rights back; without arguments, all of them."""
+        self._withdrawn.difference_update(permissions or set(self._withdrawn))
+
+    def expire_credentials(self, seconds: float) -> None:
+        """Answer every call with 401 for `seconds` of real time; 0 ends it."""
+        self._expired_until = time.monotonic() + seconds
+
+    # What the emulator asks.
+
+    def limits(self, *, at_once: bool | None = None) -> dict[Quota, float]:
+        """Limits by (region or None, metric): all of them, or those that show at this point of a creation."""
+        return {quota: limit for quota, (limit, now) in self._quotas.items() if at_once in {None, now}}
+
+    @property
+    def list_lag(self) -> float:
+        """Seconds before a new VM shows up in lists."""
+        return self._list_lag
+
+    def check_credentials(self) -> None:
+        """Raise 401 while credentials count as expired."""
+        if time.monotonic() < self._expired_until:
+            raise unauthenticated()
+
+    def check_permission(self, permission: str, path: str) -> None:
+        """Raise 403 where the right was withdrawn."""
+        if permission in self._withdrawn:
+            raise permission_denied(permission, path)
+
+    def granted(self, permissions: Iterable[str]) -> list[str]:
+        """Those of `permissions` that the caller has."""
+        return [permission for permission in permissions if permission not in self._withdrawn]
+
+    def check_delete(self, name: str, path: str) -> None:
+        """Raise `resourceNotReady` where deletes are being refused."""
+        for who in (name, None):
+            if self._delete_refusals.get(who, 0) > 0:
+                self._delete_refusals[who] -= 1
+                raise not_ready(path)
+
+    def check_answer(self) -> None:
+        """Raise 503 where the answer to a creation is to be lost."""
+        if self._lost_answers > 0:
+            self._lost_answers -= 1
+            raise backend_error()
+
+    def shortage(self, zone_path: str, machine_type: str, accelerators: str, *, at_once: bool) -> OperationError | None:
+        """The stockout that this creation runs into, at this point of it."""
+        for shortage in self._shortages:
+            if shortage.at_once != at_once or shortage.zone != leaf(zone_path):
+                continue
+            if shortage.machine_type not in {None, machine_type} or shortage.times == 0:
+                continue
+            if shortage.times is not None:
+                shortage.times -= 1
+            return stockout_error(zone_path, machine_type, accelerators)
+        return None

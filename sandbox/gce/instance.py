@@ -1,0 +1,145 @@
+"""One VM as Compute Engine sees it: its resource, its status, and one transition at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from sandbox.gce.blueprint import Blueprint
+from sandbox.gce.clock import numeric_id, timestamp
+from sandbox.gce.ledger import Happening, Ledger
+from sandbox.gce.links import leaf, self_link
+from sandbox.gce.operations import Operation
+from sandbox.gce.placement import Placement
+from sandbox.machines import Machine, MachineFactory, MachineSpec
+
+
+class Superseded(Exception):
+    """A transition was given up because a stronger one began: a delete, a preemption."""
+
+
+class Instance:
+    """A VM that exists; `resource` is what the API shows."""
+
+    def __init__(
+        self, project: str, zone: str, blueprint: Blueprint, address: str, machines: MachineFactory, ledger: Ledger
+    ) -> None:
+        self.project = project
+        self.zone = zone
+        self.name: str = blueprint.resource["name"]
+        self.id = numeric_id()
+        self.path = f"projects/{project}/zones/{zone}/instances/{self.name}"
+        self.placement: Placement = blueprint.placement
+        self.address = address
+        self.made_at = time.monotonic()
+        self.metadata: dict[str, str] = {}
+        self.preempted = False
+        self.deletion: Operation | None = None
+        self._ledger = ledger
+        self._transition: asyncio.Task[None] | None = None
+        self.resource = dict(blueprint.resource) | {
+            "id": str(self.id),
+            "creationTimestamp": timestamp(),
+            "status": "PROVISIONING",
+            "selfLink": self_link(self.path),
+        }
+        self._attach_network(address)
+        self.set_labels(self.resource["labels"])
+        self.set_metadata(self.resource["metadata"].get("items", []))
+        self.resource["tags"] = self.resource["tags"] | {"fingerprint": fingerprint(self.resource["tags"])}
+        accounts = self.resource.get("serviceAccounts", [])
+        self.machine: Machine = machines.create(
+            MachineSpec(
+                name=self.name,
+                project=project,
+                zone=zone,
+                machine_type=self.placement.machine_type.name,
+                instance_id=self.id,
+                address=address,
+                gpu_type=self.placement.gpu_type,
+                gpu_count=self.placement.gpu_count,
+                metadata=self.metadata,
+                service_account=accounts[0]["email"] if accounts else None,
+            )
+        )
+
+    @property
+    def status(self) -> str:
+        """PROVISIONING, STAGING, RUNNING, STOPPING or TERMINATED."""
+        return str(self.resource["status"])
+
+    @status.setter
+    def status(self, status: str) -> None:
+        self.resource["status"] = status
+        if status == "RUNNING":
+            self.resource["lastStartTimestamp"] = timestamp()
+        elif status == "TERMINATED":
+            self.resource["lastStopTimestamp"] = timestamp()
+
+    @property
+    def deleted_when_preempted(self) -> bool:
+        """Whether its owner chose that a preemption deletes it instead of stopping it."""
+        return bool(self.resource["scheduling"].get("instanceTerminationAction") == "DELETE")
+
+    @property
+    def notice_seconds(self) -> float:
+        """`preemptionNoticeDuration`: how long before the soft off the metadata says so."""
+        return float(self.resource["scheduling"].get("preemptionNoticeDuration", {}).get("seconds", 0))
+
+    def record(self, what: Happening) -> None:
+        """Write `what` happened to this VM into the ledger."""
+        self._ledger.write(what, self.name, self.zone, self.id, self.placement.machine_type.name)
+
+    def set_labels(self, labels: dict[str, str]) -> None:
+        """Replace the labels, and with them their fingerprint."""
+        self.resource["labels"] = labels
+        self.resource["labelFingerprint"] = fingerprint(labels)
+
+    def set_metadata(self, items: list[dict[str, str]]) -> None:
+        """Replace the metadata, seen by the running machine at once."""
+        self.resource["metadata"] = {"kind": "compute#metadata", "items": items, "fingerprint": fingerprint(items)}
+        wanted = {item["key"]: item["value"] for item in items}
+        for gone in self.metadata.keys() - wanted.keys():
+            del self.metadata[gone]
+        self.metadata.update(wanted)
+
+    async def become(self, transition: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `transition` to its end, in place of the one that may be under way.
+
+        Raises:
+            Superseded: when another transition took over before the end.
+        """
+        await self.halt()
+        task = self._transition = asyncio.create_task(transition(), name=f"{self.name}: {transition.__qualname__}")
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise Superseded
+        task.result()
+
+    async def halt(self) -> None:
+        """Give up the transition that is under way."""
+        if self._transition is not None and not self._transition.done():
+            self._transition.cancel()
+            await asyncio.wait({self._transition})
+
+    def _attach_network(self, address: str) -> None:
+        """Give the interface its address; the external one is the same, there being no NAT before loopback."""
+        interface = self.resource["networkInterfaces"][0] | {"networkIP": address}
+        interface["fingerprint"] = fingerprint(interface)
+        if access := interface.get("accessConfigs"):
+            interface["accessConfigs"] = [access[0] | {"natIP": address}]
+        self.resource["networkInterfaces"] = [interface]
+
+    def __repr__(self) -> str:
+        return f"<Instance {self.name} in {leaf(self.zone)}: {self.status}>"
+
+
+def fingerprint(content: Any) -> str:
+    """A hash that changes with `content`: what updates have to quote."""
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
+    return base64.urlsafe_b64encode(digest[:8]).decode()

@@ -1,0 +1,54 @@
+"""What happened to VMs, in order: for summaries, and for tests that ask what came before what."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Happening(StrEnum):
+    """What can happen to a VM."""
+
+    REQUESTED = "requested"
+    """An insert was accepted."""
+    RUNNING = "running"
+    FAILED = "failed"
+    """The insert's operation failed; there is no VM."""
+    NOTICE = "notice"
+    """Its metadata says that it will be preempted."""
+    SOFT_OFF = "soft-off"
+    """The operating system was told to shut down."""
+    PREEMPTED = "preempted"
+    """Its power is off because the cloud took it back."""
+    STOPPED = "stopped"
+    DELETE_REQUESTED = "delete-requested"
+    DELETED = "deleted"
+    """It is gone: `get` answers 404 and nothing is billed any more."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the ledger; `time` is Unix time in seconds."""
+
+    time: float
+    what: Happening
+    name: str
+    zone: str
+    instance_id: int
+    machine_type: str
+
+
+class Ledger:
+    """Events in the order in which they happened."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def write(self, what: Happening, name: str, zone: str, instance_id: int, machine_type: str) -> None:
+        """Add an event that happens now."""
+        self.events.append(Event(time.time(), what, name, zone, instance_id, machine_type))
+
+    def count(self, what: Happening) -> int:
+        """How often `what` has happened."""
+        return sum(event.what is what for event in self.events)
