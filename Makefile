@@ -33,8 +33,8 @@ clean:  ## remove everything that was made here; the built executables stay in ~
 	if [ -x $(BIN)/python ] && [ -d .sandbox ]; then $(BIN)/python -m sandbox down; fi
 	rm -rf .venv .sandbox .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
-# The lock file pins every package by hash. The project itself comes last, without dependencies or an isolated build, so that
-# nothing is fetched that the lock file does not name.
+# The lock file pins every package by hash. The project itself comes last, without dependencies or an isolated build, so
+# that nothing is fetched that the lock file does not name.
 .venv/stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 	  { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }

@@ -16,7 +16,7 @@ from sandbox import binaries
 from sandbox.control import ControlClient
 from sandbox.errors import SandboxError
 from sandbox.processes import kill_leftovers
-from sandbox.settings import Settings
+from sandbox.settings import PARTS, Settings
 from sandbox.state import State
 
 Command = Callable[[argparse.Namespace, Settings], Awaitable[None]]
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     up = add(_up, "bring a sandbox up and keep it until Ctrl-C")
     up.add_argument("--speed", type=float, default=1.0, help="divide all emulated durations by this (default: 1)")
     up.add_argument("--product", action="store_true", help="install Outlast and run its worker and bridge, too")
+    up.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="run these only (default: all)")
     up.add_argument("--keep", action="store_true", help="keep etcd's and Temporal's data of the last run")
     add(_status, "show addresses, processes and VMs")
     add(_vms, "list the VMs")
@@ -76,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _run(arguments: argparse.Namespace) -> None:
     settings = Settings(
         state_dir=arguments.state,
+        parts=tuple(getattr(arguments, "parts", PARTS)),
         speed=getattr(arguments, "speed", 1.0),
         product=getattr(arguments, "product", False),
         keep=getattr(arguments, "keep", False),

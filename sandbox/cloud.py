@@ -6,18 +6,18 @@ import asyncio
 import shlex
 import socket
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar, get_args
+from typing import TypeVar
 
 import asyncssh
 
 from sandbox import binaries
 from sandbox.checkpoint_operator import CheckpointOperator
-from sandbox.control import ControlServer
 from sandbox.control_plane import ControlPlane
+from sandbox.control_server import ControlServer
 from sandbox.gce import GceEmulator
 from sandbox.kubeconfig import write_private
 from sandbox.machines.light import LightMachines
@@ -31,20 +31,12 @@ from sandbox.temporal_server import TemporalServer
 T = TypeVar("T")
 
 Progress = Callable[[str], None]
-Part = Literal["kubernetes", "temporal", "registry", "gce"]
-
-#: Everything; a test may name fewer.
-PARTS: tuple[Part, ...] = get_args(Part)
 
 
 class Cloud:
     """One sandbox in this process. Parts that were not asked for are None, as all are before `up` and after `down`."""
 
-    def __init__(self, settings: Settings, progress: Progress = print, parts: Collection[Part] = PARTS) -> None:
-        if "gce" in parts and "kubernetes" not in parts:
-            raise ValueError("the VMs of gce join the cluster of kubernetes: ask for both")
-        if settings.product and set(parts) != set(PARTS):
-            raise ValueError("the product needs all parts")
+    def __init__(self, settings: Settings, progress: Progress = print) -> None:
         self.settings = settings
         self.control_plane: ControlPlane | None = None
         self.temporal: TemporalServer | None = None
@@ -56,7 +48,6 @@ class Cloud:
         self.asked_to_stop = asyncio.Event()
         """Set by the control surface; whoever brought the cloud up takes it down then."""
         self._progress = progress
-        self._parts = parts
         self._teardown = AsyncExitStack()
 
     async def up(self) -> None:
@@ -124,7 +115,7 @@ class Cloud:
         executables = await binaries.ensure(self._progress)
         self._write_ssh_key()
         await self._start_servers(executables)
-        if "gce" in self._parts:
+        if "gce" in self.settings.parts:
             await self._start_gce()
         if self.settings.product:
             await self._start_product()
@@ -140,7 +131,7 @@ class Cloud:
         await state.claim(keep=self.settings.keep)
         self._teardown.callback(state.release)
         self._teardown.push_async_callback(kill_leftovers, self.settings.state_dir)
-        if "gce" in self._parts and not self.settings.octet:
+        if "gce" in self.settings.parts and not self.settings.octet:
             octet, claim = claim_octet(self.settings.ssh_port)
             self._teardown.callback(socket.socket.close, claim)
             self.settings = replace(self.settings, octet=octet)
@@ -155,15 +146,15 @@ class Cloud:
     async def _start_servers(self, executables: binaries.Binaries) -> None:
         """Start the parts that need no other, side by side."""
         starts: list[Awaitable[None]] = []
-        if "kubernetes" in self._parts:
+        if "kubernetes" in self.settings.parts:
             self.control_plane = ControlPlane(self.settings, executables)
             self._teardown.push_async_callback(self.control_plane.down)
             starts.append(self._timed("Kubernetes", self.control_plane.up()))
-        if "temporal" in self._parts:
+        if "temporal" in self.settings.parts:
             self.temporal = TemporalServer(self.settings, executables)
             self._teardown.push_async_callback(self.temporal.down)
             starts.append(self._timed("Temporal", self.temporal.up()))
-        if "registry" in self._parts:
+        if "registry" in self.settings.parts:
             self.registry = Registry(self.settings, executables)
             self._teardown.push_async_callback(self.registry.down)
             starts.append(self._timed("registry", self.registry.up()))

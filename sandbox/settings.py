@@ -6,6 +6,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, get_args
+
+Part = Literal["kubernetes", "temporal", "registry", "gce"]
+
+#: All parts of a sandbox; `gce` is the emulated cloud with its VMs and the checkpoint operator of their nodes.
+PARTS: tuple[Part, ...] = get_args(Part)
 
 #: Second octets of 127/8 that a sandbox may take for its VMs (127.N.Z.H), so that several run side by side.
 OCTETS = range(64, 192)
@@ -17,6 +23,9 @@ class Settings:
 
     state_dir: Path = Path(".sandbox")
     """Kubeconfigs, databases, logs and the file systems of the VMs live here."""
+
+    parts: tuple[Part, ...] = PARTS
+    """What to run. The VMs of `gce` join the cluster of `kubernetes`; the product needs all."""
 
     speed: float = 1.0
     """Emulated durations (boot, checkpoint, training step) are divided by this; notice windows are not."""
@@ -55,9 +64,15 @@ class Settings:
         """Resolve the state directory, and reject what cannot work.
 
         Raises:
-            ValueError: for a speed that is not positive, or an octet outside `OCTETS`.
+            ValueError: for parts that need others, a speed that is not positive, or an octet outside `OCTETS`.
         """
         object.__setattr__(self, "state_dir", self.state_dir.expanduser().resolve())
+        if unknown := set(self.parts) - set(PARTS):
+            raise ValueError(f"no parts named {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
+        if "gce" in self.parts and "kubernetes" not in self.parts:
+            raise ValueError("the VMs of gce join the cluster of kubernetes: ask for both parts")
+        if self.product and set(self.parts) != set(PARTS):
+            raise ValueError("the product needs all parts")
         if self.speed <= 0:
             raise ValueError(f"speed must be greater than 0, not {self.speed}")
         if self.octet and self.octet not in OCTETS:
