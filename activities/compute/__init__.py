@@ -1,0 +1,159 @@
+"""A cloud's virtual machines behind a small interface with typed errors; ``gcp.py`` is the one behind it.
+
+Every method of :class:`Compute` ends within :data:`CALL_SECONDS` and raises a :class:`ComputeError`, never an error of
+a client library. The kinds differ in what helps::
+
+    ComputeError
+    ├── NoCapacity   another zone or machine type, or this one later
+    ├── Quota        another region, or a person who raises the limit
+    ├── Unsupported  another machine type, GPU or zone: this combination does not exist
+    ├── Invalid      a person who edits the spec: the API refuses it whatever the moment
+    ├── Missing      a person who makes what the spec names: a Secret, an image, a network
+    ├── Permission   a person who grants it
+    ├── Conflict     nothing: the name is somebody else's
+    └── Transient    the same call again
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from api import errors
+from api.common import SecretReference
+from api.views import VmView
+
+CALL_SECONDS = 15.0  # of one HTTP call, so that two of them fit into the shortest activity
+
+
+class ComputeError(Exception):
+    """What a cloud answers instead of doing it. ``type`` is what a workflow knows it by (``api.errors``)."""
+
+    type = "Transient"
+
+
+class NoCapacity(ComputeError):
+    """The zone has none of this machine type now."""
+
+    type = errors.NO_CAPACITY
+
+    def __init__(self, message: str, zone: str = "", machine_type: str = "") -> None:
+        super().__init__(message)
+        self.zone = zone
+        self.machine_type = machine_type
+
+
+class Quota(ComputeError):
+    """The project may not have more. ``scope`` is the limit's name: ``NVIDIA_T4_GPUS``, ``GPUS_ALL_REGIONS``, …"""
+
+    type = errors.QUOTA
+
+    def __init__(self, message: str, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class Unsupported(ComputeError):
+    """This configuration does not exist there."""
+
+    type = errors.UNSUPPORTED
+
+
+class Invalid(ComputeError):
+    """The API refuses what we ask for, whatever the moment."""
+
+    type = errors.INVALID
+
+
+class Missing(ComputeError):
+    """A thing that the spec names is not there."""
+
+    type = errors.MISSING
+
+
+class Permission(ComputeError):
+    """``permission`` is what is lacking, such as ``compute.instances.create``; empty where the cloud does not say."""
+
+    type = errors.PERMISSION
+
+    def __init__(self, message: str, permission: str = "") -> None:
+        super().__init__(message)
+        self.permission = permission
+
+
+class Conflict(ComputeError):
+    """Something of this name is there already."""
+
+    type = errors.CONFLICT
+
+
+class Transient(ComputeError):
+    """Worth another try as it is: rate limits, time-outs, 5xx, a resource that is busy."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Where a long-running operation stands; ``error`` is why it failed, once it is done."""
+
+    done: bool
+    error: ComputeError | None = None
+
+
+@dataclass(frozen=True)
+class MachineType:
+    """A machine type of a zone; ``gpus`` counts those that it has built in, by accelerator type."""
+
+    name: str
+    gpus: dict[str, int]
+
+
+class Compute(Protocol):
+    """One cloud, reached with one set of credentials."""
+
+    async def insert(self, project: str, zone: str, body: dict[str, Any], request_id: str) -> str:
+        """Ask for the instance ``body`` (see ``instance.py``) and return the operation's name.
+
+        The same ``request_id`` again gives the same operation again. Raises Conflict where the name is taken.
+        """
+        ...
+
+    async def operation(self, project: str, zone: str, name: str) -> Operation | None:
+        """Read an operation, None where the cloud does not know it (any more)."""
+        ...
+
+    async def get(self, project: str, zone: str, name: str) -> VmView | None:
+        """Read an instance, None where it is not there."""
+        ...
+
+    async def labelled(self, project: str, label: str, value: str) -> list[VmView]:
+        """All instances of a project with this label, in all zones. A new one may be missing for some seconds."""
+        ...
+
+    async def delete(self, project: str, zone: str, name: str) -> None:
+        """Ask for the deletion of an instance; one that is not there is success."""
+        ...
+
+    async def host_keys(self, project: str, zone: str, name: str) -> list[str]:
+        """Public SSH host keys (``ssh-ed25519 AAAA…``) that the guest published; empty while it has not."""
+        ...
+
+    async def missing_permissions(self, project: str, permissions: list[str]) -> list[str]:
+        """Those of ``permissions`` that these credentials lack on the project."""
+        ...
+
+    async def machine_type(self, project: str, zone: str, name: str) -> MachineType | None:
+        """Read a machine type, None where the zone has none of that name."""
+        ...
+
+    async def exists(self, kind: Literal["zone", "accelerator", "image"], project: str, zone: str, name: str) -> bool:
+        """Is there such a zone, accelerator type in the zone, or image? An image is named as ``instance.py`` does."""
+        ...
+
+
+class Cloud(Protocol):
+    """Opens a cloud with the credentials that an object names."""
+
+    async def open(self, credentials: SecretReference | None, namespace: str) -> Compute:
+        """``namespace`` is where a reference without one points; None is the worker's own identity.
+
+        Raises Missing or Invalid, with the remedy, where the Secret is not there or holds no key.
+        """
+        ...

@@ -1,0 +1,182 @@
+"""What GCE, its transport and its authentication raise → the typed errors of this package. Tables, most specific first.
+
+GCE says the same thing in several dialects: the ``reason`` of an HTTP error (``quotaExceeded``), the ``code`` of a
+failed operation (``QUOTA_EXCEEDED``), an ErrorInfo (``IAM_PERMISSION_DENIED``), or nothing but a status and a sentence.
+
+Reasons: https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation and .../resource-error
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.api_core.exceptions import GoogleAPICallError, RetryError
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
+from requests.exceptions import RequestException
+
+from activities.compute import (
+    ComputeError,
+    Conflict,
+    Invalid,
+    Missing,
+    NoCapacity,
+    Operation,
+    Permission,
+    Quota,
+    Transient,
+    Unsupported,
+)
+
+# Sentences that say more than the reason beside them.
+_BY_MESSAGE: list[tuple[re.Pattern[str], type[ComputeError]]] = [
+    (re.compile(r"failed to start due to preemption"), NoCapacity),  # taken back before it ran
+    (re.compile(r"features are not compatible"), Unsupported),  # machine type and accelerator
+    (re.compile(r"/(machineTypes|acceleratorTypes|diskTypes)/\S+' was not found"), Unsupported),
+    (re.compile(r"[Mm]achine type .* does not exist in zone"), Unsupported),
+]
+
+# Reasons and codes in lower case without separators, so that every dialect spells them alike.
+_BY_REASON: dict[str, type[ComputeError]] = {
+    "stockout": NoCapacity,
+    "resourceavailability": NoCapacity,
+    "insufficientcapacity": NoCapacity,
+    "zoneresourcepoolexhausted": NoCapacity,
+    "zoneresourcepoolexhaustedwithdetails": NoCapacity,
+    "resourcepoolexhausted": NoCapacity,
+    "quotaexceeded": Quota,
+    "limitexceeded": Quota,
+    "ratelimitexceeded": Transient,  # also a 403, and no quota that a person would raise
+    "userratelimitexceeded": Transient,
+    "resourceoperationrateexceeded": Transient,
+    "resourcenotready": Transient,
+    "resourceinuse": Transient,
+    "resourceinusebyanotherresource": Transient,
+    "ipspaceexhausted": Transient,  # until another VM of the subnetwork has gone
+    "ipspaceexhaustedwithdetails": Transient,
+    "backenderror": Transient,
+    "internalerror": Transient,
+    "unsupportedoperation": Unsupported,
+    "unsupportedconfiguration": Unsupported,
+    "alreadyexists": Conflict,
+    "resourcealreadyexists": Conflict,
+    "notfound": Missing,
+    "resourcenotfound": Missing,
+    "permissionserror": Permission,
+    "iampermissiondenied": Permission,
+    "autherror": Permission,
+    "servicedisabled": Permission,  # the Compute Engine API is switched off in this project
+    "accessnotconfigured": Permission,
+    "billingdisabled": Permission,
+    "forbidden": Permission,
+    "conditionnotmet": Invalid,  # an organisation's policy, too
+    "badrequest": Invalid,
+    "invalid": Invalid,
+    "required": Invalid,
+    "invalidusage": Invalid,
+}
+
+_BY_STATUS: dict[int, type[ComputeError]] = {
+    400: Invalid,
+    401: Permission,
+    403: Permission,
+    404: Missing,
+    409: Conflict,
+    412: Invalid,
+}
+
+_PERMISSION = re.compile(r"[Rr]equired '([\w.]+)' permission")
+_QUOTA = re.compile(r"Quota '(\w+)' exceeded")
+
+
+@dataclass(frozen=True)
+class _Complaint:
+    """One failure in GCE's words: ``reasons`` from the most to the least specific."""
+
+    message: str
+    reasons: list[str] = field(default_factory=list)
+    status: int | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)  # of its ErrorInfo and quota information
+
+
+def classify(error: Exception) -> ComputeError:
+    """The typed error for whatever a call to GCE raised; what nobody knows is transient."""
+    match error:
+        case ComputeError():
+            return error
+        case GoogleAPICallError():
+            return _typed(_of_call(error))
+        case DefaultCredentialsError():
+            return Missing(f"no Google credentials: name a Secret in gcpCredentialsSecretRef ({error})")
+        case RefreshError() if not error.retryable:
+            return Permission(f"Google does not accept the credentials: {error.args[0] if error.args else error}")
+        case RequestException() | GoogleAuthError() | RetryError():
+            return Transient(f"GCE does not answer: {error}")
+    return Transient(f"{type(error).__name__}: {error}")
+
+
+def _of_call(error: GoogleAPICallError) -> _Complaint:
+    entries = [entry for entry in error.errors if isinstance(entry, Mapping)]
+    return _Complaint(
+        message=str(entries[0]["message"]) if entries and entries[0].get("message") else str(error.message),
+        reasons=[*filter(None, [error.reason]), *(str(entry["reason"]) for entry in entries if "reason" in entry)],
+        status=error.code,
+        facts=dict(error.metadata or {}),
+    )
+
+
+def classify_operation(operation: Any) -> Operation:
+    """A ``compute_v1.Operation``: is it done, and why did it fail?"""
+    if str(getattr(operation.status, "name", operation.status)) != "DONE":
+        return Operation(done=False)
+    complaints = [_of_operation(entry, operation.http_error_status_code) for entry in operation.error.errors]
+    if complaints:
+        return Operation(done=True, error=_typed(complaints[0]))
+    if operation.http_error_status_code >= 400:
+        return Operation(
+            done=True, error=_typed(_Complaint(operation.http_error_message, [], operation.http_error_status_code))
+        )
+    return Operation(done=True)
+
+
+def _of_operation(entry: Any, status: int) -> _Complaint:
+    infos = [detail.error_info for detail in entry.error_details if detail.error_info.reason]
+    quotas = [detail.quota_info for detail in entry.error_details if detail.quota_info.limit_name]
+    localized = [detail.localized_message.message for detail in entry.error_details if detail.localized_message.message]
+    facts = {key: value for info in infos for key, value in info.metadatas.items()}
+    return _Complaint(
+        message=" ".join([entry.message, *localized]),
+        reasons=[*(info.reason for info in infos), entry.code],
+        status=status or None,
+        facts=facts | ({"limit": quotas[0].limit_name} if quotas else {}),
+    )
+
+
+def _typed(complaint: _Complaint) -> ComputeError:
+    kind = _kind_of(complaint)
+    if kind is NoCapacity:
+        return NoCapacity(complaint.message, complaint.facts.get("zone", ""), complaint.facts.get("vmType", ""))
+    if kind is Quota:
+        found = _QUOTA.search(complaint.message)
+        scope = found.group(1) if found else complaint.facts.get("limit", "")
+        return Quota(f"{complaint.message} Ask Google for more (IAM & Admin, Quotas) or use another region.", scope)
+    if kind is Permission:
+        found = _PERMISSION.search(complaint.message)
+        permission = found.group(1) if found else complaint.facts.get("permission", "")
+        return Permission(f"{complaint.message}. Grant it to the service account of the credentials.", permission)
+    return kind(complaint.message)
+
+
+def _kind_of(complaint: _Complaint) -> type[ComputeError]:
+    for sentence, kind in _BY_MESSAGE:
+        if sentence.search(complaint.message):
+            return kind
+    for reason in complaint.reasons:
+        spelled = re.sub(r"[^a-z0-9]", "", reason.lower())
+        if spelled in _BY_REASON:
+            return _BY_REASON[spelled]
+        if "unsupported" in spelled or "notsupported" in spelled:
+            return Unsupported
+        if spelled.startswith("zone"):  # all of GCE's ZONE_… codes say that this zone cannot serve now
+            return NoCapacity
+    return _BY_STATUS.get(complaint.status or 0, Transient)

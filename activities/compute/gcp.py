@@ -1,0 +1,241 @@
+"""Google Compute Engine behind :class:`activities.compute.Compute`; the only module that loads Google's client.
+
+The client is synchronous and loading it takes more than a second, so it runs in threads of its own, and nothing that
+a workflow imports may import this module. It never waits for an operation by itself: the client's own ``result()``
+polls the public endpoint even where another one is set, so operations are read by a client of ours.
+"""
+
+import asyncio
+import base64
+import json
+import re
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any, Literal, TypeVar
+
+from google.api_core.client_options import ClientOptions
+from google.api_core.exceptions import NotFound, from_http_response
+from google.auth import default as application_default_credentials
+from google.auth.credentials import AnonymousCredentials, Credentials
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud import compute_v1
+from google.oauth2 import service_account
+
+from activities.compute import CALL_SECONDS, Invalid, MachineType, Missing, Operation
+from activities.compute.errors import classify, classify_operation
+from activities.kube import Kube
+from api.common import SecretReference
+from api.views import VmView
+
+T = TypeVar("T")
+
+SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
+
+_IMAGE = re.compile(r"(projects/(?P<project>[^/]+)/)?global/images/(?P<family>family/)?(?P<name>[^/]+)$")
+
+
+class GcpCloud:
+    """Opens GCE with a service account's key from a Secret, or with the worker's own identity.
+
+    Args:
+        kube: where the Secrets are.
+        endpoint: of another GCE, with its scheme, for example ``http://127.0.0.1:8090``; without a Secret it is
+            called anonymously.
+        threads: how many calls may be under way at once.
+    """
+
+    def __init__(self, kube: Kube, endpoint: str | None = None, threads: int = 32) -> None:
+        self._kube = kube
+        self._endpoint = endpoint.rstrip("/") if endpoint else None
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="gce")
+        self._opened: dict[tuple[str, str], tuple[str, GcpCompute]] = {}
+
+    async def open(self, credentials: SecretReference | None, namespace: str) -> "GcpCompute":
+        """See :meth:`activities.compute.Cloud.open`. One client is kept for each Secret, until the Secret changes."""
+        where = (credentials.namespace or namespace, credentials.name) if credentials else ("", "")
+        secret = await self._kube.find(f"/api/v1/namespaces/{where[0]}/secrets/{where[1]}") if credentials else None
+        if credentials and secret is None:
+            raise Missing(f"Secret {where[0]}/{where[1]} is not there: it holds the key credentials.json for GCP")
+        version = secret["metadata"]["resourceVersion"] if secret else ""
+        known = self._opened.get(where)
+        if known is None or known[0] != version:
+            compute = await self._run(lambda: self._connect(secret, where))
+            known = self._opened[where] = (version, compute)
+        return known[1]
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except Exception as error:
+            raise classify(error) from error
+
+    def _connect(self, secret: dict[str, Any] | None, where: tuple[str, str]) -> "GcpCompute":
+        return GcpCompute(self._credentials(secret, where), self._endpoint, self._run)
+
+    def _credentials(self, secret: dict[str, Any] | None, where: tuple[str, str]) -> Credentials:
+        if secret is not None:
+            return _key_of(secret, where)
+        if self._endpoint:
+            return AnonymousCredentials()
+        return application_default_credentials(scopes=SCOPES)[0]
+
+    def close(self) -> None:
+        """Let the threads go; calls under way end by their time-outs."""
+        self._threads.shutdown(wait=False)
+
+
+def _key_of(secret: dict[str, Any], where: tuple[str, str]) -> Credentials:
+    """Credentials from a service account's key. Nothing of the key may appear in an error, not even its cause's."""
+    try:
+        key = json.loads(base64.b64decode(secret["data"]["credentials.json"]))
+        return service_account.Credentials.from_service_account_info(key, scopes=SCOPES)
+    except (KeyError, ValueError, TypeError):
+        raise Invalid(
+            f"Secret {where[0]}/{where[1]}: its key credentials.json must hold a service account's key in JSON "
+            "(gcloud iam service-accounts keys create)"
+        ) from None
+
+
+class GcpCompute:
+    """See :class:`activities.compute.Compute` for what the methods do and raise."""
+
+    def __init__(
+        self, credentials: Credentials, endpoint: str | None, run: Callable[[Callable[[], Any]], Awaitable[Any]]
+    ) -> None:
+        options = ClientOptions(api_endpoint=endpoint) if endpoint else None
+        made = {"credentials": credentials, "client_options": options}
+        self._instances = compute_v1.InstancesClient(**made)
+        self._operations = compute_v1.ZoneOperationsClient(**made)
+        self._zones = compute_v1.ZonesClient(**made)
+        self._machine_types = compute_v1.MachineTypesClient(**made)
+        self._accelerators = compute_v1.AcceleratorTypesClient(**made)
+        self._images = compute_v1.ImagesClient(**made)
+        self._session = AuthorizedSession(credentials)
+        self._resource_manager = endpoint or RESOURCE_MANAGER
+        self._run = run
+
+    async def insert(self, project: str, zone: str, body: dict[str, Any], request_id: str) -> str:
+        """Ask for an instance; the operation's name."""
+        instance = compute_v1.Instance.from_json(json.dumps(body), ignore_unknown_fields=False)
+        request = compute_v1.InsertInstanceRequest(
+            project=project, zone=zone, instance_resource=instance, request_id=request_id
+        )
+        operation = await self._call(self._instances.insert_unary, request)
+        return str(operation.name)
+
+    async def operation(self, project: str, zone: str, name: str) -> Operation | None:
+        """Read a zone operation."""
+        request = compute_v1.GetZoneOperationRequest(project=project, zone=zone, operation=name)
+        found = await self._find(self._operations.get, request)
+        return None if found is None else classify_operation(found)
+
+    async def get(self, project: str, zone: str, name: str) -> VmView | None:
+        """Read an instance."""
+        request = compute_v1.GetInstanceRequest(project=project, zone=zone, instance=name)
+        found = await self._find(self._instances.get, request)
+        return None if found is None else vm_view(found)
+
+    async def labelled(self, project: str, label: str, value: str) -> list[VmView]:
+        """List instances over all zones, all pages."""
+        request = compute_v1.AggregatedListInstancesRequest(project=project, filter=f'labels.{label} = "{value}"')
+
+        def read_pages() -> list[VmView]:
+            zones = self._instances.aggregated_list(request, retry=None, timeout=CALL_SECONDS)
+            return [vm_view(instance) for _, zone in zones for instance in zone.instances]
+
+        vms: list[VmView] = await self._run(read_pages)
+        return vms
+
+    async def delete(self, project: str, zone: str, name: str) -> None:
+        """Ask for the deletion of an instance."""
+        request = compute_v1.DeleteInstanceRequest(project=project, zone=zone, instance=name)
+        await self._find(self._instances.delete_unary, request)
+
+    async def host_keys(self, project: str, zone: str, name: str) -> list[str]:
+        """Read the guest attributes ``hostkeys/*``."""
+        request = compute_v1.GetGuestAttributesInstanceRequest(
+            project=project, zone=zone, instance=name, query_path="hostkeys/"
+        )
+        found = await self._find(self._instances.get_guest_attributes, request)
+        return [f"{item.key} {item.value}" for item in found.query_value.items] if found else []
+
+    async def missing_permissions(self, project: str, permissions: list[str]) -> list[str]:
+        """Ask Resource Manager's ``projects.testIamPermissions``."""
+        url = f"{self._resource_manager}/v1/projects/{project}:testIamPermissions"
+
+        def ask() -> list[str]:
+            answer = self._session.post(url, json={"permissions": permissions}, timeout=CALL_SECONDS)
+            if answer.status_code != 200:
+                raise from_http_response(answer)
+            granted = set(answer.json().get("permissions", []))
+            return [permission for permission in permissions if permission not in granted]
+
+        missing: list[str] = await self._run(ask)
+        return missing
+
+    async def machine_type(self, project: str, zone: str, name: str) -> MachineType | None:
+        """Read a machine type."""
+        request = compute_v1.GetMachineTypeRequest(project=project, zone=zone, machine_type=name)
+        found = await self._find(self._machine_types.get, request)
+        if found is None:
+            return None
+        gpus = {gpu.guest_accelerator_type: gpu.guest_accelerator_count for gpu in found.accelerators}
+        return MachineType(found.name, gpus)
+
+    async def exists(self, kind: Literal["zone", "accelerator", "image"], project: str, zone: str, name: str) -> bool:
+        """Read a zone, an accelerator type or an image."""
+        if kind == "zone":
+            call, request = self._zones.get, compute_v1.GetZoneRequest(project=project, zone=zone)
+        elif kind == "accelerator":
+            call = self._accelerators.get
+            request = compute_v1.GetAcceleratorTypeRequest(project=project, zone=zone, accelerator_type=name)
+        else:
+            call, request = self._image_request(project, name)
+        return await self._find(call, request) is not None
+
+    def _image_request(self, project: str, path: str) -> tuple[Callable[..., Any], Any]:
+        found = _IMAGE.search(path)
+        if found is None:
+            raise Invalid(f"vmImage {path} is no path of an image: projects/PROJECT/global/images/IMAGE")
+        owner = found["project"] or project
+        if found["family"]:
+            request = compute_v1.GetFromFamilyImageRequest(project=owner, family=found["name"])
+            return self._images.get_from_family, request
+        return self._images.get, compute_v1.GetImageRequest(project=owner, image=found["name"])
+
+    async def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        # The client's own retries would outlast the activity; Temporal repeats what is worth repeating.
+        return await self._run(lambda: method(request, retry=None, timeout=CALL_SECONDS))
+
+    async def _find(self, method: Callable[..., Any], request: Any) -> Any:
+        def call() -> Any:
+            try:
+                return method(request, retry=None, timeout=CALL_SECONDS)
+            except NotFound:
+                return None
+
+        return await self._run(call)
+
+
+def vm_view(instance: compute_v1.Instance) -> VmView:
+    """An instance as a workflow sees it. Status strings that nobody knows pass as they are."""
+    interface = instance.network_interfaces[0] if instance.network_interfaces else None
+    access = interface.access_configs[0] if interface and interface.access_configs else None
+    return VmView(
+        exists=True,
+        name=instance.name,
+        zone=_last_part(instance.zone),
+        status=instance.status or None,
+        instance_id=str(instance.id),
+        internal_ip=(interface.network_i_p or None) if interface else None,
+        external_ip=(access.nat_i_p or None) if access else None,
+        creation_time=datetime.fromisoformat(instance.creation_timestamp) if instance.creation_timestamp else None,
+        labels=dict(instance.labels),
+        machine_type=_last_part(instance.machine_type),
+    )
+
+
+def _last_part(url: str) -> str:
+    return url.rpartition("/")[2]

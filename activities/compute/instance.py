@@ -1,0 +1,142 @@
+"""A SpotInstanceVM's spec → the body of GCE's ``instances.insert``. Pure: plain JSON with GCE's own field names.
+
+https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from activities.compute import Invalid
+from api.spot_instance_vm import Gcp, SpotInstanceVMSpec
+
+Json = dict[str, Any]
+
+# Machine families with GPUs built in: naming them again as accelerators is an error.
+_BUILT_IN_GPUS = re.compile(r"^(a2|a3|a4|a4x|g2|g4)-")
+
+# The projects of the public images, by how their families begin. Any other bare family is the VM's own project's.
+_PUBLIC_IMAGES = {
+    "ubuntu-": "ubuntu-os-cloud",
+    "debian-": "debian-cloud",
+    "rocky-linux-": "rocky-linux-cloud",
+    "rhel-": "rhel-cloud",
+    "centos-": "centos-cloud",
+    "sles-": "suse-cloud",
+    "common-": "deeplearning-platform-release",
+    "pytorch-": "deeplearning-platform-release",
+    "cos-": "cos-cloud",
+}
+_CONTAINER_OPTIMIZED = re.compile(r"(^|/)(cos-cloud/|cos-)")
+
+
+def instance_body(
+    spec: SpotInstanceVMSpec,
+    *,
+    name: str,
+    zone: str,
+    machine_type: str,
+    labels: Mapping[str, str],
+    ssh_public_key: str,
+) -> Json:
+    """The instance to ask for; ``zone`` and ``machine_type`` are a candidate's, the spec's own or another.
+
+    Raises:
+        Invalid: the image cannot become a node.
+    """
+    gcp = spec.gcp
+    body: Json = {
+        "name": name,
+        "machineType": f"zones/{zone}/machineTypes/{machine_type}",
+        "labels": dict(labels),
+        "disks": [_boot_disk(spec, zone)],
+        "networkInterfaces": [_network_interface(gcp, zone)],
+        "scheduling": {
+            "provisioningModel": "SPOT",
+            "automaticRestart": False,
+            "onHostMaintenance": "TERMINATE",
+            # A stopped VM would leave its pods Terminating for minutes and its disk on the bill.
+            "instanceTerminationAction": "DELETE",
+        },
+        "metadata": {"items": _metadata(spec, ssh_public_key)},
+        "tags": {"items": gcp.network_tags},
+    }
+    if spec.gpu and not has_gpus_built_in(machine_type):
+        accelerator = f"zones/{zone}/acceleratorTypes/{spec.gpu.type}"
+        body["guestAccelerators"] = [{"acceleratorType": accelerator, "acceleratorCount": spec.gpu.count}]
+    if gcp.service_account:
+        scopes = ["https://www.googleapis.com/auth/cloud-platform"]  # what it may do is IAM's to say
+        body["serviceAccounts"] = [{"email": gcp.service_account, "scopes": scopes}]
+    if gcp.min_cpu_platform:
+        body["minCpuPlatform"] = gcp.min_cpu_platform
+    return body
+
+
+def _boot_disk(spec: SpotInstanceVMSpec, zone: str) -> Json:
+    return {
+        "boot": True,
+        "autoDelete": True,
+        "initializeParams": {
+            "sourceImage": image_path(spec.vm_image, spec.gcp.project),
+            "diskSizeGb": str(spec.gcp.disk_size_gb),
+            "diskType": f"zones/{zone}/diskTypes/{spec.gcp.disk_type}",
+        },
+    }
+
+
+def image_path(image: str, project: str) -> str:
+    """GCE's path of an image: what the origin's ``vmImage`` may be, spelled out.
+
+    ``family`` of a public or the VM's project, ``project/family``, or a path of an image or family, partial or full.
+
+    Raises:
+        Invalid: a Container-Optimized OS image, which cannot run kubeadm.
+    """
+    if _CONTAINER_OPTIMIZED.search(image):
+        raise Invalid(
+            f"vmImage {image}: Container-Optimized OS cannot run kubeadm; use an image with a package manager, "
+            "for example ubuntu-os-cloud/ubuntu-2404-lts-amd64, or one of your own with kubeadm and kubelet in it"
+        )
+    if image.startswith(("projects/", "https://", "global/images/")):
+        return image
+    owner, _, family = image.rpartition("/")
+    if owner in {"", "family"}:
+        owner = next((public for prefix, public in _PUBLIC_IMAGES.items() if family.startswith(prefix)), project)
+    if "/" in owner:
+        raise Invalid(f"vmImage {image}: write family, project/family or projects/PROJECT/global/images/IMAGE")
+    return f"projects/{owner}/global/images/family/{family}"
+
+
+def _network_interface(gcp: Gcp, zone: str) -> Json:
+    interface: Json = {}
+    if gcp.network or not gcp.subnetwork:
+        network = gcp.network or "default"
+        interface["network"] = network if "/" in network else f"global/networks/{network}"
+    if gcp.subnetwork:
+        path = f"regions/{region_of(zone)}/subnetworks/{gcp.subnetwork}"
+        interface["subnetwork"] = gcp.subnetwork if "/" in gcp.subnetwork else path
+    if gcp.external_ip:
+        interface["accessConfigs"] = [{"type": "ONE_TO_ONE_NAT", "name": "External NAT"}]
+    return interface
+
+
+def region_of(zone: str) -> str:
+    """``us-central1-a`` → ``us-central1``."""
+    return zone.rpartition("-")[0]
+
+
+def _metadata(spec: SpotInstanceVMSpec, ssh_public_key: str) -> list[Json]:
+    items = {
+        "ssh-keys": f"{spec.ssh_user}:{ssh_public_key}",
+        "enable-guest-attributes": "TRUE",  # the guest agent publishes its SSH host keys there
+        "enable-oslogin": "FALSE",  # OS Login, where the project has it, ignores ssh-keys
+        "block-project-ssh-keys": "TRUE",
+    }
+    if spec.startup_script:
+        items["startup-script"] = spec.startup_script
+    return [{"key": key, "value": value} for key, value in items.items()]
+
+
+def has_gpus_built_in(machine_type: str) -> bool:
+    """Does this machine type come with its GPUs (A2, A3, A4, G2, G4)?"""
+    return bool(_BUILT_IN_GPUS.match(machine_type))

@@ -1,0 +1,128 @@
+"""SSH to a machine whose host keys are known beforehand, and the key that opens it."""
+
+import contextlib
+import logging
+import shlex
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+from temporalio.exceptions import ApplicationError
+
+from activities.kube import Kube
+from api import errors
+from api.common import LocalReference
+
+CONNECT_SECONDS = 10.0  # TCP, key exchange and authentication; asyncssh itself would wait for ever
+RUN_SECONDS = 15.0
+
+# asyncssh tells of each connection at level INFO.
+logging.getLogger("asyncssh").setLevel(logging.WARNING)
+
+
+class Unreachable(Exception):
+    """The machine does not answer (yet), or does not let us in (yet); the message says which."""
+
+
+@dataclass(frozen=True)
+class SshKeys:
+    """Where private keys come from: a Secret where an object names one, else the installation's own file.
+
+    Args:
+        kube: where the Secrets are.
+        key_file: the installation's private key (``OUTLAST_SSH_KEY_FILE``), None where there is none.
+    """
+
+    kube: Kube
+    key_file: Path | None = None
+
+    async def load(self, reference: LocalReference | None, namespace: str) -> asyncssh.SSHKey:
+        """The private key; it never leaves the process.
+
+        Raises:
+            ApplicationError: MISSING where there is none, INVALID where it cannot be read, with the remedy.
+        """
+        if reference is not None:
+            where = f"Secret {namespace}/{reference.name}, key ssh-privatekey"
+            key = (await self.kube.read_secret(namespace, reference.name)).get("ssh-privatekey")
+        else:
+            where = f"the installation's SSH key {self.key_file}"
+            key = self.key_file.read_text() if self.key_file and self.key_file.is_file() else None
+        if key is None:
+            raise ApplicationError(
+                f"no SSH key: {where} is not there; set sshKeySecretRef in the SpotInstanceVM, or OUTLAST_SSH_KEY_FILE",
+                type=errors.MISSING,
+                non_retryable=True,
+            )
+        try:
+            return asyncssh.import_private_key(key)
+        except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+            raise ApplicationError(
+                f"{where} is no usable private key: {error}; it must be in OpenSSH or PEM form without a passphrase",
+                type=errors.INVALID,
+                non_retryable=True,
+            ) from None
+
+
+def public_key(key: asyncssh.SSHKey) -> str:
+    """The public half in the form of an ``authorized_keys`` line, without a comment."""
+    return " ".join(key.export_public_key().decode().split()[:2])
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    address: str, port: int, user: str, key: asyncssh.SSHKey, host_keys: list[str]
+) -> AsyncIterator[asyncssh.SSHClientConnection]:
+    """A connection to the machine that owns one of ``host_keys`` (``ssh-ed25519 AAAA…``) and to no other.
+
+    Raises:
+        ApplicationError: HOST_KEY, not to be retried: another machine answers at this address.
+        Unreachable: nothing answers, or it does not let us in.
+    """
+    trusted = [asyncssh.import_public_key(line) for line in host_keys]
+    try:
+        connection = await asyncssh.connect(
+            address,
+            port,
+            username=user,
+            client_keys=[key],
+            known_hosts=lambda host, addr, port: (trusted, [], []),
+            config=None,  # neither the ssh_config nor the agent of whoever runs the worker
+            agent_path=None,
+            preferred_auth="publickey",
+            connect_timeout=CONNECT_SECONDS,
+            login_timeout=CONNECT_SECONDS,
+            keepalive_interval=5,
+            keepalive_count_max=3,
+        )
+    except (asyncssh.HostKeyNotVerifiable, asyncssh.KeyExchangeFailed) as error:
+        raise ApplicationError(
+            f"the machine at {address} is not the one that was bought: its SSH host key is none of those that the "
+            f"VM published ({error})",
+            type=errors.HOST_KEY,
+            non_retryable=True,
+        ) from error
+    except asyncssh.PermissionDenied as error:
+        raise Unreachable(f"SSH at {address} does not let {user} in yet: {error.reason}") from error
+    except (OSError, TimeoutError, asyncssh.Error) as error:
+        raise Unreachable(f"SSH at {address}:{port} does not answer yet: {error or type(error).__name__}") from error
+    async with connection:
+        yield connection
+
+
+async def run(connection: asyncssh.SSHClientConnection, *command: str, stdin: str = "") -> tuple[int, str]:
+    """Run a command; its exit status and what it printed to stdout.
+
+    Raises:
+        Unreachable: the machine went away meanwhile. asyncssh tells that by a missing exit status alone.
+    """
+    try:
+        done = await connection.run(
+            " ".join(map(shlex.quote, command)), input=stdin, check=False, timeout=RUN_SECONDS, stderr=asyncssh.DEVNULL
+        )
+    except (OSError, asyncssh.TimeoutError, asyncssh.Error) as error:
+        raise Unreachable(f"the connection broke while {command[0]} ran: {error or type(error).__name__}") from error
+    if done.exit_status is None or done.exit_status < 0:
+        raise Unreachable(f"the machine went away while {command[0]} ran")
+    return done.exit_status, str(done.stdout or "").strip()
