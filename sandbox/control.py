@@ -1,6 +1,6 @@
 """The client of the control surface: what a running sandbox is, and what the world does to it.
 
-The CLI, the demo and the tests that run the sandbox as a subprocess speak through it; `control_server` is the other side.
+The CLI, the demo and the tests that run the sandbox as a subprocess speak through it to `control_server`.
 """
 
 from __future__ import annotations
