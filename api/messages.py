@@ -30,6 +30,7 @@ class SpecChanged(Model):
 
     uid: str
     generation: int
+    vm_generation: int = 0  # of the SpotInstanceVM, where that was edited
 
 
 class ReplicaChanged(Model):
@@ -110,6 +111,7 @@ class VmReport(Model):
     zone: str | None = None
     node_name: str | None = None
     node_uid: str | None = None
+    dead: bool = False  # the machine is confirmed not to run any more
     fingerprint: dict[str, str] = {}
     at: datetime | None = None
 
