@@ -119,6 +119,11 @@ def image_tag(job: str, progress: float, unix: int) -> str:
     return f"{job}-p{int(progress):012d}-{unix}"
 
 
+def container_tag(tag: str, container: str, containers: list[str]) -> str:
+    """Tag of one container's image: a pod of several containers has an image for each."""
+    return tag if len(containers) == 1 else f"{tag}_{container}"
+
+
 def parse_image_tag(tag: str) -> tuple[str, int, int] | None:
     """(job id, progress, unix seconds) of a tag of ours, or None for anybody else's."""
     found = _TAG.match(tag.split("_", 1)[0])

@@ -1,0 +1,196 @@
+"""Checkpoints: one ``CheckpointBackup`` each, which the external operator carries out.
+
+The group is ``migration.dcnlab.com/v1`` of the stateful-migration operator. It runs a CheckpointBackup once, ignores
+silently what lacks a namespace, and pushes to ``<registry.url>/<containers[].image>``; see
+``docs/decisions`` for how its traps are gone round.
+"""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from kubernetes.aio.client.exceptions import ApiException
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities import ownership
+from activities.kube import Kube, path, reason_of
+from activities.pods import compile_pattern, containers_of, pods_of, reported_progress
+from activities.repository import parse_repository
+from activities.signatures import (
+    CREATE_CHECKPOINT,
+    DELETE_CHECKPOINT,
+    OBSERVE_CHECKPOINT,
+    CheckpointRef,
+    CreateCheckpoint,
+    JobRef,
+    ReplicaRef,
+)
+from api import errors, names
+from api.projections import checkpoint_view
+from api.views import CheckpointView
+
+Json = dict[str, Any]
+
+API_VERSION = f"{names.CHECKPOINT_GROUP}/{names.CHECKPOINT_VERSION}"
+OPERATOR_FINALIZER = "checkpointbackup.migration.dcnlab.com/finalizer"
+LOG_SECONDS = 1.0
+"""How long the training's progress is looked for: on a notice every second counts."""
+FINALIZER_SECONDS = 30.0
+"""How long the operator's agent may take to let go of a deleted CheckpointBackup; its node may be gone."""
+
+
+class CheckpointActivities:
+    """Asks for checkpoints. ``kube`` may write CheckpointBackups and read pods and their logs in any namespace."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    @activity.defn(name=CREATE_CHECKPOINT.name)
+    async def create_checkpoint(self, request: CreateCheckpoint) -> CheckpointView:
+        """Ask for a checkpoint of a running replica, now; the one of that number is found again after a retry.
+
+        Raises:
+            ApplicationError: ``errors.MISSING`` where no pod of the replica runs, ``errors.INVALID`` where there is
+                no repository to push to, ``errors.CONFLICT`` where the name is somebody else's.
+        """
+        job = request.job
+        ref = ReplicaRef(job=job, replica=request.replica, incarnation=request.incarnation)
+        pod = next((pod for pod in await pods_of(self._kube, ref) if _runs(pod)), None)
+        if pod is None:
+            # The operator would leave it without a status for ever. It may have been asked before the pod ended.
+            if asked := await self._find(job, request.number):
+                return checkpoint_view(asked)
+            raise ApplicationError(
+                f"replica {request.replica} of {job.namespace}/{job.name} has no running pod to checkpoint",
+                type=errors.MISSING,
+                non_retryable=True,
+            )
+        body = _checkpoint_backup(request, pod, await self._progress(request, pod))
+        try:
+            return checkpoint_view(await self._kube.create(_path(job), body))
+        except ApiException as error:
+            if reason_of(error) != "AlreadyExists":
+                raise
+        if asked := await self._find(job, request.number):
+            return checkpoint_view(asked)
+        raise ApplicationError(
+            f"CheckpointBackup {job.namespace}/{body['metadata']['name']} belongs to somebody else: delete it",
+            type=errors.CONFLICT,
+            non_retryable=True,
+        )
+
+    async def _progress(self, request: CreateCheckpoint, pod: Json) -> float | None:
+        """What the training reported last; None where it reports nothing or its log does not come in time."""
+        if request.config.progress is None:
+            return None
+        try:
+            async with asyncio.timeout(LOG_SECONDS):
+                expression = compile_pattern(request.config.progress.log_pattern)
+                return await reported_progress(self._kube, pod, expression)
+        except (TimeoutError, ValueError):
+            return None
+
+    @activity.defn(name=OBSERVE_CHECKPOINT.name)
+    async def observe_checkpoint(self, ref: CheckpointRef) -> CheckpointView:
+        """Read a CheckpointBackup."""
+        found = await self._find(ref.job, ref.number)
+        return checkpoint_view(found) if found is not None else _gone(ref)
+
+    @activity.defn(name=DELETE_CHECKPOINT.name)
+    async def delete_checkpoint(self, ref: CheckpointRef) -> CheckpointView:
+        """Delete a CheckpointBackup; call again until it does not exist. Its images stay in the registry.
+
+        The finalizer of an operator that does not answer is taken off after ``FINALIZER_SECONDS``.
+        """
+        found = await self._find(ref.job, ref.number)
+        if found is None:
+            return _gone(ref)
+        metadata = found["metadata"]
+        where = _path(ref.job, metadata["name"])
+        if "deletionTimestamp" not in metadata:
+            await self._kube.delete(where, uid=metadata["uid"])
+        elif _seconds_since(metadata["deletionTimestamp"]) > FINALIZER_SECONDS:
+            await self._let_go(where, metadata)
+        return await self.observe_checkpoint(ref)
+
+    async def _let_go(self, where: str, metadata: Json) -> None:
+        kept = [finalizer for finalizer in metadata.get("finalizers") or [] if finalizer != OPERATOR_FINALIZER]
+        change = {"resourceVersion": metadata["resourceVersion"], "finalizers": kept}
+        try:
+            await self._kube.patch(where, {"metadata": change})
+        except ApiException as error:
+            if error.status not in (404, 409):  # it went, or was changed in between: the next call looks again
+                raise
+
+    async def _find(self, job: JobRef, number: int) -> Json | None:
+        found = await self._kube.find(_path(job, names.checkpoint_name(job.name, job.job_id, number)))
+        return found if found is not None and ownership.belongs_to(found, job.job_id) else None
+
+
+def _path(job: JobRef, name: str = "") -> str:
+    return path(API_VERSION, names.CHECKPOINT_PLURAL, job.namespace, name)
+
+
+def _runs(pod: Json) -> bool:
+    return (pod.get("status") or {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
+
+
+def _checkpoint_backup(request: CreateCheckpoint, pod: Json, reported: float | None) -> Json:
+    """The object; every field on which the operator would otherwise give up in silence is set."""
+    job, config = request.job, request.config
+    if config.checkpoint_image_repo is None:
+        raise ApplicationError(
+            "checkpointConfig.checkpointImageRepo is not set: a checkpoint image has to be pushed somewhere",
+            type=errors.INVALID,
+            non_retryable=True,
+        )
+    try:
+        repository = parse_repository(config.checkpoint_image_repo)
+    except ValueError as error:
+        raise ApplicationError(f"checkpointImageRepo: {error}", type=errors.INVALID, non_retryable=True) from error
+    progress = request.lineage_seconds if reported is None else reported
+    tag = names.image_tag(job.job_id, progress, request.unix)
+    containers = containers_of(pod)
+    registry: Json = {"url": repository.url, "repository": repository.path}
+    credentials = config.checkpoint_repo_credential_ref
+    if credentials is not None:
+        registry["secretRef"] = {"name": credentials.name, "namespace": credentials.namespace or job.namespace}
+    job_name = names.replica_job_name(job.name, job.job_id, request.replica, request.incarnation)
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "CheckpointBackup",
+        "metadata": {
+            "name": names.checkpoint_name(job.name, job.job_id, request.number),
+            "namespace": job.namespace,
+            "labels": ownership.labels(job.job_id, request.replica, request.incarnation),
+            "annotations": ownership.annotations(job)
+            | {
+                names.ANNOTATION_TAG: tag,
+                names.ANNOTATION_PROGRESS: str(progress),
+                names.ANNOTATION_REPORTED: str(reported is not None).lower(),
+            },
+            "ownerReferences": [ownership.owner(job)],
+        },
+        "spec": {
+            "schedule": "immediately",
+            "stopPod": False,
+            "podRef": {"name": pod["metadata"]["name"], "namespace": job.namespace},
+            "resourceRef": {"apiVersion": "batch/v1", "kind": "Job", "name": job_name, "namespace": job.namespace},
+            "registry": registry,
+            # The operator puts the host before it: one in here would double it.
+            "containers": [
+                {"name": name, "image": f"{repository.path}:{names.container_tag(tag, name, containers)}"}
+                for name in containers
+            ],
+        },
+    }
+
+
+def _gone(ref: CheckpointRef) -> CheckpointView:
+    name = names.checkpoint_name(ref.job.name, ref.job.job_id, ref.number)
+    return CheckpointView(name=name, exists=False)
+
+
+def _seconds_since(timestamp: str) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()

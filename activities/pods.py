@@ -1,0 +1,86 @@
+"""A replica's pod and what it says: its log, and the progress that the training reports there."""
+
+import asyncio
+import logging
+import math
+import re
+from typing import Any
+
+import aiohttp
+from kubernetes.aio.client.exceptions import ApiException
+
+from activities import ownership
+from activities.kube import Kube, path
+from activities.signatures import ReplicaRef
+
+Json = dict[str, Any]
+
+PROGRESS_LINES = 500
+"""How far back the last reported progress is looked for; a training reports it more often than that."""
+LINE = 4096
+"""Characters of a line, from its end, that the pattern gets to see."""
+
+log = logging.getLogger(__name__)
+
+
+async def pods_of(kube: Kube, ref: ReplicaRef) -> list[Json]:
+    """The pods of one incarnation: one, or none."""
+    selector = ownership.selector(ref.job.job_id, ref.replica, ref.incarnation)
+    return await kube.list(path("v1", "pods", ref.job.namespace), labelSelector=selector)
+
+
+def containers_of(pod: Json) -> list[str]:
+    """Names of the pod's containers, in order."""
+    return [container["name"] for container in pod["spec"]["containers"]]
+
+
+async def read_logs(kube: Kube, pod: Json, lines: int) -> dict[str, str]:
+    """The last ``lines`` of each container's log; empty where it has none or its node does not answer."""
+    containers = containers_of(pod)
+    logs = await asyncio.gather(*(_read_log(kube, pod, container, lines) for container in containers))
+    return dict(zip(containers, logs, strict=True))
+
+
+async def _read_log(kube: Kube, pod: Json, container: str, lines: int) -> str:
+    metadata = pod["metadata"]
+    where = path("v1", "pods", metadata["namespace"], metadata["name"], "log")
+    try:
+        return (await kube.text(where, container=container, tailLines=lines)).decode(errors="replace")
+    except (ApiException, aiohttp.ClientError, TimeoutError) as error:
+        log.info("no log of %s/%s: %s", metadata["name"], container, error)
+        return ""
+
+
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """Compile ``checkpointConfig.progress.logPattern``.
+
+    Raises:
+        ValueError: it is no regular expression with exactly one group; the message says so.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"logPattern {pattern!r} is no regular expression: {error}") from error
+    if expression.groups != 1:
+        raise ValueError(f"logPattern {pattern!r} has {expression.groups} groups: exactly one has to match a number")
+    return expression
+
+
+async def reported_progress(kube: Kube, pod: Json, expression: re.Pattern[str]) -> float | None:
+    """The progress reported last, in the first container that reports any."""
+    logs = await read_logs(kube, pod, PROGRESS_LINES)
+    found = (last_number(expression, text) for text in logs.values())
+    return next((number for number in found if number is not None), None)
+
+
+def last_number(expression: re.Pattern[str], text: str) -> float | None:
+    """The last number in ``text`` that the expression's group matched."""
+    for line in reversed(text.splitlines()):
+        for match in reversed(list(expression.finditer(line[-LINE:]))):
+            try:
+                number = float(match.group(1))
+            except (ValueError, TypeError):  # a word, or a group that took no part
+                continue
+            if math.isfinite(number):
+                return number
+    return None

@@ -1,0 +1,74 @@
+"""The checkpoint repository's credentials: from the Secret that the operator reads to one that kubelets pull by.
+
+The operator's own format is an Opaque Secret with ``username``, ``password`` and optionally ``registry``; a pod's
+``imagePullSecrets`` want ``kubernetes.io/dockerconfigjson``.
+"""
+
+import base64
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from temporalio.exceptions import ApplicationError
+
+from activities import ownership
+from activities.kube import Kube
+from activities.repository import DOCKER_HUB, parse_repository
+from activities.signatures import JobRef
+from api import errors, names
+from api.common import SecretReference
+
+DOCKER_HUB_KEY = "https://index.docker.io/v1/"
+"""What container runtimes look Docker Hub's credentials up by."""
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What a registry asks for; the password is in no representation of it."""
+
+    username: str
+    password: str = field(repr=False)
+    registry: str | None = None
+
+
+async def read_credentials(kube: Kube, reference: SecretReference | None, namespace: str) -> Credentials | None:
+    """Read ``checkpointRepoCredentialRef``; None where there is none. ``namespace`` is the job's.
+
+    Raises:
+        ApplicationError: of type ``errors.MISSING`` where the Secret or one of its keys is not there.
+    """
+    if reference is None:
+        return None
+    where = reference.namespace or namespace
+    entries = await kube.read_secret(where, reference.name)
+    lacking = [key for key in ("username", "password") if not entries.get(key)]
+    if lacking:
+        raise ApplicationError(
+            f"Secret {where}/{reference.name} lacks {' and '.join(lacking)}: the checkpoint operator reads an Opaque "
+            "Secret with the keys username, password and optionally registry",
+            type=errors.MISSING,
+            non_retryable=True,
+        )
+    return Credentials(entries["username"].strip(), entries["password"].strip(), entries.get("registry"))
+
+
+def pull_secret(job: JobRef, credentials: Credentials, repository: str | None) -> dict[str, Any]:
+    """The Secret by which the job's pods pull; owned by the SpotInstanceJob."""
+    hosts = {parse_repository(repository).host} if repository else set()
+    if credentials.registry:
+        hosts.add(credentials.registry.strip().removeprefix("https://").removeprefix("http://").rstrip("/"))
+    login = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
+    entry = {"username": credentials.username, "password": credentials.password, "auth": login}
+    auths = {DOCKER_HUB_KEY if host == DOCKER_HUB else host: entry for host in sorted(hosts)}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": names.pull_secret_name(job.name, job.job_id),
+            "namespace": job.namespace,
+            "labels": {names.LABEL_JOB: job.job_id, names.LABEL_MANAGED_BY: names.MANAGED_BY},
+            "ownerReferences": [ownership.owner(job)],
+        },
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(json.dumps({"auths": auths}).encode()).decode()},
+    }

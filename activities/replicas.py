@@ -1,0 +1,177 @@
+"""Replicas: the Job of each incarnation, its pod, its log."""
+
+from typing import Any
+
+from kubernetes.aio.client.exceptions import ApiException
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities import ownership, saved_log
+from activities.job_builder import build_job
+from activities.kube import Kube, KubeError, path, reason_of
+from activities.pods import compile_pattern, pods_of, read_logs, reported_progress
+from activities.registry_credentials import pull_secret, read_credentials
+from activities.signatures import (
+    CREATE_REPLICA,
+    OBSERVE_REPLICA,
+    READ_PROGRESS,
+    SAVE_LOGS,
+    STOP_REPLICA,
+    CreateReplica,
+    ProgressReading,
+    ReadProgress,
+    ReplicaRef,
+    SavedLog,
+    SaveLogs,
+    StopReplica,
+)
+from api import errors, names
+from api.projections import replica_view
+from api.views import ReplicaView
+
+Json = dict[str, Any]
+
+SAVED_LINES = 10_000
+TRIES = 5
+
+
+class ReplicaActivities:
+    """Creates, watches and ends replicas. ``kube`` may write Jobs, pods, Secrets and ConfigMaps of any namespace."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    @activity.defn(name=CREATE_REPLICA.name)
+    async def create_replica(self, request: CreateReplica) -> ReplicaView:
+        """Create the Job of an incarnation; it is there already after a retry."""
+        job = request.job
+        credentials = await read_credentials(self._kube, request.image_pull, job.namespace)
+        if credentials is not None:
+            secret = pull_secret(job, credentials, request.checkpoint_image_repo)
+            where = path("v1", "secrets", job.namespace, secret["metadata"]["name"])
+            await self._kube.apply(where, secret, ownership.FIELD_MANAGER)
+        try:
+            body = build_job(request)
+        except ValueError as error:
+            raise ApplicationError(str(error), type=errors.INVALID, non_retryable=True) from error
+        try:
+            created = await self._kube.create(path("batch/v1", "jobs", job.namespace), body)
+        except ApiException as error:
+            if reason_of(error) != "AlreadyExists":
+                raise
+            return await self._existing(ReplicaRef(job=job, replica=request.replica, incarnation=request.incarnation))
+        return replica_view(created["metadata"]["name"], created, [])
+
+    async def _existing(self, ref: ReplicaRef) -> ReplicaView:
+        view = await self._observe(ref)
+        if not view.job_exists:
+            raise ApplicationError(
+                f"Job {ref.job.namespace}/{view.job_name} exists and belongs to somebody else: delete or rename it",
+                type=errors.CONFLICT,
+                non_retryable=True,
+            )
+        return view
+
+    @activity.defn(name=OBSERVE_REPLICA.name)
+    async def observe_replica(self, ref: ReplicaRef) -> ReplicaView:
+        """Read the Job and its pod."""
+        return await self._observe(ref)
+
+    async def _observe(self, ref: ReplicaRef) -> ReplicaView:
+        name = names.replica_job_name(ref.job.name, ref.job.job_id, ref.replica, ref.incarnation)
+        job = await self._kube.find(path("batch/v1", "jobs", ref.job.namespace, name))
+        if job is not None and not ownership.belongs_to(job, ref.job.job_id):
+            job = None
+        return replica_view(name, job, await pods_of(self._kube, ref))
+
+    @activity.defn(name=STOP_REPLICA.name)
+    async def stop_replica(self, request: StopReplica) -> ReplicaView:
+        """Stop the pod, or delete the Job with it; what is asked for is under way when this returns.
+
+        Without ``force`` the pod has its grace, and a Job being deleted stays until its pod is gone. With it nobody
+        waits for a kubelet: only once its machine is known not to run any more.
+        """
+        ref = request.ref
+        view = await self._observe(ref)
+        if request.delete_job and view.job_exists:
+            where = path("batch/v1", "jobs", ref.job.namespace, view.job_name)
+            propagation = "Background" if request.force else "Foreground"
+            await self._kube.delete(where, uid=view.job_uid, propagation=propagation)
+        if request.force or not request.delete_job or not view.job_exists:
+            for pod in await pods_of(self._kube, ref):
+                await self._stop_pod(pod, request)
+        return await self._observe(ref)
+
+    async def _stop_pod(self, pod: Json, request: StopReplica) -> None:
+        metadata = pod["metadata"]
+        ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        # One that is stopping keeps its grace; one that has ended keeps its exit code and log as long as its Job.
+        if not request.force and ("deletionTimestamp" in metadata or (ended and not request.delete_job)):
+            return
+        where = path("v1", "pods", metadata["namespace"], metadata["name"])
+        try:
+            await self._kube.delete(where, uid=metadata["uid"], grace=0 if request.force else None)
+        except KubeError as error:
+            if error.status != 409:  # another pod of that name by now
+                raise
+
+    @activity.defn(name=SAVE_LOGS.name)
+    async def save_logs(self, request: SaveLogs) -> SavedLog:
+        """Keep the pod's log in a ConfigMap beside the job. What cannot be read any more leaves it as it is."""
+        ref = request.ref
+        name = names.log_name(ref.job.name, ref.job.job_id, ref.replica)
+        location = f"configmap/{ref.job.namespace}/{name}"
+        text = await self._whole_log(ref)
+        if not text:
+            return SavedLog(location=location, added_bytes=0)
+        for _ in range(TRIES):
+            if await self._keep_log(ref, name, text):
+                return SavedLog(location=location, added_bytes=len(text.encode()))
+        raise ApplicationError(f"ConfigMap {ref.job.namespace}/{name} is changed by others all the time: log not saved")
+
+    async def _whole_log(self, ref: ReplicaRef) -> str:
+        text = ""
+        for pod in await pods_of(self._kube, ref):
+            logs = await read_logs(self._kube, pod, SAVED_LINES)
+            for container, said in logs.items():
+                text += f"--- container {container} ---\n{said}" if said and len(logs) > 1 else said
+        return text
+
+    async def _keep_log(self, ref: ReplicaRef, name: str, text: str) -> bool:
+        """Write the joined log; False where somebody else wrote in between."""
+        job = ref.job
+        where = path("v1", "configmaps", job.namespace, name)
+        found = await self._kube.find(where)
+        kept = (found or {}).get("data", {}).get("log", "")
+        data = {"log": saved_log.join(kept, job.job_id, ref.replica, ref.incarnation, text)}
+        try:
+            if found is not None:
+                version = found["metadata"]["resourceVersion"]
+                await self._kube.patch(where, {"metadata": {"resourceVersion": version}, "data": data})
+                return True
+            metadata = {
+                "name": name,
+                "namespace": job.namespace,
+                "labels": ownership.labels(job.job_id, ref.replica),
+                "ownerReferences": [ownership.owner(job)],
+            }
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+            await self._kube.create(path("v1", "configmaps", job.namespace), body)
+            return True
+        except ApiException as error:
+            if error.status in (404, 409):
+                return False
+            raise
+
+    @activity.defn(name=READ_PROGRESS.name)
+    async def read_progress(self, request: ReadProgress) -> ProgressReading:
+        """Read the progress that the training reported last."""
+        try:
+            expression = compile_pattern(request.log_pattern)
+        except ValueError as error:
+            raise ApplicationError(str(error), type=errors.INVALID, non_retryable=True) from error
+        for pod in await pods_of(self._kube, request.ref):
+            progress = await reported_progress(self._kube, pod, expression)
+            if progress is not None:
+                return ProgressReading(progress=progress)
+        return ProgressReading(progress=None)
