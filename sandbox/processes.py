@@ -129,12 +129,16 @@ class Process:
 
 
 def leftovers(state_dir: Path) -> list[int]:
-    """Pids of living processes that a sandbox with this state directory has started (Linux: read from /proc)."""
-    mark = f"{OWNER}={state_dir}".encode()
+    """Pids of living processes that a sandbox with this state directory has started (Linux: read from /proc).
+
+    What runs in a VM has the VM's environment instead of ours: it is known by its home or its kubeconfig.
+    """
+    marks = tuple(f"{name}={state_dir}/vms/".encode() for name in ("HOME", "KUBECONFIG"))
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # gone meanwhile, or of another user
-            if mark in (entry / "environ").read_bytes().split(b"\0"):
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            if f"{OWNER}={state_dir}".encode() in environment or any(v.startswith(marks) for v in environment):
                 found.append(int(entry.name))
     return found
 

@@ -1,5 +1,6 @@
 import asyncio
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -87,6 +88,14 @@ async def test_grandchildren_that_outlive_their_parent_are_found_and_ended(tmp_p
     assert len(leftovers(tmp_path)) == 1
     assert await kill_leftovers(tmp_path) == 1
     assert leftovers(tmp_path) == []
+
+
+async def test_what_runs_in_a_vm_is_found_by_its_home(tmp_path: Path) -> None:
+    home = tmp_path / "vms" / "vm-1" / "home"
+    child = await asyncio.create_subprocess_exec("sleep", "60", env={"PATH": os.defpath, "HOME": str(home)})
+    assert leftovers(tmp_path) == [child.pid]
+    await kill_leftovers(tmp_path)
+    await child.wait()
 
 
 async def test_processes_of_another_sandbox_are_left_alone(tmp_path: Path) -> None:
