@@ -209,13 +209,16 @@ class ProgressReading(Model):
 # --- images.py
 
 
+Which = Literal["Ours", "LatestTag", "Image"]  # tags with our id by progress, the tag created last, restoreFrom
+
+
 class FindImage(Model):
     """Look into the registry for something to start from."""
 
     job: JobRef
     config: CheckpointConfig
     containers: list[str]
-    which: Literal["Ours", "LatestTag", "Image"]  # tags with our id by progress, the tag created last, restoreFrom
+    which: Which
 
 
 class FoundImage(Model):

@@ -1,0 +1,98 @@
+"""Before money is spent: read the job's documents, check what it needs, and go on doing so while it is edited."""
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from workflows.calls import call, explain
+    from workflows.checkpointing import Checkpointing
+    from workflows.job import Job
+    from workflows.policy.backoff import back_off
+
+
+class Admission:
+    """What is wrong is told in a condition, and heals by itself when the missing thing appears."""
+
+    def __init__(self, job: Job, checkpointing: Checkpointing) -> None:
+        self.job = job
+        self.state = job.state
+        self.checkpointing = checkpointing
+        self.failures = 0
+
+    async def run(self) -> None:
+        """Until the job ends: admit it, then keep its spec what the cluster says."""
+        if self.state.admitted:
+            self.checkpointing.resume()
+        while not self.job.parking and not self._done():
+            try:
+                await self._wishes()
+                await self._read()
+            except ActivityError as error:
+                reason, message = explain(error)
+                self.job.condition("Accepted", None if self.state.spec else False, reason, message)
+                self.failures += 1
+            await self._wait()
+
+    def _done(self) -> bool:
+        return self.job.ending and (self.state.spec is not None or self.state.unreadable)
+
+    async def _wishes(self) -> None:
+        """What a person told by signal becomes the spec's, so that kubectl and Temporal agree."""
+        while self.state.wishes:
+            await call(act.PATCH_SPEC, self.state.wishes[0], summary="a person's wish goes into the spec")
+            self.state.wishes.pop(0)
+
+    async def _read(self) -> None:
+        self.state.reread = False
+        document = await call(act.LOAD_JOB, self.job.ref, summary="read the SpotInstanceJob and what it names")
+        if not document.exists:
+            self.state.shutdown = self.state.shutdown or "Gone"
+        if document.deleting:
+            self.state.shutdown = self.state.shutdown or "Deleted"
+        self.state.generation = max(self.state.generation, document.generation)
+        self.state.timings = document.timings
+        if document.problems:
+            self.failures += 1
+            for problem in document.problems[:1]:
+                self.job.condition("Accepted", False, problem.reason, problem.message)
+            if self.job.ending or self.state.admitted:
+                # A teardown works with what it can get; a running job goes on with what it had.
+                self.state.spec = self.state.spec or document.spec
+                self.state.vm_spec = self.state.vm_spec or document.vm_spec
+        else:
+            self.state.spec, self.state.vm_spec = document.spec, document.vm_spec
+            self.job.condition("Accepted", True, "SpecIsValid")
+            if not self.state.admitted and not self.job.ending:
+                await self._preflight()
+        if self.job.ending and self.state.spec is None:
+            self.state.unreadable = True
+        self.job.touch()
+
+    async def _preflight(self) -> None:
+        assert self.state.spec is not None
+        assert self.state.vm_spec is not None
+        request = act.PreflightRequest(job=self.job.ref, spec=self.state.spec, vm_spec=self.state.vm_spec)
+        preflight = await call(act.PREFLIGHT, request, summary="what has to be right before money is spent")
+        for condition in preflight.conditions:
+            self.job.condition(condition.type, condition.status == "True", condition.reason, condition.message)
+        if not preflight.passed:
+            self.failures += 1
+            return
+        self.failures = 0
+        self.state.admitted = True
+        self.checkpointing.arm()
+        self.job.event("Admitted", "all checks passed; looks for GPUs")
+
+    async def _wait(self) -> None:
+        """For an edit, a wish or the job's end; while something is missing, look again by and by."""
+        if self.job.parking or self._done():
+            return
+        pause = back_off(max(1, self.failures), self.state.timings.retry)
+        healthy = self.state.admitted and self.failures == 0
+        deadline = self.job.after(self.state.timings.resync) if healthy else workflow.now() + pause
+        await self.job.until(
+            lambda: self.state.reread or bool(self.state.wishes) or self.job.ending,
+            deadline,
+            "edits of the SpotInstanceJob" if healthy else "what is missing to appear",
+        )

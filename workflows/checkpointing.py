@@ -1,0 +1,312 @@
+"""Checkpoints: who is checkpointed when, and each CheckpointBackup from the request to its end.
+
+A new CheckpointBackup each time: the external operator's cron takes in effect one checkpoint only, and one that
+failed or stuck never goes on.
+"""
+
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api.duration import parse_duration
+    from api.names import checkpoint_name
+    from api.views import CheckpointView, RestorePoint
+    from workflows.calls import call, explain
+    from workflows.job import Job
+    from workflows.policy.progress import lineage_seconds
+    from workflows.policy.restore import keep
+    from workflows.policy.survivor import source_for_checkpoint
+    from workflows.state import Checkpoint, Recovery, Replica
+
+KEEP_LAST = 3
+
+
+class Checkpointing:
+    """The checkpoints of one job."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.state = job.state
+
+    # --- when
+
+    async def run(self) -> None:
+        """The timer: until the job ends, see to it that what is due begins."""
+        while not self.job.parking and not self.job.ending:
+            due = self._due()
+            await self.job.until(
+                lambda seen=due: (  # type: ignore[misc]
+                    self.state.checkpoint_wanted or self.job.ending or self._due() != seen
+                ),
+                due or self.job.after(self.state.timings.resync),
+                "the next checkpoint",
+            )
+            if self.state.admitted and not self.job.ending:
+                self.tick()
+
+    def _due(self) -> datetime | None:
+        return self.state.next_checkpoint_at if self.state.admitted else None
+
+    def arm(self) -> None:
+        """The next scheduled checkpoint is due an interval from now."""
+        interval = parse_duration(self.job.spec.checkpoint_config.checkpoint_interval)
+        self.state.next_checkpoint_at = workflow.now() + interval
+
+    def tick(self) -> None:
+        """Begin the scheduled checkpoint, or the one a person asked for, where it is due."""
+        if not self.takes_images or self.job.parking:
+            return
+        due = self.state.next_checkpoint_at is not None and workflow.now() >= self.state.next_checkpoint_at
+        if not due and not self.state.checkpoint_wanted:
+            return
+        reason = "AskedFor" if self.state.checkpoint_wanted else "Scheduled"
+        source = self.source()
+        if source is None:
+            if due:
+                self.arm()
+            if self.state.checkpoint_wanted:
+                self.job.event("CheckpointNotPossible", "no replica is fit to be checkpointed now", warning=True)
+            self.state.checkpoint_wanted = False
+            return
+        self.state.checkpoint_wanted = False
+        self.arm()
+        self.request(source, reason)
+
+    @property
+    def takes_images(self) -> bool:
+        """In mode Application the training keeps its own checkpoints."""
+        return self.job.spec.checkpoint_config.mode == "Image"
+
+    # --- who
+
+    def source(self) -> Replica | None:
+        """The furthest healthy replica."""
+        state = self.state
+        return source_for_checkpoint(state.replicas.values(), state.nodes, state.notices, workflow.now())
+
+    def for_recovery(self, recovery: Recovery) -> None:
+        """Ask the furthest survivor for a fresh image; its own dump pauses it, so a young one is good enough."""
+        if not self.takes_images:
+            return
+        survivor = self.source()
+        if survivor is None:
+            return
+        young = survivor.last_checkpoint_time
+        if young and (workflow.now() - young).total_seconds() < self.state.last_dump_seconds:
+            return
+        recovery.checkpoint_tries += 1
+        recovery.checkpoint = self.request(survivor, "Recovery").number
+
+    def request(self, source: Replica, reason: str) -> Checkpoint:
+        """Record a checkpoint of this replica and begin it; the one under way on it serves as well."""
+        for running in self.state.checkpoints.values():
+            if running.outcome is None and running.replica == source.index:
+                return running
+        self.state.checkpoint_number += 1
+        record = Checkpoint(
+            number=self.state.checkpoint_number,
+            replica=source.index,
+            incarnation=source.incarnation,
+            node=source.node,
+            reason=reason,
+            requested_at=workflow.now(),
+            lineage_seconds=lineage_seconds(source, workflow.now()),
+        )
+        self.state.checkpoints[record.number] = record
+        self.job.spawn(self.follow(record), f"checkpoint {record.number}")
+        self.job.touch()
+        return record
+
+    def resume(self) -> None:
+        """After continue-as-new: go on with those under way."""
+        for record in self.state.checkpoints.values():
+            if record.outcome is None:
+                self.job.spawn(self.follow(record), f"checkpoint {record.number}")
+
+    # --- one checkpoint
+
+    def changed(self, version: int, view: CheckpointView) -> None:
+        """A CheckpointBackup's projection from the bridge."""
+        for record in self.state.checkpoints.values():
+            if self.name(record) == view.name and version > record.version:
+                record.version = version
+                self._see(record, view)
+
+    def name(self, record: Checkpoint) -> str:
+        """Name of its CheckpointBackup."""
+        return checkpoint_name(self.job.start.name, self.job.start.job_id, record.number)
+
+    async def follow(self, record: Checkpoint) -> None:
+        """From the request to a restore point or a reason why there is none."""
+        try:
+            if not record.created and not await self._create(record):
+                return
+            while record.outcome is None and not self.job.parking:
+                await self._watch(record)
+        except ActivityError as error:
+            self._fail(record, explain(error)[1])
+
+    async def _create(self, record: Checkpoint) -> bool:
+        request = act.CreateCheckpoint(
+            job=self.job.ref,
+            number=record.number,
+            replica=record.replica,
+            incarnation=record.incarnation,
+            config=self.job.spec.checkpoint_config,
+            lineage_seconds=record.lineage_seconds,
+            unix=int(record.requested_at.timestamp()),
+        )
+        summary = f"checkpoint {record.number} of replica {record.replica} · {record.reason}"
+        view = await call(act.CREATE_CHECKPOINT, request, summary=summary, urgent=True)
+        record.created = True
+        record.phase_at = record.phase_at or workflow.now()
+        self._see(record, view)
+        self._read_progress(record, view)
+        return record.outcome is None
+
+    async def _watch(self, record: Checkpoint) -> None:
+        """Wait for its end; before anything is concluded from silence, look once."""
+        view = record.view
+        if view is not None and view.ended:
+            await self._conclude(record, view)
+            return
+        silent_until = self._silent_until(record)
+        changed = await self.job.until(
+            lambda: (record.view is not None and record.view.ended) or self._source_lost(record),
+            silent_until,
+            f"checkpoint {record.number}: {view.phase if view else 'the operator takes it up'}",
+        )
+        if changed and not self._source_lost(record):
+            return
+        before = (record.view.phase if record.view else None, record.phase_at)
+        self._see(record, await self._observe(record))
+        if record.view and record.view.ended:
+            return
+        if self._source_lost(record):
+            self._fail(record, "its node went away before it was done")
+        elif record.view is None or not record.view.exists:
+            self._fail(record, "the CheckpointBackup is gone")
+        elif workflow.now() >= silent_until and before == (record.view.phase, record.phase_at):
+            self._fail(record, f"the checkpoint operator sticks in phase {record.view.phase or '(none)'}")
+
+    def _silent_until(self, record: Checkpoint) -> datetime:
+        """Two deadlines: one to show a first phase, one to go on to the next; and one for all of it."""
+        timings = self.state.timings
+        started = record.view is not None and record.view.phase is not None
+        step = timings.checkpoint_step if started else timings.checkpoint_start
+        since = record.phase_at or record.requested_at
+        whole = record.requested_at + timedelta(seconds=timings.checkpoint_total)
+        return min(since + timedelta(seconds=step), whole)
+
+    def _source_lost(self, record: Checkpoint) -> bool:
+        """The node is gone (a notice alone is not the end: the dump may be done before)."""
+        node = self.state.nodes.get(record.node or "")
+        vms = [vm for vm in self.state.vms.values() if vm.report and vm.report.node_name == record.node]
+        return (node is not None and not node.exists) or any(vm.dead for vm in vms)
+
+    async def _observe(self, record: Checkpoint) -> CheckpointView:
+        ref = act.CheckpointRef(job=self.job.ref, number=record.number, containers=self.job.containers)
+        return await call(act.OBSERVE_CHECKPOINT, ref, summary=f"look at checkpoint {record.number}")
+
+    def _see(self, record: Checkpoint, view: CheckpointView) -> None:
+        if record.view is None or record.view.phase != view.phase:
+            record.phase_at = workflow.now()
+        record.view = view
+
+    def _read_progress(self, record: Checkpoint, view: CheckpointView) -> None:
+        """A training whose reported progress stood still since the last reading is Stalled, and never a source."""
+        source = self.state.replicas.get(record.replica)
+        if source is None or source.incarnation != record.incarnation or not view.reported or view.progress is None:
+            return
+        now = workflow.now()
+        if source.reading is not None and source.reading_at is not None:
+            interval = parse_duration(self.job.spec.checkpoint_config.checkpoint_interval)
+            long_enough = now - source.reading_at >= interval / 2
+            if view.progress <= source.reading and long_enough and not source.stalled:
+                source.stalled = True
+                self.job.event("Stalled", f"replica {source.index} reports no progress", warning=True)
+        if view.progress != source.reading:
+            source.stalled = False
+        source.reading, source.reading_at = view.progress, now
+
+    # --- its end
+
+    async def _conclude(self, record: Checkpoint, view: CheckpointView) -> None:
+        if not view.usable(self.job.containers):
+            self._fail(record, f"{view.phase}: {view.message or 'not every container has a pushed image'}")
+            return
+        point = RestorePoint(
+            images=view.images,
+            progress=view.progress if view.progress is not None else record.lineage_seconds,
+            reported=view.reported,
+            lineage=f"{record.replica}.{record.incarnation}",
+            created_at=workflow.now(),
+            fingerprint=self._fingerprint(record),
+        )
+        request = act.PinImages(job=self.job.ref, config=self.job.spec.checkpoint_config, point=point)
+        try:
+            point = await call(act.PIN_IMAGES, request, summary=f"digest of checkpoint {record.number}")
+        except ActivityError as error:
+            # The operator says that it is pushed: a registry that is away must not cost a restore point.
+            workflow.logger.warning("digest of checkpoint %s: %s", record.number, explain(error)[1])
+        self._keep(record, point)
+        await self._retire()
+
+    def _keep(self, record: Checkpoint, point: RestorePoint) -> None:
+        now, state = workflow.now(), self.state
+        record.outcome, record.ended_at = "Usable", now
+        state.last_dump_seconds = (now - record.requested_at).total_seconds()
+        state.ever_checkpointed = True
+        state.points = keep([*state.points, point], KEEP_LAST)
+        source = state.replicas.get(record.replica)
+        if source is not None:
+            source.last_checkpoint_image, source.last_checkpoint_time = point.label, now
+        self.job.event(
+            "CheckpointCompleted",
+            f"checkpoint {record.number} of replica {record.replica} ({record.reason}) at progress "
+            f"{point.progress:.0f} in {state.last_dump_seconds:.1f} s: {point.label}",
+        )
+        if "CheckpointsProven" not in state.conditions:
+            self.job.condition("CheckpointsProven", False, "NeverRestored", "no replica has started from an image yet")
+
+    def _fingerprint(self, record: Checkpoint) -> dict[str, str]:
+        for vm in self.state.vms.values():
+            if vm.report and vm.report.node_name == record.node:
+                return vm.report.fingerprint
+        return {}
+
+    def _fail(self, record: Checkpoint, message: str) -> None:
+        record.outcome, record.message, record.ended_at = "Failed", message, workflow.now()
+        self.job.event("CheckpointFailed", f"checkpoint {record.number}: {message}", warning=True)
+        self.job.spawn(self._retire(), "retire checkpoints")
+
+    async def _retire(self) -> None:
+        """Delete the CheckpointBackups that nobody needs any more; images stay."""
+        ended = [record for record in self.state.checkpoints.values() if record.outcome is not None]
+        usable = [record for record in ended if record.outcome == "Usable"]
+        kept = {record.number for record in usable[-KEEP_LAST:]} | self._awaited()
+        for record in [record for record in ended if record.number not in kept]:
+            ref = act.CheckpointRef(job=self.job.ref, number=record.number)
+            try:
+                await call(act.DELETE_CHECKPOINT, ref, summary=f"delete CheckpointBackup {record.number}")
+            except ActivityError as error:
+                workflow.logger.warning("checkpoint %s: %s", record.number, explain(error)[1])
+                return  # tried again with the next one
+            self.state.checkpoints.pop(record.number, None)
+
+    def _awaited(self) -> set[int]:
+        recoveries = [replica.recovery for replica in self.state.replicas.values() if replica.recovery]
+        return {recovery.checkpoint for recovery in recoveries if recovery.checkpoint is not None}
+
+    def settled(self, recovery: Recovery) -> bool:
+        """The checkpoint that this recovery waits for has ended, or there is none."""
+        record = self.state.checkpoints.get(recovery.checkpoint or -1)
+        return record is None or record.outcome is not None
+
+    def failed(self, recovery: Recovery) -> bool:
+        """It ended without an image."""
+        record = self.state.checkpoints.get(recovery.checkpoint or -1)
+        return record is not None and record.outcome == "Failed"

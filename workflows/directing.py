@@ -1,0 +1,130 @@
+"""Orders: what the spec and the replicas' ends mean for each replica. No I/O, no waiting."""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from workflows.checkpointing import Checkpointing
+    from workflows.job import Job
+    from workflows.policy.survivor import least_far
+    from workflows.state import TERMINAL, Halt, Replica
+
+
+class Directing:
+    """Turns what is wanted into each replica's ``halt``, or into new replicas."""
+
+    def __init__(self, job: Job, checkpointing: Checkpointing) -> None:
+        self.job = job
+        self.state = job.state
+        self.checkpointing = checkpointing
+
+    def direct(self) -> None:
+        """Level-triggered: the same orders however often it is called."""
+        self._judge_outcome()
+        if self.job.ending:
+            self._halt_all()
+        elif self.state.admitted:
+            self._forget_scaled_down()
+            self._suspend_or_resume()
+            self._scale()
+        self._forget_nodes()
+        self._tell()
+
+    def _judge_outcome(self) -> None:
+        replicas = self._meant()
+        if self.job.ending or not replicas:
+            return
+        succeeded = [replica for replica in replicas if replica.outcome == "Succeeded"]
+        failed = [replica for replica in replicas if replica.outcome == "Failed"]
+        any_is_enough = self.job.spec.completion_policy == "Any"
+        if (succeeded and any_is_enough) or len(succeeded) == len(replicas):
+            self.state.outcome = "Completed"
+            self.job.event("Completed", f"replica {succeeded[0].index} has finished the training")
+        elif (failed and not any_is_enough) or len(failed) == len(replicas):
+            self.state.outcome = "Failed"
+            self.job.event("Failed", f"replica {failed[0].index} used up its restarts", warning=True)
+
+    def _halt_all(self) -> None:
+        reason: Halt = "Deleted" if self.state.shutdown else "Failed" if self.state.outcome == "Failed" else "Completed"
+        for replica in self.state.replicas.values():
+            if replica.outcome is None and replica.phase not in TERMINAL:
+                replica.halt = reason
+
+    def _forget_scaled_down(self) -> None:
+        for index, replica in list(self.state.replicas.items()):
+            if replica.phase == "Released" and replica.halt == "ScaledDown":
+                self.state.retired[index] = (replica.incarnation, replica.place)
+                del self.state.replicas[index]
+
+    def _suspend_or_resume(self) -> None:
+        if self.job.spec.suspend and not self.state.suspended:
+            if self.state.suspend_checkpoint is None:
+                source = self.checkpointing.source() if self.checkpointing.takes_images else None
+                self.state.suspend_checkpoint = self.checkpointing.request(source, "Suspend").number if source else 0
+            record = self.state.checkpoints.get(self.state.suspend_checkpoint)
+            if record is None or record.outcome is not None:
+                self.state.suspended = True
+        if not self.job.spec.suspend:
+            self.state.suspended, self.state.suspend_checkpoint = False, None
+        for replica in self._meant():
+            if self.state.suspended and replica.outcome is None:
+                replica.halt = "Suspended"
+            elif replica.halt == "Suspended" and replica.phase == "Released":
+                replica.halt, replica.phase, replica.since = None, "Pending", workflow.now()
+
+    def _scale(self) -> None:
+        if self.state.suspended:
+            return
+        meant = self._meant()
+        for _ in range(len(meant) - self.job.spec.replicas):
+            gone = least_far([replica for replica in self._meant() if replica.outcome is None], workflow.now())
+            if gone is None:
+                return
+            gone.halt = "ScaledDown"
+            self.job.event("ScaledDown", f"replica {gone.index} is let go")
+        for index in range(self.job.spec.replicas + len(self.state.replicas)):
+            if len(self._meant()) >= self.job.spec.replicas:
+                return
+            if index not in self.state.replicas:
+                incarnation, place = self.state.retired.pop(index, (-1, 0))
+                self.state.replicas[index] = Replica(
+                    index=index, incarnation=incarnation, place=place, since=workflow.now()
+                )
+
+    def _meant(self) -> list[Replica]:
+        return [replica for replica in self.state.replicas.values() if replica.halt != "ScaledDown"]
+
+    def _forget_nodes(self) -> None:
+        """The state is bounded: of a node that nobody uses any more nothing is kept."""
+        used = {replica.node for replica in self.state.replicas.values()}
+        used |= {old.node for r in self.state.replicas.values() if r.recovery for old in r.recovery.olds}
+        used |= {vm.report.node_name for vm in self.state.vms.values() if vm.report}
+        used |= {record.node for record in self.state.checkpoints.values() if record.outcome is None}
+        for name in [name for name in [*self.state.notices, *self.state.nodes] if name not in used]:
+            self.state.notices.pop(name, None)
+            self.state.nodes.pop(name, None)
+            self.state.node_versions.pop(name, None)
+
+    def _tell(self) -> None:
+        """The conditions that people wait for."""
+        replicas, state, job = list(self.state.replicas.values()), self.state, self.job
+        if state.shutdown:
+            job.condition("Running", False, state.shutdown, "everything is being torn down")
+            return
+        if not state.admitted:
+            return
+        running = [replica for replica in replicas if replica.phase == "Running"]
+        recovering = [replica for replica in replicas if replica.recovery]
+        job.condition(
+            "Running", bool(running), "ReplicasRunning" if running else "NoReplicaRuns", f"{len(running)} run"
+        )
+        why = "; ".join(
+            f"replica {replica.index}: {replica.recovery.cause}" for replica in recovering if replica.recovery
+        )
+        job.condition("Recovering", bool(recovering), "ReplicaLost" if recovering else "AllReplicasWell", why)
+        if state.suspended or "Suspended" in state.conditions:
+            released = state.suspended and all(replica.phase in TERMINAL for replica in replicas)
+            job.condition("Suspended", released, "Suspended" if state.suspended else "Resumed")
+        if state.outcome == "Completed":
+            job.condition("Completed", True, "TrainingDone")
+        elif state.outcome == "Failed":
+            job.condition("Failed", True, "RestartsUsedUp")

@@ -1,0 +1,193 @@
+"""The VMs of one job as its replicas see them: wanted, ensured, noticed, released, gone.
+
+Each VM is an entity of its own (``SpotVM``); this is the job's side of the conversation.
+"""
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api import names
+    from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
+    from workflows.calls import call
+    from workflows.job import Job
+    from workflows.state import Old, Replica, Vm
+
+FAILED = frozenset({"Noticed", "Lost", "Deleting", "Gone"})
+POLL_SECONDS = 30.0
+
+
+class Machines:
+    """The VMs bought for one job."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.state = job.state
+
+    # --- asking for one
+
+    def wanted(self, key: str, replica: int) -> None:
+        """Record a VM before anything is done about it."""
+        self.state.vms[key] = Vm(key=key, replica=replica)
+
+    async def ensure(self, key: str) -> bool:
+        """Make its life begin, or ask it how it is; False where that life is over already."""
+        vm = self.state.vms[key]
+        ensured = await call(act.ENSURE_VM, self.start_of(vm), summary=f"ensure {names.vm_workflow_id(key)}")
+        if not ensured.open:
+            self._closed(key)
+        return ensured.open
+
+    def start_of(self, vm: Vm, *, found: list[str] | None = None) -> VmStart:
+        """Input of its workflow; with ``found`` a teardown of instances that nobody else looks after."""
+        start, state = self.job.start, self.state
+        assert state.vm_spec is not None
+        return VmStart(
+            key=vm.key,
+            cluster_id=start.cluster_id,
+            job_id=start.job_id,
+            replica=vm.replica,
+            namespace=start.namespace,
+            job_name=start.name,
+            job_uid=start.uid,
+            vm_name=self.job.spec.spot_instance_vm_ref.name,
+            spec=state.vm_spec,
+            credentials=self.job.spec.gcp_credentials_secret_ref,
+            ssh_key=state.vm_spec.ssh_key_secret_ref,
+            timings=state.timings,
+            teardown=found is not None,
+            found=found or [],
+        )
+
+    def changed(self, report: VmReport) -> None:
+        """A VM told how it is; older reports are dropped."""
+        vm = self.state.vms.get(report.key)
+        if vm is None or (vm.report and vm.report.number >= report.number):
+            return
+        vm.report = report
+        if vm.gone and not self._in_use(report.key):
+            del self.state.vms[report.key]
+
+    # --- letting go
+
+    def noticed(self, key: str | None, source: str) -> None:
+        """Tell the VM that its machine is going; it may not have heard."""
+        vm = self.state.vms.get(key or "")
+        if vm and not (vm.report and vm.report.stage in FAILED):
+            self.job.spawn(self._send_notice(vm.key, source), f"notice to {vm.key}")
+
+    async def _send_notice(self, key: str, source: str) -> None:
+        handle = workflow.get_external_workflow_handle(names.vm_workflow_id(key))
+        try:
+            await handle.signal("preemption_notice", PreemptionNotice(source=source))
+        except FailureError:
+            self._closed(key)
+
+    async def release(self, key: str | None, reason: str) -> None:
+        """Let go of a VM, once; it tears itself down and reports when it is gone."""
+        vm = self.state.vms.get(key or "")
+        if vm is None or vm.released or vm.gone:
+            return
+        handle = workflow.get_external_workflow_handle(names.vm_workflow_id(vm.key))
+        try:
+            await handle.signal("release", VmRelease(reason=reason))
+        except FailureError:
+            self._closed(vm.key)
+        vm.released = reason
+
+    async def release_all(self, replica: int, reason: str) -> bool:
+        """Let go of all VMs of a replica and see them gone; False where the job parks before that."""
+        while True:
+            mine = [vm for vm in self.state.vms.values() if vm.replica == replica]
+            left = [vm for vm in mine if not vm.gone]
+            if not left:
+                for vm in mine:
+                    self.state.vms.pop(vm.key, None)
+                return True
+            for vm in left:
+                await self.release(vm.key, reason)
+            waits_for = f"replica {replica}: {', '.join(vm.key for vm in left)} to be gone"
+            gone = await self.job.until(
+                lambda keys=[vm.key for vm in left]: all(self._is_gone(key) for key in keys),  # type: ignore[misc]
+                self.job.after(POLL_SECONDS),
+                waits_for,
+            )
+            if self.job.parking:
+                return False
+            if not gone:
+                await self._ask_again(left)
+
+    async def _ask_again(self, left: list[Vm]) -> None:
+        """A report may have been lost: ask each VM that is still said to live."""
+        for vm in left:
+            try:
+                await self.ensure(vm.key)
+            except ActivityError as error:
+                workflow.logger.warning("%s: %s", vm.key, error.cause)
+            vm.released = None if not vm.gone else vm.released  # released again, should that have been lost
+
+    # --- what is known
+
+    def failed(self, key: str | None) -> bool:
+        """The VM is of no use any more."""
+        vm = self.state.vms.get(key or "")
+        return vm is not None and vm.report is not None and vm.report.stage in FAILED
+
+    def dead(self, old: Old) -> bool:
+        """Its machine is confirmed not to run."""
+        vm = self.state.vms.get(old.vm_key or "")
+        node = self.state.nodes.get(old.node or "")
+        forgotten = old.vm_key is not None and vm is None  # dropped when it was gone
+        return forgotten or (vm is not None and vm.dead) or (node is not None and not node.exists)
+
+    def stopped(self, old: Old) -> bool:
+        """The old pod is confirmed stopped, or its machine is gone."""
+        if self.dead(old):
+            return True
+        view = old.view
+        if view is None:
+            return False
+        if view.pod is None:
+            return not view.job_exists or view.job_failed is not None
+        return view.pod.phase in {"Succeeded", "Failed"}
+
+    async def lives(self, replica: Replica) -> bool:
+        """Ask the world, not our memory: does the machine under this replica run and its node stand?"""
+        if replica.node is None:
+            return False
+        vm = self.state.vms.get(replica.vm_key or "")
+        if vm is not None and vm.report is not None and vm.report.vm_name and vm.report.zone:
+            view = await call(act.OBSERVE_VM, self._vm_ref(vm.report), summary=f"does {vm.report.vm_name} still run?")
+            return view.exists and view.status == "RUNNING"
+        node = act.NodeRef(name=replica.node)
+        readiness = await call(act.OBSERVE_NODE, node, summary=f"does {replica.node} still stand?")
+        return readiness.view.exists and readiness.view.ready and not readiness.view.marks
+
+    def _vm_ref(self, report: VmReport) -> act.VmRef:
+        assert self.state.vm_spec is not None
+        return act.VmRef(
+            project=self.state.vm_spec.gcp.project,
+            zone=report.zone or self.state.vm_spec.gcp.zone,
+            name=report.vm_name or "",
+            namespace=self.job.start.namespace,
+            credentials=self.job.spec.gcp_credentials_secret_ref,
+            labels={names.GCE_LABEL_JOB: self.job.start.job_id},
+        )
+
+    def _closed(self, key: str) -> None:
+        """Its workflow has ended, which it does only when nothing is left of the machine."""
+        vm = self.state.vms.get(key)
+        if vm is None:
+            return
+        last = vm.report.number if vm.report else 0
+        vm.report = VmReport(key=key, number=last + 1, stage="Gone", reason="Closed", dead=True)
+        self.job.touch()
+
+    def _is_gone(self, key: str) -> bool:
+        vm = self.state.vms.get(key)
+        return vm is None or vm.gone
+
+    def _in_use(self, key: str) -> bool:
+        replicas = self.state.replicas.values()
+        return any(replica.vm_key == key for replica in replicas)

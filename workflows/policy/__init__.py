@@ -1,0 +1,1 @@
+"""Decisions as pure functions: what is known in, what to do and why out."""

@@ -1,0 +1,29 @@
+"""Which restore point a replica starts from: the furthest that may still work."""
+
+from collections.abc import Iterable
+
+from api.views import RestorePoint
+
+BAD_AFTER_NODES = 2  # a node can be at fault once; the image is at fault when two nodes could not start it
+
+
+def usable(point: RestorePoint) -> bool:
+    """Not yet known to be bad."""
+    return len(set(point.failed_on)) < BAD_AFTER_NODES
+
+
+def furthest(points: Iterable[RestorePoint]) -> RestorePoint | None:
+    """By progress, not by time: an image written later by a replica that trains behind holds less."""
+    fit = [point for point in points if usable(point)]
+    return max(fit, key=lambda point: (point.progress, point.created_at), default=None)
+
+
+def keep(points: Iterable[RestorePoint], last: int) -> list[RestorePoint]:
+    """The ``last`` furthest points and the furthest proven one, in the order given."""
+    points = list(points)
+    ranked = sorted(points, key=lambda point: (usable(point), point.progress), reverse=True)
+    kept = ranked[:last]
+    proven = [point for point in ranked if point.proven and usable(point)]
+    if proven and proven[0] not in kept:
+        kept.append(proven[0])
+    return [point for point in points if point in kept]

@@ -1,0 +1,68 @@
+"""The job's state as people read it: the CR's status and the Web UI's summary."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from api.common import Condition
+from api.messages import JobStart
+from api.names import job_workflow_id, replica_job_name
+from api.spot_instance_job import JobStatusEntry, SpotInstanceJobStatus
+from workflows.policy.progress import progress
+from workflows.state import JobState, Replica
+
+
+def job_status(start: JobStart, state: JobState, now: datetime) -> SpotInstanceJobStatus:
+    """The whole status of the SpotInstanceJob."""
+    checkpointed = [replica for replica in state.replicas.values() if replica.last_checkpoint_time]
+    last = max(checkpointed, key=lambda replica: replica.last_checkpoint_time or now, default=None)
+    return SpotInstanceJobStatus(
+        conditions=_sorted(state.conditions.values()),
+        replicas=len([replica for replica in state.replicas.values() if replica.halt != "ScaledDown"]),
+        active_replicas=len([replica for replica in state.replicas.values() if replica.phase == "Running"]),
+        last_checkpoint_time=last.last_checkpoint_time if last else None,
+        last_checkpoint_image=last.last_checkpoint_image if last else None,
+        job_statuses=[_entry(start, state, replica) for _, replica in sorted(state.replicas.items())],
+        observed_generation=state.generation or None,
+        workflow_id=job_workflow_id(start.namespace, start.name),
+        job_id=start.job_id,
+    )
+
+
+def summary(start: JobStart, state: JobState, now: datetime) -> str:
+    """Markdown for the Web UI's card and ``temporal workflow metadata``."""
+    lines = [f"**{start.namespace}/{start.name}** · id `{start.job_id}`", ""]
+    lines += ["| replica | phase | node | progress | restored from | preemptions | |", "|---|---|---|---|---|---|---|"]
+    for index, replica in sorted(state.replicas.items()):
+        came_from = replica.restore.label.rpartition(":")[2] if replica.restore else "-"
+        lines.append(
+            f"| {index}.{replica.incarnation} | {replica.phase} | {replica.node or '-'} "
+            f"| {progress(replica, now):.0f} | {came_from} | {replica.preemptions} | {replica.message} |"
+        )
+    lines += [
+        "",
+        *(f"- **{c.type}** = {c.status} ({c.reason}) {c.message}" for c in _sorted(state.conditions.values())),
+    ]
+    return "\n".join(lines)
+
+
+def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry:
+    vm = state.vms.get(replica.vm_key or "")
+    return JobStatusEntry(
+        name=replica_job_name(start.name, start.job_id, replica.index, max(replica.incarnation, 0)),
+        replica=replica.index,
+        incarnation=max(replica.incarnation, 0),
+        phase="Suspended" if replica.phase == "Released" and replica.halt == "Suspended" else replica.phase,
+        message=replica.message or None,
+        node_name=replica.node,
+        vm_name=vm.report.vm_name if vm and vm.report else None,
+        restarts=replica.restarts,
+        preemptions=replica.preemptions,
+        progress=replica.reading,
+        restored_from=replica.restore.label if replica.restore else None,
+        last_checkpoint_image=replica.last_checkpoint_image,
+        last_checkpoint_time=replica.last_checkpoint_time,
+    )
+
+
+def _sorted(conditions: Iterable[Condition]) -> list[Condition]:
+    return sorted(conditions, key=lambda condition: condition.type)

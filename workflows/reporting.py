@@ -1,0 +1,46 @@
+"""The one writer of the CR's status and Events: a coroutine, one write in flight, a dirty flag."""
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from workflows.calls import call, explain
+    from workflows.job import Job
+    from workflows.policy.status import job_status, summary
+
+
+class Reporting:
+    """Tells people how the job is."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    async def run(self) -> None:
+        """Write whenever something has changed, until the job parks; the end is flushed by ``flush``."""
+        while not self.job.parking:
+            await workflow.wait_condition(lambda: self.job.dirty or self.job.parking)
+            if self.job.dirty and not await self.flush():
+                await self.job.until(lambda: False, self.job.after(self.job.state.timings.retry), "the API server")
+
+    async def flush(self) -> bool:
+        """Write everything now; False where the API server did not take it."""
+        self.job.dirty = False
+        start, state = self.job.start, self.job.state
+        workflow.set_current_details(summary(start, state, workflow.now()))
+        try:
+            while state.events:
+                first = state.events[0]
+                event = act.Emit(
+                    job=self.job.ref, type=first.type, reason=first.reason, message=first.message, at=first.at
+                )
+                await call(act.EMIT, event, summary=f"Event {first.reason}")
+                if state.events and state.events[0] is first:
+                    state.events.pop(0)
+            status = act.WriteStatus(job=self.job.ref, status=job_status(start, state, workflow.now()))
+            await call(act.WRITE_STATUS, status, summary="write the status")
+        except ActivityError as error:
+            workflow.logger.warning("status: %s", explain(error)[1])
+            self.job.dirty = True
+            return False
+        return True

@@ -1,0 +1,82 @@
+"""What a replica starts from: the furthest usable restore point, else the registry, else as the user says."""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api.views import RestorePoint
+    from workflows.calls import call
+    from workflows.job import Job
+    from workflows.policy.restore import BAD_AFTER_NODES, furthest, usable
+    from workflows.state import Replica
+
+Choice = tuple[RestorePoint | None, str]
+FROM_THE_BEGINNING = "from the beginning"
+
+
+class Restoring:
+    """The restore points of one job."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.state = job.state
+
+    async def choose(self, replica: Replica) -> Choice | None:
+        """(what to start from or None for the original image, why); None where a person has to decide.
+
+        Raises:
+            ActivityError: the registry did not answer; a recovery waits for it rather than begin anew.
+        """
+        config = self.job.spec.checkpoint_config
+        if config.mode == "Application":
+            return None, "the training restores itself from its checkpoint storage"
+        point = furthest(self.state.points)
+        if point is None and replica.incarnation >= 0:
+            point = await self._find("Ours")
+        if point is None and config.restore_from:
+            point = await self._find("LatestTag" if config.restore_from == "LatestTag" else "Image")
+            if point is None and config.restore_from != "LatestTag":
+                self._unrestorable(f"restoreFrom {config.restore_from} is not in its registry")
+                return None
+        if point is not None:
+            self._restorable()
+            return point, f"from progress {point.progress:.0f}: {point.label}"
+        if self.state.ever_checkpointed and config.on_unrestorable == "Hold":
+            return None
+        self._restorable()
+        if replica.incarnation >= 0:
+            self.job.event("ColdStart", f"replica {replica.index}: nothing to restore, starts anew", warning=True)
+        return None, FROM_THE_BEGINNING
+
+    async def _find(self, which: "act.Which") -> RestorePoint | None:
+        config = self.job.spec.checkpoint_config
+        request = act.FindImage(job=self.job.ref, config=config, containers=self.job.containers, which=which)
+        found = (await call(act.FIND_IMAGE, request, summary=f"look into the registry: {which}")).point
+        if found is None or self._known_bad(found):
+            return None
+        self.state.points.append(found)
+        self.state.ever_checkpointed = self.state.ever_checkpointed or which == "Ours"
+        return found
+
+    def _known_bad(self, found: RestorePoint) -> bool:
+        return any(not usable(point) and point.images == found.images for point in self.state.points)
+
+    def _unrestorable(self, message: str) -> None:
+        self.job.condition("Restorable", False, "NoUsableCheckpoint", message)
+
+    def _restorable(self) -> None:
+        if "Restorable" in self.state.conditions:
+            self.job.condition("Restorable", True, "Found")
+
+    def proven(self, restored: RestorePoint) -> None:
+        """A replica runs from it."""
+        self._replace(restored, restored.model_copy(update={"proven": True}))
+        self.job.condition("CheckpointsProven", True, "Restored", restored.label)
+
+    def failed(self, tried: RestorePoint, node: str, *, missing: bool) -> None:
+        """It did not start on this node; where the registry has it no more, on no node at all."""
+        nodes = [f"missing-{count}" for count in range(BAD_AFTER_NODES)] if missing else [node]
+        self._replace(tried, tried.model_copy(update={"failed_on": [*tried.failed_on, *nodes]}))
+
+    def _replace(self, old: RestorePoint, new: RestorePoint) -> None:
+        self.state.points = [new if point.images == old.images else point for point in self.state.points]

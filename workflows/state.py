@@ -1,0 +1,185 @@
+"""The state of a job: one object, carried over continue-as-new as it is.
+
+Signal handlers write facts into it, coroutines write what they decided; everything that a coroutine needs to start
+again in any phase is here. It is bounded: what nobody needs any more is dropped where it becomes so.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from activities.signatures import PatchSpec
+from api.common import Condition
+from api.messages import VmReport
+from api.spot_instance_job import SpotInstanceJobSpec
+from api.spot_instance_vm import SpotInstanceVMSpec
+from api.timings import Timings
+from api.views import CheckpointView, NodeView, ReplicaView, RestorePoint
+
+Phase = Literal[
+    "Pending",  # looks for a free GPU in the cluster
+    "Preempted",  # the same, after its machine was lost
+    "Provisioning",  # a VM is being bought
+    "Joining",  # it joins the cluster
+    "NodeReady",
+    "Restoring",  # waits for what it shall start from, and for its predecessor to have stopped
+    "Starting",  # its Job exists, its pod does not run yet
+    "Running",
+    "Judging",  # its pod has ended: the training's own end, or a preemption's?
+    "Releasing",  # lets go of Job and VM
+    "Released",
+    "Succeeded",
+    "Failed",
+]
+TERMINAL: frozenset[Phase] = frozenset({"Released", "Succeeded", "Failed"})
+Halt = Literal["Suspended", "ScaledDown", "Completed", "Failed", "Deleted"]
+
+
+class Mutable(BaseModel):
+    """Part of the state."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Old(Mutable):
+    """An incarnation that is to be replaced: its Job goes last, its machine may already be gone."""
+
+    incarnation: int
+    node: str | None
+    vm_key: str | None  # of a machine that is going; None where the machine stays
+    view: ReplicaView | None = None
+    logs_saved: bool = False
+    stopped: bool = False
+
+
+class Recovery(Mutable):
+    """Why a replica is being replaced and how far that is."""
+
+    cause: str
+    noticed_at: datetime
+    olds: list[Old] = []
+    checkpoint: int | None = None  # number of the survivor's checkpoint that it waits for
+    checkpoint_tries: int = 0
+    node_ready_at: datetime | None = None
+
+
+class Replica(Mutable):
+    """One replica: where it is in its life and what is known of it."""
+
+    index: int
+    incarnation: int = -1  # the last that was begun
+    live: bool = False  # its Job may exist, and it is not among the recovery's olds
+    phase: Phase = "Pending"
+    since: datetime
+    message: str = ""
+    deadline: datetime | None = None  # of the present phase
+    halt: Halt | None = None
+    outcome: Literal["Succeeded", "Failed"] | None = None
+    place: int = 0  # counts its VMs
+    vm_key: str | None = None
+    node: str | None = None
+    candidates: list[str] = []
+    view: ReplicaView | None = None
+    view_version: int = 0
+    restore: RestorePoint | None = None
+    recovery: Recovery | None = None
+    running_since: datetime | None = None
+    base_progress: float = 0  # of what it was restored from
+    reading: float | None = None  # the last progress that it reported itself
+    reading_at: datetime | None = None
+    stalled: bool = False
+    restarts: int = 0
+    preemptions: int = 0
+    failures: int = 0  # of steps, one after the other: for the back-off
+    retry_at: datetime | None = None
+    avoid: list[str] = []  # nodes where it did not start
+    last_checkpoint_image: str | None = None
+    last_checkpoint_time: datetime | None = None
+
+
+class Checkpoint(Mutable):
+    """One CheckpointBackup, from the request to its end."""
+
+    number: int
+    replica: int
+    incarnation: int
+    node: str | None
+    reason: str
+    requested_at: datetime
+    lineage_seconds: float
+    created: bool = False
+    phase_at: datetime | None = None  # when its phase last changed
+    view: CheckpointView | None = None
+    version: int = 0
+    outcome: Literal["Usable", "Failed"] | None = None
+    message: str = ""
+    ended_at: datetime | None = None
+
+
+class Vm(Mutable):
+    """A VM bought for this job, until it is confirmed gone."""
+
+    key: str
+    replica: int
+    report: VmReport | None = None
+    released: str | None = None
+
+    @property
+    def dead(self) -> bool:
+        """The machine is confirmed not to run."""
+        return self.report is not None and (self.report.dead or self.report.stage == "Gone")
+
+    @property
+    def gone(self) -> bool:
+        """Nothing is left of it."""
+        return self.report is not None and self.report.stage == "Gone"
+
+
+class Notice(Mutable):
+    """A machine is announced to go."""
+
+    source: str
+    at: datetime
+
+
+class Outbound(Mutable):
+    """A Kubernetes Event that is still to be written."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    at: datetime
+
+
+class JobState(Mutable):
+    """All of it."""
+
+    generation: int = 0
+    heard: tuple[int, int] = (0, 0)  # newest generations of job and VM that the bridge told of
+    reread: bool = True  # the documents may have changed since they were read
+    spec: SpotInstanceJobSpec | None = None
+    vm_spec: SpotInstanceVMSpec | None = None
+    timings: Timings = Timings()
+    admitted: bool = False  # its documents are right and the preflight has passed
+    replicas: dict[int, Replica] = {}
+    retired: dict[int, tuple[int, int]] = {}  # index → (next incarnation, place) of replicas scaled down
+    vms: dict[str, Vm] = {}
+    nodes: dict[str, NodeView] = {}
+    node_versions: dict[str, int] = {}
+    notices: dict[str, Notice] = {}
+    checkpoints: dict[int, Checkpoint] = {}
+    checkpoint_number: int = 0
+    last_dump_seconds: float = 0
+    next_checkpoint_at: datetime | None = None
+    points: list[RestorePoint] = []
+    ever_checkpointed: bool = False
+    suspended: bool = False
+    suspend_checkpoint: int | None = None
+    checkpoint_wanted: bool = False
+    outcome: Literal["Completed", "Failed"] | None = None
+    shutdown: str | None = None
+    unreadable: bool = False  # it is to be torn down, and its spec is not to be had any more
+    wishes: list[PatchSpec] = []  # of people, by signal: on their way into the spec
+    conditions: dict[str, Condition] = {}
+    events: list[Outbound] = []

@@ -1,0 +1,65 @@
+"""The last look round: what exists under this job's id, known to this run or not, goes."""
+
+import itertools
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api.names import vm_key_of
+    from workflows.calls import call
+    from workflows.job import Job
+    from workflows.machines import Machines
+    from workflows.policy.backoff import back_off
+    from workflows.state import Vm
+
+POLL_SECONDS = 3.0
+PATIENCE_SECONDS = 60.0
+
+
+class Teardown:
+    """After the replicas have let go of what they knew: take stock by label, and clear it."""
+
+    def __init__(self, job: Job, machines: Machines) -> None:
+        self.job = job
+        self.state = job.state
+        self.machines = machines
+
+    async def run(self) -> None:
+        """Until the stock is empty; a completed job keeps its winner's Job and its checkpoints.
+
+        Raises:
+            ActivityError: something did not answer; taken up again by the caller.
+        """
+        if self.state.shutdown is None:
+            return
+        deadline = self.job.after(PATIENCE_SECONDS)
+        for rounds in itertools.count(1):
+            stock = await call(act.TAKE_STOCK, self.job.ref, summary="what is left under this job's id?")
+            if not stock.replicas and not stock.checkpoints and not stock.nodes:
+                return
+            forced = workflow.now() >= deadline
+            await self._clear(stock, forced=forced)
+            await workflow.sleep(back_off(rounds, POLL_SECONDS, ceiling=20))
+
+    async def _clear(self, stock: act.Stock, *, forced: bool) -> None:
+        for replica, incarnation in stock.replicas:
+            ref = act.ReplicaRef(job=self.job.ref, replica=replica, incarnation=incarnation)
+            stop = act.StopReplica(ref=ref, delete_job=True, force=forced)
+            await call(act.STOP_REPLICA, stop, summary=f"delete the Job of {replica}.{incarnation}")
+        for name in stock.checkpoints:
+            number = int(name.rpartition("-c")[2])
+            ref_ = act.CheckpointRef(job=self.job.ref, number=number)
+            await call(act.DELETE_CHECKPOINT, ref_, summary=f"delete CheckpointBackup {name}")
+        for name in stock.nodes:
+            await self._tear_down_vm(name)
+
+    async def _tear_down_vm(self, name: str) -> None:
+        """A VM that this run did not buy: its own workflow takes it down, or one in teardown begins."""
+        key = vm_key_of(name)
+        if key is None or key in self.state.vms or self.state.vm_spec is None:
+            return
+        vm = self.state.vms[key] = Vm(key=key, replica=-1)
+        start = self.machines.start_of(vm, found=[f"{self.state.vm_spec.gcp.zone}/{name}"])
+        await call(act.ADOPT_ORPHAN, start, summary=f"tear down {name}")
+        await self.machines.release(key, "Deleted")

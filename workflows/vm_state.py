@@ -1,0 +1,50 @@
+"""The state of a VM's life, carried over continue-as-new as it is."""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from api.views import NodeView, VmView
+
+Stage = Literal["Creating", "Booting", "Joining", "Registering", "Ready", "Noticed", "Lost", "Deleting", "Gone"]
+
+
+class Try(BaseModel):
+    """One create call, recorded before it is made: nothing that costs money exists without a record of its name."""
+
+    name: str
+    zone: str
+    operation: str | None = None
+    absent: bool = False  # confirmed that nothing of ours is there by this name
+    node_gone: bool = False
+
+
+class VmState(BaseModel):
+    """All of it. Times are absolute, so that a wait goes on where it was after a restart."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    stage: Stage = "Creating"
+    reason: str = ""
+    message: str = ""
+    deadline: datetime | None = None  # of the present stage
+    attempt: int = 0  # counts the create tries, also those no longer kept
+    tries: list[Try] = []
+    failures: int = 0  # of steps in a row, for the back-off
+    stockouts: int = 0  # create tries in a row that failed: the rest after each grows
+    view: VmView | None = None
+    node: NodeView | None = None
+    node_version: int = 0
+    joins: int = 0
+    token_id: str | None = None
+    fingerprint: dict[str, str] = {}
+    released: str | None = None
+    noticed_at: datetime | None = None
+    not_ready_since: datetime | None = None
+    dead: bool = False  # confirmed that the machine does not run
+    owner_checked_at: datetime | None = None
+    number: int = 0  # of the last report
+    told: tuple[str, str, str, bool] | None = None  # what the last report said
+    asked: int = 0  # the job's ensure signals; each is answered by a report
+    answered: int = 0
