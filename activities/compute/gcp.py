@@ -90,7 +90,8 @@ def _key_of(secret: dict[str, Any], where: tuple[str, str]) -> Credentials:
     """Credentials from a service account's key. Nothing of the key may appear in an error, not even its cause's."""
     try:
         key = json.loads(base64.b64decode(secret["data"]["credentials.json"]))
-        return service_account.Credentials.from_service_account_info(key, scopes=SCOPES)
+        account = service_account.Credentials.from_service_account_info(key, scopes=SCOPES)
+        return account.with_always_use_jwt_access(True)  # signs its own tokens: no token endpoint to depend on
     except (KeyError, ValueError, TypeError):
         raise Invalid(
             f"Secret {where[0]}/{where[1]}: its key credentials.json must hold a service account's key in JSON "

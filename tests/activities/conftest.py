@@ -23,7 +23,9 @@ async def namespace(kube: Kube) -> AsyncIterator[str]:
     name = f"test-{secrets.token_hex(4)}"
     await kube.create("/api/v1/namespaces", {"metadata": {"name": name}})
     async with asyncio.timeout(30):
-        while await kube.find(f"/api/v1/namespaces/{name}/serviceaccounts/default") is None:
+        while True:
+            if await kube.find(f"/api/v1/namespaces/{name}/serviceaccounts/default"):
+                break
             await asyncio.sleep(0.05)
     yield name
     await kube.delete(f"/api/v1/namespaces/{name}")
