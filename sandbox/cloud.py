@@ -18,6 +18,7 @@ from sandbox import binaries
 from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.control_plane import ControlPlane
 from sandbox.control_server import ControlServer
+from sandbox.errors import SandboxError
 from sandbox.gce import GceEmulator
 from sandbox.kubeconfig import write_private
 from sandbox.machines.light import LightMachines
@@ -41,6 +42,7 @@ class Cloud:
         self.control_plane: ControlPlane | None = None
         self.temporal: TemporalServer | None = None
         self.registry: Registry | None = None
+        self.operator: CheckpointOperator | None = None
         self.gce: GceEmulator | None = None
         self.gce_endpoint: str | None = None
         self.product: Product | None = None
@@ -65,8 +67,8 @@ class Cloud:
     async def down(self) -> None:
         """Take everything down; returns once no process is left."""
         await self._teardown.aclose()
-        self.control_plane = self.temporal = self.registry = self.gce = self.product = self.control = None
-        self.gce_endpoint = None
+        self.control_plane = self.temporal = self.registry = None
+        self.operator = self.gce = self.gce_endpoint = self.product = self.control = None
 
     async def __aenter__(self) -> Cloud:
         await self.up()
@@ -120,8 +122,8 @@ class Cloud:
         if self.settings.product:
             await self._start_product()
         self.control = ControlServer(self)
-        await self._timed("control surface", self.control.start())
         self._teardown.push_async_callback(self.control.stop)
+        await self._timed("control surface", self.control.start())
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.addresses.items()]
         write_private(self.settings.env_file, "".join(lines))
         self._teardown.callback(self.settings.env_file.unlink, missing_ok=True)
@@ -166,14 +168,12 @@ class Cloud:
     async def _start_gce(self) -> None:
         """Start the emulated cloud, and what stands for the checkpoint operator on its nodes."""
         assert self.control_plane
-        crd = Path(__file__).parent / "checkpoint_operator" / "crd.yaml"
-        await self.control_plane.kubectl("apply", "--server-side", "-f", crd)
-        operator = CheckpointOperator(self.settings, self.control_plane.kubeconfig)
-        await self._timed("checkpoint operator", operator.start())
-        self._teardown.push_async_callback(operator.stop)
+        self.operator = CheckpointOperator(self.control_plane.kubeconfig, self.settings.speed)
+        self._teardown.push_async_callback(self.operator.stop)
+        await self._timed("checkpoint operator", self.operator.start())
         self.gce = GceEmulator(self.settings, LightMachines(self.settings))
-        self.gce_endpoint = await self._timed("GCE", self.gce.start())
         self._teardown.push_async_callback(self.gce.stop)
+        self.gce_endpoint = await self._timed("GCE", self.gce.start())
 
     async def _start_product(self) -> None:
         assert self.control_plane
@@ -183,6 +183,9 @@ class Cloud:
 
     async def _timed(self, name: str, start: Awaitable[T]) -> T:
         began = time.monotonic()
-        result = await start
+        try:
+            result = await start
+        except TimeoutError as error:
+            raise SandboxError(f"{name} is not up in time: {error}") from error
         self._progress(f"{name} is up after {time.monotonic() - began:.1f} s")
         return result

@@ -62,6 +62,10 @@ class ControlClient:
         """Let the emulated cloud misbehave: call a method of `sandbox.gce.faults.Faults` by name."""
         await self._call("POST", f"/faults/{name}", {"args": args, "options": options})
 
+    async def trap(self, name: str, **options: Any) -> None:
+        """Let the checkpoint operator misbehave: what `sandbox.checkpoint_operator.CheckpointOperator.play` takes."""
+        await self._call("POST", f"/traps/{name}", options)
+
     async def kill(self, process: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a child process that ends it; returns once it has ended."""
         await self._call("POST", f"/processes/{process}/kill", {"signal": number.name})

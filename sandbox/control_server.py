@@ -58,6 +58,7 @@ class ControlServer:
                 web.post("/vms/{name}/preempt", self._preempt),
                 web.get("/events", self._events),
                 web.post("/faults/{name}", self._fault),
+                web.post("/traps/{name}", self._trap),
                 web.post("/processes/{name}/kill", self._kill),
                 web.post("/processes/{name}/start", self._start),
                 web.post("/down", self._down),
@@ -114,6 +115,15 @@ class ControlServer:
             getattr(self._gce().faults, name)(*body.get("args", []), **body.get("options", {}))
         except TypeError as error:
             raise SandboxError(f"fault {name}: {error}") from None
+        return web.json_response({})
+
+    async def _trap(self, request: web.Request) -> web.Response:
+        if not self._cloud.operator:
+            raise SandboxError("this sandbox runs without the checkpoint operator")
+        try:
+            self._cloud.operator.play(request.match_info["name"], **await _body(request))
+        except TypeError as error:
+            raise SandboxError(f"trap {request.match_info['name']}: {error}") from None
         return web.json_response({})
 
     async def _kill(self, request: web.Request) -> web.Response:

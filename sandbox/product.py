@@ -23,13 +23,20 @@ NAMESPACE = "outlast-system"
 #: Child process, its Python module and its ServiceAccount.
 PARTS = (("worker", "worker", "outlast-worker"), ("bridge", "crd_bridge", "outlast-bridge"))
 
-_REPOSITORY = Path(__file__).parent.parent
+REPOSITORY = Path(__file__).parent.parent
 
 
 class Product:
     """One installation of Outlast in a sandbox."""
 
-    def __init__(self, settings: Settings, control_plane: ControlPlane, addresses: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        control_plane: ControlPlane,
+        addresses: Mapping[str, str],
+        repository: Path = REPOSITORY,
+    ) -> None:
+        self._repository = repository
         self._settings = settings
         self._control_plane = control_plane
         environment = {
@@ -48,7 +55,7 @@ class Product:
                 [sys.executable, "-m", module],
                 settings.state_dir,
                 {**environment, "KUBECONFIG": str(self._kubeconfig(name))},
-                directory=_REPOSITORY,
+                directory=repository,
             )
             for name, module, _ in PARTS
         ]
@@ -60,9 +67,9 @@ class Product:
             SandboxError: where a manifest is refused, or a process ends at once.
         """
         kubectl = self._control_plane.kubectl
-        await kubectl("apply", "--server-side", "-f", _REPOSITORY / "deploy" / "crd")
+        await kubectl("apply", "--server-side", "-f", self._repository / "deploy" / "crd")
         await kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        await kubectl("apply", "--server-side", "-k", _REPOSITORY / "deploy" / "overlays" / "sandbox")
+        await kubectl("apply", "--server-side", "-k", self._repository / "deploy" / "overlays" / "sandbox")
         await asyncio.gather(*(self._write_kubeconfig(name, account) for name, _, account in PARTS))
         for process in self.processes:
             await process.start()
