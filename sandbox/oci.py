@@ -5,6 +5,7 @@ Protocol: OCI Distribution Specification 1.1. Credentials are sent as HTTP Basic
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import ipaddress
 import json
@@ -97,10 +98,10 @@ class OciClient:
 
     def __init__(self, host: str, *, plain_http: bool, credentials: tuple[str, str] | None = None) -> None:
         self._base = f"{'http' if plain_http else 'https'}://{host}"
-        self._auth = aiohttp.BasicAuth(*credentials) if credentials else None
+        self._headers = {"Authorization": _basic(*credentials)} if credentials else {}
 
     async def __aenter__(self) -> OciClient:
-        self._session = aiohttp.ClientSession(auth=self._auth, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS))
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS))
         return self
 
     async def __aexit__(
@@ -150,3 +151,7 @@ class OciClient:
             if response.status >= 400:
                 raise RegistryError(response.status, body.decode(errors="replace").strip() or response.reason or "")
             return response.headers, body
+
+
+def _basic(username: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from light_nodes import Nodes, eventually
+from checkpoints import Backups
+from light_nodes import SPEED, Nodes, eventually
 
 from sandbox.binaries import Binaries
+from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import KubeClient
 from sandbox.registry import Registry
@@ -54,3 +56,29 @@ async def registry(executables: Binaries, tmp_path_factory: pytest.TempPathFacto
     await server.up()
     yield server
     await server.down()
+
+
+@pytest_asyncio.fixture
+async def operator(control_plane: ControlPlane) -> AsyncIterator[CheckpointOperator]:
+    """The operator, with its CRD."""
+    running = CheckpointOperator(control_plane.kubeconfig, SPEED)
+    await running.start()
+    yield running
+    await running.stop()
+
+
+@pytest_asyncio.fixture
+async def backups(
+    admin: KubeClient, namespace: str, registry: Registry, operator: CheckpointOperator
+) -> AsyncIterator[Backups]:
+    """A maker of CheckpointBackups, and the registry's credentials."""
+    made = Backups(admin, namespace, registry.address)
+    await made.create_secret()
+    yield made
+    await admin.delete(made.path)
+
+    async def none_left() -> bool:
+        operator.clear()
+        return not (await admin.get(made.path))["items"]
+
+    await eventually("all CheckpointBackups gone", none_left)

@@ -109,6 +109,18 @@ def training_pod(name: str, node: str, image: str = "pytorch/pytorch:2.9", **spe
     return {"metadata": {"name": name}, "spec": {**defaults, "containers": [container], **spec}}
 
 
+async def start_training(admin: KubeClient, namespace: str, name: str, node: str, **spec: Any) -> None:
+    """Create a pod and wait until it runs."""
+    container = {"env": env(SANDBOX_STEPS=100000), **spec.pop("container", {})}
+    pod = training_pod(name, node, container=container, **spec)
+    await admin.create(f"/api/v1/namespaces/{namespace}/pods", pod)
+
+    async def runs() -> bool:
+        return (await admin.get(f"/api/v1/namespaces/{namespace}/pods/{name}"))["status"]["phase"] == "Running"
+
+    await eventually(f"pod {name} Running", runs)
+
+
 def env(**variables: object) -> list[dict[str, str]]:
     """Environment variables of a container."""
     return [{"name": name, "value": str(value)} for name, value in variables.items()]

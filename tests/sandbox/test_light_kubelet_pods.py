@@ -121,13 +121,8 @@ async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(
 async def test_kubectl_logs(admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane) -> None:
     node = await nodes.start()
     await create(admin, namespace, training_pod("logged", node, container={"env": env(SANDBOX_STEPS=6)}))
-    followed = (
-        await control_plane.kubectl(
-            "logs", "-f", "logged", "-n", namespace, "--pod-running-timeout=20s", "--ignore-errors"
-        )
-        if await phase(admin, namespace, "logged", "Running")
-        else ""
-    )
+    await phase(admin, namespace, "logged", "Running")
+    followed = await control_plane.kubectl("logs", "-f", "logged", "-n", namespace)
     assert "step=1/6 loss=" in followed
     assert followed.splitlines()[-1] == "training done after 6 steps"
     tail = await control_plane.kubectl("logs", "logged", "-n", namespace, "--tail=1", "--timestamps")

@@ -1,0 +1,170 @@
+"""The operator's agent on one node: it does the work for the pods of its own node, one CheckpointBackup at a time.
+
+Each agent looks at every CheckpointBackup of the cluster; any of them puts the finalizer on and takes it off. It lives
+and dies with its node: then what it was doing stays in the phase that it was in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sandbox.checkpoint_operator import traps as phases
+from sandbox.checkpoint_operator.backup import Backup
+from sandbox.checkpoint_operator.container_run import ContainerRun, Stuck, Unable
+from sandbox.checkpoint_operator.image import RegistryAccess
+from sandbox.checkpoint_operator.node_access import NodeAccess
+from sandbox.checkpoint_operator.traps import Traps
+from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+Key = tuple[str, str]
+
+DEFAULT_SECRET = {"name": "registry-credentials", "namespace": "stateful-migration"}
+FIRST_RETRY = 0.005
+LONGEST_RETRY = 30.0
+"""Real seconds, as of a controller's rate limiter: two agents that write the same object meet often."""
+CRON = re.compile(r"\S+(\s+\S+){4}")
+
+
+@dataclass(frozen=True)
+class Work:
+    """What all agents share. Durations are emulated ones, divided by `speed`."""
+
+    client: KubeClient
+    traps: Traps
+    storage: Path
+    speed: float
+    build_seconds: float
+    push_seconds: float
+    may_delete_pods: bool
+
+
+class Agent:
+    """One node's agent."""
+
+    def __init__(self, node: NodeAccess, work: Work) -> None:
+        self._node = node
+        self._work = work
+        self._registry: RegistryAccess | None = None
+        self._queue: asyncio.Queue[Key] = asyncio.Queue()
+        self._queued: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+
+    def look_at(self, key: Key) -> None:
+        """A CheckpointBackup, by namespace and name, is new or changed."""
+        if key not in self._queued:
+            self._queued.add(key)
+            self._queue.put_nowait(key)
+
+    async def run(self) -> None:
+        """Work for ever. Raises AgentDied."""
+        try:
+            while True:
+                key = await self._queue.get()
+                self._queued.discard(key)
+                await self._node.check()
+                try:
+                    await self._reconcile(Backup(self._work.client, *key))
+                    self._failures.pop(key, None)
+                except Stuck as error:
+                    log.info("CheckpointBackup %s/%s: %s", *key, error)
+                except (Unable, ApiError, *UNREACHABLE) as error:
+                    log.info("CheckpointBackup %s/%s: %s", *key, error)
+                    self._retry(key)
+        finally:
+            await self._node.close()
+
+    def _retry(self, key: Key) -> None:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = min(FIRST_RETRY * 2.0 ** (failures - 1), LONGEST_RETRY)
+        asyncio.get_running_loop().call_later(delay, self.look_at, key)
+
+    async def _reconcile(self, backup: Backup) -> None:
+        if not await backup.read():
+            return
+        # First of all: with a bad secret neither a finalizer nor a status is ever written.
+        await self._find_registry(backup.spec)
+        await backup.add_finalizer()
+        if backup.is_being_deleted:
+            await backup.remove_finalizer()
+            return
+        pod = await self._pod(backup.spec["podRef"])
+        if pod is None or pod["spec"].get("nodeName") != self._node.name:
+            return
+        is_immediate = backup.spec["schedule"] == "immediately"
+        if not is_immediate and not CRON.fullmatch(backup.spec["schedule"]):
+            raise Unable(f'schedule {backup.spec["schedule"]!r} is neither five cron fields nor "immediately"')
+        # A cron schedule runs at once, too; afterwards every phase but Failed stops its further runs.
+        if backup.phase and (is_immediate or backup.phase != phases.FAILED):
+            return
+        if pod["status"].get("phase") == "Running":
+            await self._perform(backup, pod)
+
+    async def _find_registry(self, spec: Json) -> None:
+        """Read the credentials of the first CheckpointBackup that names a registry; they are kept. Raises Unable."""
+        if self._registry or "registry" not in spec:
+            return
+        wanted = spec["registry"].get("secretRef") or DEFAULT_SECRET
+        namespace = wanted.get("namespace") or DEFAULT_SECRET["namespace"]
+        try:
+            secret = await self._work.client.get(f"/api/v1/namespaces/{namespace}/secrets/{wanted['name']}")
+        except ApiError as error:
+            raise Unable(f"registry secret {namespace}/{wanted['name']}: {error}") from error
+        data = {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
+        if not data.get("username") or not data.get("password"):
+            raise Unable(f"registry secret {namespace}/{wanted['name']} lacks username or password")
+        url = spec["registry"]["url"] or data.get("registry") or "docker.io"
+        self._registry = RegistryAccess(url, data["username"], data["password"])
+
+    async def _pod(self, reference: Json) -> Json | None:
+        # Without a namespace the lookup finds nothing, and nobody is told.
+        if not reference.get("namespace"):
+            return None
+        try:
+            return await self._work.client.get(f"/api/v1/namespaces/{reference['namespace']}/pods/{reference['name']}")
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def _perform(self, backup: Backup, pod: Json) -> None:
+        trap = self._work.traps.take(backup.uid)
+        if trap and trap.kind == "silent":
+            raise Stuck("played: silent")
+        containers = backup.spec.get("containers") or []
+        if not containers and "registry" not in backup.spec:
+            containers = [{"name": container["name"], "image": ""} for container in pod["spec"]["containers"]]
+        for container in containers:
+            await ContainerRun(
+                node=self._node,
+                registry=self._registry,
+                backup=backup,
+                pod=pod,
+                container=container["name"],
+                wanted_image=container["image"],
+                trap=trap,
+                storage=self._work.storage,
+                build_seconds=self._work.build_seconds,
+                push_seconds=self._work.push_seconds,
+            ).run()
+        await self._node.check()
+        await backup.set_phase(phases.COMPLETED, f"Checkpointed {len(containers)} of {len(containers)} containers")
+        if backup.spec.get("stopPod"):
+            await self._stop_pod(backup, pod)
+
+    async def _stop_pod(self, backup: Backup, pod: Json) -> None:
+        metadata = pod["metadata"]
+        if not self._work.may_delete_pods:
+            message = f"Pod not deleted: pods {metadata['name']!r} is forbidden for the agent's service account"
+            await backup.set_phase(phases.COMPLETED_WITH_ERROR, message)
+            return
+        await self._work.client.delete(f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}")
+        await backup.set_phase(phases.COMPLETED_POD_DELETED, "Checkpointed, and the pod was deleted")

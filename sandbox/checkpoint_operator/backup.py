@@ -1,0 +1,128 @@
+"""One CheckpointBackup at the API server: reading it, and writing its status piece by piece as the operator does.
+
+What the operator never writes is not written here: `lastCheckpointTime`, `observedGeneration`, `conditions`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+GROUP = "migration.dcnlab.com"
+COLLECTION = f"/apis/{GROUP}/v1/checkpointbackups"
+FINALIZER = f"checkpointbackup.{GROUP}/finalizer"
+TRIES = 3
+
+
+class Backup:
+    """One CheckpointBackup, by name; `object` is what it was when it was last read."""
+
+    def __init__(self, client: KubeClient, namespace: str, name: str) -> None:
+        self.name = f"{namespace}/{name}"
+        self.object: Json = {}
+        self._client = client
+        self._path = f"/apis/{GROUP}/v1/namespaces/{namespace}/checkpointbackups/{name}"
+
+    @property
+    def spec(self) -> Json:
+        """Its spec."""
+        spec: Json = self.object["spec"]
+        return spec
+
+    @property
+    def phase(self) -> str:
+        """The phase of its status, empty where it has none."""
+        return str(self.object.get("status", {}).get("phase", ""))
+
+    @property
+    def uid(self) -> str:
+        """Its UID."""
+        return str(self.object["metadata"]["uid"])
+
+    @property
+    def is_being_deleted(self) -> bool:
+        """Whether it waits for its finalizers."""
+        return "deletionTimestamp" in self.object["metadata"]
+
+    async def read(self) -> bool:
+        """Read it; False where it is gone."""
+        try:
+            self.object = await self._client.get(self._path)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    async def add_finalizer(self) -> None:
+        """Put the operator's finalizer on it. Raises ApiError, 409 where someone else was faster."""
+        finalizers = self.object["metadata"].setdefault("finalizers", [])
+        # The API server refuses new finalizers on what is being deleted.
+        if FINALIZER not in finalizers and not self.is_being_deleted:
+            finalizers.append(FINALIZER)
+            self.object = await self._client.replace(self._path, self.object)
+
+    async def remove_finalizer(self) -> None:
+        """Take the operator's finalizer off. Raises ApiError."""
+        metadata = self.object["metadata"]
+        if FINALIZER in metadata.get("finalizers", ()):
+            metadata["finalizers"].remove(FINALIZER)
+            await self._client.replace(self._path, self.object)
+
+    async def set_phase(self, phase: str, message: str) -> None:
+        """Write phase and message."""
+
+        def change(status: Json) -> None:
+            status |= {"phase": phase, "message": message}
+
+        await self._update(change)
+
+    async def add_file(self, container: str, file: str) -> None:
+        """Record the archive of a container."""
+        entry = {"containerName": container, "filePath": file, "checkpointTime": _now()}
+        await self._update(lambda status: status.setdefault("checkpointFiles", []).append(entry))
+
+    async def set_storage_path(self, container: str, path: str) -> None:
+        """Record where a container's archive was stored."""
+
+        def change(status: Json) -> None:
+            for entry in status.get("checkpointFiles", ()):
+                if entry["containerName"] == container:
+                    entry["storagePath"] = path
+
+        await self._update(change)
+
+    async def add_image(self, container: str, image: str, *, pushed: bool) -> None:
+        """Record the image of a container; a false `pushed` is left out, as Go's `omitempty` does."""
+        entry: Json = {"containerName": container, "imageName": image, "buildTime": _now()}
+        if pushed:
+            entry["pushed"] = True
+        await self._update(lambda status: status.setdefault("builtImages", []).append(entry))
+
+    async def _update(self, change: Callable[[Json], None]) -> None:
+        """Read, change and write the status. That the object is gone, or the write fails, stops no checkpoint."""
+        for attempt in range(TRIES):
+            try:
+                self.object = await self._client.get(self._path)
+                change(self.object.setdefault("status", {}))
+                self.object = await self._client.replace(f"{self._path}/status", self.object)
+                return
+            except ApiError as error:
+                if error.status != 409 or attempt == TRIES - 1:
+                    log.warning("status of CheckpointBackup %s: %s", self.name, error)
+                    return
+            except UNREACHABLE as error:
+                log.warning("status of CheckpointBackup %s: %s", self.name, error)
+                return
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,131 @@
+"""The checkpoint of one container: dump, image, push, each step with its phase."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import aiohttp
+
+from sandbox.checkpoint_operator import traps as phases
+from sandbox.checkpoint_operator.backup import Backup
+from sandbox.checkpoint_operator.image import RegistryAccess, local_name, push
+from sandbox.checkpoint_operator.node_access import DumpFailed, NodeAccess
+from sandbox.checkpoint_operator.traps import Trap
+from sandbox.oci import ImageRef, RegistryError
+
+Json = dict[str, Any]
+
+
+class Unable(Exception):
+    """The agent gives up for now and comes back later, as a controller that returned an error."""
+
+
+class Stuck(Exception):
+    """A trap: nothing happens to this CheckpointBackup any more."""
+
+
+@dataclass(frozen=True)
+class ContainerRun:
+    """One container of a pod on its way into an image. Durations are emulated seconds."""
+
+    node: NodeAccess
+    registry: RegistryAccess | None
+    backup: Backup
+    pod: Json
+    container: str
+    wanted_image: str
+    trap: Trap | None
+    storage: Path
+    build_seconds: float
+    push_seconds: float
+
+    async def run(self) -> None:
+        """Go through all phases. Raises Unable once the phase is Failed, Stuck, AgentDied."""
+        archive = await self._dump()
+        if not self.backup.spec.get("buildImage", True):
+            await self._store(archive)
+            return
+        image = await self._build(archive)
+        if self._plays("no-image"):
+            return
+        # As the origin does it: an agent that has a registry pushes, whether this one names it or not.
+        pushes = "registry" in self.backup.spec and self.registry is not None and not self._plays("unpushed")
+        if pushes:
+            await self._push(archive, image)
+        await self.backup.add_image(self.container, image, pushed=pushes)
+        archive.unlink(missing_ok=True)
+
+    async def _dump(self) -> Path:
+        await self._enter(phases.CHECKPOINTING, f"Dumping container {self.container}")
+        reference = self.backup.spec["podRef"]
+        try:
+            archive = await self.node.dump(reference["namespace"], reference["name"], self.container)
+        except DumpFailed as error:
+            await self._fail(f"Dump of container {self.container} failed: {error}")
+        await self.node.check()
+        await self.backup.add_file(self.container, archive.name)
+        await self._enter(phases.CHECKPOINTED, f"Dumped container {self.container} to {archive.name}")
+        return archive
+
+    async def _store(self, archive: Path) -> None:
+        await self._enter(phases.STORING, f"Storing {archive.name}")
+        stored = Path(self.backup.spec["podRef"]["namespace"], archive.name)
+        target = self.storage / stored
+        target.parent.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(shutil.move, archive, target)
+        await self.backup.set_storage_path(self.container, str(stored))
+        await self._enter(phases.STORED, f"Stored {stored}")
+
+    async def _build(self, archive: Path) -> str:
+        image = self.wanted_image
+        if "registry" not in self.backup.spec or not image:
+            image = local_name(self.backup.spec["podRef"]["name"], self.container)
+        await self._enter(phases.BUILDING, f"Building an image of container {self.container}")
+        await self.node.spend(self.build_seconds * self._slowness)
+        try:
+            ImageRef.parse(image)
+        except ValueError as error:
+            await self._fail(f"Building the image of {archive.name} failed: {error}")
+        await self._enter(phases.BUILT, f"Built {image}")
+        return image
+
+    async def _push(self, archive: Path, image: str) -> None:
+        assert self.registry
+        await self._enter(phases.PUSHING, f"Pushing {image}")
+        await self.node.spend(self.push_seconds * self._slowness)
+        try:
+            content = await asyncio.to_thread(archive.read_bytes)
+            await push(content, image, self._base_image, self.container, self.registry)
+        except (RegistryError, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            await self._fail(f"Push of {image} failed: {error}")
+        await self._enter(phases.PUSHED, f"Pushed {image}")
+
+    async def _enter(self, phase: str, message: str) -> None:
+        """Write a phase, unless the machine is dead. Raises Stuck or Unable where a trap says so."""
+        await self.node.check()
+        if self._plays("fail", phase):
+            await self._fail(f"played: failure in {phase}")
+        await self.backup.set_phase(phase, message)
+        if self._plays("stick", phase):
+            raise Stuck(f"played: stuck in {phase}")
+
+    async def _fail(self, message: str) -> NoReturn:
+        await self.node.check()
+        await self.backup.set_phase(phases.FAILED, message)
+        raise Unable(message)
+
+    def _plays(self, kind: str, phase: str = "") -> bool:
+        return self.trap is not None and self.trap.kind == kind and (not phase or self.trap.phase == phase)
+
+    @property
+    def _slowness(self) -> float:
+        return self.trap.factor if self.trap and self.trap.kind == "slow" else 1.0
+
+    @property
+    def _base_image(self) -> str:
+        containers = self.pod["spec"]["containers"]
+        return next(str(entry["image"]) for entry in containers if entry["name"] == self.container)

@@ -1,0 +1,70 @@
+"""Traps that the operator plays on request: what real ones do when nobody expects it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+CHECKPOINTING = "Checkpointing"
+CHECKPOINTED = "Checkpointed"
+STORING = "StoringCheckpoint"
+STORED = "CheckpointStored"
+BUILDING = "ImageBuilding"
+BUILT = "ImageBuilt"
+PUSHING = "ImagePushing"
+PUSHED = "ImagePushed"
+COMPLETED = "Completed"
+COMPLETED_POD_DELETED = "CompletedPodDeleted"
+COMPLETED_WITH_ERROR = "CompletedWithError"
+FAILED = "Failed"
+MIDDLE_PHASES = (CHECKPOINTING, CHECKPOINTED, STORING, STORED, BUILDING, BUILT, PUSHING, PUSHED)
+
+KINDS = {
+    "stick": "stays in `phase` for ever, as after a crash of the agent",
+    "silent": "takes no notice: no status at all",
+    "no-image": "Completed, but no image was made or recorded",
+    "unpushed": "Completed, but the image recorded was not pushed",
+    "fail": "Failed in `phase`",
+    "slow": "takes `factor` times as long to build and push",
+}
+
+
+@dataclass(frozen=True)
+class Trap:
+    """One trap, for one CheckpointBackup."""
+
+    kind: str
+    phase: str
+    factor: float
+
+
+class Traps:
+    """The traps that wait for the next CheckpointBackups, and those that were taken."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Trap] = []
+        self._taken: dict[str, Trap] = {}
+
+    def add(self, kind: str, phase: str | None, count: int, factor: float) -> None:
+        """Play a trap on the next `count` CheckpointBackups. Raises ValueError for an unknown kind or phase."""
+        if kind not in KINDS:
+            raise ValueError(f"unknown trap {kind!r}; known are {', '.join(KINDS)}, absent, present")
+        if phase is not None and phase not in MIDDLE_PHASES:
+            raise ValueError(f"unknown phase {phase!r}; known are {', '.join(MIDDLE_PHASES)}")
+        if count < 1 or factor <= 0:
+            raise ValueError(f"count must be at least 1 and factor above 0, not {count} and {factor}")
+        self._waiting += [Trap(kind, phase or BUILDING, factor)] * count
+
+    def take(self, uid: str) -> Trap | None:
+        """The trap of the CheckpointBackup with this UID: the same one whenever it is asked for."""
+        if uid not in self._taken and self._waiting:
+            self._taken[uid] = self._waiting.pop(0)
+        return self._taken.get(uid)
+
+    def clear(self) -> None:
+        """Forget the traps that wait."""
+        self._waiting.clear()
+
+    @property
+    def waiting(self) -> list[Trap]:
+        """The traps that wait, in the order in which they will be played."""
+        return list(self._waiting)
