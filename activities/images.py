@@ -1,0 +1,169 @@
+"""Images to start from: what the registry still has where our own record is not enough."""
+
+import asyncio
+from datetime import UTC, datetime
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.kube import Kube
+from activities.registry import Registry
+from activities.registry_credentials import read_credentials
+from activities.repository import Image, Repository, parse_image, parse_repository
+from activities.signatures import FIND_IMAGE, PIN_IMAGES, FindImage, FoundImage, JobRef, PinImages
+from api import errors, names
+from api.spot_instance_job import CheckpointConfig
+from api.views import RestorePoint
+
+
+class ImageActivities:
+    """Reads the registry. ``kube`` may read the Secret that ``checkpointRepoCredentialRef`` names."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    @activity.defn(name=FIND_IMAGE.name)
+    async def find_image(self, request: FindImage) -> FoundImage:
+        """Find the job's furthest image, the tag created last, or the image that ``restoreFrom`` names.
+
+        Images come with their digests. Nothing of the kind is no error.
+
+        Raises:
+            ApplicationError: ``errors.INVALID`` where the spec names no repository or image to look at,
+                ``errors.PERMISSION`` or ``errors.MISSING`` where the credentials are wrong or not there.
+        """
+        if request.which == "Image":
+            return FoundImage(point=await self._named(request))
+        repository = _repository(request.config)
+        async with await self._registry(repository, request.job, request.config) as registry:
+            if request.which == "Ours":
+                return FoundImage(point=await _furthest(registry, repository, request))
+            return FoundImage(point=await _latest(registry, repository, request))
+
+    async def _named(self, request: FindImage) -> RestorePoint | None:
+        """The image of ``restoreFrom``; of a pod of several containers the images with their names in the tag."""
+        if not request.config.restore_from:
+            raise _invalid("checkpointConfig.restoreFrom names no image")
+        image = _image(request.config.restore_from)
+        async with await self._registry(image.repository, request.job, request.config) as registry:
+            if image.digest:
+                made = await registry.created(image.digest)
+                alone = len(request.containers) == 1
+                images = {request.containers[0]: str(image)} if alone and made is not None else None
+            else:
+                tag = image.tag or "latest"
+                images = await _pinned(registry, image.repository, tag, request.containers)
+                made = await registry.created(names.container_tag(tag, request.containers[0], request.containers))
+        return _point(request, images, image.tag or "", made) if images is not None else None
+
+    @activity.defn(name=PIN_IMAGES.name)
+    async def pin_images(self, request: PinImages) -> RestorePoint:
+        """Add the digest to each image that has none.
+
+        Raises:
+            ApplicationError: ``errors.MISSING`` where an image is not in the registry any more.
+        """
+        pinned = await asyncio.gather(*(self._pin(image, request) for image in request.point.images.values()))
+        images = dict(zip(request.point.images, pinned, strict=True))
+        return request.point.model_copy(update={"images": images})
+
+    async def _pin(self, text: str, request: PinImages) -> str:
+        image = _image(text)
+        if image.digest:
+            return text
+        async with await self._registry(image.repository, request.job, request.config) as registry:
+            digest = await registry.digest(image.reference)
+        if digest is None:
+            raise ApplicationError(
+                f"image {image} is not in its registry any more", type=errors.MISSING, non_retryable=True
+            )
+        return str(Image(image.repository, image.tag, digest))
+
+    async def _registry(self, repository: Repository, job: JobRef, config: CheckpointConfig) -> Registry:
+        """Another registry than the checkpoints' gets no credentials: they are not meant for it."""
+        ours = config.checkpoint_image_repo is not None and _repository(config).host == repository.host
+        reference = config.checkpoint_repo_credential_ref if ours else None
+        return Registry(repository, await read_credentials(self._kube, reference, job.namespace))
+
+
+async def _furthest(registry: Registry, repository: Repository, request: FindImage) -> RestorePoint | None:
+    """The tag of this job with the most progress; of several the newest."""
+    tags = (await registry.tags()).names
+    ours = {(found[1], found[2], tag) for tag in _whole(tags, request.containers) if (found := _ours(tag, request.job))}
+    for _, unix, tag in sorted(ours, reverse=True):
+        images = await _pinned(registry, repository, tag, request.containers)
+        if images is not None:
+            return _point(request, images, tag, datetime.fromtimestamp(unix, UTC))
+    return None
+
+
+async def _latest(registry: Registry, repository: Repository, request: FindImage) -> RestorePoint | None:
+    """The tag created last, whosever it is."""
+    tags = await registry.tags()
+    whole = sorted(_whole(tags.names, request.containers))
+
+    async def created(tag: str) -> datetime | None:
+        of_first = names.container_tag(tag, request.containers[0], request.containers)
+        return tags.created.get(of_first) or await registry.created(of_first)
+
+    made = dict(zip(whole, await asyncio.gather(*map(created, whole)), strict=True))
+    for tag in sorted(whole, key=lambda each: (made[each] or datetime.min.replace(tzinfo=UTC), each), reverse=True):
+        images = await _pinned(registry, repository, tag, request.containers)
+        if images is not None:
+            return _point(request, images, tag, made[tag])
+    return None
+
+
+def _ours(tag: str, job: JobRef) -> tuple[str, int, int] | None:
+    found = names.parse_image_tag(tag)
+    return found if found is not None and found[0] == job.job_id else None
+
+
+def _whole(tags: list[str], containers: list[str]) -> set[str]:
+    """Tags for which every container has an image, without the containers' names in them."""
+    if len(containers) == 1:
+        return set(tags)
+    of_each = [{tag.removesuffix(f"_{name}") for tag in tags if tag.endswith(f"_{name}")} for name in containers]
+    return set.intersection(*of_each)
+
+
+async def _pinned(registry: Registry, repository: Repository, tag: str, containers: list[str]) -> dict[str, str] | None:
+    """Each container's image with its digest; None where one is not there (any more)."""
+    images = {}
+    for container in containers:
+        name = names.container_tag(tag, container, containers)
+        digest = await registry.digest(name)
+        if digest is None:
+            return None
+        images[container] = str(Image(repository, name, digest))
+    return images
+
+
+def _point(request: FindImage, images: dict[str, str], tag: str, made: datetime | None) -> RestorePoint:
+    found = names.parse_image_tag(tag)
+    return RestorePoint(
+        images=images,
+        progress=found[1] if found else 0,
+        reported=found is not None and request.config.progress is not None,
+        created_at=made or datetime.fromtimestamp(found[2] if found else 0, UTC),
+    )
+
+
+def _repository(config: CheckpointConfig) -> Repository:
+    if config.checkpoint_image_repo is None:
+        raise _invalid("checkpointConfig.checkpointImageRepo is not set: there is no repository to look into")
+    try:
+        return parse_repository(config.checkpoint_image_repo)
+    except ValueError as error:
+        raise _invalid(f"checkpointConfig.checkpointImageRepo: {error}") from error
+
+
+def _image(text: str) -> Image:
+    try:
+        return parse_image(text)
+    except ValueError as error:
+        raise _invalid(str(error)) from error
+
+
+def _invalid(message: str) -> ApplicationError:
+    return ApplicationError(message, type=errors.INVALID, non_retryable=True)
