@@ -24,7 +24,8 @@ Command = Callable[[argparse.Namespace, Settings], Awaitable[None]]
 
 def main() -> int:
     """Run one command; returns the exit code."""
-    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.basicConfig(format="%(name)s: %(message)s")
+    logging.getLogger().handlers[0].setLevel(logging.WARNING)  # the rest goes to the log file
     arguments = _parser().parse_args()
     try:
         asyncio.run(_run(arguments))

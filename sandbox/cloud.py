@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 import socket
 import time
@@ -132,11 +133,23 @@ class Cloud:
         state = State(self.settings.state_dir)
         await state.claim(keep=self.settings.keep)
         self._teardown.callback(state.release)
+        self._log_to_file()
         self._teardown.push_async_callback(kill_leftovers, self.settings.state_dir)
         if "gce" in self.settings.parts and not self.settings.octet:
             octet, claim = claim_octet(self.settings.ssh_port)
             self._teardown.callback(socket.socket.close, claim)
             self.settings = replace(self.settings, octet=octet)
+
+    def _log_to_file(self) -> None:
+        """Keep what the parts in this process say in a file beside those of the child processes."""
+        self.settings.logs.mkdir(exist_ok=True)
+        handler = logging.FileHandler(self.settings.logs / "sandbox.log")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        logger = logging.getLogger("sandbox")
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        self._teardown.callback(handler.close)
+        self._teardown.callback(logger.removeHandler, handler)
 
     def _write_ssh_key(self) -> None:
         if self.ssh_key.exists():

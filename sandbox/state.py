@@ -101,5 +101,6 @@ def claim_octet(ssh_port: int) -> tuple[int, socket.socket]:
             continue
         return octet, claim
     raise SandboxError(
-        f"all addresses 127.{OCTETS.start}-{OCTETS.stop - 1}.0.1:{ssh_port} are taken: end other sandboxes"
+        f"no address 127.{OCTETS.start}..{OCTETS.stop - 1}.0.1:{ssh_port} is free: end other sandboxes "
+        "(and only Linux answers on all of 127.0.0.0/8 without being told)"
     )
