@@ -1,0 +1,1 @@
+"""The worker: wires settings, clients, activities and workflows together and polls."""

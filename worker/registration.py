@@ -1,0 +1,76 @@
+"""What a worker can do: all workflows, sandboxed, and all activities with their clients."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities.capacity import CapacityActivities
+from activities.checkpoints import CheckpointActivities
+from activities.compute.activities import ComputeActivities
+from activities.compute.gcp import GoogleCloud
+from activities.fleet import FleetActivities
+from activities.images import ImageActivities
+from activities.kube import Kube
+from activities.nodes import NodeActivities
+from activities.preflight import PreflightActivities
+from activities.replicas import ReplicaActivities
+from activities.specs import SpecActivities
+from activities.ssh import SshKeys
+from activities.status import StatusActivities
+from api.names import TASK_QUEUE
+from worker.settings import Settings
+from workflows.spot_instance_job import SpotInstanceJob
+from workflows.spot_vm import SpotVM
+from workflows.sweep import Sweep
+
+WORKFLOWS = [SpotInstanceJob, SpotVM, Sweep]
+# Vocabulary and pure functions hold no state, so each workflow need not load its own copy of them.
+PASSED_THROUGH = ("api", "activities.signatures", "workflows.policy")
+GRACE = timedelta(seconds=25)  # the pod's terminationGracePeriodSeconds exceeds it
+
+
+def sandbox() -> SandboxedWorkflowRunner:
+    """The workflow sandbox, with what is passed through it."""
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH))
+
+
+def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) -> list[Callable[..., Any]]:
+    """All activities, bound to their clients."""
+    cloud = GoogleCloud(kube, settings.gce_endpoint)
+    keys = SshKeys(kube, settings.ssh_key_file)
+    instances = [
+        CapacityActivities(kube),
+        CheckpointActivities(kube),
+        ComputeActivities(cloud, keys),
+        FleetActivities(client, kube, cloud),
+        ImageActivities(kube),
+        NodeActivities(kube, cloud, keys, settings.ssh_port),
+        PreflightActivities(kube, cloud),
+        ReplicaActivities(kube),
+        SpecActivities(kube, settings.timings),
+        StatusActivities(kube),
+    ]
+    return [method for instance in instances for method in _defined(instance)]
+
+
+def _defined(instance: object) -> list[Callable[..., Any]]:
+    methods = [getattr(instance, name) for name in dir(instance) if not name.startswith("_")]
+    return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
+
+
+def build_worker(client: Client, kube: Kube, settings: Settings, cluster_id: str) -> Worker:
+    """The worker of one cluster."""
+    return Worker(
+        client,
+        task_queue=TASK_QUEUE,
+        workflows=WORKFLOWS,
+        activities=activities(client, kube, settings, cluster_id),
+        workflow_runner=sandbox(),
+        graceful_shutdown_timeout=GRACE,
+        # A killed worker's workflows go on in another after a second instead of ten (measured).
+        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+    )
