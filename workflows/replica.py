@@ -396,6 +396,9 @@ class ReplicaLife:
 
     def _failed_by_itself(self, why: str) -> None:
         self.me.restarts += 1
+        if self.me.restore and self._ran_seconds() < self.state.timings.verdict_delay:
+            # It crashed at once: the image may be what is broken. Each crash counts as a node's failure to start it.
+            self.restoring.failed(self.me.restore, f"{self.me.node}#{self.me.restarts}", missing=False)
         allowed = self.job.spec.restarts_allowed
         count = f"restart {self.me.restarts} of {allowed}"
         if self.me.restarts > allowed:
@@ -405,6 +408,12 @@ class ReplicaLife:
             return
         self.job.event("ReplicaRestarts", f"replica {self.me.index}: {why}; {count}", warning=True)
         self._replace(why, machine_stays=True)
+
+    def _ran_seconds(self) -> float:
+        pod = self.me.view.pod if self.me.view else None
+        if self.me.running_since is None or pod is None or pod.finished_at is None:
+            return 0.0 if self.me.running_since is None else float("inf")
+        return (pod.finished_at - self.me.running_since).total_seconds()
 
     # --- losses
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from api.views import RestorePoint
 
-BAD_AFTER_NODES = 2  # a node can be at fault once; the image is at fault when two nodes could not start it
+BAD_AFTER_NODES = 2  # a node can be at fault once; the image is at fault when two could not start it
 
 
 def usable(point: RestorePoint) -> bool:
