@@ -96,6 +96,7 @@ class Directing:
     def _forget_nodes(self) -> None:
         """The state is bounded: of a node that nobody uses any more nothing is kept."""
         used = {replica.node for replica in self.state.replicas.values()}
+        used |= {node for replica in self.state.replicas.values() for node in replica.candidates}
         used |= {old.node for r in self.state.replicas.values() if r.recovery for old in r.recovery.olds}
         used |= {vm.report.node_name for vm in self.state.vms.values() if vm.report}
         used |= {record.node for record in self.state.checkpoints.values() if record.outcome is None}

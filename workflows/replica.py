@@ -304,6 +304,7 @@ class ReplicaLife:
     def _started(self, pod: PodView | None) -> None:
         self.me.running_since = (pod.started_at if pod else None) or workflow.now()
         self.me.node = pod.node if pod and pod.node else self.me.node
+        self.me.candidates = []
         recovery, self.me.recovery = self.me.recovery, None
         if self.me.restore:
             self.restoring.proven(self.me.restore)
