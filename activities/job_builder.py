@@ -49,6 +49,13 @@ def build_job(request: CreateReplica) -> Json:
     Raises:
         ValueError: the template is no JobTemplateSpec with containers; the message names the field.
     """
+    try:
+        return _build(request)
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"jobTemplate is no JobTemplateSpec: {error}") from error
+
+
+def _build(request: CreateReplica) -> Json:
     template = deepcopy(request.job_template)
     spec = _object(template, "jobTemplate", "spec")
     pod_template = _object(spec, "jobTemplate.spec", "template")

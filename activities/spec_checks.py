@@ -1,0 +1,87 @@
+"""What can be said of a spec without asking anybody: what is wrong with it, and which Secrets it uses. Pure."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from activities.pods import compile_pattern
+from activities.repository import parse_image, parse_repository
+from api.common import Condition
+from api.duration import parse_duration
+from api.spot_instance_job import SpotInstanceJobSpec
+from api.spot_instance_vm import SpotInstanceVMSpec
+
+DEFAULT_JOIN_SECRET = "kubeadm-join-token"
+LATEST_TAG = "LatestTag"
+
+
+@dataclass(frozen=True)
+class SecretUse:
+    """A Secret that a job needs: the keys it must have, and the field by which it is named."""
+
+    namespace: str
+    name: str
+    keys: tuple[str, ...]
+    field: str
+    optional: bool = False
+
+
+def secrets_in_use(spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec | None, namespace: str) -> list[SecretUse]:
+    """The Secrets that a job's work and teardown need; ``namespace`` is the job's."""
+    uses = []
+    if cloud := spec.gcp_credentials_secret_ref:
+        where = cloud.namespace or namespace
+        uses.append(SecretUse(where, cloud.name, ("credentials.json",), "gcpCredentialsSecretRef"))
+    if registry := spec.checkpoint_config.checkpoint_repo_credential_ref:
+        where, keys = registry.namespace or namespace, ("username", "password")
+        uses.append(SecretUse(where, registry.name, keys, "checkpointConfig.checkpointRepoCredentialRef"))
+    if vm is None:
+        return uses
+    if ssh := vm.ssh_key_secret_ref:
+        uses.append(SecretUse(namespace, ssh.name, ("ssh-privatekey",), "SpotInstanceVM's sshKeySecretRef"))
+    token = vm.kubeadm_join_config.token_secret_ref if vm.kubeadm_join_config else None
+    field = "SpotInstanceVM's kubeadmJoinConfig.tokenSecretRef"
+    name = token.name if token else DEFAULT_JOIN_SECRET
+    uses.append(SecretUse(namespace, name, ("token",), field, optional=token is None))
+    return uses
+
+
+def spec_problems(spec: SpotInstanceJobSpec) -> list[Condition]:
+    """What the CRD's schema cannot refuse."""
+    return [not_accepted("InvalidSpec", message) for message in _messages(spec)]
+
+
+def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
+    config = spec.checkpoint_config
+    if parse_duration(config.checkpoint_interval).total_seconds() <= 0:
+        yield 'checkpointConfig.checkpointInterval is zero: write for example "30m"'
+    if config.checkpoint_image_repo is not None:
+        yield from _told(parse_repository, config.checkpoint_image_repo, "checkpointConfig.checkpointImageRepo")
+    elif config.mode == "Image":
+        yield (
+            "checkpointConfig.checkpointImageRepo is not set: name a repository to push checkpoint images to, or set "
+            "checkpointConfig.mode to Application"
+        )
+    if config.progress is not None:
+        yield from _told(compile_pattern, config.progress.log_pattern, "checkpointConfig.progress")
+    if config.restore_from is not None and config.restore_from != LATEST_TAG:
+        yield from _told(parse_image, config.restore_from, "checkpointConfig.restoreFrom")
+
+
+def _told(parse: Callable[[str], object], text: str, field: str) -> Iterator[str]:
+    try:
+        parse(text)
+    except ValueError as error:
+        yield f"{field}: {error}"
+
+
+def not_accepted(reason: str, message: str) -> Condition:
+    """The condition of a document that cannot be worked on."""
+    return Condition(type="Accepted", status="False", reason=reason, message=message)
+
+
+def unreadable(kind: str, error: ValidationError) -> Condition:
+    """The condition of a spec that is none; names each field, shows no value."""
+    said = (f"{'.'.join(str(part) for part in each['loc'])}: {each['msg']}" for each in error.errors())
+    return not_accepted("InvalidSpec", f"{kind}: {'; '.join(said)}")

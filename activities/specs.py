@@ -1,0 +1,202 @@
+"""The documents that people write: the SpotInstanceJob, what it names, and our finalizers on them."""
+
+import asyncio
+from typing import Any
+
+from kubernetes.aio.client.exceptions import ApiException
+from pydantic import ValidationError
+from temporalio import activity
+
+from activities import finalizers
+from activities.job_builder import build_job
+from activities.kube import Kube, message_of, path
+from activities.signatures import (
+    LOAD_JOB,
+    PATCH_SPEC,
+    RELEASE_FINALIZERS,
+    TAKE_STOCK,
+    CreateReplica,
+    Done,
+    JobDocument,
+    JobRef,
+    PatchSpec,
+    ReleaseFinalizers,
+    Stock,
+)
+from activities.spec_checks import SecretUse, not_accepted, secrets_in_use, spec_problems, unreadable
+from api import names
+from api.common import Condition
+from api.spot_instance_job import SpotInstanceJobSpec
+from api.spot_instance_vm import SpotInstanceVMSpec
+from api.timings import Timings
+
+Json = dict[str, Any]
+
+
+class SpecActivities:
+    """Reads and patches the CRs. ``timings`` are the worker's: workflows take them from ``load_job``.
+
+    ``kube`` may read and patch SpotInstanceJobs, SpotInstanceVMs and Secrets, list these by label, and create Jobs.
+    """
+
+    def __init__(self, kube: Kube, timings: Timings) -> None:
+        self._kube = kube
+        self._timings = timings
+
+    @activity.defn(name=LOAD_JOB.name)
+    async def load_job(self, job: JobRef) -> JobDocument:
+        """Read the job and all it names, hold what its teardown needs, and say what cannot be worked with."""
+        found = await self._find(job)
+        if found is None:
+            return JobDocument(exists=False, timings=self._timings)
+        metadata = found["metadata"]
+        document = JobDocument(
+            exists=True,
+            deleting="deletionTimestamp" in metadata,
+            generation=metadata.get("generation", 0),
+            timings=self._timings,
+        )
+        try:
+            spec = SpotInstanceJobSpec.model_validate(found.get("spec") or {})
+        except ValidationError as error:
+            return document.model_copy(update={"problems": [unreadable("spec", error)]})
+        if document.deleting:
+            vm, _ = await self._read_vm(job, spec, hold=False)
+            return document.model_copy(update={"spec": spec, "vm_spec": vm})
+        vm, problems = await self._read_vm(job, spec, hold=True)
+        problems += spec_problems(spec)
+        uses = secrets_in_use(spec, vm, job.namespace)
+        for problem in await asyncio.gather(self._check_template(job, spec), *(self._use(job, use) for use in uses)):
+            problems += problem
+        return document.model_copy(update={"spec": spec, "vm_spec": vm, "problems": problems})
+
+    async def _find(self, job: JobRef) -> Json | None:
+        found = await self._kube.find(_job_path(job))
+        return found if found is not None and found["metadata"]["uid"] == job.uid else None
+
+    async def _read_vm(
+        self, job: JobRef, spec: SpotInstanceJobSpec, hold: bool
+    ) -> tuple[SpotInstanceVMSpec | None, list[Condition]]:
+        name = spec.spot_instance_vm_ref.name
+        where = _vm_path(job, name)
+        found = await (finalizers.hold(self._kube, where, job.job_id) if hold else self._kube.find(where))
+        if found is None:
+            message = f"there is no SpotInstanceVM {job.namespace}/{name}: create it, or correct spotInstanceVMRef"
+            return None, [not_accepted("VMNotFound", message)]
+        try:
+            return SpotInstanceVMSpec.model_validate(found.get("spec") or {}), []
+        except ValidationError as error:
+            return None, [unreadable(f"SpotInstanceVM {name}", error)]
+
+    async def _use(self, job: JobRef, use: SecretUse) -> list[Condition]:
+        """Hold a Secret and look at its keys; its values stay here."""
+        found = await finalizers.hold(self._kube, path("v1", "secrets", use.namespace, use.name), job.job_id)
+        if found is None:
+            message = f"there is no Secret {use.namespace}/{use.name}: create it, or correct {use.field}"
+            return [] if use.optional else [not_accepted("SecretNotFound", message)]
+        lacking = [key for key in use.keys if not (found.get("data") or {}).get(key)]
+        if not lacking or use.optional:
+            return []
+        message = f"Secret {use.namespace}/{use.name}, named by {use.field}, lacks the key {' and '.join(lacking)}"
+        return [not_accepted("SecretIncomplete", message)]
+
+    async def _check_template(self, job: JobRef, spec: SpotInstanceJobSpec) -> list[Condition]:
+        """Let the API server judge the Job that we would create; unknown fields count, as with kubectl."""
+        request = CreateReplica(
+            job=job, job_template=spec.job_template, replica=0, incarnation=0, nodes=["any"], bought=False
+        )
+        try:
+            body = build_job(request)
+            del body["spec"]["podReplacementPolicy"]  # ours, and unknown to servers before 1.28
+            where = path("batch/v1", "jobs", job.namespace)
+            await self._kube.create(where, body, dryRun="All", fieldValidation="Strict")
+        except ValueError as error:
+            return [not_accepted("InvalidJobTemplate", str(error))]
+        except ApiException as error:
+            if error.status == 409:  # a Job of that name was accepted before
+                return []
+            if error.status not in (400, 403, 422):
+                raise
+            return [not_accepted("InvalidJobTemplate", f"jobTemplate: {message_of(error)}")]
+        return []
+
+    @activity.defn(name=PATCH_SPEC.name)
+    async def patch_spec(self, request: PatchSpec) -> Done:
+        """Write a person's wish into the spec; a job that is gone, or another's by now, is success."""
+        wish = {"replicas": request.replicas, "suspend": request.suspend}
+        found = await self._find(request.job)
+        if found is None:
+            return Done()
+        change = {key: value for key, value in wish.items() if value is not None}
+        try:
+            await self._kube.patch(_job_path(request.job), {"metadata": {"uid": request.job.uid}, "spec": change})
+        except ApiException as error:
+            if error.status not in (404, 409):
+                raise
+        return Done()
+
+    @activity.defn(name=TAKE_STOCK.name)
+    async def take_stock(self, job: JobRef) -> Stock:
+        """List what carries the job's id."""
+        backups = f"{names.CHECKPOINT_GROUP}/{names.CHECKPOINT_VERSION}"
+        jobs, pods, checkpoints, nodes = await asyncio.gather(
+            self._ours(path("batch/v1", "jobs", job.namespace), job),
+            self._ours(path("v1", "pods", job.namespace), job),
+            self._ours(path(backups, names.CHECKPOINT_PLURAL, job.namespace), job),
+            self._ours(path("v1", "nodes"), job),
+        )
+        return Stock(
+            jobs=[_name(each) for each in jobs],
+            replicas=sorted({which for each in [*jobs, *pods] if (which := _which(each)) is not None}),
+            checkpoints=[_name(each) for each in checkpoints],
+            nodes=[_name(each) for each in nodes],
+        )
+
+    async def _ours(self, where: str, job: JobRef) -> list[Json]:
+        """Objects with the job's id; none of a kind that the cluster does not know."""
+        try:
+            return await self._kube.list(where, labelSelector=f"{names.LABEL_JOB}={job.job_id}")
+        except ApiException as error:
+            if error.status == 404:
+                return []
+            raise
+
+    @activity.defn(name=RELEASE_FINALIZERS.name)
+    async def release_finalizers(self, request: ReleaseFinalizers) -> Done:
+        """Let go of everything that the job holds, and of the job itself last: after that nobody comes back."""
+        job, finalizer = request.job, names.job_finalizer(request.job.job_id)
+        vms = path(names.API_VERSION, names.VM_PLURAL, job.namespace)
+        held = {_path_of("v1", "secrets", each) for each in await self._held(path("v1", "secrets"), finalizer)}
+        held |= {_path_of(names.API_VERSION, names.VM_PLURAL, each) for each in await self._held(vms, finalizer)}
+        held |= {path("v1", "secrets", each.namespace or job.namespace, each.name) for each in request.secrets}
+        if request.vm_name is not None:
+            held.add(_vm_path(job, request.vm_name))
+        await asyncio.gather(*(finalizers.let_go(self._kube, where, finalizer) for where in sorted(held)))
+        if await self._find(job) is not None:
+            await finalizers.let_go(self._kube, _job_path(job), names.FINALIZER)
+        return Done()
+
+    async def _held(self, where: str, finalizer: str) -> list[Json]:
+        return await self._kube.list(where, labelSelector=finalizer)
+
+
+def _job_path(job: JobRef) -> str:
+    return path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name)
+
+
+def _vm_path(job: JobRef, name: str) -> str:
+    return path(names.API_VERSION, names.VM_PLURAL, job.namespace, name)
+
+
+def _path_of(api_version: str, plural: str, found: Json) -> str:
+    return path(api_version, plural, found["metadata"]["namespace"], found["metadata"]["name"])
+
+
+def _name(found: Json) -> str:
+    return str(found["metadata"]["name"])
+
+
+def _which(found: Json) -> tuple[int, int] | None:
+    labels = found["metadata"].get("labels") or {}
+    replica, incarnation = labels.get(names.LABEL_REPLICA), labels.get(names.LABEL_INCARNATION)
+    return (int(replica), int(incarnation)) if replica and incarnation else None

@@ -1,0 +1,100 @@
+"""What people read: the CRs' status, by server-side apply, and Kubernetes Events."""
+
+import hashlib
+from typing import Any
+
+from kubernetes.aio.client.exceptions import ApiException
+from temporalio import activity
+
+from activities.kube import Kube, path
+from activities.ownership import FIELD_MANAGER
+from activities.signatures import EMIT, WRITE_STATUS, WRITE_VM_ENTRY, Done, Emit, WriteStatus, WriteVmEntry
+from api import names
+
+Json = dict[str, Any]
+
+NOTE_LENGTH = 1024
+"""Characters of an Event's note that the API takes."""
+
+
+class StatusActivities:
+    """The only writer of the CRs' status. ``kube`` may patch both kinds' status and create Events anywhere."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    @activity.defn(name=WRITE_STATUS.name)
+    async def write_status(self, request: WriteStatus) -> Done:
+        """Write the whole status; for a job that is gone, or another's by now, there is nothing to do."""
+        job = request.job
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": "SpotInstanceJob",
+            "metadata": {"name": job.name, "namespace": job.namespace, "uid": job.uid},
+            "status": request.status.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
+        where = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name, "status")
+        await self._apply(where, body, FIELD_MANAGER)
+        return Done()
+
+    @activity.defn(name=WRITE_VM_ENTRY.name)
+    async def write_vm_entry(self, request: WriteVmEntry) -> Done:
+        """Write a VM's entry of ``provisionedInstances``, or take it away, without touching the others'.
+
+        Each VM is a field manager of its own: what a manager leaves out of its next apply goes.
+        """
+        entry = request.entry
+        listed = [] if entry is None else [entry.model_dump(mode="json", by_alias=True, exclude_none=True)]
+        body = {
+            "apiVersion": names.API_VERSION,
+            "kind": "SpotInstanceVM",
+            "metadata": {"name": request.vm_name, "namespace": request.namespace},
+            "status": {"provisionedInstances": listed} if listed else {},
+        }
+        where = path(names.API_VERSION, names.VM_PLURAL, request.namespace, request.vm_name, "status")
+        await self._apply(where, body, f"{FIELD_MANAGER}/{request.name}")
+        return Done()
+
+    async def _apply(self, where: str, body: Json, manager: str) -> None:
+        try:
+            await self._kube.apply(where, body, manager)
+        except ApiException as error:
+            if error.status not in (404, 409):  # gone, or an object of another UID
+                raise
+
+    @activity.defn(name=EMIT.name)
+    async def emit(self, request: Emit) -> Done:
+        """Make a Kubernetes Event on the job; a retry finds the first. In a namespace that is going none is made."""
+        job = request.job
+        at = request.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        what = f"{job.uid}/{request.type}/{request.reason}/{request.message}/{at}"
+        note = request.message
+        body = {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {
+                "name": f"{job.name}.{hashlib.sha256(what.encode()).hexdigest()[:16]}",
+                "namespace": job.namespace,
+            },
+            "regarding": {
+                "apiVersion": names.API_VERSION,
+                "kind": "SpotInstanceJob",
+                "name": job.name,
+                "namespace": job.namespace,
+                "uid": job.uid,
+            },
+            "eventTime": at,
+            "type": request.type,
+            "reason": request.reason,
+            "note": note if len(note) <= NOTE_LENGTH else f"{note[: NOTE_LENGTH - 1]}…",
+            "action": request.reason,
+            "reportingController": "outlast",
+            "reportingInstance": FIELD_MANAGER,
+        }
+        try:
+            await self._kube.create(path("events.k8s.io/v1", "events", job.namespace), body)
+        except ApiException as error:
+            ending = error.status == 403 and "NamespaceTerminating" in (error.body or "")
+            if not ending and error.status not in (404, 409):
+                raise
+        return Done()
