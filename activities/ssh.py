@@ -107,8 +107,11 @@ async def connect(
         raise Unreachable(f"SSH at {address} does not let {user} in yet: {error.reason}") from error
     except (OSError, TimeoutError, asyncssh.Error) as error:
         raise Unreachable(f"SSH at {address}:{port} does not answer yet: {error or type(error).__name__}") from error
-    async with connection:
-        yield connection
+    try:
+        async with connection:
+            yield connection
+    except asyncssh.Error as error:  # of SFTP, for example
+        raise Unreachable(f"the connection to {address} broke: {error}") from error
 
 
 async def run(connection: asyncssh.SSHClientConnection, *command: str, stdin: str = "") -> tuple[int, str]:

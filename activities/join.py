@@ -1,0 +1,173 @@
+"""The activities that make a node of a machine: by SSH, host keys verified, the join detached on the machine itself."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import asyncssh
+from temporalio import activity
+
+from activities import kubeadm, signatures
+from activities.compute import Cloud, ComputeError
+from activities.compute.activities import to_application_error
+from activities.heartbeat import heartbeats
+from activities.kube import Kube
+from activities.signatures import Done, JoinProgress, StartJoin, TokenRef
+from activities.ssh import SshKeys, Unreachable, connect, run
+from activities.tokens import Tokens
+
+WATCH_SECONDS = 20.0  # of looking again in one activity: the workflow wants to look at the VM, too
+TRY_SECONDS = 30.0  # of one look; together they end before the activity's start-to-close
+POLL_SECONDS = (0.5, 3.0)  # first and longest pause between two looks
+
+
+class JoinActivities:
+    """Joins VMs to the cluster.
+
+    Args:
+        cloud: where the VMs and their host keys are.
+        kube: the cluster that they join.
+        ssh_keys: that open them.
+        ssh_port: of all VMs (``OUTLAST_SSH_PORT``).
+    """
+
+    def __init__(self, cloud: Cloud, kube: Kube, ssh_keys: SshKeys, ssh_port: int = 22) -> None:
+        self._cloud = cloud
+        self._tokens = Tokens(kube)
+        self._ssh_keys = ssh_keys
+        self._ssh_port = ssh_port
+
+    @activity.defn(name=signatures.START_JOIN.name)
+    async def start_join(self, join: StartJoin) -> JoinProgress:
+        """Start ``kubeadm join`` once the machine has booted, unless it runs or has succeeded already.
+
+        Booting and Unreachable after :data:`WATCH_SECONDS` mean: call again. A join that failed is undone and
+        started anew.
+        """
+        return await self._watch(lambda: self._start(join), {"Booting", "Unreachable"})
+
+    @activity.defn(name=signatures.OBSERVE_JOIN.name)
+    async def observe_join(self, join: StartJoin) -> JoinProgress:
+        """Watch the join until it has ended; Running and Unreachable after a while mean: call again."""
+        return await self._watch(lambda: self._observe(join), {"Running"})
+
+    @activity.defn(name=signatures.REVOKE_TOKEN.name)
+    async def revoke_token(self, token: TokenRef) -> Done:
+        """Take back a token that was minted for a VM; one that is gone is success."""
+        await self._tokens.revoke(token.token_id)
+        return Done()
+
+    async def _watch(self, look: Callable[[], Awaitable[JoinProgress]], unsettled: set[str]) -> JoinProgress:
+        deadline = time.monotonic() + WATCH_SECONDS
+        pause, longest = POLL_SECONDS
+        async with heartbeats():
+            while True:
+                try:
+                    async with asyncio.timeout(TRY_SECONDS):
+                        progress = await look()
+                except Unreachable as error:
+                    progress = JoinProgress(state="Unreachable", message=str(error))
+                except TimeoutError as error:
+                    progress = JoinProgress(state="Unreachable", message=str(error) or f"silent for {TRY_SECONDS:g} s")
+                except ComputeError as error:
+                    raise to_application_error(error) from error
+                if progress.state not in unsettled or time.monotonic() + pause > deadline:
+                    return progress
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.5, longest)
+
+    async def _start(self, join: StartJoin) -> JoinProgress:
+        async with self._machine(join) as machine:
+            if machine is None:
+                return JoinProgress(state="Booting", message="the guest has not published its SSH host keys yet")
+            state = await _state_of(machine)
+            if state not in {"running", "ended 0"}:
+                _, said = await run(machine, "sh", "-c", kubeadm.STARTUP_SCRIPT)
+                if waits_for := _waits_for(said):
+                    return JoinProgress(state="Booting", message=waits_for)
+                await self._launch(machine, join)
+            return await self._progress(machine, join)
+
+    async def _launch(self, machine: asyncssh.SSHClientConnection, join: StartJoin) -> None:
+        """Put everything there and start it. The token travels in a file that nobody else can read, never in argv."""
+        discovery = await self._tokens.discovery(join)
+        _, directory = await run(machine, "sh", "-c", kubeadm.PREPARE)
+        _, version = await run(machine, "kubeadm", "version", "-o", "short")
+        configuration = kubeadm.join_configuration(
+            discovery,
+            node=join.vm.name,
+            job_id=join.job_id,
+            provider_id=join.provider_id,
+            directory=directory,
+            version=version,
+        )
+        async with machine.start_sftp_client() as sftp:
+            await _put(sftp, kubeadm.KUBELET_PATCH_FILE, kubeadm.KUBELET_PATCH)
+            await _put(sftp, "join.sh", kubeadm.JOIN_SCRIPT)
+            await _put(sftp, "join.yaml", configuration)
+        await run(machine, "sh", "-c", kubeadm.START)
+
+    async def _observe(self, join: StartJoin) -> JoinProgress:
+        async with self._machine(join) as machine:
+            if machine is None:
+                return JoinProgress(
+                    state="Unreachable", message="the guest does not publish its SSH host keys any more"
+                )
+            return await self._progress(machine, join)
+
+    async def _progress(self, machine: asyncssh.SSHClientConnection, join: StartJoin) -> JoinProgress:
+        token_id = await self._tokens.find(join.vm.name)
+        state = await _state_of(machine)
+        if state == "running":
+            return JoinProgress(state="Running", message="kubeadm join runs", token_id=token_id)
+        if state == "ended 0":
+            return JoinProgress(state="Joined", token_id=token_id, fingerprint=await _fingerprint(machine, join))
+        _, log = await run(machine, "sh", "-c", kubeadm.LOG)
+        message = kubeadm.why_it_failed(state.removeprefix("ended "), log)
+        return JoinProgress(state="Failed", message=message, token_id=token_id)
+
+    @contextlib.asynccontextmanager
+    async def _machine(self, join: StartJoin) -> AsyncIterator[asyncssh.SSHClientConnection | None]:
+        """A connection to the VM that was bought; None while it has not published who it is."""
+        vm = join.vm
+        compute = await self._cloud.open(vm.credentials, vm.namespace)
+        host_keys = await compute.host_keys(vm.project, vm.zone, vm.name)
+        if not host_keys:
+            yield None
+            return
+        key = await self._ssh_keys.load(join.ssh_key, join.namespace)
+        async with connect(join.address, self._ssh_port, join.spec.ssh_user, key, host_keys) as machine:
+            yield machine
+
+
+async def _state_of(machine: asyncssh.SSHClientConnection) -> str:
+    _, state = await run(machine, "sh", "-c", kubeadm.STATE)
+    return state
+
+
+def _waits_for(said: str) -> str | None:
+    """What of the boot is still to come, from the output of ``STARTUP_SCRIPT``."""
+    startup_script, _, found_kubeadm = said.partition("\n")
+    if startup_script == "activating":
+        return "the startup script runs"
+    if "kubeadm" not in startup_script + found_kubeadm:
+        return f"there is no kubeadm in the image or from the startup script (which is {startup_script or 'unknown'})"
+    return None
+
+
+async def _put(sftp: asyncssh.SFTPClient, name: str, content: str) -> None:
+    """Write a file of mode 0600 at once: whoever runs beside us sees the old one or the new one."""
+    path = f"{kubeadm.DIRECTORY}/{name}"
+    async with sftp.open(f"{path}.new", "w", asyncssh.SFTPAttrs(permissions=0o600)) as file:
+        await file.write(content)
+    await sftp.posix_rename(f"{path}.new", path)
+
+
+async def _fingerprint(machine: asyncssh.SSHClientConnection, join: StartJoin) -> dict[str, str]:
+    """Where an image of a process that runs here can be restored, as far as the machine says."""
+    _, said = await run(machine, "sh", "-c", kubeadm.FINGERPRINT)
+    found = dict(line.split("=", 1) for line in said.splitlines() if "=" in line)
+    gpu = join.spec.gpu
+    found |= {"gpu": gpu.type, "gpuCount": str(gpu.count)} if gpu else {}
+    return {key: value for key, value in found.items() if value}

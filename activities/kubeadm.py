@@ -1,0 +1,134 @@
+"""What a machine is given to join the cluster: a JoinConfiguration, a kubelet patch, and the scripts that run it. Pure.
+
+The join runs detached from the connection that starts it: the machine keeps the lock ``join.lock`` while it runs, its
+output in ``join.log`` and, at its end, its exit status in ``join.exit``, all in ``~/.outlast``. So any worker can ask
+how it went, and a second start finds the first.
+
+https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from api.names import GPU_RESOURCE
+
+Json = dict[str, Any]
+
+DIRECTORY = ".outlast"  # in the home of the SSH user
+JOIN_SECONDS = 540  # kubeadm itself may wait for ever for a kubelet that does not come up
+
+# Ubuntu's unattended-upgrades hold a shutdown for at most 30 s: with more than that the kubelet does not start.
+KUBELET_PATCH = json.dumps(
+    {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "shutdownGracePeriod": "25s",
+        "shutdownGracePeriodCriticalPods": "5s",
+    }
+)
+KUBELET_PATCH_FILE = "patches/kubeletconfiguration+strategic.json"
+
+# Makes the directory and says where it is: kubeadm wants absolute paths.
+PREPARE = f'mkdir -p -m 700 "$HOME/{DIRECTORY}/patches" && cd "$HOME/{DIRECTORY}" && pwd'
+
+# How the join stands: none | running | ended STATUS. What was started a moment ago may not hold its lock yet.
+STATE = f"""
+cd "$HOME/{DIRECTORY}" 2>/dev/null || {{ echo none; exit; }}
+if ! flock --nonblock join.lock true; then echo running
+elif [ -f join.exit ]; then echo "ended $(cat join.exit)"
+elif [ ! -f join.started ]; then echo none
+elif [ -n "$(find join.started -mmin -1)" ]; then echo running
+else echo "ended before it had a status"
+fi
+"""
+
+# Of two at once the second waits for the first, and finds what it left.
+START = f"""
+cd "$HOME/{DIRECTORY}" || exit
+if [ -f join.started ]; then touch join.again; fi
+[ "$(cat join.exit 2>/dev/null)" = 0 ] || rm -f join.exit
+touch join.started
+setsid --fork flock --wait 5 join.lock sh join.sh </dev/null >/dev/null 2>&1
+"""
+
+JOIN_SCRIPT = f"""\
+# Runs under join.lock. A join that failed, or was cut short, is undone before the next one.
+if [ "$(cat join.exit 2>/dev/null)" = 0 ]; then rm -f join.yaml; exit; fi
+exec >join.log 2>&1
+if [ -f join.again ]; then sudo -n kubeadm reset --force; fi
+rm -f join.again join.exit
+sudo -n timeout {JOIN_SECONDS} kubeadm join --config "$PWD/join.yaml"
+status=$?
+rm -f join.yaml
+echo $status >join.exit.new
+mv join.exit.new join.exit
+"""
+
+LOG = f'tail -c 4000 "$HOME/{DIRECTORY}/join.log"'
+
+# GCE's guest agent runs the startup script in this unit: "activating" while it does.
+STARTUP_SCRIPT = "systemctl is-active google-startup-scripts.service 2>/dev/null; command -v kubeadm"
+
+# What a process image depends on; a line is left empty where the machine cannot say.
+FINGERPRINT = """
+echo "kernel=$(uname -r)"
+echo "cpu=$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
+echo "driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)"
+echo "runtime=$(containerd --version 2>/dev/null | cut -d ' ' -f 3)"
+"""
+
+_TOKEN = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
+_VERSION = re.compile(r"^v(\d+)\.(\d+)\.")
+_NOISE = re.compile(r"^(To see the stack trace|\[preflight\] If you know what you are doing|\s*$)")
+
+
+@dataclass(frozen=True)
+class Discovery:
+    """How a machine finds and trusts the cluster. ``token_id`` is None for a token that is not ours to revoke."""
+
+    endpoint: str  # host:port
+    token: str
+    ca_cert_hash: str  # sha256:… over the CA's public key
+    token_id: str | None = None
+
+
+def join_configuration(
+    discovery: Discovery, *, node: str, job_id: str, provider_id: str, directory: str, version: str
+) -> str:
+    """The JoinConfiguration in YAML, in the dialect of kubeadm ``version`` (``v1.31.4``; empty for an unknown one).
+
+    The node registers with the taint that keeps everybody but the job that bought it away, before the first pod of
+    anybody else can be scheduled there.
+    """
+    arguments = {"provider-id": provider_id}
+    old = (found := _VERSION.match(version)) is not None and (int(found[1]), int(found[2])) < (1, 31)
+    return yaml.safe_dump(
+        {
+            "apiVersion": "kubeadm.k8s.io/v1beta3" if old else "kubeadm.k8s.io/v1beta4",
+            "kind": "JoinConfiguration",
+            "discovery": {
+                "bootstrapToken": {
+                    "apiServerEndpoint": discovery.endpoint,
+                    "token": discovery.token,
+                    "caCertHashes": [discovery.ca_cert_hash],
+                }
+            },
+            "nodeRegistration": {
+                "name": node,
+                "taints": [{"key": GPU_RESOURCE, "value": job_id, "effect": "NoSchedule"}],
+                "kubeletExtraArgs": arguments if old else [{"name": n, "value": v} for n, v in arguments.items()],
+            },
+            "patches": {"directory": f"{directory}/patches"},
+        },
+        sort_keys=False,
+    )
+
+
+def why_it_failed(status: str, log: str) -> str:
+    """A message from the end of kubeadm's log; a token in it is left out."""
+    lines = [line.strip() for line in log.splitlines() if not _NOISE.match(line)]
+    return f"kubeadm join ended {status}: " + _TOKEN.sub("<token>", " · ".join(lines[-6:]))[-1000:]

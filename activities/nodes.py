@@ -1,0 +1,123 @@
+"""The activities on Nodes: see, label, drain and delete them."""
+
+import asyncio
+from typing import Any
+
+from kubernetes.aio.client.exceptions import ApiException
+from temporalio import activity
+
+from activities import signatures
+from activities.kube import Json, Kube, path
+from activities.signatures import Drained, NodeReadiness, NodeRef, PrepareNode
+from api.projections import node_view
+from api.views import NodeView
+
+VALIDATOR = "nvidia-operator-validator"  # of NVIDIA's GPU operator: Ready once the GPUs of its node work
+_MIRROR = "kubernetes.io/config.mirror"  # a static pod: only its kubelet can end it
+
+
+class NodeActivities:
+    """Works on Nodes.
+
+    Args:
+        kube: the cluster.
+    """
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    @activity.defn(name=signatures.OBSERVE_NODE.name)
+    async def observe_node(self, ref: NodeRef) -> NodeReadiness:
+        """Read a Node and, where the GPU operator is installed, what its validator says there."""
+        node = await self._find(ref)
+        if node is None:
+            return NodeReadiness(view=NodeView(name=ref.name, exists=False))
+        validators = await self._kube.list(path("v1", "pods"), labelSelector=f"app={VALIDATOR}")
+        here = [pod for pod in validators if pod["spec"].get("nodeName") == ref.name]
+        return NodeReadiness(
+            view=node_view(node),
+            gpu_operator=bool(validators) or await self._validator_is_deployed(),
+            validated=any(_is_ready(pod) for pod in here),
+        )
+
+    async def _validator_is_deployed(self) -> bool:
+        sets = await self._kube.list(path("apps/v1", "daemonsets"), fieldSelector=f"metadata.name={VALIDATOR}")
+        return bool(sets)
+
+    @activity.defn(name=signatures.PREPARE_NODE.name)
+    async def prepare_node(self, prepare: PrepareNode) -> NodeView:
+        """Set the labels and annotations that a kubelet may not set on its own Node."""
+        node = await self._find(prepare.node)
+        if node is None:
+            return NodeView(name=prepare.node.name, exists=False)
+        metadata = {"labels": prepare.labels, "annotations": prepare.annotations, "uid": node["metadata"]["uid"]}
+        return node_view(await self._kube.patch(path("v1", "nodes", name=prepare.node.name), {"metadata": metadata}))
+
+    @activity.defn(name=signatures.CORDON_AND_DRAIN.name)
+    async def cordon_and_drain(self, ref: NodeRef) -> Drained:
+        """Keep new pods away and evict those that are there; repeat until none remains.
+
+        Pods of DaemonSets and static pods stay, they end with the machine. An eviction that a PodDisruptionBudget
+        refuses is asked for again by the next call.
+        """
+        node = await self._find(ref)
+        if node is None:
+            return Drained(remaining=[])
+        if not (node.get("spec") or {}).get("unschedulable"):
+            cordon = {"metadata": {"uid": node["metadata"]["uid"]}, "spec": {"unschedulable": True}}
+            await self._kube.patch(path("v1", "nodes", name=ref.name), cordon)
+        pods = await self._kube.list(path("v1", "pods"), fieldSelector=f"spec.nodeName={ref.name}")
+        leaving = [pod for pod in pods if _must_leave(pod)]
+        stayed = await asyncio.gather(*(self._evict(pod) for pod in leaving))
+        names = [f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in leaving]
+        return Drained(remaining=[name for name, remains in zip(names, stayed, strict=True) if remains])
+
+    async def _evict(self, pod: Json) -> bool:
+        """Ask for a pod's end; True while it is still there."""
+        metadata = pod["metadata"]
+        if metadata.get("deletionTimestamp"):
+            return True
+        eviction = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
+            "deleteOptions": {"preconditions": {"uid": metadata["uid"]}},
+        }
+        try:
+            await self._kube.create(path("v1", "pods", metadata["namespace"], metadata["name"], "eviction"), eviction)
+        except ApiException as error:
+            if error.status in {404, 409}:  # gone, or another pod of that name already
+                return False
+            if error.status != 429:  # a disruption budget holds it: not yet
+                raise
+        return True
+
+    @activity.defn(name=signatures.DELETE_NODE.name)
+    async def delete_node(self, ref: NodeRef) -> NodeView:
+        """Delete a Node object; with ``uid`` only that one, never its successor of the same name."""
+        try:
+            await self._kube.delete(path("v1", "nodes", name=ref.name), uid=ref.uid)
+        except ApiException as error:
+            if error.status != 409:
+                raise
+        left = await self._find(ref)
+        return node_view(left) if left else NodeView(name=ref.name, exists=False)
+
+    async def _find(self, ref: NodeRef) -> Json | None:
+        node = await self._kube.find(path("v1", "nodes", name=ref.name))
+        return node if node is not None and ref.uid in {None, node["metadata"]["uid"]} else None
+
+
+def _must_leave(pod: Json) -> bool:
+    metadata: dict[str, Any] = pod["metadata"]
+    owners = metadata.get("ownerReferences") or []
+    if any(owner["kind"] == "DaemonSet" and owner.get("controller") for owner in owners):
+        return False
+    if _MIRROR in (metadata.get("annotations") or {}):
+        return False
+    return pod["status"].get("phase") not in {"Succeeded", "Failed"}
+
+
+def _is_ready(pod: Json) -> bool:
+    conditions = pod["status"].get("conditions") or []
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)

@@ -1,0 +1,153 @@
+"""Bootstrap tokens, and what a machine needs beside one to find and trust the cluster.
+
+A token needs no kubeadm binary: it is a Secret in kube-system.
+https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/
+"""
+
+import base64
+import hashlib
+import secrets
+import string
+from datetime import UTC, datetime, timedelta
+
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from kubernetes.aio.client.exceptions import ApiException
+from temporalio.exceptions import ApplicationError
+
+from activities.kube import Json, Kube
+from activities.kubeadm import Discovery
+from activities.signatures import StartJoin
+from api import errors
+from api.names import LABEL_JOB, LABEL_MANAGED_BY, MANAGED_BY
+from api.spot_instance_vm import KubeadmJoinConfig
+
+JOIN_SECRET = "kubeadm-join-token"  # in the SpotInstanceVM's namespace; takes precedence where it is there
+_ALPHABET = string.ascii_lowercase + string.digits
+_SECRETS = "/api/v1/namespaces/kube-system/secrets"
+
+
+class Tokens:
+    """Mints, finds and revokes bootstrap tokens, one for each VM."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    async def discovery(self, join: StartJoin) -> Discovery:
+        """The token of the Secret that the user made, else one minted for this VM; CA and endpoint likewise.
+
+        Raises:
+            ApplicationError: MISSING, with the remedy, where neither the user nor the cluster says how to join.
+        """
+        asked = join.spec.kubeadm_join_config or KubeadmJoinConfig()
+        given = await self._given(asked, join.namespace)
+        ca_cert_hash = asked.ca_cert_hash or given.get("ca-cert-hash")
+        endpoint = asked.control_plane_endpoint or given.get("control-plane-endpoint")
+        if not ca_cert_hash or not endpoint:
+            server, ca = await self._cluster_info()
+            ca_cert_hash, endpoint = ca_cert_hash or public_key_hash(ca), endpoint or server
+        endpoint = endpoint.strip().removeprefix("https://").rstrip("/")
+        if token := given.get("token"):
+            return Discovery(endpoint, token.strip(), ca_cert_hash.strip())
+        token_id, token = await self._mint(join)
+        return Discovery(endpoint, token, ca_cert_hash.strip(), token_id)
+
+    async def _given(self, asked: KubeadmJoinConfig, namespace: str) -> dict[str, str]:
+        """What the user's Secret says; one that is named has to be there."""
+        if asked.token_secret_ref is not None:
+            return await self._kube.read_secret(namespace, asked.token_secret_ref.name)
+        if await self._kube.find(f"/api/v1/namespaces/{namespace}/secrets/{JOIN_SECRET}") is None:
+            return {}
+        return await self._kube.read_secret(namespace, JOIN_SECRET)
+
+    async def _cluster_info(self) -> tuple[str, str]:
+        """(server, CA in PEM) that the cluster publishes to anybody who wants to join."""
+        found = await self._kube.find("/api/v1/namespaces/kube-public/configmaps/cluster-info")
+        try:
+            cluster = yaml.safe_load((found or {})["data"]["kubeconfig"])["clusters"][0]["cluster"]
+            return cluster["server"], base64.b64decode(cluster["certificate-authority-data"]).decode()
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise ApplicationError(
+                "this cluster has no usable ConfigMap kube-public/cluster-info, so it was not made by kubeadm: put "
+                f"token, ca-cert-hash and control-plane-endpoint into a Secret {JOIN_SECRET} in the namespace of "
+                "the SpotInstanceVM",
+                type=errors.MISSING,
+                non_retryable=True,
+            ) from None
+
+    async def _mint(self, join: StartJoin) -> tuple[str, str]:
+        """(id, token). A second call finds the first one's token, and gives it its full life again."""
+        token_id = token_id_of(join.vm.name)
+        expiration = (datetime.now(UTC) + timedelta(seconds=join.token_lifetime)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        fresh = token_secret(join, token_id, expiration)
+        try:
+            return token_id, _token_in(await self._kube.create(_SECRETS, fresh))
+        except ApiException as error:
+            if error.status != 409:
+                raise
+        path = f"{_SECRETS}/bootstrap-token-{token_id}"
+        found = await self._kube.get(path)
+        if not _is_ours(found):
+            raise ApplicationError(
+                f"Secret kube-system/bootstrap-token-{token_id} is not ours", type=errors.CONFLICT, non_retryable=True
+            )
+        await self._kube.patch(path, {"stringData": {"expiration": expiration}})
+        return token_id, _token_in(found)
+
+    async def find(self, vm_name: str) -> str | None:
+        """The id of the token that was minted for this VM, None where there is none (any more)."""
+        token_id = token_id_of(vm_name)
+        found = await self._kube.find(f"{_SECRETS}/bootstrap-token-{token_id}")
+        return token_id if found is not None and _is_ours(found) else None
+
+    async def revoke(self, token_id: str) -> None:
+        """Delete a token of ours; nobody else's."""
+        path = f"{_SECRETS}/bootstrap-token-{token_id}"
+        found = await self._kube.find(path)
+        if found is not None and _is_ours(found):
+            await self._kube.delete(path, uid=found["metadata"]["uid"])
+
+
+def token_id_of(vm_name: str) -> str:
+    """The public half of a VM's token, from its name: 6 characters of [a-z0-9]."""
+    number = int.from_bytes(hashlib.sha256(vm_name.encode()).digest()[:8])
+    return "".join(_ALPHABET[number // len(_ALPHABET) ** place % len(_ALPHABET)] for place in range(6))
+
+
+def token_secret(join: StartJoin, token_id: str, expiration: str) -> Json:
+    """The Secret that is a bootstrap token; its secret half is random and nowhere else."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "bootstrap.kubernetes.io/token",
+        "metadata": {
+            "name": f"bootstrap-token-{token_id}",
+            "labels": {LABEL_JOB: join.job_id, LABEL_MANAGED_BY: MANAGED_BY},
+        },
+        "stringData": {
+            "description": f"for {join.vm.name} to join once",
+            "token-id": token_id,
+            "token-secret": "".join(secrets.choice(_ALPHABET) for _ in range(16)),
+            "expiration": expiration,
+            "usage-bootstrap-authentication": "true",
+            "usage-bootstrap-signing": "true",
+            "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
+        },
+    }
+
+
+def public_key_hash(ca_pem: str) -> str:
+    """``sha256:`` over the CA's SubjectPublicKeyInfo in DER, as kubeadm's ``--discovery-token-ca-cert-hash`` has it."""
+    public_key = x509.load_pem_x509_certificate(ca_pem.encode()).public_key()
+    der = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return f"sha256:{hashlib.sha256(der).hexdigest()}"
+
+
+def _token_in(secret: Json) -> str:
+    data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+    return f"{data['token-id']}.{data['token-secret']}"
+
+
+def _is_ours(secret: Json) -> bool:
+    return (secret["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) == MANAGED_BY
