@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tarfile
 import time
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -224,6 +226,48 @@ async def test_our_own_program_runs_as_a_process_with_its_pods_identity(
     user = review.status.user_info
     assert user.username == f"system:serviceaccount:{namespace}:default"
     assert user.extra["authentication.kubernetes.io/node-name"] == [name]
+
+
+async def test_no_process_outlives_its_machine(
+    admin: KubeClient, namespace: str, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A program of Python's own that stays, in place of the one that is run as a process.
+    monkeypatch.setattr("sandbox.machines.light.kubelet.container.OUR_PROGRAM", ("python", "-m", "http.server"))
+    name = await nodes.start()
+    container = {"command": ["python", "-m", "http.server", "--bind", "127.0.0.1", "0"]}
+    await running_pod(admin, namespace, training_pod("server", name, container=container))
+
+    async def running() -> list[int]:
+        return processes_of(nodes.root(name))
+
+    await eventually("the process", running)
+    await nodes.kubelets[name].kill()
+    assert not processes_of(nodes.root(name))
+
+
+async def test_a_force_deleted_pod_ends_too(
+    admin: KubeClient, namespace: str, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox.machines.light.kubelet.container.OUR_PROGRAM", ("python", "-m", "http.server"))
+    name = await nodes.start()
+    container = {"command": ["python", "-m", "http.server", "--bind", "127.0.0.1", "0"]}
+    path = await running_pod(admin, namespace, training_pod("server", name, container=container))
+    await admin.delete(path, {"gracePeriodSeconds": 0})
+
+    async def ended() -> bool:
+        return not processes_of(nodes.root(name))
+
+    await eventually("the end of the process", ended)
+
+
+def processes_of(machine: Path) -> list[int]:
+    """Processes whose environment names a machine's directory."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if str(machine).encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+    return found
 
 
 async def checkpoint(control_plane: ControlPlane, admin: KubeClient, node: str, container: str) -> Json:

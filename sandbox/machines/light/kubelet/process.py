@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -89,7 +90,8 @@ class RealProcess:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._child.returncode is None:
-            os.killpg(self._child.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it ended, and asyncio does not know yet
+                os.killpg(self._child.pid, number)
 
     async def _copy_output(self, log: Callable[[str], None]) -> None:
         assert self._child.stdout is not None

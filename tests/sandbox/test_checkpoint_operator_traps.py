@@ -1,0 +1,262 @@
+"""The checkpoint operator's traps: those that it always has, and those played on request."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from checkpoints import FINALIZER, Backups
+from light_nodes import SPEED, Nodes, eventually, start_training, training_pod
+
+from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.checkpoint_operator.operator import CRD, STUB_CRD
+from sandbox.control_plane import ControlPlane
+from sandbox.kube_client import ApiError, KubeClient
+from sandbox.oci import OciClient, RegistryError
+
+Json = dict[str, Any]
+SILENCE = 1.5
+"""Real seconds in which an operator at this speed would have done all of a checkpoint."""
+
+
+@pytest_asyncio.fixture
+async def node(admin: KubeClient, namespace: str, nodes: Nodes) -> str:
+    """A node on which the pod `source` trains."""
+    name = await nodes.start()
+    await start_training(admin, namespace, "source", name)
+    return name
+
+
+async def stays_silent(backups: Backups, name: str) -> None:
+    await asyncio.sleep(SILENCE)
+    assert await backups.status(name) == {}
+
+
+async def is_gone(backups: Backups, name: str) -> bool:
+    try:
+        await backups.get(name)
+    except ApiError as error:
+        return error.status == 404
+    return False
+
+
+async def image_exists(backups: Backups, tag: str) -> bool:
+    async with OciClient(backups.registry, plain_http=True) as registry:
+        try:
+            await registry.manifest(f"{backups.namespace}/train", tag)
+        except RegistryError as error:
+            assert error.status == 404  # noqa: PT017
+            return False
+    return True
+
+
+@pytest.mark.usefixtures("node")
+async def test_a_pod_reference_without_namespace_is_skipped_in_silence(backups: Backups) -> None:
+    await backups.create("nowhere", "source", podRef={"name": "source"})
+    await stays_silent(backups, "nowhere")
+    assert (await backups.get("nowhere"))["metadata"]["finalizers"] == [FINALIZER]
+
+
+@pytest.mark.usefixtures("node")
+async def test_a_registry_without_containers_is_completed_without_images(backups: Backups) -> None:
+    await backups.create("empty", "source", containers=[])
+    status = await backups.reach("empty")
+    assert status["phase"] == "Completed"
+    assert "builtImages" not in status
+
+
+@pytest.mark.usefixtures("nodes")
+async def test_a_missing_pod_is_skipped_in_silence(backups: Backups) -> None:
+    await backups.create("missing", "nobody")
+    await stays_silent(backups, "missing")
+
+
+async def test_a_pod_that_does_not_run_is_skipped_for_ever(
+    admin: KubeClient, namespace: str, nodes: Nodes, backups: Backups
+) -> None:
+    name = await nodes.start()
+    volumes = [{"name": "late", "configMap": {"name": "late"}}]
+    await admin.create(f"/api/v1/namespaces/{namespace}/pods", training_pod("late", name, volumes=volumes))
+
+    async def is_bound() -> bool:
+        pod = await admin.get(f"/api/v1/namespaces/{namespace}/pods/late")
+        return bool(pod["status"].get("containerStatuses"))
+
+    await eventually("pod bound", is_bound)
+    await backups.create("early", "late")
+    await stays_silent(backups, "early")
+    await admin.create(f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": "late"}})
+
+    async def runs() -> bool:
+        pod = await admin.get(f"/api/v1/namespaces/{namespace}/pods/late")
+        return pod["status"]["phase"] == "Running"
+
+    await eventually("pod Running", runs)
+    await stays_silent(backups, "early")
+
+
+async def test_an_agent_that_dies_with_its_machine_leaves_the_phase_as_it_was(
+    node: str, nodes: Nodes, backups: Backups, operator: CheckpointOperator
+) -> None:
+    operator.play("slow", factor=8)
+    await backups.create("cut", "source")
+    await backups.reach("cut", "ImageBuilding")
+    await nodes.kubelets[node].kill()
+    await asyncio.sleep(3)
+    assert (await backups.status("cut"))["phase"] == "ImageBuilding"
+
+
+async def test_an_agent_ends_as_soon_as_its_machine_shuts_down(
+    node: str, nodes: Nodes, backups: Backups, operator: CheckpointOperator
+) -> None:
+    operator.play("slow", factor=8)
+    await backups.create("cut", "source")
+    await backups.reach("cut", "ImageBuilding")
+    await nodes.kubelets[node].shutdown(grace=10)
+    await asyncio.sleep(3)
+    assert (await backups.status("cut"))["phase"] == "ImageBuilding"
+
+
+async def test_failed_is_final(admin: KubeClient, node: str, backups: Backups) -> None:
+    await backups.create("wrong", "source", containers=[{"name": "no-such", "image": "a/b:c"}])
+    status = await backups.reach("wrong")
+    assert status["phase"] == "Failed"
+    assert "no-such does not exist" in status["message"]
+    await admin.patch(f"{backups.path}/wrong", {"spec": {"containers": [{"name": "trainer", "image": "a/b:c"}]}})
+    await asyncio.sleep(SILENCE)
+    assert (await backups.status("wrong"))["phase"] == "Failed"
+
+
+@pytest.mark.usefixtures("node")
+async def test_a_bad_secret_fails_before_any_phase_and_heals(backups: Backups) -> None:
+    registry = {
+        "url": backups.registry,
+        "repository": "unused",
+        "secretRef": {"name": "late", "namespace": backups.namespace},
+    }
+    await backups.create("unlocked", "source", registry=registry)
+    await stays_silent(backups, "unlocked")
+    assert "finalizers" not in (await backups.get("unlocked"))["metadata"]
+    await backups.create_secret("late")
+    assert (await backups.reach("unlocked"))["phase"] == "Completed"
+
+
+@pytest.mark.usefixtures("node")
+async def test_stop_pod_ends_with_an_error_and_an_image(backups: Backups) -> None:
+    await backups.create("stopping", "source", stopPod=True)
+    status = await backups.reach("stopping", "CompletedWithError")
+    assert status["builtImages"][0]["pushed"] is True
+
+
+@pytest.mark.usefixtures("node")
+async def test_deleting_a_backup_does_not_cancel_its_checkpoint(
+    admin: KubeClient, backups: Backups, operator: CheckpointOperator
+) -> None:
+    operator.play("slow", factor=4)
+    await backups.create("deleted", "source")
+    await backups.reach("deleted", "ImageBuilding")
+    await admin.delete(f"{backups.path}/deleted")
+    await eventually("CheckpointBackup gone", lambda: is_gone(backups, "deleted"))
+    assert not await image_exists(backups, "deleted")
+    await eventually("its image", lambda: image_exists(backups, "deleted"))
+
+
+@pytest.mark.usefixtures("node")
+async def test_a_host_within_the_image_name_fails(backups: Backups) -> None:
+    await backups.create("hosted", "source", image=f"{backups.registry}/{backups.namespace}/train:hosted")
+    status = await backups.reach("hosted")
+    assert status["phase"] == "Failed"
+
+
+@pytest.mark.usefixtures("node")
+@pytest.mark.parametrize("phase", ["Checkpointing", "ImageBuilding", "ImagePushing", "ImagePushed"])
+async def test_played_stuck(backups: Backups, operator: CheckpointOperator, phase: str) -> None:
+    operator.play("stick", phase=phase)
+    await backups.create("stuck", "source")
+    await backups.reach("stuck", phase)
+    await asyncio.sleep(SILENCE)
+    assert (await backups.status("stuck"))["phase"] == phase
+    await backups.create("next", "source")
+    assert (await backups.reach("next"))["phase"] == "Completed"
+
+
+@pytest.mark.usefixtures("node")
+async def test_played_silent(backups: Backups, operator: CheckpointOperator) -> None:
+    operator.play("silent")
+    await backups.create("unseen", "source")
+    await stays_silent(backups, "unseen")
+
+
+@pytest.mark.usefixtures("node")
+async def test_played_completed_without_image(backups: Backups, operator: CheckpointOperator) -> None:
+    operator.play("no-image")
+    await backups.create("hollow", "source")
+    status = await backups.reach("hollow")
+    assert status["phase"] == "Completed"
+    assert "builtImages" not in status
+    assert not await image_exists(backups, "hollow")
+
+
+@pytest.mark.usefixtures("node")
+async def test_played_unpushed(backups: Backups, operator: CheckpointOperator) -> None:
+    operator.play("unpushed")
+    await backups.create("kept", "source")
+    status = await backups.reach("kept")
+    assert status["phase"] == "Completed"
+    assert not status["builtImages"][0].get("pushed")
+    assert not await image_exists(backups, "kept")
+
+
+@pytest.mark.usefixtures("node")
+async def test_played_failed(backups: Backups, operator: CheckpointOperator) -> None:
+    operator.play("fail", phase="ImagePushing", count=2)
+    for name in ("one", "two"):
+        await backups.create(name, "source")
+        assert (await backups.reach(name))["phase"] == "Failed"
+    await backups.create("three", "source")
+    assert (await backups.reach("three"))["phase"] == "Completed"
+
+
+@pytest.mark.usefixtures("node")
+async def test_played_absent_hangs_the_finalizer_until_present(
+    admin: KubeClient, backups: Backups, operator: CheckpointOperator
+) -> None:
+    await backups.create("hangs", "source")
+    await backups.reach("hangs")
+    operator.play("absent")
+    await admin.delete(f"{backups.path}/hangs")
+    await backups.create("unserved", "source")
+    await stays_silent(backups, "unserved")
+    assert not await is_gone(backups, "hangs")
+    operator.play("present")
+    await eventually("CheckpointBackup gone", lambda: is_gone(backups, "hangs"))
+    assert (await backups.reach("unserved"))["phase"] == "Completed"
+
+
+async def test_unknown_traps_are_refused(operator: CheckpointOperator) -> None:
+    with pytest.raises(ValueError, match="known are stick"):
+        operator.play("nonsense")
+    with pytest.raises(ValueError, match="known are Checkpointing"):
+        operator.play("stick", phase="Nowhere")
+
+
+async def test_the_stub_schema_prunes_in_silence(
+    control_plane: ControlPlane, operator: CheckpointOperator, backups: Backups
+) -> None:
+    stub = CheckpointOperator(control_plane.kubeconfig, SPEED, crd=STUB_CRD)
+    try:
+        await stub.start()
+
+        async def prunes() -> bool:
+            name = f"pruned-{asyncio.get_running_loop().time():.0f}"
+            await backups.create(name, "nobody", stopPod=True)
+            return "stopPod" not in (await backups.get(name))["spec"]
+
+        await eventually("the stub schema", prunes, pause=1.1)
+    finally:
+        await stub.stop()
+        whole = CheckpointOperator(control_plane.kubeconfig, SPEED, crd=CRD)
+        await whole.start()
+        await whole.stop()
