@@ -1,18 +1,31 @@
-"""A namespace of its own for each test, on the control plane that the tests share."""
+"""The bridge between two real servers: a control plane and Temporal, each test in a namespace of its own."""
 
+import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Worker
+
+from api import names
+from crd_bridge import kube
+from crd_bridge.bridge import Bridge
+from sandbox.settings import Settings
+from sandbox.temporal_server import TemporalServer
+from tests.bridge.recorder import Recorder, VmRecorder
 
 CRDS = Path(__file__).parents[2] / "deploy" / "crd"
 
 Manifest = dict[str, Any]
 Apply = Callable[[Manifest], Awaitable[str]]
+Running = Callable[[], AbstractAsyncContextManager[Bridge]]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -22,13 +35,27 @@ async def crds(control_plane: Any) -> None:
     await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def temporal(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TemporalServer]:
+    """A real Temporal service."""
+    server = TemporalServer(Settings(state_dir=tmp_path_factory.mktemp("temporal")), executables)
+    try:
+        await server.up()
+        yield server
+    finally:
+        await server.down()
+
+
 @pytest.fixture
 async def namespace(control_plane: Any, crds: None) -> AsyncIterator[str]:
     """A new namespace on an API server that knows our CRDs."""
-    name = f"test-{secrets.token_hex(4)}"
-    await control_plane.kubectl("create", "namespace", name)
+    kubectl, name = control_plane.kubectl, f"test-{secrets.token_hex(4)}"
+    await kubectl("create", "namespace", name)
     yield name
-    await control_plane.kubectl("delete", "namespace", name, "--wait=false")
+    # No workflow that would take them off is left.
+    for job in (await kubectl("get", "sij", "-n", name, "-o", "name")).split():
+        await kubectl("patch", job, "-n", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    await kubectl("delete", "namespace", name, "--wait=false")
 
 
 @pytest.fixture
@@ -37,6 +64,47 @@ def apply(control_plane: Any, namespace: str) -> Apply:
 
     async def run(manifest: Manifest) -> str:
         return str(await control_plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(manifest)))
+
+    return run
+
+
+@pytest.fixture
+async def cluster(control_plane: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[kube.Kube]:
+    """The API server, as the administrator."""
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    client = await kube.connect()
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+async def client(temporal: TemporalServer) -> Client:
+    """A client of the Temporal service."""
+    return await Client.connect(temporal.address, data_converter=pydantic_data_converter)
+
+
+@pytest.fixture
+async def recording(client: Client) -> AsyncIterator[Client]:
+    """Workflows that write down what they are told stand where ours would."""
+    async with Worker(client, task_queue=names.TASK_QUEUE, workflows=[Recorder, VmRecorder]):
+        yield client
+
+
+@pytest.fixture
+def bridge(cluster: kube.Kube, recording: Client) -> Running:
+    """Runs a bridge for as long as a block; twice in a test is a restart."""
+
+    @asynccontextmanager
+    async def run() -> AsyncIterator[Bridge]:
+        bridge = Bridge(cluster, recording, "this-cluster", lasts=60, silence=70)
+        task = asyncio.create_task(bridge.run())
+        try:
+            watches = [watch for watch in bridge.watches if watch.resource.plural != names.CHECKPOINT_PLURAL]
+            await asyncio.wait_for(asyncio.gather(*(watch.synced.wait() for watch in watches)), 30)
+            yield bridge
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     return run
 

@@ -9,13 +9,14 @@ import pytest
 import yaml
 
 from api import crd
+from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from sandbox.errors import SandboxError
 
 ORIGIN = sorted((Path(__file__).parents[1] / "manifests" / "origin").glob("*.yaml"))
 SAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "samples").glob("*.yaml"))
-SPECS = {"SpotInstanceJob": SpotInstanceJobSpec, "SpotInstanceVM": SpotInstanceVMSpec}
+SPECS: dict[str, type[Model]] = {"SpotInstanceJob": SpotInstanceJobSpec, "SpotInstanceVM": SpotInstanceVMSpec}
 
 
 def test_the_committed_crds_are_what_the_types_say() -> None:
@@ -31,12 +32,14 @@ def test_check_tells_drift(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caps
     assert "+    - name: v1alpha1" in capsys.readouterr().out
 
 
+def resources(path: Path) -> list[Any]:
+    return [each for each in yaml.safe_load_all(path.read_text()) if each["kind"] in SPECS]
+
+
 @pytest.mark.parametrize("path", [*ORIGIN, *SAMPLES], ids=lambda path: path.stem)
 async def test_manifests_apply_unmodified(control_plane: Any, namespace: str, path: Path) -> None:
     await control_plane.kubectl("apply", "-n", namespace, "-f", path)
-    for wanted in yaml.safe_load_all(path.read_text()):
-        if wanted["kind"] not in SPECS:
-            continue
+    for wanted in resources(path):
         found = await control_plane.kubectl(
             "get", wanted["kind"], wanted["metadata"]["name"], "-n", namespace, "-o", "json"
         )

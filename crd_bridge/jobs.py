@@ -1,0 +1,153 @@
+"""SpotInstanceJobs: one workflow for each object, started once in the object's life.
+
+The bridge reads before it starts. USE_EXISTING alone would train a completed job anew after every restart of the
+bridge, because it knows of running workflows only.
+"""
+
+import logging
+from dataclasses import dataclass
+from functools import partial
+
+from api import names
+from api.messages import JobStart, SpecChanged
+from crd_bridge.kube import Json, Kube, KubeError
+from crd_bridge.queues import NotYet, Queues
+from crd_bridge.temporal import Gateway
+
+log = logging.getLogger(__name__)
+
+LOOK_AGAIN = 60.0  # seconds between looks at a deletion under way
+FINAL = frozenset({"Completed", "Failed"})  # conditions that say that the training is over
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the bridge needs of a SpotInstanceJob: it acts where this changes, and on nothing else."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    vm: str
+    deleting: bool
+    held: bool  # carries our finalizer
+    over: bool
+
+    @property
+    def key(self) -> str:
+        """Its key in the watch, and its workflow's id."""
+        return names.job_workflow_id(self.namespace, self.name)
+
+
+class Jobs:
+    """All SpotInstanceJobs of the cluster."""
+
+    def __init__(self, kube: Kube, gateway: Gateway, queues: Queues, cluster_id: str) -> None:
+        self._kube = kube
+        self._gateway = gateway
+        self._queues = queues
+        self._cluster_id = cluster_id
+        self._jobs: dict[str, Job] = {}
+        self._observed: dict[str, int] = {}  # uid → generation that the workflow has read or was told of
+        self._ending: dict[str, str] = {}  # uid → run that was told to shut down
+
+    def changed(self, key: str, item: Json | None, version: int) -> None:
+        """An object changed or, without ``item``, is gone."""
+        old = self._jobs.pop(key, None)
+        if old and (item is None or item["metadata"]["uid"] != old.uid):
+            self._observed.pop(old.uid, None)
+            self._ending.pop(old.uid, None)
+        if item is None:
+            self._queues.drop(("job", key))
+            return
+        job = self._jobs[key] = _job(item)
+        observed = (item.get("status") or {}).get("observedGeneration") or 0
+        self._observed[job.uid] = max(observed, self._observed.get(job.uid, 0))
+        if job != old:
+            self._queues.put(("job", key), partial(self._match, job))
+
+    def naming(self, namespace: str, vm: str) -> list[Job]:
+        """Jobs that buy by this SpotInstanceVM."""
+        return [job for job in self._jobs.values() if (job.namespace, job.vm) == (namespace, vm)]
+
+    async def _match(self, job: Job) -> float | None:
+        """Make Temporal match the object."""
+        if job.deleting:
+            # Without our finalizer nothing of it is left, or somebody took it off to say so.
+            return await self._shut_down(job) if job.held else None
+        if job.over:
+            return None  # also where Temporal's retention has forgotten the run
+        run = await self._gateway.latest(job.key)
+        if run and run.open and run.uid == job.uid:
+            await self._tell(job)
+            return None
+        if run and run.open:
+            raise NotYet(f"{job.key}: the workflow of an earlier object of this name is still at work")
+        if run and run.uid == job.uid:
+            return None  # its life is over; a finished training never starts again
+        if await self._hold(job):
+            await self._gateway.start(self._start(job))
+            self._observed[job.uid] = job.generation
+            log.info("%s: workflow started", job.key)
+        return None
+
+    async def _shut_down(self, job: Job) -> float:
+        run = await self._gateway.latest(job.key)
+        if run and run.open and run.uid != job.uid:
+            raise NotYet(f"{job.key}: the workflow of an earlier object of this name is still at work")
+        if not (run and run.open and self._ending.get(job.uid) == run.run_id):
+            await self._gateway.shut_down(self._start(job))
+            log.info("%s: told to shut down", job.key)
+            told = await self._gateway.latest(job.key)
+            self._ending[job.uid] = told.run_id if told else ""
+        return LOOK_AGAIN  # somebody may terminate the teardown, too
+
+    async def _tell(self, job: Job) -> None:
+        if self._observed.get(job.uid, 0) >= job.generation:
+            return
+        message = SpecChanged(uid=job.uid, generation=job.generation)
+        await self._gateway.signal(job.key, "spec_changed", message)
+        self._observed[job.uid] = job.generation
+
+    async def _hold(self, job: Job) -> bool:
+        """Put our finalizer on, so that nothing is bought for an object that can vanish; False where it has gone."""
+        path = f"/apis/{names.API_VERSION}/namespaces/{job.namespace}/{names.JOB_PLURAL}/{job.name}"
+        try:
+            metadata = (await self._kube.get(path))["metadata"]
+            if metadata["uid"] != job.uid or "deletionTimestamp" in metadata:
+                return False
+            finalizers = metadata.get("finalizers") or []
+            if names.FINALIZER not in finalizers:
+                body = {"finalizers": [*finalizers, names.FINALIZER], "resourceVersion": metadata["resourceVersion"]}
+                await self._kube.merge_patch(path, {"metadata": body})
+        except KubeError as error:
+            if error.status == 404:
+                return False
+            if error.status == 409:
+                raise NotYet(f"{job.key}: changed meanwhile") from error
+            raise
+        return True
+
+    def _start(self, job: Job) -> JobStart:
+        return JobStart(
+            namespace=job.namespace,
+            name=job.name,
+            uid=job.uid,
+            cluster_id=self._cluster_id,
+            job_id=names.job_id(self._cluster_id, job.uid),
+        )
+
+
+def _job(item: Json) -> Job:
+    metadata = item["metadata"]
+    conditions = (item.get("status") or {}).get("conditions") or []
+    return Job(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        vm=item["spec"]["spotInstanceVMRef"]["name"],
+        deleting="deletionTimestamp" in metadata,
+        held=names.FINALIZER in (metadata.get("finalizers") or []),
+        over=any(each["type"] in FINAL and each["status"] == "True" for each in conditions),
+    )

@@ -1,0 +1,149 @@
+"""What the bridge asks of Temporal: look at a run, start one, signal one. Nothing is decided here."""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.common import MetricMeter, WorkflowIDConflictPolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from api import names
+from api.messages import JobStart, Shutdown
+from api.model import Model
+from crd_bridge.queues import NotYet
+
+RPC_TIMEOUT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Run:
+    """The latest run under a workflow id; ``uid`` of the object for which it was started, where it says so."""
+
+    run_id: str
+    open: bool
+    uid: str | None
+
+
+class Gateway:
+    """Temporal, as the bridge needs it. All methods raise ``RPCError`` where the service does not do as asked."""
+
+    def __init__(self, client: Client, meter: MetricMeter = MetricMeter.noop) -> None:
+        self._client = client
+        self._signals = meter.create_counter("outlast_bridge_signals", "signals delivered")
+        self._starts = meter.create_counter("outlast_bridge_starts", "workflows started")
+
+    async def latest(self, workflow_id: str) -> Run | None:
+        """The latest run under this id, None where Temporal knows of none."""
+        try:
+            found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        return Run(
+            run_id=found.run_id,
+            open=found.close_time is None and found.status != WorkflowExecutionStatus.CONTINUED_AS_NEW,
+            uid=(await found.memo()).get("uid"),
+        )
+
+    async def start(self, job: JobStart) -> None:
+        """Start a job's workflow.
+
+        Raises:
+            NotYet: one runs under this id meanwhile.
+        """
+        workflow_id = names.job_workflow_id(job.namespace, job.name)
+        try:
+            await self._client.start_workflow(
+                names.JOB_WORKFLOW,
+                job,
+                id=workflow_id,
+                task_queue=names.TASK_QUEUE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                memo=_memo(job),
+                static_summary=_summary(job),
+                rpc_timeout=RPC_TIMEOUT,
+            )
+        except WorkflowAlreadyStartedError as error:
+            raise NotYet(f"{workflow_id}: a workflow was started meanwhile") from error
+        self._starts.add(1, {"start": "begin"})
+
+    async def shut_down(self, job: JobStart) -> None:
+        """Tell a job's workflow to end; where none is open one is started, so that it tears down what is left."""
+        await self._client.start_workflow(
+            names.JOB_WORKFLOW,
+            job,
+            id=names.job_workflow_id(job.namespace, job.name),
+            task_queue=names.TASK_QUEUE,
+            id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            start_signal="shutdown",
+            start_signal_args=[Shutdown(uid=job.uid)],
+            memo=_memo(job),
+            static_summary=_summary(job),
+            rpc_timeout=RPC_TIMEOUT,
+        )
+        self._starts.add(1, {"start": "shutdown"})
+
+    async def signal(self, workflow_id: str, signal: str, message: Model) -> bool:
+        """Signal an open workflow; False where there is none to tell."""
+        try:
+            await self._client.get_workflow_handle(workflow_id).signal(signal, message, rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return False
+            raise
+        self._signals.add(1, {"signal": signal})
+        return True
+
+    async def owner(self) -> str | None:
+        """Id of the cluster to which this Temporal namespace belongs, by the sweep's Schedule; None before that is."""
+        try:
+            found = await self._client.get_schedule_handle(names.SWEEP_SCHEDULE).describe(rpc_timeout=RPC_TIMEOUT)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return None
+            raise
+        cluster = (await found.memo()).get("cluster")
+        return None if cluster is None else str(cluster)
+
+
+async def connect(target: str, namespace: str, deadline: float, **options: object) -> Client:
+    """Connect and see that the namespace is there, trying again until ``deadline`` seconds have passed.
+
+    Raises:
+        ConnectionError: nothing answered, or not as Temporal, or it has no such namespace; the message says what to do.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + deadline
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                client = await Client.connect(target, namespace=namespace, **options)  # type: ignore[arg-type]
+                await client.count_workflows(rpc_timeout=RPC_TIMEOUT)
+                return client
+        except TimeoutError:
+            problem = "no answer"
+        except (RPCError, RuntimeError) as error:
+            problem = str(error)
+            if isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND:
+                raise ConnectionError(
+                    f"Temporal at {target} has no namespace {namespace!r}: create it with "
+                    f"`temporal operator namespace create {namespace}` or set TEMPORAL_NAMESPACE"
+                ) from error
+        if loop.time() + 1 >= end:
+            raise ConnectionError(
+                f"Temporal at {target} was not reached in {deadline:.0f} s ({problem}): "
+                "start it or set TEMPORAL_ADDRESS"
+            )
+        await asyncio.sleep(1)
+
+
+def _memo(job: JobStart) -> dict[str, str]:
+    return {"uid": job.uid, "cluster": job.cluster_id}
+
+
+def _summary(job: JobStart) -> str:
+    """At most 200 bytes: the id of what everything of this job is named after, and the object's own."""
+    return f"SpotInstanceJob {job.name} · {job.job_id} · uid {job.uid}"

@@ -1,0 +1,37 @@
+"""SpotInstanceVMs: an edit concerns the jobs that buy by it. A VM's workflow keeps what the VM was bought by."""
+
+from functools import partial
+
+from api.messages import SpecChanged
+from crd_bridge.jobs import Job, Jobs
+from crd_bridge.kube import Json
+from crd_bridge.queues import Queues
+from crd_bridge.temporal import Gateway
+
+
+class Vms:
+    """All SpotInstanceVMs of the cluster."""
+
+    def __init__(self, jobs: Jobs, gateway: Gateway, queues: Queues) -> None:
+        self._jobs = jobs
+        self._gateway = gateway
+        self._queues = queues
+        self._told: dict[str, tuple[str, int]] = {}  # key → uid and generation
+
+    def changed(self, key: str, item: Json | None, version: int) -> None:
+        """A SpotInstanceVM was created, edited or, without ``item``, is gone: what waits for it may go on."""
+        if item is None:
+            self._told.pop(key, None)
+            return
+        now = (item["metadata"]["uid"], item["metadata"].get("generation", 0))
+        if self._told.get(key) == now:
+            return
+        self._told[key] = now
+        namespace, name = key.split("/")
+        for job in self._jobs.naming(namespace, name):
+            if not (job.over or job.deleting):
+                self._queues.put(("vm", key, job.key), partial(self._tell, job, now[1]))
+
+    async def _tell(self, job: Job, vm_generation: int) -> None:
+        message = SpecChanged(uid=job.uid, generation=job.generation, vm_generation=vm_generation)
+        await self._gateway.signal(job.key, "spec_changed", message)

@@ -1,0 +1,95 @@
+"""Workflows under the product's names that do nothing but remember what they were told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from temporalio import workflow
+from temporalio.client import Client, WorkflowHandle
+from temporalio.common import RawValue
+
+with workflow.unsafe.imports_passed_through():
+    from api import names
+    from api.messages import JobStart, VmStart
+
+
+class Memory:
+    """What was heard, as (signal, message)."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, dict[str, Any]]] = []
+        self.over = False
+
+
+@workflow.defn(name=names.JOB_WORKFLOW)
+class Recorder:
+    """In the place of SpotInstanceJob; ends on the signal ``finish``."""
+
+    @workflow.init
+    def __init__(self, start: JobStart) -> None:
+        self.memory = Memory()
+
+    @workflow.run
+    async def run(self, start: JobStart) -> str:
+        await workflow.wait_condition(lambda: self.memory.over)
+        return start.uid
+
+    @workflow.signal
+    def finish(self) -> None:
+        self.memory.over = True
+
+    @workflow.signal(dynamic=True)
+    def anything(self, name: str, arguments: Sequence[RawValue]) -> None:
+        message = workflow.payload_converter().from_payload(arguments[0].payload, dict)
+        self.memory.heard.append((name, message))
+
+    @workflow.query
+    def heard(self) -> list[tuple[str, dict[str, Any]]]:
+        return self.memory.heard
+
+
+@workflow.defn(name=names.VM_WORKFLOW)
+class VmRecorder:
+    """In the place of SpotVM."""
+
+    @workflow.init
+    def __init__(self, start: VmStart) -> None:
+        self.memory = Memory()
+
+    @workflow.run
+    async def run(self, start: VmStart) -> None:
+        await workflow.wait_condition(lambda: self.memory.over)
+
+    @workflow.signal(dynamic=True)
+    def anything(self, name: str, arguments: Sequence[RawValue]) -> None:
+        message = workflow.payload_converter().from_payload(arguments[0].payload, dict)
+        self.memory.heard.append((name, message))
+
+    @workflow.query
+    def heard(self) -> list[tuple[str, dict[str, Any]]]:
+        return self.memory.heard
+
+
+async def heard(client: Client, workflow_id: str, signal: str) -> list[dict[str, Any]]:
+    """The messages of one kind that the latest run under this id got."""
+    everything = await client.get_workflow_handle(workflow_id).query("heard", result_type=list[Any])
+    return [message for name, message in everything if name == signal]
+
+
+async def eventually(question: Callable[[], Awaitable[Any]], what: str, deadline: float = 20) -> Any:
+    """The first true answer, asked for until the deadline."""
+    end = asyncio.get_running_loop().time() + deadline
+    problem: Exception | None = None
+    while asyncio.get_running_loop().time() < end:
+        try:
+            if answer := await question():
+                return answer
+        except Exception as error:  # not there yet; told if it never comes
+            problem = error
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{what}: not within {deadline} s ({problem})")
+
+
+def handle(client: Client, workflow_id: str) -> WorkflowHandle[Any, Any]:
+    """The latest run under this id."""
+    return client.get_workflow_handle(workflow_id)
