@@ -3,11 +3,21 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from activities.kube import Kube, connect
+from sandbox.kube_client import KubeClient
+from sandbox.registry import Registry
+from sandbox.settings import Settings
+from tests.activities.world import World
+from tests.sandbox.light_nodes import Nodes
+
+CRDS = Path(__file__).parents[2] / "deploy" / "crd"
+CHECKPOINT_CRD = Path(__file__).parents[2] / "sandbox" / "checkpoint_operator" / "crd.yaml"
 
 
 @pytest.fixture
@@ -29,3 +39,36 @@ async def namespace(kube: Kube) -> AsyncIterator[str]:
             await asyncio.sleep(0.05)
     yield name
     await kube.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def crds(control_plane: Any) -> None:
+    """The API server knows our CRDs and the checkpoint operator's."""
+    for definitions in (CRDS, CHECKPOINT_CRD):
+        await control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", definitions)
+        await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", definitions)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def registry(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """host:port of a real registry without authentication."""
+    server = Registry(Settings(state_dir=tmp_path_factory.mktemp("registry")), executables)
+    await server.up()
+    yield server.address
+    await server.down()
+
+
+@pytest.fixture
+async def world(kube: Kube, namespace: str, crds: None) -> World:
+    """A SpotInstanceJob with its SpotInstanceVM, as a person applied them."""
+    return await World.create(kube, namespace)
+
+
+@pytest.fixture
+async def nodes(control_plane: Any, tmp_path: Path) -> AsyncIterator[Nodes]:
+    """A maker of light nodes, whose pods really run."""
+    admin = KubeClient.from_kubeconfig(control_plane.kubeconfig)
+    made = Nodes(control_plane, admin, tmp_path)
+    yield made
+    await made.end()
+    await admin.close()

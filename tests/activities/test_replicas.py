@@ -1,0 +1,223 @@
+"""Replicas on a real control plane: real Jobs, the real scheduler, pods that run on light nodes."""
+
+import base64
+import json
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities.kube import Kube
+from activities.replicas import ReplicaActivities
+from activities.signatures import ReadProgress, SaveLogs, StopReplica
+from api import errors
+from api.common import SecretReference
+from api.views import ReplicaView
+from tests.activities.world import World, eventually, run, training
+from tests.sandbox.light_nodes import Nodes
+
+
+@pytest.fixture
+def replicas(kube: Kube) -> ReplicaActivities:
+    return ReplicaActivities(kube)
+
+
+async def saved(world: World) -> str:
+    found = await world.kube.get(world.path("v1", "configmaps", "resnet-0a1b2c3d-r0-log"))
+    text: str = found["data"]["log"]
+    return text
+
+
+async def test_created_twice_is_one_job(world: World, replicas: ReplicaActivities) -> None:
+    first = await run(replicas.create_replica, world.create_replica())
+    second = await run(replicas.create_replica, world.create_replica())
+    assert (first.job_name, first.job_uid) == ("resnet-0a1b2c3d-r0-i1", second.job_uid)
+
+
+async def test_job_of_somebody_else_is_a_conflict(world: World, replicas: ReplicaActivities) -> None:
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
+    other = {"metadata": {"name": "resnet-0a1b2c3d-r0-i1"}, "spec": {"template": {"spec": pod}}}
+    await world.kube.create(world.path("batch/v1", "jobs"), other)
+    with pytest.raises(ApplicationError) as caught:
+        await run(replicas.create_replica, world.create_replica())
+    assert caught.value.type == errors.CONFLICT
+
+
+async def test_template_that_the_api_refuses_is_invalid(world: World, replicas: ReplicaActivities) -> None:
+    with pytest.raises(ApplicationError, match="image") as caught:
+        await run(replicas.create_replica, world.create_replica(job_template=training(image=None)))
+    assert (caught.value.type, caught.value.non_retryable) == (errors.INVALID, True)
+
+
+async def test_pull_secret_is_derived_and_owned_by_the_job(world: World, replicas: ReplicaActivities) -> None:
+    await world.secret("registry", username="_json_key", password="s3cret:with colon")
+    request = world.create_replica(
+        image_pull=SecretReference(name="registry"), checkpoint_image_repo="docker.io/u/repo"
+    )
+    await run(replicas.create_replica, request)
+    await run(replicas.create_replica, request)
+    secret = await world.kube.get(world.path("v1", "secrets", "resnet-0a1b2c3d-pull"))
+    config = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))
+    assert list(config["auths"]) == ["https://index.docker.io/v1/"]
+    login = base64.b64decode(config["auths"]["https://index.docker.io/v1/"]["auth"]).decode()
+    assert login == "_json_key:s3cret:with colon"
+    assert [owner["uid"] for owner in secret["metadata"]["ownerReferences"]] == [world.job.uid]
+
+
+async def test_credentials_that_are_not_there_are_missing(world: World, replicas: ReplicaActivities) -> None:
+    with pytest.raises(ApplicationError, match="nobody/registry does not exist") as caught:
+        await run(
+            replicas.create_replica,
+            world.create_replica(image_pull=SecretReference(name="registry", namespace="nobody")),
+        )
+    assert caught.value.type == errors.MISSING
+
+
+async def test_nothing_created_is_nothing_seen(world: World, replicas: ReplicaActivities) -> None:
+    view = await run(replicas.observe_replica, world.replica())
+    assert (view.job_exists, view.pod) == (False, None)
+
+
+async def test_pod_without_its_node_says_that_it_is_unschedulable(world: World, replicas: ReplicaActivities) -> None:
+    await run(replicas.create_replica, world.create_replica("nowhere"))
+
+    async def waits() -> bool:
+        view = await run(replicas.observe_replica, world.replica())
+        return view.pod is not None and view.pod.waiting_reason == "Unschedulable"
+
+    await eventually("pod Unschedulable", waits)
+
+
+async def test_training_runs_to_its_end(world: World, replicas: ReplicaActivities, nodes: Nodes) -> None:
+    node = await nodes.start()
+    await run(replicas.create_replica, world.create_replica(node, job_template=training(steps=3)))
+
+    async def succeeded() -> ReplicaView | None:
+        view = await run(replicas.observe_replica, world.replica())
+        return view if view.pod is not None and view.pod.phase == "Succeeded" else None
+
+    pod = (await eventually("pod Succeeded", succeeded)).pod
+    assert pod is not None
+    assert (pod.node, pod.exit_code, pod.disrupted) == (node, 0, False)
+    assert pod.finished_at is not None
+
+
+async def test_stopped_pod_leaves_its_job_and_no_second_pod(
+    world: World, replicas: ReplicaActivities, nodes: Nodes
+) -> None:
+    await run(replicas.create_replica, world.create_replica(await nodes.start()))
+    await world.running(replicas.observe_replica, world.replica())
+    stop = StopReplica(ref=world.replica(), delete_job=False)
+    await run(replicas.stop_replica, stop)
+
+    async def failed() -> ReplicaView | None:
+        view = await run(replicas.stop_replica, stop)
+        return view if view.job_failed is not None else None
+
+    view = await eventually("job Failed", failed)
+    assert (view.job_exists, view.job_failed) == (True, "BackoffLimitExceeded")
+    pods = await world.kube.list(world.path("v1", "pods"))
+    assert [pod for pod in pods if pod["status"]["phase"] in ("Pending", "Running")] == []
+
+
+async def test_deleted_job_stays_until_its_pod_is_gone(world: World, replicas: ReplicaActivities, nodes: Nodes) -> None:
+    await run(replicas.create_replica, world.create_replica(await nodes.start()))
+    await world.running(replicas.observe_replica, world.replica())
+    view = await run(replicas.stop_replica, StopReplica(ref=world.replica(), delete_job=True))
+    assert view.job_deleting
+    seen: list[tuple[bool, bool]] = []
+
+    async def gone() -> bool:
+        view = await run(replicas.observe_replica, world.replica())
+        seen.append((view.job_exists, view.pod is not None))
+        return not view.job_exists
+
+    await eventually("job gone", gone)
+    assert (False, True) not in seen
+
+
+async def test_pod_on_a_dead_machine_goes_by_force(world: World, replicas: ReplicaActivities, nodes: Nodes) -> None:
+    node = await nodes.start()
+    await run(replicas.create_replica, world.create_replica(node))
+    await world.running(replicas.observe_replica, world.replica())
+    await nodes.kubelets[node].kill()
+    await run(replicas.stop_replica, StopReplica(ref=world.replica(), delete_job=True))
+
+    async def gone() -> bool:
+        view = await run(replicas.stop_replica, StopReplica(ref=world.replica(), delete_job=True, force=True))
+        return not view.job_exists and view.pod is None
+
+    await eventually("job and pod gone", gone)
+
+
+async def test_nothing_to_stop_is_success(world: World, replicas: ReplicaActivities) -> None:
+    view = await run(replicas.stop_replica, StopReplica(ref=world.replica(), delete_job=True, force=True))
+    assert not view.job_exists
+
+
+async def test_log_is_saved_joined_over_incarnations_and_once_each(
+    world: World, replicas: ReplicaActivities, nodes: Nodes
+) -> None:
+    node = await nodes.start(gpus=2)
+    for incarnation in (1, 2):
+        request = world.create_replica(node, incarnation=incarnation, job_template=training(steps=3))
+        await run(replicas.create_replica, request)
+        ref = world.replica(incarnation=incarnation)
+
+        async def ended() -> bool:
+            view = await run(replicas.observe_replica, ref)  # noqa: B023 # awaited before the next turn
+            return view.pod is not None and view.pod.exit_code == 0
+
+        await eventually("pod ended", ended)
+        await run(replicas.save_logs, SaveLogs(ref=ref))
+    again = await run(replicas.save_logs, SaveLogs(ref=world.replica(incarnation=1)))
+    assert (again.location, again.added_bytes > 0) == (
+        f"configmap/{world.job.namespace}/resnet-0a1b2c3d-r0-log",
+        True,
+    )
+    lines = (await saved(world)).splitlines()
+    headers = [line for line in lines if line.startswith("===")]
+    assert headers == [f"=== 0a1b2c3d replica 0 incarnation {number} ===" for number in (1, 2)]
+    assert sum("step=3/3" in line for line in lines) == 2
+
+
+async def test_log_of_a_dead_machine_leaves_what_was_saved(
+    world: World, replicas: ReplicaActivities, nodes: Nodes
+) -> None:
+    node = await nodes.start()
+    await run(replicas.create_replica, world.create_replica(node))
+    await world.running(replicas.observe_replica, world.replica())
+    await eventually("a log", lambda: has_log(world, replicas))
+    before = await saved(world)
+    await nodes.kubelets[node].kill()
+    after = await run(replicas.save_logs, SaveLogs(ref=world.replica()))
+    assert (after.added_bytes, await saved(world)) == (0, before)
+
+
+async def has_log(world: World, replicas: ReplicaActivities) -> bool:
+    return (await run(replicas.save_logs, SaveLogs(ref=world.replica()))).added_bytes > 0
+
+
+async def test_progress_is_the_last_that_the_log_reports(
+    world: World, replicas: ReplicaActivities, nodes: Nodes
+) -> None:
+    await run(replicas.create_replica, world.create_replica(await nodes.start()))
+    await world.running(replicas.observe_replica, world.replica())
+    request = ReadProgress(ref=world.replica(), log_pattern=r"step=(\d+)/")
+
+    async def reads(more_than: float) -> float | None:
+        progress = (await run(replicas.read_progress, request)).progress
+        return progress if progress is not None and progress > more_than else None
+
+    first = await eventually("progress", lambda: reads(0))
+    assert await eventually("more progress", lambda: reads(first)) > first
+
+
+async def test_no_pod_has_no_progress(world: World, replicas: ReplicaActivities) -> None:
+    reading = await run(replicas.read_progress, ReadProgress(ref=world.replica(), log_pattern=r"step=(\d+)"))
+    assert reading.progress is None
+
+
+async def test_pattern_without_a_group_is_invalid(world: World, replicas: ReplicaActivities) -> None:
+    with pytest.raises(ApplicationError, match="0 groups") as caught:
+        await run(replicas.read_progress, ReadProgress(ref=world.replica(), log_pattern="step"))
+    assert caught.value.type == errors.INVALID
