@@ -60,7 +60,7 @@ _KUBERNETES_VERSION = " ".join(
 )
 
 TOOLS = (
-    GoTool("registry", "registry", "github.com/google/go-containerregistry/cmd/registry", "5 s"),
+    GoTool("registry", "registry", "github.com/google/go-containerregistry/cmd/registry", "30 s"),
     GoTool("etcd", "etcd", "go.etcd.io/etcd/server/v3", "1 min"),
     GoTool("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "5 min", _KUBERNETES_VERSION),
     GoTool(
