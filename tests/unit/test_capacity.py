@@ -1,0 +1,246 @@
+"""Where a pod fits: each filter of the scheduler that we look through, in a table."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from activities.fitting import demand_of, find_fit, parse_quantity
+from api.names import vm_name
+
+Json = dict[str, Any]
+GPU = "nvidia.com/gpu"
+
+
+def make_node(name: str = "n1", gpus: int = 1, *, labels: Json | None = None, ready: str = "True", **spec: Any) -> Json:
+    allocatable = {"cpu": "4", "memory": "16Gi", "pods": "10"} | ({GPU: str(gpus)} if gpus else {})
+    return {
+        "metadata": {"name": name, "uid": name, "labels": labels or {}},
+        "spec": spec,
+        "status": {"allocatable": allocatable, "conditions": [{"type": "Ready", "status": ready}]},
+    }
+
+
+def make_pod(requests: Json | None = None, *, node: str | None = "n1", phase: str = "Running", **more: Any) -> Json:
+    metadata = {"annotations": more.pop("annotations", {})}
+    containers = [{"name": "train", "resources": {"requests": requests or {}}}]
+    spec = {"containers": containers, **({"nodeName": node} if node else {}), **more}
+    return {"metadata": metadata, "spec": spec, "status": {"phase": phase}}
+
+
+def cdi(*devices: str, **more: Any) -> Json:
+    value = ",".join(f"{GPU}={device}" for device in devices)
+    return make_pod(annotations={"container.devices.cdi.k8s.io/train": value}, **more)
+
+
+WANTED = make_pod({GPU: 1}, node=None)
+TAINT = {"key": "dedicated", "value": "ml", "effect": "NoSchedule"}
+
+
+def fits(node: Json, pod: Json = WANTED, *others: Json) -> bool:
+    return find_fit([node], others, pod).nodes == [node["metadata"]["name"]]
+
+
+@pytest.mark.parametrize(
+    ("node", "why"),
+    [
+        (make_node(ready="False"), "not Ready"),
+        (make_node(ready="Unknown"), "not Ready"),
+        (make_node(unschedulable=True), "cordoned"),
+        (make_node(taints=[TAINT]), "with a taint that the template does not tolerate"),
+        (make_node(taints=[TAINT | {"effect": "NoExecute"}]), "with a taint that the template does not tolerate"),
+        (make_node(taints=[{"key": "training.dcnlab.com/preempted", "effect": "NoSchedule"}]), "about to go"),
+        (make_node(gpus=0), "with too few free GPUs"),
+        (make_node(vm_name("0badcafe-r0-v1", 1)), "bought for one replica alone"),
+        (make_node(labels={"training.dcnlab.com/job": "0badcafe"}), "bought for one replica alone"),
+    ],
+)
+def test_nodes_that_are_passed_over(node: Json, why: str) -> None:
+    fit = find_fit([node], [], WANTED)
+    assert fit.nodes == []
+    assert fit.reason == f"of the nodes 1 {why}"
+
+
+def test_an_idle_node_fits() -> None:
+    assert fits(make_node())
+
+
+def test_a_soft_taint_does_not_matter() -> None:
+    assert fits(make_node(taints=[TAINT | {"effect": "PreferNoSchedule"}]))
+
+
+@pytest.mark.parametrize(
+    ("toleration", "tolerated"),
+    [
+        ({"key": "dedicated", "value": "ml", "effect": "NoSchedule"}, True),
+        ({"key": "dedicated", "operator": "Equal", "value": "ml"}, True),
+        ({"key": "dedicated", "operator": "Exists"}, True),
+        ({"operator": "Exists"}, True),
+        ({"key": "dedicated", "value": "web"}, False),
+        ({"key": "dedicated", "operator": "Exists", "effect": "NoExecute"}, False),
+        ({"key": "other", "operator": "Exists"}, False),
+        ({"value": "ml"}, False),
+    ],
+)
+def test_tolerations(toleration: Json, tolerated: bool) -> None:
+    pod = make_pod({GPU: 1}, node=None, tolerations=[toleration])
+    assert fits(make_node(taints=[TAINT]), pod) is tolerated
+
+
+def test_tolerating_everything_does_not_open_a_bought_node() -> None:
+    pod = make_pod({GPU: 1}, node=None, tolerations=[{"operator": "Exists"}])
+    assert not fits(make_node(vm_name("0badcafe-r0-v1", 1)), pod)
+
+
+@pytest.mark.parametrize(
+    ("others", "free"),
+    [
+        ([make_pod({GPU: 1})], True),
+        ([make_pod({GPU: 2})], False),
+        ([make_pod({GPU: 1}), make_pod({GPU: "1"})], False),
+        ([make_pod({GPU: 2}, phase="Succeeded")], True),
+        ([make_pod({GPU: 2}, phase="Failed")], True),
+        ([make_pod({GPU: 2}, phase="Pending")], False),  # bound, its image is being pulled
+        ([make_pod({GPU: 2}, node=None)], True),  # waits for the scheduler
+        ([make_pod({GPU: 2}, node="n2")], True),
+        ([cdi("0")], True),
+        ([cdi("0", "1")], False),
+        ([cdi("all")], False),
+    ],
+)
+def test_gpus_that_others_have(others: list[Json], free: bool) -> None:
+    assert fits(make_node(gpus=2), WANTED, *others) is free
+
+
+@pytest.mark.parametrize(
+    ("node", "others", "free"),
+    [
+        (make_node(gpus=1), [], True),
+        (make_node(gpus=1), [make_pod({GPU: 1})], False),
+        (make_node(gpus=2), [cdi("0")], False),  # the same device
+        (make_node(gpus=2), [cdi("1")], True),
+        (make_node(gpus=0), [], False),
+        (make_node(gpus=0, labels={"nvidia.com/gpu.present": "true"}), [], True),
+        (make_node(gpus=0, labels={"nvidia.com/gpu.present": "true"}), [cdi("1")], False),
+        (make_node(gpus=0, labels={"nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": "2"}), [cdi("1")], True),
+    ],
+)
+def test_cdi_devices(node: Json, others: list[Json], free: bool) -> None:
+    assert fits(node, cdi("0", node=None), *others) is free
+
+
+def test_all_cdi_devices_need_an_idle_node() -> None:
+    assert fits(make_node(gpus=2), cdi("all", node=None))
+    assert not fits(make_node(gpus=2), cdi("all", node=None), make_pod({GPU: 1}))
+
+
+@pytest.mark.parametrize(
+    ("requests", "fit"),
+    [
+        ({GPU: 1, "cpu": "4", "memory": "16Gi"}, True),
+        ({GPU: 1, "cpu": "4100m"}, False),
+        ({GPU: 1, "memory": "17Gi"}, False),
+        ({GPU: 1, "example.com/fpga": 1}, False),
+    ],
+)
+def test_other_resources(requests: Json, fit: bool) -> None:
+    assert fits(make_node(), make_pod(requests, node=None)) is fit
+
+
+def test_a_node_full_of_pods() -> None:
+    assert not fits(make_node(), WANTED, *[make_pod() for _ in range(10)])
+
+
+def affinity(*terms: Json) -> Json:
+    required = {"nodeSelectorTerms": list(terms)}
+    return {"affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": required}}}
+
+
+def expression(operator: str, *values: str, key: str = "gpu") -> Json:
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+@pytest.mark.parametrize(
+    ("spec", "selected"),
+    [
+        ({"nodeSelector": {"gpu": "t4"}}, True),
+        ({"nodeSelector": {"gpu": "l4"}}, False),
+        (affinity(expression("In", "l4", "t4")), True),
+        (affinity(expression("NotIn", "t4")), False),
+        (affinity(expression("NotIn", "x", key="none")), True),
+        (affinity(expression("Exists")), True),
+        (affinity(expression("DoesNotExist")), False),
+        (affinity(expression("Gt", "15", key="memory")), True),
+        (affinity(expression("Lt", "15", key="memory")), False),
+        (affinity(expression("Gt", "15")), False),
+        (affinity(expression("In", "l4"), expression("In", "t4")), True),
+        (affinity({}), False),
+        (affinity({"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["n1"]}]}), True),
+    ],
+)
+def test_selectors(spec: Json, selected: bool) -> None:
+    node = make_node(labels={"gpu": "t4", "memory": "16"})
+    assert fits(node, make_pod({GPU: 1}, node=None, **spec)) is selected
+
+
+def test_avoided_nodes_are_left_out() -> None:
+    assert find_fit([make_node("a"), make_node("b")], [], WANTED, avoid=["a"]).nodes == ["b"]
+
+
+def test_another_zone_than_that_of_its_siblings_comes_first() -> None:
+    zone = "topology.kubernetes.io/zone"
+    nodes = [
+        make_node("a", labels={zone: "z1"}),
+        make_node("b", labels={zone: "z1"}),
+        make_node("c", labels={zone: "z2"}),
+    ]
+    assert find_fit(nodes, [], WANTED, avoid=["a"]).nodes == ["c", "b"]
+
+
+def test_the_tightest_node_comes_first() -> None:
+    assert find_fit([make_node("big", gpus=8), make_node("small")], [], WANTED).nodes == ["small", "big"]
+
+
+def test_why_the_others_were_passed_over() -> None:
+    fit = find_fit([make_node("a", gpus=0), make_node("b", gpus=0), make_node("c", ready="False")], [], WANTED)
+    assert fit.reason == "of the nodes 1 not Ready, 2 with too few free GPUs"
+
+
+def container(cpu: str, **more: Any) -> Json:
+    return {"resources": {"requests": {"cpu": cpu}}, **more}
+
+
+@pytest.mark.parametrize(
+    ("spec", "cpu"),
+    [
+        ({"containers": [container("1"), container("500m")]}, "1.5"),
+        ({"containers": [container("1")], "initContainers": [container("3"), container("2")]}, "3"),
+        ({"containers": [container("1")], "initContainers": [container("1", restartPolicy="Always")]}, "2"),
+        (
+            {
+                "containers": [container("1")],
+                "initContainers": [container("1", restartPolicy="Always"), container("3")],
+            },
+            "4",
+        ),
+        ({"containers": [container("1")], "overhead": {"cpu": "250m"}}, "1.25"),
+        ({"containers": [container("1")], "resources": {"requests": {"cpu": "5"}}}, "5"),
+        ({"containers": [{"resources": {"limits": {"cpu": "2"}}}]}, "2"),
+        ({"containers": [{"resources": {"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}}]}, "1"),
+    ],
+)
+def test_demand_is_counted_as_the_scheduler_does(spec: Json, cpu: str) -> None:
+    assert demand_of({"spec": spec}).amounts["cpu"] == Decimal(cpu)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("1", "1"), ("500m", "0.5"), ("2Gi", str(2 * 1024**3)), ("1k", "1000"), ("1e3", "1000"), (3, "3"), ("2E", "2e18")],
+)
+def test_quantities(text: Any, number: str) -> None:
+    assert parse_quantity(text) == Decimal(number)
+
+
+def test_what_is_no_quantity() -> None:
+    with pytest.raises(ValueError, match="is no quantity"):
+        parse_quantity("two")
