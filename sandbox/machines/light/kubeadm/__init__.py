@@ -1,0 +1,9 @@
+"""`kubeadm join` and `kubeadm reset` for a light machine: the real protocol of a join, without the real binary.
+
+Steps, messages and exit codes follow kubeadm: https://kubernetes.io/docs/reference/setup-tools/kubeadm/implementation-details/
+"""
+
+from sandbox.machines.light.kubeadm.command import kubeadm
+from sandbox.machines.light.kubeadm.host import Host, KubeletService
+
+__all__ = ["Host", "KubeletService", "kubeadm"]
