@@ -11,9 +11,10 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from activities.capacity import CapacityActivities
 from activities.checkpoints import CheckpointActivities
 from activities.compute.activities import ComputeActivities
-from activities.compute.gcp import GoogleCloud
+from activities.compute.gcp import GcpCloud
 from activities.fleet import FleetActivities
 from activities.images import ImageActivities
+from activities.join import JoinActivities
 from activities.kube import Kube
 from activities.nodes import NodeActivities
 from activities.preflight import PreflightActivities
@@ -40,7 +41,7 @@ def sandbox() -> SandboxedWorkflowRunner:
 
 def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) -> list[Callable[..., Any]]:
     """All activities, bound to their clients."""
-    cloud = GoogleCloud(kube, settings.gce_endpoint)
+    cloud = GcpCloud(kube, settings.gce_endpoint)
     keys = SshKeys(kube, settings.ssh_key_file)
     instances = [
         CapacityActivities(kube),
@@ -48,7 +49,8 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         ComputeActivities(cloud, keys),
         FleetActivities(client, kube, cloud),
         ImageActivities(kube),
-        NodeActivities(kube, cloud, keys, settings.ssh_port),
+        JoinActivities(cloud, kube, keys, settings.ssh_port),
+        NodeActivities(kube),
         PreflightActivities(kube, cloud),
         ReplicaActivities(kube),
         SpecActivities(kube, settings.timings),
