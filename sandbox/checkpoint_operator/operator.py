@@ -17,7 +17,7 @@ import yaml
 from sandbox.checkpoint_operator.agent import Agent, Key, Work
 from sandbox.checkpoint_operator.backup import COLLECTION
 from sandbox.checkpoint_operator.node_access import AgentDied, NodeAccess
-from sandbox.checkpoint_operator.traps import Trap, Traps
+from sandbox.checkpoint_operator.traps import Traps
 from sandbox.kube_client import KubeClient
 
 log = logging.getLogger(__name__)
@@ -93,16 +93,6 @@ class CheckpointOperator:
         """Forget the traps that wait to be played, and be present."""
         self._traps.clear()
         self._begin()
-
-    @property
-    def traps(self) -> list[Trap]:
-        """The traps that wait to be played, in order."""
-        return self._traps.waiting
-
-    @property
-    def is_present(self) -> bool:
-        """Whether the operator runs."""
-        return bool(self._watches)
 
     async def _install(self, file: Path) -> None:
         crd = yaml.safe_load(await asyncio.to_thread(file.read_text))

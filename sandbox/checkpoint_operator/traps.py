@@ -63,8 +63,3 @@ class Traps:
     def clear(self) -> None:
         """Forget the traps that wait."""
         self._waiting.clear()
-
-    @property
-    def waiting(self) -> list[Trap]:
-        """The traps that wait, in the order in which they will be played."""
-        return list(self._waiting)

@@ -151,6 +151,22 @@ async def test_stop_pod_ends_with_an_error_and_an_image(backups: Backups) -> Non
 
 
 @pytest.mark.usefixtures("node")
+async def test_stop_pod_works_where_the_agent_may_delete_pods(
+    control_plane: ControlPlane, admin: KubeClient, backups: Backups, operator: CheckpointOperator
+) -> None:
+    operator.play("absent")
+    mighty = CheckpointOperator(control_plane.kubeconfig, SPEED, may_delete_pods=True)
+    await mighty.start()
+    try:
+        await backups.create("stopping", "source", stopPod=True)
+        await backups.reach("stopping", "CompletedPodDeleted")
+        pods = await admin.get(f"/api/v1/namespaces/{backups.namespace}/pods")
+        assert all("deletionTimestamp" in pod["metadata"] for pod in pods["items"])
+    finally:
+        await mighty.stop()
+
+
+@pytest.mark.usefixtures("node")
 async def test_deleting_a_backup_does_not_cancel_its_checkpoint(
     admin: KubeClient, backups: Backups, operator: CheckpointOperator
 ) -> None:

@@ -30,9 +30,35 @@ from sandbox.machines.light.kubelet.process import KILLED, CheckpointError, Json
 
 IDENTITY = "/etc/outlast"
 """Where a training finds out who it is now: its environment may be that of the replica it was cloned from."""
-STEP_SECONDS = 1.0
-STEPS = 60
-TERMINATED = 128 + signal.SIGTERM
+ON_SIGTERM = {"exit143": 128 + signal.SIGTERM, "exit0": 0, "ignore": None}
+BAD_ENVIRONMENT = 2
+
+
+@dataclass(frozen=True)
+class Knobs:
+    """The environment variables of the table above, read."""
+
+    steps: int
+    step_seconds: float
+    seed: str
+    on_sigterm: str
+    fail_at_step: int | None
+    exit_code: int
+
+    @classmethod
+    def of(cls, env: Mapping[str, str]) -> Knobs:
+        """Read them. Raises ValueError for one that makes no sense."""
+        on_sigterm = env.get("SANDBOX_ON_SIGTERM", "exit143")
+        if on_sigterm not in ON_SIGTERM:
+            raise ValueError(f"SANDBOX_ON_SIGTERM={on_sigterm} is none of {', '.join(ON_SIGTERM)}")
+        return cls(
+            steps=int(env.get("SANDBOX_STEPS", 60)),
+            step_seconds=float(env.get("SANDBOX_STEP_SECONDS", 1.0)),
+            seed=env.get("SANDBOX_SEED", "42"),
+            on_sigterm=on_sigterm,
+            fail_at_step=int(env["SANDBOX_FAIL_AT_STEP"]) if env.get("SANDBOX_FAIL_AT_STEP") else None,
+            exit_code=int(env.get("SANDBOX_EXIT_CODE", 1)),
+        )
 
 
 @dataclass
@@ -84,31 +110,32 @@ class LightTraining:
             self._thawed.set()
 
     async def _run(self) -> int:
+        try:
+            knobs = Knobs.of(self._memory.environment)
+        except ValueError as error:
+            self._log(f"bad environment: {error}")
+            return BAD_ENVIRONMENT
+        return await self._train(knobs)
+
+    async def _train(self, knobs: Knobs) -> int:
         memory = self._memory
-        env = memory.environment
-        steps = int(env.get("SANDBOX_STEPS", STEPS))
-        step_seconds = float(env.get("SANDBOX_STEP_SECONDS", STEP_SECONDS)) / self._speed
-        fail_at = int(env.get("SANDBOX_FAIL_AT_STEP", -1))
-        seed = env.get("SANDBOX_SEED", "42")
-        on_sigterm = env.get("SANDBOX_ON_SIGTERM", "exit143")
         identity = None
-        self._log(f"training from step {memory.step} of {steps} on host {memory.hostname}")
-        while memory.step < steps:
+        self._log(f"training from step {memory.step} of {knobs.steps} on host {memory.hostname}")
+        while memory.step < knobs.steps:
             if (now := self._identity()) != identity:
                 identity = now
                 self._log(f"identity {identity}")
-            if await self._told_to_stop(step_seconds):
-                self._log(f"SIGTERM at step {memory.step}: {on_sigterm}")
-                if on_sigterm != "ignore":
-                    return 0 if on_sigterm == "exit0" else TERMINATED
+            if await self._told_to_stop(knobs.step_seconds / self._speed):
+                self._log(f"SIGTERM at step {memory.step}: {knobs.on_sigterm}")
+                if (code := ON_SIGTERM[knobs.on_sigterm]) is not None:
+                    return code
                 self._sigterm.clear()
                 continue
             memory.step += 1
-            self._log(f"step={memory.step}/{steps} loss={loss(seed, memory.step):.4f}")
-            if memory.step == fail_at:
-                code = int(env.get("SANDBOX_EXIT_CODE", 1))
-                self._log(f"failing at step {memory.step} with exit code {code}")
-                return code
+            self._log(f"step={memory.step}/{knobs.steps} loss={loss(knobs.seed, memory.step):.4f}")
+            if memory.step == knobs.fail_at_step:
+                self._log(f"failing at step {memory.step} with exit code {knobs.exit_code}")
+                return knobs.exit_code
         self._log(f"training done after {memory.step} steps")
         return 0
 
