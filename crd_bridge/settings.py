@@ -39,7 +39,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     except ValueError:
         raise ValueError(f"OUTLAST_CONNECT_DEADLINE={deadline!r} is not a number of seconds") from None
     return Settings(
-        temporal=ClientConfig.load_client_connect_config(override_env_vars=environment),
+        temporal=ClientConfig.load_client_connect_config(override_env_vars=dict(environment)),
         metrics_address=_address(environment, "OUTLAST_METRICS_ADDRESS", ""),
         health_address=_address(environment, "OUTLAST_HEALTH_ADDRESS", ""),
         connect_deadline=seconds,

@@ -48,7 +48,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
     """
     key = environ.get("OUTLAST_SSH_KEY_FILE")
     return Settings(
-        temporal=ClientConfig.load_client_connect_config(override_env_vars=environ),
+        temporal=ClientConfig.load_client_connect_config(override_env_vars=dict(environ)),
         namespace=environ.get("OUTLAST_NAMESPACE", "outlast-system"),
         gce_endpoint=environ.get("OUTLAST_GCE_ENDPOINT") or None,
         ssh_port=_number(environ, "OUTLAST_SSH_PORT", 22),
