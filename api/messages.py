@@ -4,7 +4,7 @@ Each message about an object carries the object's UID or job id and its version;
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -23,6 +23,7 @@ class JobStart(Model):
     uid: str
     cluster_id: str
     job_id: str
+    state: dict[str, Any] | None = None  # of the run before, after continue-as-new; the workflow's own
 
 
 class SpecChanged(Model):
@@ -97,6 +98,7 @@ class VmStart(Model):
     timings: Timings = Timings()
     teardown: bool = False  # started by the sweep or by a teardown that took stock: nothing is created
     found: list[str] = []  # "zone/name" of instances to tear down where this run did not create them
+    state: dict[str, Any] | None = None  # of the run before, after continue-as-new; the workflow's own
 
 
 class VmReport(Model):

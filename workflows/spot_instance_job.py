@@ -46,9 +46,9 @@ class SpotInstanceJob:
     """Find or buy GPUs, run the replicas, checkpoint, recover, until the training is done and nothing is left."""
 
     @workflow.init
-    def __init__(self, start: JobStart, state: JobState | None = None) -> None:
+    def __init__(self, start: JobStart) -> None:
         """Begin a job, or go on with one after continue-as-new."""
-        self.job = Job(start, state or JobState())
+        self.job = Job(start, JobState.model_validate(start.state or {}))
         self.checkpointing = Checkpointing(self.job)
         self.machines = Machines(self.job)
         self.directing = Directing(self.job, self.checkpointing)
@@ -145,7 +145,7 @@ class SpotInstanceJob:
     # --- the job's life
 
     @workflow.run
-    async def run(self, start: JobStart, state: JobState | None = None) -> str:
+    async def run(self, start: JobStart) -> str:
         """Live until the training is done or the job is deleted; gives the reason of the end."""
         self.job.spawn(self.reporting.run(), "status")
         self.job.spawn(Admission(self.job, self.checkpointing).run(), "admission")
@@ -203,7 +203,7 @@ class SpotInstanceJob:
     async def _continue_as_new(self) -> None:
         """With no activity, message or handler pending; what was under way goes on from the state."""
         await workflow.wait_condition(lambda: not self.job.busy and workflow.all_handlers_finished())
-        workflow.continue_as_new(args=[self.job.start, self.job.state])
+        workflow.continue_as_new(self.job.start.model_copy(update={"state": self.job.state.model_dump(mode="json")}))
 
     async def _end(self) -> str:
         """Clean up what is left, tell people, and as the last act let the objects go."""

@@ -32,11 +32,11 @@ class SpotVM:
     """Create → boot → join → Ready → release, notice or loss → drain → delete → confirmed gone → Node deleted."""
 
     @workflow.init
-    def __init__(self, start: VmStart, state: VmState | None = None) -> None:
+    def __init__(self, start: VmStart) -> None:
         """Begin a life, or go on with one after continue-as-new."""
         self.start = start
         self.timings = start.timings
-        self.state = state or _first_state(start)
+        self.state = VmState.model_validate(start.state) if start.state else _first_state(start)
 
     @workflow.signal(description="The job wants this VM and asks how it is; answered by a report.")
     def ensure(self) -> None:
@@ -67,7 +67,7 @@ class SpotVM:
         return self.state
 
     @workflow.run
-    async def run(self, start: VmStart, state: VmState | None = None) -> str:
+    async def run(self, start: VmStart) -> str:
         """Live until nothing is left of the machine; gives the reason of the end."""
         while self.state.stage != "Gone":
             try:
@@ -80,7 +80,7 @@ class SpotVM:
             await self._tell()
             if workflow.info().is_continue_as_new_suggested():
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(args=[self.start, self.state])
+                workflow.continue_as_new(self.start.model_copy(update={"state": self.state.model_dump(mode="json")}))
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.state.released or self.state.reason
 
