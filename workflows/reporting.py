@@ -5,6 +5,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from api.spot_instance_job import SpotInstanceJobStatus
     from workflows.calls import call, explain
     from workflows.job import Job
     from workflows.policy.status import job_status, summary
@@ -15,6 +16,7 @@ class Reporting:
 
     def __init__(self, job: Job) -> None:
         self.job = job
+        self._written: SpotInstanceJobStatus | None = None
 
     async def run(self) -> None:
         """Write whenever something has changed, until the job parks; the end is flushed by ``flush``."""
@@ -37,8 +39,12 @@ class Reporting:
                 await call(act.EMIT, event, summary=f"Event {first.reason}")
                 if state.events and state.events[0] is first:
                     state.events.pop(0)
-            status = act.WriteStatus(job=self.job.ref, status=job_status(start, state, workflow.now()))
-            await call(act.WRITE_STATUS, status, summary="write the status")
+            status = job_status(start, state, workflow.now())
+            if status != self._written:
+                await call(
+                    act.WRITE_STATUS, act.WriteStatus(job=self.job.ref, status=status), summary="write the status"
+                )
+                self._written = status
         except ActivityError as error:
             workflow.logger.warning("status: %s", explain(error)[1])
             self.job.dirty = True
