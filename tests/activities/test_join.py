@@ -1,0 +1,360 @@
+"""Joining, against light machines: real SSH, a real bootstrap at a real API server, a node that lives."""
+
+import asyncio
+import base64
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncssh
+import pytest
+import yaml
+from temporalio.exceptions import ApplicationError
+from temporalio.testing import ActivityEnvironment
+
+from activities import join as join_module
+from activities.compute.activities import ComputeActivities
+from activities.compute.gcp import GcpCloud
+from activities.join import JoinActivities
+from activities.kube import Kube
+from activities.nodes import NodeActivities
+from activities.signatures import (
+    CreateVm,
+    JoinProgress,
+    NodeRef,
+    ObserveCreate,
+    PrepareNode,
+    StartJoin,
+    TokenRef,
+    VmRef,
+)
+from activities.ssh import SshKeys
+from activities.tokens import token_id_of
+from api import errors
+from api.names import vm_name
+from api.spot_instance_vm import SpotInstanceVMSpec
+from sandbox.gce import GceEmulator
+from sandbox.machines.light import LightMachine, LightMachines
+from sandbox.settings import Settings
+from sandbox.state import claim_octet
+
+ZONE = "us-central1-a"
+SPEED = 20.0
+T = TypeVar("T")
+
+
+class Setting:
+    """An emulated cloud of light machines, and the activities that make nodes of them."""
+
+    def __init__(self, settings: Settings, kube: Kube, namespace: str, key_file: Path) -> None:
+        self.machines = LightMachines(settings)
+        self.gce = GceEmulator(settings, self.machines)
+        self.kube = kube
+        self.namespace = namespace
+        self._key_file = key_file
+        self._settings = settings
+
+    async def start(self) -> None:
+        keys = SshKeys(self.kube, self._key_file)
+        self.cloud = GcpCloud(self.kube, await self.gce.start())
+        self.compute = ComputeActivities(self.cloud, keys)
+        self.join = JoinActivities(self.cloud, self.kube, keys, self._settings.ssh_port)
+        self.nodes = NodeActivities(self.kube)
+
+    async def stop(self) -> None:
+        names = [machine["name"] for machine in self.gce.instances()]
+        self.cloud.close()
+        await self.gce.stop()
+        for name in names:
+            await self.kube.delete(f"/api/v1/nodes/{name}")
+
+    async def run(self, call: Callable[[Any], Awaitable[T]], argument: Any) -> T:
+        return await ActivityEnvironment().run(call, argument)
+
+    async def vm(self, key: str = "0badcafe-r0-v1", **spec: Any) -> StartJoin:
+        """Buy a VM and say how to join it."""
+        document = {
+            "vmImage": "ubuntu-2404-lts-amd64",
+            "gpu": {"type": "nvidia-tesla-t4", "count": 2},
+            "gcp": {"project": "demo", "zone": ZONE, "machineType": "n1-standard-4"},
+            **spec,
+        }
+        # Nodes belong to no namespace, so that their names have to differ between tests.
+        vm = VmRef(project="demo", zone=ZONE, name=f"{vm_name(key, 1)}-{self.namespace}", namespace=self.namespace)
+        made = CreateVm(vm=vm, spec=SpotInstanceVMSpec.model_validate(document), machine_type="n1-standard-4")
+        operation = await self.run(self.compute.create_vm, made)
+        progress = await self.run(self.compute.observe_create, ObserveCreate(vm=vm, operation=operation.name))
+        assert progress.vm.status == "RUNNING", progress
+        return StartJoin(
+            vm=vm,
+            spec=made.spec,
+            address=progress.vm.internal_ip or "",
+            job_id="0badcafe",
+            cluster_id="c1",
+            provider_id=f"gce://demo/{ZONE}/{vm.name}",
+            namespace=self.namespace,
+        )
+
+    async def joined(self, join: StartJoin) -> JoinProgress:
+        """Join to the end."""
+        await self.run(self.join.start_join, join)
+        return await self.run(self.join.observe_join, join)
+
+    def machine(self, join: StartJoin) -> LightMachine:
+        return self.machines.machine(join.vm.name)
+
+    async def node(self, join: StartJoin) -> Any:
+        """The Node once it is Ready."""
+        async with asyncio.timeout(20):
+            while True:
+                readiness = await self.run(self.nodes.observe_node, NodeRef(name=join.vm.name))
+                if readiness.view.ready:
+                    return await self.kube.get(f"/api/v1/nodes/{join.vm.name}")
+                await asyncio.sleep(0.1)
+
+
+@pytest.fixture
+async def setting(kube: Kube, namespace: str, tmp_path: Path) -> AsyncIterator[Setting]:
+    octet, claim = claim_octet(2222)
+    key_file = tmp_path / "id_ed25519"
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(key_file)
+    made = Setting(Settings(state_dir=tmp_path, speed=SPEED, octet=octet), kube, namespace, key_file)
+    await made.start()
+    yield made
+    await made.stop()
+    socket.socket.close(claim)
+
+
+async def test_a_machine_becomes_a_node_of_its_buyer(setting: Setting) -> None:
+    join = await setting.vm()
+    progress = await setting.joined(join)
+    assert progress.state == "Joined", progress
+    node = await setting.node(join)
+    assert node["spec"]["providerID"] == join.provider_id
+    assert {"key": "nvidia.com/gpu", "value": "0badcafe", "effect": "NoSchedule"} in node["spec"]["taints"]
+    assert node["status"]["allocatable"]["nvidia.com/gpu"] == "2"
+
+
+async def test_the_fingerprint_says_where_its_images_run(setting: Setting) -> None:
+    progress = await setting.joined(await setting.vm())
+    assert progress.fingerprint["gpu"] == "nvidia-tesla-t4"
+    assert progress.fingerprint["gpuCount"] == "2"
+    assert {"kernel", "cpu", "driver", "runtime"} <= progress.fingerprint.keys()
+
+
+async def test_the_kubelet_gets_time_to_shut_down(setting: Setting) -> None:
+    join = await setting.vm()
+    await setting.joined(join)
+    config = yaml.safe_load((setting.machine(join).root / "var/lib/kubelet/config.yaml").read_text())
+    assert (config["shutdownGracePeriod"], config["shutdownGracePeriodCriticalPods"]) == ("25s", "5s")
+
+
+async def test_nothing_secret_is_left_on_the_machine(setting: Setting) -> None:
+    join = await setting.vm()
+    await setting.joined(join)
+    directory = setting.machine(join).root / ".outlast"
+    secret = await setting.kube.read_secret("kube-system", f"bootstrap-token-{token_id_of(join.vm.name)}")
+    assert not (directory / "join.yaml").exists()
+    assert [f for f in directory.rglob("*") if f.is_file() and secret["token-secret"] in f.read_text()] == []
+
+
+async def test_the_token_lives_for_half_an_hour_and_can_be_revoked(setting: Setting) -> None:
+    join = await setting.vm()
+    progress = await setting.joined(join)
+    path = f"/api/v1/namespaces/kube-system/secrets/bootstrap-token-{progress.token_id}"
+    secret = await setting.kube.get(path)
+    assert secret["metadata"]["labels"]["training.dcnlab.com/job"] == "0badcafe"
+    assert base64.b64decode(secret["data"]["expiration"]).endswith(b"Z")
+    await setting.run(setting.join.revoke_token, TokenRef(token_id=progress.token_id or ""))
+    assert await setting.kube.find(path) is None
+    await setting.run(setting.join.revoke_token, TokenRef(token_id=progress.token_id or ""))
+
+
+async def test_two_starts_at_once_join_once(setting: Setting) -> None:
+    join = await setting.vm()
+    await asyncio.gather(*(setting.run(setting.join.start_join, join) for _ in range(3)))
+    progress = await setting.run(setting.join.observe_join, join)
+    assert progress.state == "Joined", progress
+    log = (setting.machine(join).root / ".outlast/join.log").read_text()
+    assert log.count("This node has joined the cluster") == 1
+    assert "[reset]" not in log
+
+
+async def test_a_start_after_the_join_changes_nothing(setting: Setting) -> None:
+    join = await setting.vm()
+    first = await setting.joined(join)
+    again = await setting.run(setting.join.start_join, join)
+    assert (again.state, again.token_id) == ("Joined", first.token_id)
+
+
+async def test_a_machine_that_boots(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(join_module, "WATCH_SECONDS", 0)
+    progress = await setting.run(setting.join.start_join, await setting.vm())
+    assert progress.state == "Booting"
+    assert "host keys" in progress.message
+
+
+async def test_a_startup_script_is_waited_for(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    join = await setting.vm(startupScript="#!/bin/sh\nuntil [ -e go ]; do sleep 0.1; done\n")
+    monkeypatch.setattr(join_module, "WATCH_SECONDS", 3)
+    progress = await setting.run(setting.join.start_join, join)
+    assert (progress.state, progress.message) == ("Booting", "the startup script runs")
+    (setting.machine(join).root / "go").touch()
+    monkeypatch.undo()
+    assert (await setting.joined(join)).state == "Joined"
+
+
+async def test_another_machine_at_this_address_is_not_trusted(setting: Setting) -> None:
+    join = await setting.vm()
+    other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().split()[1]
+    await asyncio.sleep(30 / SPEED)  # until it has published its own key
+    setting.machine(join).metadata.publish("hostkeys/ssh-ed25519", other)
+    with pytest.raises(ApplicationError, match="not the one that was bought") as raised:
+        await setting.run(setting.join.start_join, join)
+    assert (raised.value.type, raised.value.non_retryable) == (errors.HOST_KEY, True)
+
+
+async def test_a_key_that_does_not_open_it_means_not_yet(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    join = await setting.vm()
+    monkeypatch.setattr(join_module, "WATCH_SECONDS", 3)
+    stranger = join.model_copy(update={"spec": join.spec.model_copy(update={"ssh_user": "nobody"})})
+    progress = await setting.run(setting.join.start_join, stranger)
+    assert progress.state == "Unreachable"
+    assert "does not let nobody in yet" in progress.message
+
+
+async def test_a_failed_join_says_why_and_is_undone_by_the_next(setting: Setting) -> None:
+    wrong = {"caCertHash": "sha256:" + "0" * 64}
+    join = await setting.vm(kubeadmJoinConfig=wrong)
+    failed = await setting.joined(join)
+    assert failed.state == "Failed"
+    assert "none of the public keys" in failed.message
+    secret = await setting.kube.read_secret("kube-system", f"bootstrap-token-{failed.token_id}")
+    assert secret["token-secret"] not in failed.message
+    right = join.model_copy(update={"spec": join.spec.model_copy(update={"kubeadm_join_config": None})})
+    assert (await setting.joined(right)).state == "Joined"
+    assert "[reset]" in (setting.machine(join).root / ".outlast/join.log").read_text()
+
+
+async def test_the_users_secret_takes_precedence(setting: Setting) -> None:
+    first = await setting.vm("0badcafe-r0-v9")
+    token = {"token-id": "abcdef", "token-secret": "0123456789abcdef"}
+    flags = {"usage-bootstrap-authentication": "true", "usage-bootstrap-signing": "true"}
+    group = {"auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token"}
+    await setting.kube.create(
+        "/api/v1/namespaces/kube-system/secrets",
+        {
+            "metadata": {"name": "bootstrap-token-abcdef"},
+            "type": "bootstrap.kubernetes.io/token",
+            "stringData": token | flags | group,
+        },
+    )
+    body = {"metadata": {"name": "kubeadm-join-token"}, "stringData": {"token": "abcdef.0123456789abcdef"}}
+    await setting.kube.create(f"/api/v1/namespaces/{setting.namespace}/secrets", body)
+    try:
+        progress = await setting.joined(first)
+        assert (progress.state, progress.token_id) == ("Joined", None)
+    finally:
+        await setting.run(setting.join.revoke_token, TokenRef(token_id="abcdef"))  # not ours: stays
+        assert await setting.kube.delete("/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef")
+
+
+async def test_a_machine_lost_while_it_joins_is_unreachable(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    join = await setting.vm()
+    await setting.run(setting.join.start_join, join)
+    monkeypatch.setattr(join_module, "WATCH_SECONDS", 0)
+    await setting.gce.preempt(join.vm.name, notice=0)
+    assert (await setting.run(setting.join.observe_join, join)).state == "Unreachable"
+
+
+async def test_a_named_secret_that_is_missing_is_said(setting: Setting) -> None:
+    join = await setting.vm(kubeadmJoinConfig={"tokenSecretRef": {"name": "none"}})
+    with pytest.raises(ApplicationError, match=f"Secret {setting.namespace}/none does not exist") as raised:
+        await setting.run(setting.join.start_join, join)
+    assert raised.value.type == errors.MISSING
+
+
+# --- nodes
+
+
+async def test_a_node_is_labelled_from_outside(setting: Setting) -> None:
+    join = await setting.vm()
+    await setting.joined(join)
+    uid = (await setting.node(join))["metadata"]["uid"]
+    labels, annotations = {"training.dcnlab.com/job": "0badcafe"}, {"training.dcnlab.com/workflow": "default/train"}
+    prepare = PrepareNode(node=NodeRef(name=join.vm.name, uid=uid), labels=labels, annotations=annotations)
+    view = await setting.run(setting.nodes.prepare_node, prepare)
+    assert view.uid == uid
+    metadata = (await setting.node(join))["metadata"]
+    assert labels.items() <= metadata["labels"].items()
+    assert annotations.items() <= metadata["annotations"].items()
+
+
+async def test_the_gpu_operator_validates_where_it_is_installed(setting: Setting) -> None:
+    join = await setting.vm()
+    await setting.joined(join)
+    await setting.node(join)
+    ref = NodeRef(name=join.vm.name)
+    assert not (await setting.run(setting.nodes.observe_node, ref)).gpu_operator
+    pod = {
+        "metadata": {"name": "validator", "labels": {"app": "nvidia-operator-validator"}},
+        "spec": {
+            "nodeName": join.vm.name,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "validator", "image": "busybox", "command": ["sleep", "3600"]}],
+        },
+    }
+    await setting.kube.create(f"/api/v1/namespaces/{setting.namespace}/pods", pod)
+    async with asyncio.timeout(20):
+        while True:
+            readiness = await setting.run(setting.nodes.observe_node, ref)
+            assert readiness.gpu_operator
+            if readiness.validated:
+                break
+            await asyncio.sleep(0.1)
+
+
+async def test_a_drained_node_has_no_pods_left(setting: Setting) -> None:
+    join = await setting.vm()
+    await setting.joined(join)
+    await setting.node(join)
+    pod = {
+        "metadata": {"name": "stranger"},
+        "spec": {
+            "nodeName": join.vm.name,
+            "tolerations": [{"operator": "Exists"}],
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "c", "image": "busybox", "command": ["sleep", "3600"]}],
+        },
+    }
+    await setting.kube.create(f"/api/v1/namespaces/{setting.namespace}/pods", pod)
+    ref = NodeRef(name=join.vm.name)
+    first = await setting.run(setting.nodes.cordon_and_drain, ref)
+    assert first.remaining == [f"{setting.namespace}/stranger"]
+    async with asyncio.timeout(20):
+        while True:
+            if not (await setting.run(setting.nodes.cordon_and_drain, ref)).remaining:
+                break
+            await asyncio.sleep(0.1)
+    assert not (await setting.run(setting.nodes.observe_node, ref)).view.schedulable
+
+
+async def test_only_the_node_of_this_uid_is_deleted(setting: Setting) -> None:
+    join = await setting.vm()
+    await setting.joined(join)
+    uid = (await setting.node(join))["metadata"]["uid"]
+    view = await setting.run(setting.nodes.delete_node, NodeRef(name=join.vm.name, uid="another"))
+    assert not view.exists
+    assert await setting.kube.find(f"/api/v1/nodes/{join.vm.name}") is not None
+    await setting.gce.preempt(join.vm.name, notice=0)  # else its kubelet would register it again
+    assert not (await setting.run(setting.nodes.delete_node, NodeRef(name=join.vm.name, uid=uid))).exists
+    assert not (await setting.run(setting.nodes.delete_node, NodeRef(name=join.vm.name, uid=uid))).exists
+
+
+async def test_a_node_that_is_not_there(setting: Setting) -> None:
+    ref = NodeRef(name="nothing")
+    assert not (await setting.run(setting.nodes.observe_node, ref)).view.exists
+    assert (await setting.run(setting.nodes.cordon_and_drain, ref)).remaining == []
+    assert json.loads((await setting.run(setting.nodes.delete_node, ref)).model_dump_json())["exists"] is False
