@@ -198,10 +198,10 @@ class SpotVM:
         name = self._try.name
         readiness = await call(act.OBSERVE_NODE, act.NodeRef(name=name), summary=f"is {name} Ready with its GPUs?")
         if readiness.view.exists:
-            first = self.state.node is None or self.state.node.uid != readiness.view.uid
             self._see_node(readiness.view)
-            if first:
+            if self.state.prepared != readiness.view.uid:
                 await self._prepare_node(readiness.view)
+                self.state.prepared = readiness.view.uid
         waits_for = self._lacks(readiness)
         if waits_for is None:
             await self._revoke_token()

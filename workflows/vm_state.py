@@ -36,6 +36,7 @@ class VmState(BaseModel):
     view: VmView | None = None
     node: NodeView | None = None
     node_version: int = 0
+    prepared: str | None = None  # UID of the Node that was labelled; the bridge tells of a Node before that
     joins: int = 0
     token_id: str | None = None
     fingerprint: dict[str, str] = {}
