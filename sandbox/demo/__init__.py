@@ -1,0 +1,1 @@
+"""The demo: a whole story of preemptions, told while it happens, from `kubectl apply` to nothing left."""

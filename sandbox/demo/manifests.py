@@ -1,0 +1,82 @@
+"""The samples as a user edits them before their first use: for a registry and a cloud of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Json = dict[str, Any]
+
+SAMPLES = Path(__file__).parents[2] / "deploy" / "samples"
+NAMESPACE = "demo"
+INTERVAL = "20s"
+STEPS = 900
+VM_IMAGE = "ubuntu-os-cloud/ubuntu-2404-lts-amd64"
+UNNEEDED_SECRETS = ("gcp-credentials", "kubeadm-join-token")
+CREDENTIALS: Json = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "registry-credentials"},
+    "type": "Opaque",
+    "stringData": {"username": "sandbox", "password": "sandbox"},
+}
+
+
+class Samples:
+    """The manifests of `deploy/samples`, edited into a directory of their own."""
+
+    def __init__(self, directory: Path, registry: str, source: Path = SAMPLES) -> None:
+        self.directory = directory
+        self.documents = list(_read(source))
+        self.job = str(self._the("SpotInstanceJob")["metadata"]["name"])
+        """Name of the SpotInstanceJob."""
+        self._registry = registry
+
+    def write(self) -> list[str]:
+        """Write the edited manifests; gives what was edited, in a line each."""
+        told = [*self._use_registry(), *self._use_cloud(), *self._train_briefly()]
+        self.directory.mkdir(parents=True, exist_ok=True)
+        for document in self.documents:
+            name = f"{document['kind'].lower()}-{document['metadata']['name']}.yaml"
+            (self.directory / name).write_text(yaml.safe_dump(document, sort_keys=False))
+        return told
+
+    def _use_registry(self) -> Iterator[str]:
+        """Checkpoint images go to the sandbox's registry, by credentials that the checkpoint operator can read."""
+        config = self._the("SpotInstanceJob")["spec"]["checkpointConfig"]
+        config["checkpointImageRepo"] = f"{self._registry}/checkpoints/{self.job}"
+        yield f"checkpointImageRepo: {config['checkpointImageRepo']}"
+        config["checkpointRepoCredentialRef"] = {"name": CREDENTIALS["metadata"]["name"]}
+        self.documents.append(CREDENTIALS)
+        yield f"checkpointRepoCredentialRef: a Secret {CREDENTIALS['metadata']['name']} beside it"
+
+    def _use_cloud(self) -> Iterator[str]:
+        """The emulated cloud asks for no key, and the sandbox's cluster says itself how to join it."""
+        self._the("SpotInstanceJob")["spec"].pop("gcpCredentialsSecretRef", None)
+        for secret in [each for each in self.documents if each["metadata"]["name"] in UNNEEDED_SECRETS]:
+            self.documents.remove(secret)
+            yield f"without the Secret {secret['metadata']['name']}"
+        machine = self._the("SpotInstanceVM")["spec"]
+        machine["vmImage"] = VM_IMAGE
+        yield f"vmImage: {VM_IMAGE}"
+
+    def _train_briefly(self) -> Iterator[str]:
+        """A training of a minute or two, checkpointed several times in it."""
+        spec = self._the("SpotInstanceJob")["spec"]
+        spec["checkpointConfig"]["checkpointInterval"] = INTERVAL
+        yield f"checkpointInterval: {INTERVAL}"
+        container = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+        container.setdefault("env", []).append({"name": "SANDBOX_STEPS", "value": str(STEPS)})
+        yield f"env of container {container['name']}: SANDBOX_STEPS={STEPS}, for the light training that plays it"
+
+    def _the(self, kind: str) -> Json:
+        return next(each for each in self.documents if each["kind"] == kind)
+
+
+def _read(directory: Path) -> Iterator[Json]:
+    for file in sorted(directory.glob("*.yaml")):
+        if file.name != "kustomization.yaml":
+            yield from (document for document in yaml.safe_load_all(file.read_text()) if document)

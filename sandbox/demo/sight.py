@@ -1,0 +1,105 @@
+"""One SpotInstanceJob as it is to be seen: its status, and what exists in the cluster and the cloud for it."""
+
+from __future__ import annotations
+
+from sandbox.demo.observe import Json, Observer, holds
+from sandbox.demo.trainings import Training, Trainings
+from sandbox.errors import SandboxError
+
+KINDS_OF_A_JOB = ("spotinstancejobs", "spotinstancevms", "checkpointbackups", "jobs.batch", "pods")
+
+
+class JobSight:
+    """Reads; waits for nothing. Everything follows what the observer and the trainings' logs have brought so far."""
+
+    def __init__(self, observer: Observer, trainings: Trainings, namespace: str, name: str) -> None:
+        self.observer = observer
+        self.trainings = trainings
+        self.namespace = namespace
+        self.name = name
+        self._id = ""
+
+    @property
+    def object(self) -> Json | None:
+        """The SpotInstanceJob; None where it does not exist (any more)."""
+        return self.observer.get("spotinstancejobs", self.name, self.namespace)
+
+    @property
+    def status(self) -> Json:
+        """Its status, empty before there is one."""
+        return (self.object or {}).get("status") or {}
+
+    @property
+    def id(self) -> str:
+        """The job's id, which is in every label and tag of it; kept once the job is gone. Empty before its workflow."""
+        self._id = str(self.status.get("jobID") or self._id)
+        return self._id
+
+    def entry(self, replica: int) -> Json:
+        """The replica's entry in the status, empty before there is one."""
+        entries = self.status.get("jobStatuses") or []
+        return next((each for each in entries if each.get("replica") == replica), {})
+
+    def phase(self, replica: int) -> str:
+        """The replica's phase, empty before there is one."""
+        return str(self.entry(replica).get("phase") or "")
+
+    def run(self, replicas: int) -> bool:
+        """Whether replicas 0 to `replicas` - 1 are in phase Running."""
+        return all(self.phase(replica) == "Running" for replica in range(replicas))
+
+    def vm(self, replica: int) -> str:
+        """Name of the VM that was bought for the replica; of its Node, too."""
+        return str(self.entry(replica).get("vmName") or "")
+
+    def training(self, replica: int) -> Training:
+        """The log of the replica's newest incarnation.
+
+        Raises:
+            SandboxError: where it has had none yet.
+        """
+        found = self.trainings.newest(self.id, replica)
+        if found is None:
+            raise SandboxError(f"replica {replica} of {self.namespace}/{self.name} has not run yet")
+        return found
+
+    def step(self, replica: int) -> int:
+        """The step that the replica's newest incarnation has reported last; 0 before."""
+        found = self.trainings.newest(self.id, replica)
+        return (found.last or 0) if found else 0
+
+    def ready_nodes(self) -> list[str]:
+        """Names of the nodes that were bought for this job and are Ready."""
+        nodes = self.observer.all("nodes", job=self.id) if self.id else []
+        return sorted(each["metadata"]["name"] for each in nodes if holds(each, "Ready"))
+
+    def completed_backup(self, pod: str | None = None, since: float = 0) -> Json | None:
+        """A CheckpointBackup that is Completed, of this pod, which was made after that moment (Unix time)."""
+        for backup in self.observer.all("checkpointbackups", self.namespace):
+            of_pod = pod is None or backup["spec"]["podRef"]["name"] == pod
+            done = (backup.get("status") or {}).get("phase") == "Completed"
+            if of_pod and done and self.observer.first_seen(backup) >= since:
+                return backup
+        return None
+
+    def left_over(self) -> list[str]:
+        """What still exists in the job's namespace or of its VMs and Nodes, as kind/name."""
+        things = [(kind, each) for kind in KINDS_OF_A_JOB for each in self.observer.all(kind, self.namespace)]
+        things += [("nodes", node) for node in self.observer.all("nodes") if self._is_mine(node["metadata"]["name"])]
+        machines = [vm["name"] for vm in self.observer.vms if self._is_mine(vm["name"])]
+        return [f"vm/{name}" for name in machines] + [f"{kind}/{each['metadata']['name']}" for kind, each in things]
+
+    def _is_mine(self, vm: str) -> bool:
+        return bool(self.id) and vm.startswith(f"outlast-{self.id}-")
+
+
+def image_of(backup: Json) -> str:
+    """What to pull of a Completed CheckpointBackup: the operator leaves the registry's host out of the image's name."""
+    host = backup["spec"]["registry"]["url"].removeprefix("http://").removeprefix("https://").rstrip("/")
+    built = next(each for each in backup["status"]["builtImages"] if each.get("pushed"))
+    return f"{host}/{built['imageName']}"
+
+
+def tag_of(image: str) -> str:
+    """The tag of an image, which may carry its digest, too."""
+    return image.partition("@")[0].rpartition(":")[2]

@@ -1,0 +1,237 @@
+"""The story: each step does or awaits one thing, within a deadline, and raises where it does not come true.
+
+Whatever is done is done as a user would: kubectl, the sandbox's control surface, HTTP. Nothing of Outlast is imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import aiohttp
+
+from sandbox.control import ControlClient
+from sandbox.demo.manifests import INTERVAL, NAMESPACE, Samples
+from sandbox.demo.narrate import Narrator, Row
+from sandbox.demo.observe import Observer, holds
+from sandbox.demo.sight import JobSight, image_of, tag_of
+from sandbox.demo.trainings import Training, Trainings
+from sandbox.errors import SandboxError
+from sandbox.settings import Settings
+
+NOTICE_SECONDS = 30.0
+MANIFEST_TYPES = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """One replica's way back after its machine was taken; times are Unix times in seconds."""
+
+    replica: int
+    vm: str
+    successor: str
+    backup: str | None
+    """Name of the survivor's CheckpointBackup, None where nobody survived."""
+    redone: int
+    """Steps that the replica computes again."""
+    notice: float
+    trains: float
+
+
+class Story:
+    """From `kubectl apply` to nothing left."""
+
+    def __init__(self, settings: Settings, addresses: Mapping[str, str], narrator: Narrator) -> None:
+        self.observer = Observer(settings.admin_kubeconfig, ControlClient(addresses["CONTROL_URL"]))
+        self.trainings = Trainings(self.observer)
+        self.samples = Samples(settings.state_dir / "demo", registry=addresses["REGISTRY"])
+        self.job = JobSight(self.observer, self.trainings, NAMESPACE, self.samples.job)
+        self.recoveries: list[Recovery] = []
+        self.steps_lost = 0
+        """Steps that no replica and no image held any more."""
+        self._narrator = narrator
+
+    async def run(self) -> None:
+        """Tell it.
+
+        Raises:
+            SandboxError: a step did not come true; the message says what was waited for.
+        """
+        self._narrator.rows = self._rows
+        await self.observer.start()
+        await self.trainings.start()
+        news = asyncio.create_task(self._tell_news())
+        try:
+            await self._apply()
+            await self._buy()
+            await self._train()
+            await self._checkpoint()
+            await self._lose_one()
+            await self._lose_both()
+            await self._complete()
+            await self._delete()
+        finally:
+            news.cancel()
+            await self.trainings.stop()
+            await self.observer.stop()
+
+    # --- up
+
+    async def _apply(self) -> None:
+        with self._narrator.step("kubectl apply: a SpotInstanceJob, a SpotInstanceVM and their Secrets"):
+            for change in self.samples.write():
+                self._narrator.say(f"sample edited for the sandbox: {change}")
+            kubectl = self.observer.kubectl
+            await kubectl("create", "namespace", NAMESPACE)
+            await kubectl("apply", "--namespace", NAMESPACE, "-f", self.samples.directory)
+            await self.observer.until(lambda: self.job.id, 30, "a workflow for the SpotInstanceJob (status.jobID)")
+
+    async def _buy(self) -> None:
+        with self._narrator.step("Two spot VMs are bought and join the cluster as nodes") as step:
+            await self.observer.until(lambda: len(self.job.ready_nodes()) == 2, 90, "two nodes that are Ready")
+            nodes = self.job.ready_nodes()
+            spot = {vm["name"] for vm in self.observer.vms if vm["scheduling"]["provisioningModel"] == "SPOT"}
+            _require(set(nodes) <= spot, f"nodes {nodes} are not the spot VMs {sorted(spot)}")
+            step.remark = ", ".join(nodes)
+
+    async def _train(self) -> None:
+        with self._narrator.step("Two replicas train"):
+            await self.observer.until(lambda: self.job.run(2), 60, "two replicas in phase Running")
+            await self.observer.until(lambda: self.job.step(0) and self.job.step(1), 30, "steps of both trainings")
+
+    async def _checkpoint(self) -> None:
+        with self._narrator.step(f"The scheduled checkpoint, as every {INTERVAL}") as step:
+            await self.observer.until(self.job.completed_backup, 60, "a CheckpointBackup that is Completed")
+            image = await self.observer.until(self._newest_image, 15, "status.lastCheckpointImage")
+            await _must_exist(image)
+            step.remark = f"image {tag_of(image)}"
+
+    # --- losses
+
+    async def _lose_one(self) -> None:
+        lost, survivor = 0, 1
+        before, vm = self.job.training(lost), self.job.vm(lost)
+        with self._narrator.step(f"GCE takes one VM away, with a notice of {NOTICE_SECONDS:.0f} s") as step:
+            notice = await self._preempt(vm)
+            step.remark = vm
+        with self._narrator.step("The survivor is checkpointed within the notice") as step:
+            pod = self.job.training(survivor).pod
+            backup = await self.observer.until(
+                lambda: self.job.completed_backup(pod=pod, since=notice),
+                notice + NOTICE_SECONDS - time.time(),
+                f"a Completed CheckpointBackup of {pod}, {NOTICE_SECONDS:.0f} s from the notice",
+            )
+            tag = tag_of(image_of(backup))
+            step.remark = f"image {tag}, {time.time() - notice:.1f} s after the notice"
+        with self._narrator.step("The lost replica is restored from that image on a new VM") as step:
+            await self._restored(lost, before, vm, notice, backup["metadata"]["name"])
+            came_from = tag_of(self.job.entry(lost)["restoredFrom"])
+            _require(came_from == tag, f"restored from {came_from}, not from {tag}")
+            step.remark = f"from step {self.job.training(lost).first}"
+        with self._narrator.step("Nothing is left of the lost VM, its Node and its Job"):
+            await self.observer.until(lambda: self._is_cleared(vm, before), 60, f"the end of {vm} and {before.pod}")
+
+    async def _lose_both(self) -> None:
+        befores = [self.job.training(replica) for replica in (0, 1)]
+        vms = [self.job.vm(replica) for replica in (0, 1)]
+        newest = await self.observer.until(self._newest_image, 15, "status.lastCheckpointImage")
+        await _must_exist(newest)
+        with self._narrator.step("GCE takes both VMs away at once: nobody is left to be checkpointed"):
+            notices = await asyncio.gather(*map(self._preempt, vms))
+        with self._narrator.step("Both are restored from the newest image in the registry, on new VMs") as step:
+            for loss in zip((0, 1), befores, vms, notices, strict=True):
+                await self._restored(*loss, None)
+                came_from = tag_of(self.job.entry(loss[0])["restoredFrom"])
+                _require(came_from == tag_of(newest), f"restored from {came_from}, not from {tag_of(newest)}")
+            reached = max(before.last or 0 for before in befores)
+            self.steps_lost = reached - max(self.job.training(replica).first or 0 for replica in (0, 1))
+            step.remark = f"from step {reached - self.steps_lost}; {self.steps_lost} steps lost"
+
+    async def _preempt(self, vm: str) -> float:
+        await self.observer.control.preempt(vm, NOTICE_SECONDS)
+        return await self.observer.until(lambda: self.observer.happened("notice", vm), 10, f"the notice to {vm}")
+
+    async def _restored(self, replica: int, before: Training, vm: str, notice: float, backup: str | None) -> None:
+        """Wait until a replica trains again, elsewhere, and not from the beginning."""
+
+        def trains() -> bool:
+            now = self.job.training(replica)
+            moved = self.job.vm(replica) not in ("", vm) and now.incarnation > before.incarnation
+            return moved and self.job.phase(replica) == "Running" and now.first is not None
+
+        await self.observer.until(trains, 90, f"replica {replica} to train again on another VM than {vm}")
+        now = self.job.training(replica)
+        _require(bool(now.first), f"{now.pod} began anew instead of going on from an image")
+        redone = (before.last or 0) - (now.first or 0)
+        successor = self.job.vm(replica)
+        self.recoveries.append(Recovery(replica, vm, successor, backup, max(0, redone), notice, now.began))
+
+    # --- down
+
+    async def _complete(self) -> None:
+        with self._narrator.step("The training is completed") as step:
+            await self.observer.until(lambda: holds(self.job.object, "Completed"), 150, "condition Completed")
+            done = [each for each in self.trainings.of(self.job.id) if each.done]
+            _require(bool(done), "condition Completed, but no training said that it is done")
+            step.remark = f"replica {done[0].replica}: {done[0].last} of {done[0].of} steps"
+
+    async def _delete(self) -> None:
+        with self._narrator.step("kubectl delete: no VM, no Node, no Job, no CheckpointBackup is left"):
+            await self.observer.kubectl("delete", "--namespace", NAMESPACE, "-f", self.samples.directory, deadline=90)
+            try:
+                await self.observer.until(lambda: not self.job.left_over(), 60, "nothing to be left over")
+            except SandboxError as error:
+                raise SandboxError(f"{error}; there still are {', '.join(self.job.left_over())}") from None
+
+    # --- looks
+
+    def _newest_image(self) -> str:
+        return str(self.job.status.get("lastCheckpointImage") or "")
+
+    def _is_cleared(self, vm: str, before: Training) -> bool:
+        jobs = {each["metadata"]["name"] for each in self.observer.all("jobs.batch", NAMESPACE)}
+        gone = vm not in {each["name"] for each in self.observer.vms}
+        return gone and self.observer.get("nodes", vm) is None and before.job_name not in jobs
+
+    async def _tell_news(self) -> None:
+        """The job's Events, in Outlast's own words."""
+        told: set[str] = set()
+        while True:
+            for event in self.observer.all("events", NAMESPACE):
+                uid, about = event["metadata"]["uid"], event.get("involvedObject") or event.get("regarding") or {}
+                if uid not in told and about.get("kind") == "SpotInstanceJob":
+                    told.add(uid)
+                    self._narrator.say(f"{event.get('reason')}: {event.get('message') or event.get('note')}")
+            await asyncio.sleep(0.2)
+
+    def _rows(self) -> list[Row]:
+        rows = []
+        for entry in self.job.status.get("jobStatuses") or []:
+            training = self.trainings.newest(self.job.id, entry.get("replica", -1))
+            rows.append(
+                Row(
+                    replica=f"{entry.get('replica')}.{entry.get('incarnation')}",
+                    phase=entry.get("phase") or "",
+                    machine=entry.get("vmName") or entry.get("nodeName") or "",
+                    step=f"{training.last}/{training.of}" if training and training.of else "",
+                    restored_from=tag_of(entry.get("restoredFrom") or ""),
+                    preemptions=str(entry.get("preemptions") or 0),
+                )
+            )
+        return rows
+
+
+async def _must_exist(image: str) -> None:
+    """Ask the registry for an image, by its digest where it has one, else by its tag."""
+    name, _, digest = image.partition("@")
+    host, _, path = name.partition("/")
+    url = f"http://{host}/v2/{path.rpartition(':')[0]}/manifests/{digest or tag_of(image)}"
+    async with aiohttp.ClientSession() as session, session.head(url, headers={"Accept": MANIFEST_TYPES}) as answer:
+        _require(answer.status == 200, f"{image} is not in the registry: HTTP {answer.status}")
+
+
+def _require(true: bool, otherwise: str) -> None:
+    if not true:
+        raise SandboxError(otherwise)

@@ -1,0 +1,110 @@
+"""The trainings' own word on how far they are: their logs, followed with `kubectl logs -f`, line by line."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass, field
+
+from sandbox.demo.observe import LABEL_INCARNATION, LABEL_JOB, LABEL_REPLICA, Json, Observer, child
+
+_BEGIN = re.compile(r"training from step (\d+) of (\d+)")
+_STEP = re.compile(r"step=(\d+)/\d+")
+_DONE = "training done after"
+POLL_SECONDS = 0.2
+
+
+@dataclass
+class Training:
+    """One incarnation of a replica, by its log. Steps are None before the first line."""
+
+    namespace: str
+    pod: str
+    job_name: str
+    """Name of the Job that the pod is of."""
+    job: str
+    replica: int
+    incarnation: int
+    first: int | None = None
+    """The step that it began after: 0, or that of the image from which it was restored."""
+    began: float = 0.0
+    """When (Unix time, seconds) its first line arrived."""
+    last: int | None = None
+    of: int | None = None
+    done: bool = False
+    lines: list[str] = field(default_factory=list)
+
+    def read(self, line: str) -> None:
+        """Take in one line of the log."""
+        self.began = self.began or time.time()
+        self.lines.append(line)
+        if found := _BEGIN.search(line):
+            self.first, self.of = int(found[1]), int(found[2])
+            self.last = max(self.last or 0, self.first)
+        elif found := _STEP.search(line):
+            self.last = int(found[1])
+        elif _DONE in line:
+            self.done = True
+
+
+class Trainings:
+    """Every training of every job in one cluster."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._trainings: dict[str, Training] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._finder: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to follow."""
+        self._finder = asyncio.create_task(self._find())
+
+    async def stop(self) -> None:
+        """Stop following."""
+        tasks = [task for task in (self._finder, *self._tasks.values()) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def of(self, job: str) -> list[Training]:
+        """The trainings of a job, by its id, in the order of replicas and incarnations."""
+        mine = [each for each in self._trainings.values() if each.job == job]
+        return sorted(mine, key=lambda each: (each.replica, each.incarnation))
+
+    def newest(self, job: str, replica: int) -> Training | None:
+        """The last incarnation of a replica that has said something."""
+        return next((each for each in reversed(self.of(job)) if each.replica == replica), None)
+
+    def furthest(self, job: str) -> int:
+        """The highest step that any of them has ever reported."""
+        return max((each.last or 0 for each in self.of(job)), default=0)
+
+    async def _find(self) -> None:
+        while True:
+            for pod in self._observer.all("pods"):
+                uid, labels = pod["metadata"]["uid"], pod["metadata"].get("labels", {})
+                begun = pod["status"].get("phase") in ("Running", "Succeeded", "Failed")
+                if begun and LABEL_JOB in labels and uid not in self._tasks:
+                    self._tasks[uid] = asyncio.create_task(self._follow(uid, pod))
+            await asyncio.sleep(POLL_SECONDS)
+
+    async def _follow(self, uid: str, pod: Json) -> None:
+        metadata, labels = pod["metadata"], pod["metadata"]["labels"]
+        training = Training(
+            namespace=metadata["namespace"],
+            pod=metadata["name"],
+            job_name=labels.get("batch.kubernetes.io/job-name", ""),
+            job=labels[LABEL_JOB],
+            replica=int(labels[LABEL_REPLICA]),
+            incarnation=int(labels[LABEL_INCARNATION]),
+        )
+        self._trainings[uid] = training
+        command = ("logs", "--follow", "--namespace", training.namespace, training.pod)
+        while not training.lines and any(each["metadata"]["uid"] == uid for each in self._observer.all("pods")):
+            async with child(self._observer.kubeconfig, *command) as process:
+                assert process.stdout is not None
+                async for line in process.stdout:
+                    training.read(line.decode(errors="replace").rstrip())
+            await asyncio.sleep(POLL_SECONDS)
