@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import call, explain
     from workflows.job import Job
     from workflows.policy.status import job_status, summary
+    from workflows.state import Outbound
 
 
 class Reporting:
@@ -32,13 +33,7 @@ class Reporting:
         workflow.set_current_details(summary(start, state, workflow.now()))
         try:
             while state.events:
-                first = state.events[0]
-                event = act.Emit(
-                    job=self.job.ref, type=first.type, reason=first.reason, message=first.message, at=first.at
-                )
-                await call(act.EMIT, event, summary=f"Event {first.reason}")
-                if state.events and state.events[0] is first:
-                    state.events.pop(0)
+                await self._emit(state.events[0])
             status = job_status(start, state, workflow.now())
             if status != self._written:
                 await call(
@@ -50,3 +45,15 @@ class Reporting:
             self.job.dirty = True
             return False
         return True
+
+    async def _emit(self, event: Outbound) -> None:
+        request = act.Emit(job=self.job.ref, type=event.type, reason=event.reason, message=event.message, at=event.at)
+        try:
+            await call(act.EMIT, request, summary=f"Event {event.reason}")
+        except ActivityError as error:
+            if explain(error)[0] == "Transient":
+                raise
+            # Refused for good: a namespace that is being deleted takes no new objects.
+            workflow.logger.warning("Event %s: %s", event.reason, explain(error)[1])
+        if event in self.job.state.events:
+            self.job.state.events.remove(event)

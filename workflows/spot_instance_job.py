@@ -39,6 +39,7 @@ with workflow.unsafe.imports_passed_through():
 
 HISTORY_EVENTS = 3_000  # then continue-as-new
 HISTORY_EVENTS_IN_RECOVERY = 8_000  # until which a recovery may hold it up
+LAST_WORDS = 10  # tries to write the last status; then the objects go all the same
 
 
 @workflow.defn(name=names.JOB_WORKFLOW)
@@ -220,7 +221,9 @@ class SpotInstanceJob:
                 self.job.condition("TornDown", False, *explain(error))
                 await self.reporting.flush()
                 await workflow.sleep(self.job.state.timings.retry)
-        while not await self.reporting.flush():
+        for _ in range(LAST_WORDS):
+            if await self.reporting.flush():
+                break
             await workflow.sleep(self.job.state.timings.retry)
         await self._release_finalizers()
         await workflow.wait_condition(workflow.all_handlers_finished)
