@@ -5,6 +5,7 @@ distribution project. Google's registries (gcr.io, pkg.dev) add ``manifest`` to 
 """
 
 import asyncio
+import base64
 import json
 import re
 from collections.abc import Mapping
@@ -196,7 +197,8 @@ class Registry:
 
     def _basic(self) -> str:
         assert self._credentials is not None
-        return aiohttp.BasicAuth(self._credentials.username, self._credentials.password, "utf-8").encode()
+        login = f"{self._credentials.username}:{self._credentials.password}"
+        return f"Basic {base64.b64encode(login.encode()).decode()}"
 
     def _refused(self, scope: str, answer: _Answer) -> ApplicationError:
         who = f"user {self._credentials.username!r}" if self._credentials is not None else "an anonymous user"

@@ -123,15 +123,19 @@ class SpecActivities:
     @activity.defn(name=PATCH_SPEC.name)
     async def patch_spec(self, request: PatchSpec) -> Done:
         """Write a person's wish into the spec; a job that is gone, or another's by now, is success."""
-        wish = {"replicas": request.replicas, "suspend": request.suspend}
         found = await self._find(request.job)
         if found is None:
             return Done()
-        change = {key: value for key, value in wish.items() if value is not None}
+        wish = {"replicas": request.replicas, "suspend": request.suspend}
+        change = {
+            # Where it is another's by the time of the write, or was edited, this is refused and the retry reads again.
+            "metadata": {"resourceVersion": found["metadata"]["resourceVersion"]},
+            "spec": {key: value for key, value in wish.items() if value is not None},
+        }
         try:
-            await self._kube.patch(_job_path(request.job), {"metadata": {"uid": request.job.uid}, "spec": change})
+            await self._kube.patch(_job_path(request.job), change)
         except ApiException as error:
-            if error.status not in (404, 409):
+            if error.status != 404:
                 raise
         return Done()
 

@@ -13,8 +13,9 @@ from api import names
 
 Json = dict[str, Any]
 
-NOTE_LENGTH = 1024
-"""Characters of an Event's note that the API takes."""
+NOTE_BYTES = 1024
+"""Of an Event's note that the API takes; its own message says characters."""
+TRIES = 5
 
 
 class StatusActivities:
@@ -25,17 +26,24 @@ class StatusActivities:
 
     @activity.defn(name=WRITE_STATUS.name)
     async def write_status(self, request: WriteStatus) -> Done:
-        """Write the whole status; for a job that is gone, or another's by now, there is nothing to do."""
+        """Write the whole status; for a job that is gone, or another's by now, there is nothing to do.
+
+        A status write takes no UID as precondition: the API server overwrites it with the stored one. So the version
+        that was read with the right UID is the precondition.
+        """
         job = request.job
-        body = {
-            "apiVersion": names.API_VERSION,
-            "kind": "SpotInstanceJob",
-            "metadata": {"name": job.name, "namespace": job.namespace, "uid": job.uid},
-            "status": request.status.model_dump(mode="json", by_alias=True, exclude_none=True),
-        }
-        where = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name, "status")
-        await self._apply(where, body, FIELD_MANAGER)
-        return Done()
+        where = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name)
+        status = request.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for _ in range(TRIES):
+            found = await self._kube.find(where)
+            if found is None or found["metadata"]["uid"] != job.uid:
+                return Done()
+            version = found["metadata"]["resourceVersion"]
+            metadata = {"name": job.name, "namespace": job.namespace, "resourceVersion": version}
+            body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceJob", "metadata": metadata, "status": status}
+            if await self._apply(f"{where}/status", body, FIELD_MANAGER):
+                return Done()
+        raise TimeoutError(f"{where} is changed by others all the time: its status could not be written")
 
     @activity.defn(name=WRITE_VM_ENTRY.name)
     async def write_vm_entry(self, request: WriteVmEntry) -> Done:
@@ -55,12 +63,15 @@ class StatusActivities:
         await self._apply(where, body, f"{FIELD_MANAGER}/{request.name}")
         return Done()
 
-    async def _apply(self, where: str, body: Json, manager: str) -> None:
+    async def _apply(self, where: str, body: Json, manager: str) -> bool:
+        """Apply to what is there; False where it was changed or went since it was read."""
         try:
             await self._kube.apply(where, body, manager)
         except ApiException as error:
-            if error.status not in (404, 409):  # gone, or an object of another UID
-                raise
+            if error.status in (404, 409):
+                return False
+            raise
+        return True
 
     @activity.defn(name=EMIT.name)
     async def emit(self, request: Emit) -> Done:
@@ -68,7 +79,6 @@ class StatusActivities:
         job = request.job
         at = request.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
         what = f"{job.uid}/{request.type}/{request.reason}/{request.message}/{at}"
-        note = request.message
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -86,7 +96,7 @@ class StatusActivities:
             "eventTime": at,
             "type": request.type,
             "reason": request.reason,
-            "note": note if len(note) <= NOTE_LENGTH else f"{note[: NOTE_LENGTH - 1]}…",
+            "note": request.message.encode()[:NOTE_BYTES].decode(errors="ignore"),
             "action": request.reason,
             "reportingController": "outlast",
             "reportingInstance": FIELD_MANAGER,

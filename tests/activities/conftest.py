@@ -47,6 +47,8 @@ async def crds(control_plane: Any) -> None:
     for definitions in (CRDS, CHECKPOINT_CRD):
         await control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", definitions)
         await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", definitions)
+    # The first request of a kind may be put off ("storage is (re)initializing"); kubectl asks again.
+    await control_plane.kubectl("get", "spotinstancejobs,spotinstancevms,checkpointbackups", "-A")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

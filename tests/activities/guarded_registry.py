@@ -1,0 +1,86 @@
+"""A registry that asks who is there, as Google's and Docker's do; what no registry on loopback can show."""
+
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+DIGEST = "sha256:" + "a" * 64
+USER, PASSWORD = "_json_key", '{"type": "service_account", "ü": 1}'
+
+
+@dataclass
+class Guarded:
+    """Tokens for ``USER``; tags by page, or all at once with ``manifest`` as Google's answer."""
+
+    bearer: bool
+    google: dict[str, Any] | None = None
+    may_push: bool = True
+    address: str = ""
+    scopes: list[str] = field(default_factory=list)
+
+    async def token(self, request: web.Request) -> web.Response:
+        """The token server."""
+        if not self._is_user(request):
+            return web.json_response({}, status=401)
+        self.scopes.append(request.query["scope"])
+        return web.json_response({"token": f"for {request.query['scope'].rpartition(':')[2]}"})
+
+    async def tags(self, request: web.Request) -> web.Response:
+        """Two pages, or Google's one."""
+        if refused := self._refusal(request, "pull"):
+            return refused
+        if self.google is not None:
+            tags = [tag for manifest in self.google.values() for tag in manifest["tag"]]
+            return web.json_response({"name": "p/repo", "tags": tags, "manifest": self.google})
+        if "last" in request.query:
+            return web.json_response({"tags": ["b"]})
+        following = {"Link": f'<{request.path}?last=a&n=1>; rel="next"'}
+        return web.json_response({"tags": ["a"]}, headers=following)
+
+    async def manifest(self, request: web.Request) -> web.Response:
+        """Any tag's manifest."""
+        if refused := self._refusal(request, "pull"):
+            return refused
+        return web.json_response({}, headers={"Docker-Content-Digest": DIGEST})
+
+    async def upload(self, request: web.Request) -> web.Response:
+        """The beginning of a push."""
+        if refused := self._refusal(request, "pull,push"):
+            return refused
+        return web.Response(status=202 if self.may_push else 403, headers={"Location": "/v2/p/repo/blobs/uploads/1"})
+
+    def _refusal(self, request: web.Request, scope: str) -> web.Response | None:
+        if not self.bearer:
+            asks = {"WWW-Authenticate": 'Basic realm="registry"'}
+            return None if self._is_user(request) else web.Response(status=401, headers=asks)
+        asks = {"WWW-Authenticate": f'Bearer realm="http://{self.address}/token",service="s",scope="any"'}
+        good = request.headers.get("Authorization") == f"Bearer for {scope}"
+        return None if good else web.Response(status=401, headers=asks)
+
+    def _is_user(self, request: web.Request) -> bool:
+        given = request.headers.get("Authorization", "").removeprefix("Basic ")
+        return base64.b64decode(given).decode() == f"{USER}:{PASSWORD}"
+
+
+@asynccontextmanager
+async def guarded_registry(**how: Any) -> AsyncIterator[Guarded]:
+    """Run one on a free port."""
+    registry = Guarded(**how)
+    app = web.Application()
+    app.router.add_get("/token", registry.token)
+    app.router.add_get("/v2/p/repo/tags/list", registry.tags)
+    app.router.add_get("/v2/p/repo/manifests/{reference}", registry.manifest)
+    app.router.add_post("/v2/p/repo/blobs/uploads/", registry.upload)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    registry.address = f"127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        yield registry
+    finally:
+        await runner.cleanup()

@@ -1,0 +1,239 @@
+"""Documents and finalizers on a real API server that knows our CRDs."""
+
+from typing import Any
+
+import pytest
+
+from activities.kube import Kube
+from activities.replicas import ReplicaActivities
+from activities.signatures import JobDocument, JobRef, PatchSpec, ReleaseFinalizers
+from activities.specs import SpecActivities
+from api import names
+from api.common import SecretReference
+from api.timings import Timings
+from tests.activities.world import JOB_ID, World, run, training
+
+HELD = f"training.dcnlab.com/{JOB_ID}"
+
+
+@pytest.fixture
+def specs(kube: Kube) -> SpecActivities:
+    return SpecActivities(kube, Timings(retry=3))
+
+
+async def change(world: World, **spec: Any) -> None:
+    await world.kube.patch(world.job_path, {"spec": spec})
+
+
+async def load(world: World, specs: SpecActivities) -> JobDocument:
+    document: JobDocument = await run(specs.load_job, world.job)
+    return document
+
+
+def reasons(document: JobDocument) -> list[str]:
+    return [condition.reason for condition in document.problems]
+
+
+async def finalizers(world: World, where: str) -> list[str]:
+    found = await world.kube.find(where)
+    return [] if found is None else found["metadata"].get("finalizers", [])
+
+
+async def test_document_comes_with_what_it_names_and_the_workers_timings(world: World, specs: SpecActivities) -> None:
+    document = await load(world, specs)
+    assert (document.exists, document.deleting, document.problems) == (True, False, [])
+    assert document.spec is not None
+    assert document.spec.job_template == training()
+    assert document.vm_spec is not None
+    assert (document.vm_spec.gcp.project, document.generation, document.timings.retry) == ("p", 1, 3)
+
+
+async def test_job_that_is_gone_does_not_exist(world: World, specs: SpecActivities) -> None:
+    assert not (await run(specs.load_job, world.job.model_copy(update={"name": "other"}))).exists
+
+
+async def test_job_created_again_under_the_name_is_another(world: World, specs: SpecActivities) -> None:
+    assert not (await run(specs.load_job, world.job.model_copy(update={"uid": "old"}))).exists
+
+
+async def test_missing_vm_is_a_problem_that_heals(world: World, specs: SpecActivities) -> None:
+    vm = await world.kube.get(world.vm_path)
+    await world.kube.delete(world.vm_path)
+    document = await load(world, specs)
+    assert reasons(document) == ["VMNotFound"]
+    assert f"{world.job.namespace}/spot" in document.problems[0].message
+    again = {"apiVersion": vm["apiVersion"], "kind": vm["kind"], "metadata": {"name": "spot"}, "spec": vm["spec"]}
+    await world.kube.create(world.path(names.API_VERSION, names.VM_PLURAL), again)
+    assert reasons(await load(world, specs)) == []
+
+
+async def test_missing_secret_is_named_with_the_field(world: World, specs: SpecActivities) -> None:
+    await change(world, gcpCredentialsSecretRef={"name": "gcp"})
+    document = await load(world, specs)
+    assert reasons(document) == ["SecretNotFound"]
+    assert f"{world.job.namespace}/gcp" in document.problems[0].message
+    assert "gcpCredentialsSecretRef" in document.problems[0].message
+
+
+async def test_secret_without_its_key_is_a_problem(world: World, specs: SpecActivities) -> None:
+    await world.secret("gcp", key="x")
+    await change(world, gcpCredentialsSecretRef={"name": "gcp"})
+    document = await load(world, specs)
+    assert reasons(document) == ["SecretIncomplete"]
+    assert "credentials.json" in document.problems[0].message
+
+
+async def with_template(world: World, kube: Kube, job_template: dict[str, Any]) -> World:
+    """The same job with another template, which cannot be changed on the one that is there."""
+    spec = (await kube.get(world.job_path))["spec"] | {"jobTemplate": job_template}
+    body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceJob", "metadata": {"name": "second"}, "spec": spec}
+    made = await kube.create(world.path(names.API_VERSION, names.JOB_PLURAL), body)
+    job = world.job.model_copy(update={"name": "second", "uid": made["metadata"]["uid"]})
+    return World(kube, job)
+
+
+@pytest.mark.parametrize(
+    ("container", "says"),
+    [
+        ({"volumeMounts": [{"name": "data", "mountPath": "/data"}]}, "data"),
+        ({"imagee": "x"}, "imagee"),
+        ({"resources": {"limits": {"cpu": "much"}}}, "quantities"),
+    ],
+)
+async def test_template_that_the_api_would_refuse_is_told_before(
+    world: World, specs: SpecActivities, kube: Kube, container: dict[str, Any], says: str
+) -> None:
+    document = await load(await with_template(world, kube, training(**container)), specs)
+    assert reasons(document) == ["InvalidJobTemplate"]
+    assert says in document.problems[0].message
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"progress": {"logPattern": "step=("}}, "logPattern"),
+        ({"progress": {"logPattern": r"(\d+) of (\d+)"}}, "2 groups"),
+        ({"restoreFrom": "Not An Image"}, "restoreFrom"),
+    ],
+)
+async def test_what_no_schema_can_refuse_is_a_problem(
+    world: World, specs: SpecActivities, config: dict[str, Any], says: str
+) -> None:
+    await change(world, checkpointConfig=config)
+    document = await load(world, specs)
+    assert reasons(document) == ["InvalidSpec"]
+    assert says in document.problems[0].message
+
+
+async def test_what_the_teardown_needs_is_held_and_found_again(world: World, specs: SpecActivities, kube: Kube) -> None:
+    gcp, ssh = await world.secret("gcp", **{"credentials.json": "{}"}), await world.secret("ssh", ssh_privatekey="k")
+    join = await world.secret("kubeadm-join-token", token="t")
+    await change(world, gcpCredentialsSecretRef={"name": "gcp"})
+    await kube.patch(world.vm_path, {"spec": {"sshKeySecretRef": {"name": "ssh"}}})
+    await load(world, specs)
+    await load(world, specs)
+    for where in (gcp, ssh, join, world.vm_path):
+        assert await finalizers(world, where) == [HELD]
+    await change(world, gcpCredentialsSecretRef=None)  # what it named before is held nevertheless
+    await run(specs.release_finalizers, ReleaseFinalizers(job=world.job))
+    for where in (gcp, ssh, join, world.vm_path):
+        assert await finalizers(world, where) == []
+
+
+async def test_secret_of_another_namespace_is_held_and_let_go(world: World, specs: SpecActivities, kube: Kube) -> None:
+    body = {"metadata": {"generateName": "gcp-"}, "data": {"credentials.json": "e30="}}
+    made = await kube.create("/api/v1/namespaces/default/secrets", body)
+    where = f"/api/v1/namespaces/default/secrets/{made['metadata']['name']}"
+    reference = SecretReference(name=made["metadata"]["name"], namespace="default")
+    await change(world, gcpCredentialsSecretRef=reference.model_dump())
+    assert reasons(await load(world, specs)) == []
+    assert await finalizers(world, where) == [HELD]
+    await run(specs.release_finalizers, ReleaseFinalizers(job=world.job))
+    assert await finalizers(world, where) == []
+    await kube.delete(where)
+
+
+async def test_finalizer_of_another_job_stays(world: World, specs: SpecActivities, kube: Kube) -> None:
+    other = "training.dcnlab.com/ffffffff"
+    await kube.patch(world.vm_path, {"metadata": {"finalizers": [other]}})
+    await load(world, specs)
+    await run(specs.release_finalizers, ReleaseFinalizers(job=world.job, vm_name="spot"))
+    assert await finalizers(world, world.vm_path) == [other]
+    await kube.patch(world.vm_path, {"metadata": {"finalizers": None}})
+
+
+async def test_secret_being_deleted_is_missing(world: World, specs: SpecActivities, kube: Kube) -> None:
+    where = await world.secret("gcp", **{"credentials.json": "{}"})
+    await kube.patch(where, {"metadata": {"finalizers": ["example.com/other"]}})
+    await kube.delete(where)
+    await change(world, gcpCredentialsSecretRef={"name": "gcp"})
+    assert reasons(await load(world, specs)) == ["SecretNotFound"]
+    await kube.patch(where, {"metadata": {"finalizers": None}})
+
+
+async def test_deleted_job_is_let_go_last(world: World, specs: SpecActivities, kube: Kube) -> None:
+    await kube.patch(world.job_path, {"metadata": {"finalizers": [names.FINALIZER]}})
+    await load(world, specs)
+    await kube.delete(world.job_path)
+    document = await load(world, specs)
+    assert (document.exists, document.deleting) == (True, True)
+    assert document.vm_spec is not None
+    request = ReleaseFinalizers(
+        job=world.job, vm_name="spot", secrets=[SecretReference(name="never-there", namespace="nowhere")]
+    )
+    await run(specs.release_finalizers, request)
+    assert await kube.find(world.job_path) is None
+    await run(specs.release_finalizers, request)
+
+
+async def test_deleting_job_takes_hold_of_nothing(world: World, specs: SpecActivities, kube: Kube) -> None:
+    await kube.patch(world.job_path, {"metadata": {"finalizers": [names.FINALIZER]}})
+    await kube.delete(world.job_path)
+    await load(world, specs)
+    assert await finalizers(world, world.vm_path) == []
+    await run(specs.release_finalizers, ReleaseFinalizers(job=world.job))
+
+
+async def test_release_leaves_a_job_of_another_uid_alone(world: World, specs: SpecActivities, kube: Kube) -> None:
+    await kube.patch(world.job_path, {"metadata": {"finalizers": [names.FINALIZER]}})
+    await run(specs.release_finalizers, ReleaseFinalizers(job=world.job.model_copy(update={"uid": "old"})))
+    assert await finalizers(world, world.job_path) == [names.FINALIZER]
+    await kube.patch(world.job_path, {"metadata": {"finalizers": None}})
+
+
+async def test_wish_becomes_the_spec(world: World, specs: SpecActivities) -> None:
+    await run(specs.patch_spec, PatchSpec(job=world.job, replicas=3, suspend=True))
+    await run(specs.patch_spec, PatchSpec(job=world.job, suspend=False))
+    spec = (await load(world, specs)).spec
+    assert spec is not None
+    assert (spec.replicas, spec.suspend) == (3, False)
+
+
+@pytest.mark.parametrize("other", [{"uid": "old"}, {"name": "gone"}])
+async def test_wish_for_another_job_is_dropped(world: World, specs: SpecActivities, other: dict[str, str]) -> None:
+    await run(specs.patch_spec, PatchSpec(job=world.job.model_copy(update=other), replicas=3))
+    spec = (await load(world, specs)).spec
+    assert spec is not None
+    assert spec.replicas == 2
+
+
+async def test_stock_is_what_carries_the_jobs_id(world: World, specs: SpecActivities, kube: Kube) -> None:
+    replicas = ReplicaActivities(kube)
+    await run(replicas.create_replica, world.create_replica())
+    await run(replicas.create_replica, world.create_replica(incarnation=2))
+    node = {"metadata": {"generateName": "stock-", "labels": {names.LABEL_JOB: JOB_ID}}}
+    made = (await kube.create("/api/v1/nodes", node))["metadata"]["name"]
+    stock = await run(specs.take_stock, world.job)
+    assert (stock.jobs, stock.replicas, stock.checkpoints) == (
+        ["resnet-0a1b2c3d-r0-i1", "resnet-0a1b2c3d-r0-i2"],
+        [(0, 1), (0, 2)],
+        [],
+    )
+    assert made in stock.nodes
+    await kube.delete(f"/api/v1/nodes/{made}")
+
+
+async def test_job_without_anything_has_no_stock(world: World, specs: SpecActivities) -> None:
+    other = JobRef(namespace=world.job.namespace, name="resnet", uid="u", job_id="ffffffff")
+    stock = await run(specs.take_stock, other)
+    assert (stock.jobs, stock.replicas, stock.checkpoints, stock.nodes) == ([], [], [], [])
