@@ -1,8 +1,7 @@
 """Checkpoints: one ``CheckpointBackup`` each, which the external operator carries out.
 
 The group is ``migration.dcnlab.com/v1`` of the stateful-migration operator. It runs a CheckpointBackup once, ignores
-silently what lacks a namespace, and pushes to ``<registry.url>/<containers[].image>``; see
-``docs/decisions`` for how its traps are gone round.
+silently what lacks a namespace, and pushes to ``<registry.url>/<containers[].image>``.
 """
 
 import asyncio

@@ -1,0 +1,73 @@
+"""What is wrong with a spec, and which Secrets it uses."""
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from activities.spec_checks import secrets_in_use, spec_problems, unreadable
+from api.spot_instance_job import SpotInstanceJobSpec
+from api.spot_instance_vm import SpotInstanceVMSpec
+
+VM = {"vmImage": "i", "gcp": {"project": "p", "zone": "us-central1-a", "machineType": "n1-standard-4"}}
+
+
+def spec(config: dict[str, Any] | None = None, **more: Any) -> SpotInstanceJobSpec:
+    checkpoints = {"checkpointImageRepo": "gcr.io/p/repo"} | (config or {})
+    required = {"jobTemplate": {}, "checkpointConfig": checkpoints, "spotInstanceVMRef": {"name": "spot"}}
+    return SpotInstanceJobSpec.model_validate(required | more)
+
+
+def vm(**more: Any) -> SpotInstanceVMSpec:
+    return SpotInstanceVMSpec.model_validate(VM | more)
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"checkpointInterval": "0s"}, "checkpointInterval is zero"),
+        ({"checkpointImageRepo": None}, "checkpointImageRepo is not set"),
+        ({"checkpointImageRepo": "gcr.io/p/r:tag"}, "names a tag"),
+        ({"progress": {"logPattern": "step="}}, "0 groups"),
+        ({"restoreFrom": "A B"}, "restoreFrom"),
+    ],
+)
+def test_problem_says_what_to_change(config: dict[str, Any], says: str) -> None:
+    [condition] = spec_problems(spec(config))
+    assert (condition.type, condition.status, condition.reason) == ("Accepted", "False", "InvalidSpec")
+    assert says in condition.message
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{}, {"restoreFrom": "LatestTag"}, {"mode": "Application", "checkpointImageRepo": None}],
+)
+def test_good_spec_has_no_problems(config: dict[str, Any]) -> None:
+    assert spec_problems(spec(config)) == []
+
+
+def test_secrets_are_looked_for_beside_the_job_unless_told_otherwise() -> None:
+    job = spec(
+        {"checkpointRepoCredentialRef": {"name": "registry"}},
+        gcpCredentialsSecretRef={"name": "gcp", "namespace": "shared"},
+    )
+    uses = secrets_in_use(job, vm(sshKeySecretRef={"name": "ssh"}), "team")
+    assert [(use.namespace, use.name, use.optional) for use in uses] == [
+        ("shared", "gcp", False),
+        ("team", "registry", False),
+        ("team", "ssh", False),
+        ("team", "kubeadm-join-token", True),
+    ]
+
+
+def test_join_secret_that_the_vm_names_is_needed() -> None:
+    uses = secrets_in_use(spec(), vm(kubeadmJoinConfig={"tokenSecretRef": {"name": "join"}}), "team")
+    assert [(use.name, use.optional) for use in uses] == [("join", False)]
+
+
+def test_unreadable_spec_names_the_fields_and_no_values() -> None:
+    with pytest.raises(ValidationError) as caught:
+        spec(replicas=0, gcpCredentialsSecretRef={"name": 17, "namespace": "hunter2" * 20})
+    message = unreadable("spec", caught.value).message
+    assert "replicas: " in message
+    assert "hunter2" not in message
