@@ -1,10 +1,11 @@
 """Documents and finalizers on a real API server that knows our CRDs."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from activities.kube import Kube
+from activities.kube import Kube, path
 from activities.replicas import ReplicaActivities
 from activities.signatures import JobDocument, JobRef, PatchSpec, ReleaseFinalizers
 from activities.specs import SpecActivities
@@ -13,6 +14,7 @@ from api.common import SecretReference
 from api.timings import Timings
 from tests.activities.world import JOB_ID, World, run, training
 
+ORIGIN = Path(__file__).parents[1] / "manifests" / "origin"
 HELD = f"training.dcnlab.com/{JOB_ID}"
 
 
@@ -46,6 +48,20 @@ async def test_document_comes_with_what_it_names_and_the_workers_timings(world: 
     assert document.spec.job_template == training()
     assert document.vm_spec is not None
     assert (document.vm_spec.gcp.project, document.generation, document.timings.retry) == ("p", 1, 3)
+
+
+@pytest.mark.parametrize("manifest", sorted(ORIGIN.glob("*.yaml")), ids=lambda manifest: manifest.stem)
+async def test_manifest_written_for_the_origin_is_accepted(
+    namespace: str, crds: None, kube: Kube, specs: SpecActivities, control_plane: Any, manifest: Path
+) -> None:
+    await control_plane.kubectl("apply", "-n", namespace, "-f", manifest)
+    [found] = await kube.list(path(names.API_VERSION, names.JOB_PLURAL, namespace))
+    metadata = found["metadata"]
+    job = JobRef(namespace=namespace, name=metadata["name"], uid=metadata["uid"], job_id=JOB_ID)
+    document = await run(specs.load_job, job)
+    assert document.vm_spec is not None
+    assert {condition.reason for condition in document.problems} <= {"SecretNotFound"}  # which people make apart
+    await run(specs.release_finalizers, ReleaseFinalizers(job=job))
 
 
 async def test_job_that_is_gone_does_not_exist(world: World, specs: SpecActivities) -> None:
