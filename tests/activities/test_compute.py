@@ -30,36 +30,12 @@ from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.views import VmView
 from sandbox.gce import GceEmulator
-from sandbox.machines import Machine, MachineSpec
 from sandbox.settings import Settings
+from tests.activities.boxes import Boxes
 
 ZONE = "us-central1-a"
 LABELS = {"outlast-job": "0badcafe", "outlast-replica": "0", "outlast-cluster": "c1"}
 T = TypeVar("T")
-
-
-class Box:
-    """A machine with nothing in it."""
-
-    def __init__(self, spec: MachineSpec) -> None:
-        self.spec = spec
-        self.guest_attributes: dict[str, str] = {"hostkeys/ssh-ed25519": "AAAAkey"}
-
-    async def boot(self) -> None: ...
-
-    async def notice(self) -> None: ...
-
-    async def power_off(self, grace: float) -> None: ...
-
-    def serial_output(self) -> str:
-        return ""
-
-
-class Boxes:
-    """Makes them."""
-
-    def create(self, spec: MachineSpec) -> Machine:
-        return Box(spec)
 
 
 class Setting:

@@ -1,0 +1,27 @@
+"""Machines with nothing in them, for tests that look at GCE alone."""
+
+from sandbox.machines import Machine, MachineSpec
+
+
+class Box:
+    """A machine with nothing in it but a host key."""
+
+    def __init__(self, spec: MachineSpec) -> None:
+        self.spec = spec
+        self.guest_attributes: dict[str, str] = {"hostkeys/ssh-ed25519": "AAAAkey"}
+
+    async def boot(self) -> None: ...
+
+    async def notice(self) -> None: ...
+
+    async def power_off(self, grace: float) -> None: ...
+
+    def serial_output(self) -> str:
+        return ""
+
+
+class Boxes:
+    """Makes them."""
+
+    def create(self, spec: MachineSpec) -> Machine:
+        return Box(spec)
