@@ -45,7 +45,7 @@ class GceEmulator:
         add_routes(app, prefix, ZonesApi(self.fleet, self._operations, self.faults).routes(), self.faults)
         for version in ("v1", "v3"):  # Cloud Resource Manager, which answers for a project's rights
             app.router.add_post(f"/{version}/projects/{{project}}:testIamPermissions", self._test_iam_permissions)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", port)
         await site.start()

@@ -51,7 +51,7 @@ class MetadataServer:
         app.router.add_get(_ROOT + "/{path:.*}", self._get)
         app.router.add_put(_ROOT + "/instance/guest-attributes/{namespace}/{key}", self._put_guest_attribute)
         app.router.add_delete(_ROOT + "/instance/guest-attributes/{namespace}/{key}", self._delete_guest_attribute)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0, handle_signals=False)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._spec.address, self._port).start()
 
