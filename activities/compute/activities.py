@@ -10,12 +10,13 @@ from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 from activities import signatures
 from activities.compute import Cloud, Compute, ComputeError, Conflict, NoCapacity, Transient
 from activities.compute.instance import instance_body
+from activities.heartbeat import heartbeats
 from activities.signatures import CreateProgress, CreateVm, ObserveCreate, VmOperation, VmRef
 from activities.ssh import SshKeys, public_key
 from api import names
 from api.views import VmView
 
-OBSERVE_SECONDS = 40.0  # of watching a create operation in one activity
+OBSERVE_SECONDS = 25.0  # of watching a create operation in one activity; the last look may take two calls more
 POLL_SECONDS = (0.5, 4.0)  # first and longest pause between two looks
 
 # While an instance has one of these it is being made; afterwards its create operation is over.
@@ -70,14 +71,14 @@ class ComputeActivities:
         deadline = time.monotonic() + OBSERVE_SECONDS
         pause, longest = POLL_SECONDS
         try:
-            compute = await self._cloud.open(vm.credentials, vm.namespace)
-            while True:
-                progress = await self._look(compute, observe)
-                if progress.done or time.monotonic() + pause > deadline:
-                    return progress
-                activity.heartbeat(progress.vm.status)
-                await asyncio.sleep(pause)
-                pause = min(pause * 1.5, longest)
+            async with heartbeats():
+                compute = await self._cloud.open(vm.credentials, vm.namespace)
+                while True:
+                    progress = await self._look(compute, observe)
+                    if progress.done or time.monotonic() + pause > deadline:
+                        return progress
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 1.5, longest)
         except ComputeError as error:
             raise to_application_error(error) from error
 
