@@ -95,6 +95,7 @@ class RestorePoint(Model):
     path: str | None = None  # of kind Storage: the prefix in the bucket
     progress: float
     reported: bool = False  # progress is the training's own figure, not seconds
+    seconds: float = 0  # of training in it, over all machines that its lineage was on
     lineage: str = ""  # "<replica>.<incarnation>" that it was taken from
     created_at: datetime
     fingerprint: dict[str, str] = {}

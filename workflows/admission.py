@@ -75,7 +75,8 @@ class Admission:
         request = act.PreflightRequest(job=self.job.ref, spec=self.state.spec, vm_spec=self.state.vm_spec)
         preflight = await call(act.PREFLIGHT, request, summary="what has to be right before money is spent")
         for condition in preflight.conditions:
-            self.job.condition(condition.type, condition.status == "True", condition.reason, condition.message)
+            status = {"True": True, "False": False}.get(condition.status)
+            self.job.condition(condition.type, status, condition.reason, condition.message)
         if not preflight.passed:
             self.failures += 1
             return

@@ -242,6 +242,7 @@ class Checkpointing:
             images=view.images,
             progress=view.progress if view.progress is not None else record.lineage_seconds,
             reported=view.reported,
+            seconds=record.lineage_seconds,
             lineage=f"{record.replica}.{record.incarnation}",
             created_at=workflow.now(),
             fingerprint=self._fingerprint(record),

@@ -173,7 +173,7 @@ class ReplicaLife:
         self.me.restore, why = choice
         self.me.incarnation += 1
         self.me.live = True
-        self.me.base_progress = self.me.restore.progress if self.me.restore else 0
+        self.me.base_seconds = self.me.restore.seconds if self.me.restore else 0
         self.me.running_since = self.me.reading = self.me.reading_at = None
         self.me.view, self.me.view_version, self.me.stalled = None, 0, False
         self.enter("Starting", why)

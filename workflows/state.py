@@ -85,7 +85,7 @@ class Replica(Mutable):
     restore: RestorePoint | None = None
     recovery: Recovery | None = None
     running_since: datetime | None = None
-    base_progress: float = 0  # of what it was restored from
+    base_seconds: float = 0  # of training in what it was restored from
     reading: float | None = None  # the last progress that it reported itself
     reading_at: datetime | None = None
     stalled: bool = False

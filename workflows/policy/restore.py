@@ -1,6 +1,7 @@
 """Which restore point a replica starts from: the furthest that may still work."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from api.views import RestorePoint
 
@@ -13,17 +14,25 @@ def usable(point: RestorePoint) -> bool:
 
 
 def furthest(points: Iterable[RestorePoint]) -> RestorePoint | None:
-    """By progress, not by time: an image written later by a replica that trains behind holds less."""
+    """By progress, not by time: an image written later by a replica that trains behind holds less.
+
+    Reported figures and seconds are not comparable: where one point has a reported figure, one without (its log was
+    not to be had) gives way.
+    """
     fit = [point for point in points if usable(point)]
-    return max(fit, key=lambda point: (point.progress, point.created_at), default=None)
+    return max(fit, key=_rank, default=None)
 
 
 def keep(points: Iterable[RestorePoint], last: int) -> list[RestorePoint]:
     """The ``last`` furthest points and the furthest proven one, in the order given."""
     points = list(points)
-    ranked = sorted(points, key=lambda point: (usable(point), point.progress), reverse=True)
+    ranked = sorted(points, key=lambda point: (usable(point), *_rank(point)), reverse=True)
     kept = ranked[:last]
     proven = [point for point in ranked if point.proven and usable(point)]
     if proven and proven[0] not in kept:
         kept.append(proven[0])
     return [point for point in points if point in kept]
+
+
+def _rank(point: RestorePoint) -> tuple[bool, float, datetime]:
+    return point.reported, point.progress, point.created_at

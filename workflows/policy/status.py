@@ -7,7 +7,7 @@ from api.common import Condition
 from api.messages import JobStart
 from api.names import job_workflow_id, replica_job_name
 from api.spot_instance_job import JobStatusEntry, SpotInstanceJobStatus
-from workflows.policy.progress import progress
+from workflows.policy.progress import lineage_seconds
 from workflows.state import JobState, Replica
 
 
@@ -36,13 +36,18 @@ def summary(start: JobStart, state: JobState, now: datetime) -> str:
         came_from = replica.restore.label.rpartition(":")[2] if replica.restore else "-"
         lines.append(
             f"| {index}.{replica.incarnation} | {replica.phase} | {replica.node or '-'} "
-            f"| {progress(replica, now):.0f} | {came_from} | {replica.preemptions} | {replica.message} |"
+            f"| {_progress(replica, now)} | {came_from} | {replica.preemptions} | {replica.message} |"
         )
     lines += [
         "",
         *(f"- **{c.type}** = {c.status} ({c.reason}) {c.message}" for c in _sorted(state.conditions.values())),
     ]
     return "\n".join(lines)
+
+
+def _progress(replica: Replica, now: datetime) -> str:
+    """What it last reported, else how long it has trained."""
+    return f"{replica.reading:g}" if replica.reading is not None else f"{lineage_seconds(replica, now):.0f} s"
 
 
 def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry:

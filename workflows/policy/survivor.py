@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
 from api.views import NodeView
-from workflows.policy.progress import progress
+from workflows.policy.progress import lineage_seconds
 from workflows.state import Replica
 
 
@@ -25,12 +25,12 @@ def source_for_checkpoint(
     break the others.
     """
     fit = [replica for replica in replicas if _healthy(replica, nodes, notices)]
-    return max(fit, key=lambda replica: (progress(replica, now), -replica.index), default=None)
+    return max(fit, key=lambda replica: (lineage_seconds(replica, now), -replica.index), default=None)
 
 
 def least_far(replicas: Iterable[Replica], now: datetime) -> Replica | None:
     """The replica to let go of when there are too many; the higher index where two are equal."""
-    return min(replicas, key=lambda replica: (progress(replica, now), -replica.index), default=None)
+    return min(replicas, key=lambda replica: (lineage_seconds(replica, now), -replica.index), default=None)
 
 
 def _healthy(replica: Replica, nodes: Mapping[str, NodeView], notices: Collection[str]) -> bool:
