@@ -55,8 +55,11 @@ class FleetActivities:
 
     @activity.defn(name=signatures.ADOPT_ORPHAN.name)
     async def adopt_orphan(self, start: VmStart) -> EnsuredVm:
-        """Start the teardown of a VM under its own workflow id; where that workflow runs, it goes on undisturbed."""
-        teardown = start.model_copy(update={"teardown": True})
+        """Start the teardown of a VM under its own workflow id; where that workflow runs, it goes on undisturbed.
+
+        Who takes stock by names alone may not know the replica. The key does, and the instance's label says the same.
+        """
+        teardown = start.model_copy(update={"teardown": True, "replica": _replica_in(start.key)})
         await self._start(teardown, WorkflowIDReusePolicy.ALLOW_DUPLICATE)
         return EnsuredVm(open=True)
 
@@ -198,13 +201,13 @@ def _by_key(vms: Iterable[VmView]) -> dict[str, list[VmView]]:
 
 
 def _orphan(key: str, vms: list[VmView], source: Source, jobs: dict[str, Json], cluster_id: str) -> Orphan:
-    job_id, replica, _ = key.split("-")
+    job_id = key.partition("-")[0]
     owner = jobs.get(job_id, {}).get("metadata", {})
     start = VmStart(
         key=key,
         cluster_id=cluster_id,
         job_id=job_id,
-        replica=int(replica.removeprefix("r")),
+        replica=_replica_in(key),
         namespace=owner.get("namespace", source.namespace),
         job_name=owner.get("name", _NOBODY),
         job_uid=owner.get("uid", _NOBODY),
@@ -218,6 +221,10 @@ def _orphan(key: str, vms: list[VmView], source: Source, jobs: dict[str, Json], 
         found=[f"{vm.zone}/{vm.name}" for vm in vms],
     )
     return Orphan(start=start, names=[vm.name for vm in vms])
+
+
+def _replica_in(key: str) -> int:
+    return int(key.split("-")[1].removeprefix("r"))
 
 
 def _is_finished(job: Json) -> bool:

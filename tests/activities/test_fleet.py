@@ -155,12 +155,13 @@ async def test_a_life_that_is_over_is_not_begun_again(fleet: Fleet) -> None:
 async def test_an_orphans_teardown_begins_after_a_life_that_is_over(fleet: Fleet) -> None:
     await run(fleet.activities.ensure_vm, fleet.start)
     await fleet.end_vm()
-    assert (await run(fleet.activities.adopt_orphan, fleet.start)).open
+    stock = fleet.start.model_copy(update={"replica": -1})
+    assert (await run(fleet.activities.adopt_orphan, stock)).open
     assert (await fleet.vm_run())[1] == WorkflowExecutionStatus.RUNNING
     history = await fleet.temporal.get_workflow_handle(names.vm_workflow_id(fleet.key)).fetch_history()
     payloads = history.events[0].workflow_execution_started_event_attributes.input.payloads
     (start,) = await fleet.temporal.data_converter.decode(payloads, [VmStart])
-    assert start.teardown
+    assert (start.teardown, start.replica) == (True, 0)
 
 
 async def test_a_live_owner_is_not_disturbed(fleet: Fleet) -> None:
