@@ -26,20 +26,24 @@ OWNER = "OUTLAST_SANDBOX_OWNER"
 
 
 class Process:
-    """One child process, in a session of its own so that a Ctrl-C reaches it through us alone."""
+    """One child process, in a session of its own so that a Ctrl-C reaches it through us alone.
+
+    Its environment is ours with `environment` above it, where None takes a variable away.
+    """
 
     def __init__(
         self,
         name: str,
         command: Sequence[str | Path],
         state_dir: Path,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str | None] | None = None,
         directory: Path | None = None,
     ) -> None:
         self.name = name
         self.command = [str(part) for part in command]
         self.log = state_dir / "logs" / f"{name}.log"
-        self._environment = {**os.environ, **(environment or {}), OWNER: str(state_dir)}
+        wanted = {**os.environ, **(environment or {}), OWNER: str(state_dir)}
+        self._environment = {variable: value for variable, value in wanted.items() if value is not None}
         self._directory = directory
         self._child: asyncio.subprocess.Process | None = None
         self._watch: asyncio.Task[None] | None = None

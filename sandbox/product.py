@@ -7,6 +7,7 @@ that may do no more than its role says, and its environment.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,7 +40,10 @@ class Product:
         self._repository = repository
         self._settings = settings
         self._control_plane = control_plane
-        environment = {
+        environment: dict[str, str | None] = {
+            # Those of a Temporal that the user works with: its address, key and profile are not for this one.
+            **dict.fromkeys(name for name in os.environ if name.startswith("TEMPORAL_")),
+            "TEMPORAL_CONFIG_FILE": os.devnull,
             "TEMPORAL_ADDRESS": addresses["TEMPORAL_ADDRESS"],
             "TEMPORAL_NAMESPACE": "default",
             "OUTLAST_NAMESPACE": NAMESPACE,

@@ -91,6 +91,20 @@ async def test_its_programs_get_what_they_need_and_no_more_rights_than_their_own
     await control_plane.kubectl("get", "rehearsals")
 
 
+async def test_a_temporal_that_the_user_works_with_is_left_out(
+    control_plane: ControlPlane, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEMPORAL_API_KEY", "secret")
+    monkeypatch.setenv("TEMPORAL_PROFILE", "production")
+    product = Product(Settings(state_dir=tmp_path / "state", product=True), control_plane, ADDRESSES, repository)
+    try:
+        await product.start()
+        names = {name for name in environment(product, "worker") if name.startswith("TEMPORAL_")}
+    finally:
+        await product.stop()
+    assert names == {"TEMPORAL_ADDRESS", "TEMPORAL_NAMESPACE", "TEMPORAL_CONFIG_FILE"}
+
+
 async def test_a_program_that_ends_at_once_is_told_with_its_words(product: Product, repository: Path) -> None:
     (repository / "worker" / "__main__.py").write_text("raise SystemExit('no Temporal at 127.0.0.1:7233')")
     with pytest.raises(SandboxError, match=r"worker ended with code 1:\nno Temporal at"):
