@@ -12,8 +12,8 @@ Json = dict[str, Any]
 
 SAMPLES = Path(__file__).parents[2] / "deploy" / "samples"
 NAMESPACE = "demo"
-INTERVAL = "20s"
-STEPS = 900
+INTERVAL = "15s"
+STEPS = 500
 VM_IMAGE = "ubuntu-os-cloud/ubuntu-2404-lts-amd64"
 UNNEEDED_SECRETS = ("gcp-credentials", "kubeadm-join-token")
 CREDENTIALS: Json = {

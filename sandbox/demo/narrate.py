@@ -80,7 +80,7 @@ class Narrator:
 
     def print(self, thing: RenderableType) -> None:
         """Something that is to stay."""
-        self._console.print(thing)
+        self._console.print(thing, soft_wrap=isinstance(thing, str))
 
     def _announce(self, step: Step) -> None:
         self._line("▶", f"[bold]{escape(step.title)}[/bold]", markup=True)

@@ -49,8 +49,8 @@ class Story:
         self.samples = Samples(settings.state_dir / "demo", registry=addresses["REGISTRY"])
         self.job = JobSight(self.observer, self.trainings, NAMESPACE, self.samples.job)
         self.recoveries: list[Recovery] = []
-        self.steps_lost = 0
-        """Steps that no replica and no image held any more."""
+        self.steps_lost: list[int] = []
+        """Of each loss: steps that had been done, and that nobody held any more once the lost ones trained again."""
         self._narrator = narrator
 
     async def run(self) -> None:
@@ -129,6 +129,7 @@ class Story:
             await self._restored(lost, before, vm, notice, backup["metadata"]["name"])
             came_from = tag_of(self.job.entry(lost)["restoredFrom"])
             _require(came_from == tag, f"restored from {came_from}, not from {tag}")
+            self.steps_lost.append(max(0, (before.last or 0) - self.job.step(survivor)))
             step.remark = f"from step {self.job.training(lost).first}"
         with self._narrator.step("Nothing is left of the lost VM, its Node and its Job"):
             await self.observer.until(lambda: self._is_cleared(vm, before), 60, f"the end of {vm} and {before.pod}")
@@ -146,8 +147,9 @@ class Story:
                 came_from = tag_of(self.job.entry(loss[0])["restoredFrom"])
                 _require(came_from == tag_of(newest), f"restored from {came_from}, not from {tag_of(newest)}")
             reached = max(before.last or 0 for before in befores)
-            self.steps_lost = reached - max(self.job.training(replica).first or 0 for replica in (0, 1))
-            step.remark = f"from step {reached - self.steps_lost}; {self.steps_lost} steps lost"
+            restored = max(self.job.training(replica).first or 0 for replica in (0, 1))
+            self.steps_lost.append(max(0, reached - restored))
+            step.remark = f"from step {restored}, {self.steps_lost[-1]} steps lost"
 
     async def _preempt(self, vm: str) -> float:
         await self.observer.control.preempt(vm, NOTICE_SECONDS)

@@ -21,7 +21,7 @@ def _totals(story: Story) -> RenderableType:
     happened = [event["what"] for event in story.observer.ledger]
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_row("steps done", f"{winner.last} of {winner.of}")
-    table.add_row("steps lost", f"{story.steps_lost}, when both VMs went at once; 0 when one did")
+    table.add_row("steps lost", f"{story.steps_lost[0]} with one VM, {story.steps_lost[1]} with both at once")
     table.add_row("steps computed again", f"{redone}, all restored replicas together")
     table.add_row("VMs", f"{happened.count('running')} made, {happened.count('deleted')} deleted")
     return table
