@@ -74,8 +74,8 @@ class _Parser:
 
     def _term(self) -> Predicate:
         token = self._next()
-        if token in {"NOT", "-"}:
-            negated = self._term()
+        if token == "NOT" or token.startswith("-"):
+            negated = self._term() if token in {"NOT", "-"} else self._comparison(token[1:])
             return lambda resource: not negated(resource)
         if token != "(":
             return self._comparison(token)

@@ -1,0 +1,142 @@
+"""Google's own clients on the emulated Compute Engine, with machines that are nothing but a record of what was done."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import compute_v1
+
+from sandbox.gce import GceEmulator
+from sandbox.machines import MachineSpec
+from sandbox.settings import Settings
+
+T = TypeVar("T")
+PROJECT = "demo-project"
+ZONE = "us-central1-a"
+
+
+class RecordedMachine:
+    """A machine without an operating system. `shutdown` is how long its soft off takes."""
+
+    def __init__(self, spec: MachineSpec) -> None:
+        self.spec = spec
+        self.guest_attributes: dict[str, str] = {}
+        self.calls: list[str] = []
+        self.shutdown = 0.05
+
+    async def boot(self) -> None:
+        self.calls.append("boot")
+        self.guest_attributes["hostkeys/ssh-ed25519"] = "AAAAC3Nz"
+
+    async def notice(self) -> None:
+        self.calls.append("notice")
+
+    async def power_off(self, grace: float) -> None:
+        self.calls.append(f"power_off({grace:g})")
+        await asyncio.sleep(min(grace, self.shutdown))
+
+    def serial_output(self) -> str:
+        return "Booting\n"
+
+
+class World:
+    """The emulator, its clients, and the machines it made by name."""
+
+    def __init__(self, directory: Path, speed: float) -> None:
+        self.machines: dict[str, RecordedMachine] = {}
+        self.gce = GceEmulator(Settings(state_dir=directory, speed=speed, octet=191), self)
+        self.url = ""
+
+    def create(self, spec: MachineSpec) -> RecordedMachine:
+        machine = self.machines[spec.name] = RecordedMachine(spec)
+        return machine
+
+    async def start(self) -> None:
+        self.url = await self.gce.start()
+        options = ClientOptions(api_endpoint=self.url)
+        anonymous = AnonymousCredentials()
+        self.instances = compute_v1.InstancesClient(credentials=anonymous, client_options=options)
+        self.operations = compute_v1.ZoneOperationsClient(credentials=anonymous, client_options=options)
+
+    async def call(self, method: Callable[..., T], **arguments: Any) -> T:
+        """Call a method of a Google client; they block, so in a thread."""
+        arguments.setdefault("project", PROJECT)
+        arguments.setdefault("zone", ZONE)
+        return await asyncio.to_thread(method, request=arguments)
+
+    async def insert(self, name: str, **changes: Any) -> compute_v1.Operation:
+        """Insert `spot_vm(name)` and answer with its operation."""
+        request_id = changes.pop("request_id", None)
+        zone = changes.pop("zone", ZONE)
+        extra = {"request_id": request_id} if request_id else {}
+        resource = spot_vm(name, zone, **changes)
+        return await self.call(self.instances.insert_unary, zone=zone, instance_resource=resource, **extra)
+
+    async def done(self, operation: compute_v1.Operation) -> compute_v1.Operation:
+        """Wait for an operation to be DONE."""
+        zone = operation.zone.rsplit("/", 1)[-1]
+        async with asyncio.timeout(20):
+            while operation.status != compute_v1.Operation.Status.DONE:
+                operation = await self.call(self.operations.wait, operation=operation.name, zone=zone)
+        return operation
+
+    async def running(self, name: str, **changes: Any) -> RecordedMachine:
+        """A VM that runs."""
+        operation = await self.done(await self.insert(name, **changes))
+        assert not operation.error.errors
+        return self.machines[name]
+
+    async def get(self, name: str, zone: str = ZONE) -> compute_v1.Instance:
+        return await self.call(self.instances.get, instance=name, zone=zone)
+
+    async def list(self, **arguments: Any) -> list[str]:
+        """Names of the VMs of the zone, in order."""
+        arguments = {"project": PROJECT, "zone": ZONE, **arguments}
+        return await asyncio.to_thread(lambda: [vm.name for vm in self.instances.list(request=arguments)])
+
+    async def status(self, name: str) -> str:
+        return str((await self.get(name)).status)
+
+
+def spot_vm(name: str, zone: str = ZONE, **changes: Any) -> dict[str, Any]:
+    """A spot VM with a T4, as the product asks for one; `changes` replace fields, None leaves them out."""
+    resource: dict[str, Any] = {
+        "name": name,
+        "machine_type": f"zones/{zone}/machineTypes/n1-standard-8",
+        "guest_accelerators": [
+            {"accelerator_type": f"zones/{zone}/acceleratorTypes/nvidia-tesla-t4", "accelerator_count": 1}
+        ],
+        "disks": [disk()],
+        "network_interfaces": [{"network": "global/networks/default"}],
+        "scheduling": {
+            "provisioning_model": "SPOT",
+            "automatic_restart": False,
+            "on_host_maintenance": "TERMINATE",
+            "instance_termination_action": "DELETE",
+        },
+        "labels": {"outlast-job": "7f3a"},
+    }
+    return {field: value for field, value in (resource | changes).items() if value is not None}
+
+
+def disk(**changes: Any) -> dict[str, Any]:
+    """A boot disk."""
+    params = {"source_image": "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts", "disk_size_gb": 100}
+    return {"boot": True, "auto_delete": True, "initialize_params": params | changes}
+
+
+@contextlib.asynccontextmanager
+async def world(directory: Path, speed: float = 100.0) -> AsyncIterator[World]:
+    """A running world."""
+    made = World(directory, speed)
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.gce.stop()
