@@ -1,0 +1,348 @@
+"""Jobs, pods, nodes and CheckpointBackups: what their workflows hear of them, and what they are spared."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from temporalio.client import Client
+
+from api import names
+from api.messages import CheckpointChanged, JobStart, NodeChanged, PreemptionNotice, ReplicaChanged, VmStart
+from api.spot_instance_vm import SpotInstanceVMSpec
+from tests.bridge.recorder import eventually, heard
+
+QUIET = 1.5  # seconds in which something that must not be told would have been told
+CHECKPOINT_CRD = Path(__file__).parents[2] / "sandbox" / "checkpoint_operator" / "crd.yaml"
+JOB_ID = "0a1b2c3d"
+LABELS = {
+    names.LABEL_JOB: JOB_ID,
+    names.LABEL_REPLICA: "1",
+    names.LABEL_INCARNATION: "2",
+    names.LABEL_MANAGED_BY: names.MANAGED_BY,
+}
+
+
+class Cluster:
+    """What the worker, the scheduler and the kubelets would write, written by the test."""
+
+    def __init__(self, kubectl: Any, namespace: str) -> None:
+        self.kubectl, self.namespace = kubectl, namespace
+        self.nodes: list[str] = []
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        annotations = {names.ANNOTATION_WORKFLOW: f"{self.namespace}/train"}
+        return {"namespace": self.namespace, "labels": LABELS, "annotations": annotations}
+
+    async def create(self, manifest: dict[str, Any]) -> None:
+        await self.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+
+    async def patch(self, kind: str, name: str, patch: dict[str, Any], *, status: bool = True) -> None:
+        options = ["--subresource=status"] if status else []
+        where = [] if kind == "node" else ["-n", self.namespace]
+        await self.kubectl("patch", kind, name, *where, *options, "--type=merge", "-p", json.dumps(patch))
+
+    async def job(self) -> None:
+        """A Job as the worker makes it; its pod is the controller's, on a node that nobody runs."""
+        name = f"node-{secrets.token_hex(4)}"
+        await self.node(name)
+        pod = {
+            "restartPolicy": "Never",
+            "nodeName": name,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "train", "image": "busybox"}],
+        }
+        template = {"metadata": {key: self.meta[key] for key in ("labels", "annotations")}, "spec": pod}
+        await self.create(
+            {
+                "apiVersion": "batch/v1",
+                "kind": "Job",
+                "metadata": {"name": "train-r1", **self.meta},
+                "spec": {"backoffLimit": 0, "template": template},
+            }
+        )
+
+    async def pod(self, node: str) -> None:
+        """A pod on a node, as one that was scheduled there."""
+        spec = {"nodeName": node, "containers": [{"name": "train", "image": "busybox"}]}
+        spec |= {"tolerations": [{"operator": "Exists"}]}
+        await self.create(
+            {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "on-node", **self.meta}, "spec": spec}
+        )
+
+    async def node(self, name: str) -> None:
+        self.nodes.append(name)
+        await self.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}})
+
+    async def backup(self) -> None:
+        await self.create(
+            {
+                "apiVersion": "migration.dcnlab.com/v1",
+                "kind": "CheckpointBackup",
+                "metadata": {"name": "train-c1", **self.meta},
+                "spec": {
+                    "schedule": "immediately",
+                    "podRef": {"name": "on-node", "namespace": self.namespace},
+                    "resourceRef": {"apiVersion": "batch/v1", "kind": "Job", "name": "train-r1"},
+                },
+            }
+        )
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def checkpoint_crd(control_plane: Any) -> None:
+    await control_plane.kubectl("apply", "--server-side", "-f", CHECKPOINT_CRD)
+    await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CHECKPOINT_CRD)
+
+
+@pytest.fixture
+async def world(control_plane: Any, namespace: str, checkpoint_crd: None) -> AsyncIterator[Cluster]:
+    world = Cluster(control_plane.kubectl, namespace)
+    yield world
+    for name in world.nodes:
+        await control_plane.kubectl("delete", "node", name, "--ignore-not-found")
+
+
+@pytest.fixture
+async def workflow(recording: Client, namespace: str) -> str:
+    """The job's workflow, listening."""
+    start = JobStart(namespace=namespace, name="train", uid="uid", cluster_id="this-cluster", job_id=JOB_ID)
+    workflow_id = f"{namespace}/train"
+    await recording.start_workflow(names.JOB_WORKFLOW, start, id=workflow_id, task_queue=names.TASK_QUEUE)
+    return workflow_id
+
+
+async def replicas(client: Client, workflow: str) -> list[ReplicaChanged]:
+    return [ReplicaChanged.model_validate(each) for each in await heard(client, workflow, "replica_changed")]
+
+
+async def test_a_replica_is_told_by_its_phases(
+    world: Cluster, workflow: str, bridge: Any, client: Client, namespace: str
+) -> None:
+    async with bridge():
+        await world.job()
+
+        async def pod() -> Any:
+            told = await replicas(client, workflow)
+            return told[-1].view.pod if told else None
+
+        name = (await eventually(pod, "the pod is told")).name
+        started = "2026-01-01T00:00:00Z"
+        running = {"phase": "Running", "containerStatuses": [status(running={"startedAt": started})]}
+        await world.patch("pod", name, {"status": running})
+
+        async def is_running() -> Any:
+            found = await pod()
+            return found.phase == "Running" and found.started_at
+
+        await eventually(is_running, "the running pod is told")
+        told = len(await replicas(client, workflow))
+        # Ready or not decides nothing.
+        await world.patch("pod", name, {"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+        await asyncio.sleep(QUIET)
+        assert len(await replicas(client, workflow)) == told
+
+        ended = {"phase": "Failed", "containerStatuses": [status(terminated={"exitCode": 3, "finishedAt": started})]}
+        await world.patch("pod", name, {"status": ended})
+
+        async def failed() -> Any:
+            return (await pod()).exit_code == 3 and (await replicas(client, workflow))[-1].view.job_failed
+
+        await eventually(failed, "the exit and the Job's failure are told")
+        await world.kubectl("delete", "job", "train-r1", "-n", namespace, "--cascade=foreground", "--wait=false")
+
+        async def gone() -> Any:
+            view = (await replicas(client, workflow))[-1].view
+            return not view.job_exists and view.pod is None
+
+        await eventually(gone, "that it is gone is told")
+    everything = await replicas(client, workflow)
+    assert {(each.job_id, each.replica, each.incarnation) for each in everything} == {(JOB_ID, 1, 2)}
+    versions = [each.version for each in everything]
+    assert versions == sorted(set(versions))
+    # No pod without its Job, though two watches told of them.
+    assert all(each.view.job_exists for each in everything if each.view.pod)
+
+
+def status(**state: Any) -> dict[str, Any]:
+    return {
+        "name": "train", "image": "busybox", "imageID": "", "ready": False, "restartCount": 0, "state": state,
+    }  # fmt: skip
+
+
+async def test_a_bridge_that_comes_later_tells_what_is(
+    world: Cluster, workflow: str, bridge: Any, client: Client
+) -> None:
+    await world.job()
+    async with bridge():
+
+        async def pod() -> Any:
+            told = await replicas(client, workflow)
+            return told[-1].view.pod if told else None
+
+        await eventually(pod, "the pod is told")
+
+
+async def test_who_writes_in_one_namespace_reaches_no_job_of_another(
+    world: Cluster, workflow: str, bridge: Any, client: Client, control_plane: Any
+) -> None:
+    stranger = f"test-{secrets.token_hex(4)}"
+    await control_plane.kubectl("create", "namespace", stranger)
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {**world.meta, "name": "forged", "namespace": stranger},
+        "spec": {"containers": [{"name": "train", "image": "busybox"}]},
+    }
+    async with bridge():
+        await eventually(
+            lambda: control_plane.kubectl("get", "sa", "default", "-n", stranger), "the namespace is ready"
+        )
+        await world.create(pod)
+        await asyncio.sleep(QUIET)
+    assert await replicas(client, workflow) == []
+    await control_plane.kubectl("delete", "namespace", stranger, "--wait=false")
+
+
+async def test_a_checkpoint_is_told_when_it_is_taken_up_ends_and_is_gone(
+    world: Cluster, workflow: str, bridge: Any, client: Client, namespace: str
+) -> None:
+    async def told() -> list[CheckpointChanged]:
+        return [CheckpointChanged.model_validate(each) for each in await heard(client, workflow, "checkpoint_changed")]
+
+    async def heard_of(count: int) -> None:
+        async def enough() -> bool:
+            return len(await told()) == count
+
+        await eventually(enough, f"{count} messages")
+
+    async with bridge():
+        await world.backup()
+        for phase in ("Checkpointing", "Checkpointed", "ImageBuilding", "ImagePushing"):
+            await world.patch("checkpointbackup", "train-c1", {"status": {"phase": phase}})
+        await heard_of(1)
+        image = {"containerName": "train", "imageName": "team/train:tag", "pushed": True}
+        await world.patch("checkpointbackup", "train-c1", {"status": {"phase": "Completed", "builtImages": [image]}})
+        await heard_of(2)
+        await world.kubectl("delete", "checkpointbackup", "train-c1", "-n", namespace)
+        await heard_of(3)
+    first, end, gone = await told()
+    assert (first.view.phase is not None, first.view.ended) == (True, False)
+    assert (end.view.phase, end.view.ended) == ("Completed", True)
+    assert not gone.view.exists
+    assert first.version < end.version < gone.version
+
+
+def bought() -> tuple[str, str]:
+    """(key, node's name) of a VM of the job."""
+    key = names.vm_key(secrets.token_hex(4), 1, 1)
+    return key, names.vm_name(key, 1)
+
+
+READY = {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": ""}
+
+
+async def test_a_vm_hears_when_its_node_is_ready_has_its_gpus_and_is_gone(
+    world: Cluster, recording: Client, bridge: Any, namespace: str
+) -> None:
+    key, name = bought()
+    spec = {"vmImage": "i", "gcp": {"project": "p", "zone": "us-central1-a", "machineType": "m"}}
+    start = VmStart(
+        key=key, cluster_id="this-cluster", job_id=JOB_ID, replica=1, namespace=namespace, job_name="train",
+        job_uid="uid", vm_name="t4", spec=SpotInstanceVMSpec.model_validate(spec),
+    )  # fmt: skip
+    vm = names.vm_workflow_id(key)
+    await recording.start_workflow(names.VM_WORKFLOW, start, id=vm, task_queue=names.TASK_QUEUE)
+
+    async def views() -> Any:
+        return [NodeChanged.model_validate(each).view for each in await heard(recording, vm, "node_changed")]
+
+    async def last(**wanted: Any) -> None:
+        async def told() -> bool:
+            return bool(found := await views()) and {key: getattr(found[-1], key) for key in wanted} == wanted
+
+        await eventually(told, f"{wanted} is told")
+
+    async with bridge():
+        await world.node(name)
+        await last(exists=True, ready=False)
+        await world.patch("node", name, {"status": {"conditions": [READY]}})
+        await last(ready=True, gpus=0)
+        await world.patch("node", name, {"status": {"allocatable": {names.GPU_RESOURCE: "2"}}})
+        await last(ready=True, gpus=2)
+        told = len(await views())
+        await world.patch("node", name, {"metadata": {"labels": {"pool": "a"}}}, status=False)
+        await asyncio.sleep(QUIET)
+        assert len(await views()) == told
+        await world.kubectl("delete", "node", name)
+        await last(exists=False)
+
+
+async def mark(world: Cluster, name: str) -> None:
+    await world.kubectl("taint", "node", name, f"{names.TAINT_PREEMPTED}=now:NoSchedule")
+
+
+async def notices(client: Client, workflow: str) -> list[PreemptionNotice]:
+    return [PreemptionNotice.model_validate(each) for each in await heard(client, workflow, "preemption_notice")]
+
+
+async def test_a_mark_on_a_node_is_a_notice_to_the_jobs_there(
+    world: Cluster, workflow: str, bridge: Any, client: Client
+) -> None:
+    name = f"node-{secrets.token_hex(4)}"
+    await world.node(name)
+    async with bridge():
+        await world.pod(name)
+
+        async def placed() -> Any:
+            return [each for each in await heard(client, workflow, "node_changed") if each["view"]["name"] == name]
+
+        await eventually(placed, "the node of its pod is told to the job")
+        assert await notices(client, workflow) == []
+        await mark(world, name)
+        told = await eventually(lambda: notices(client, workflow), "the notice")
+        # Another mark on the same node is no news.
+        await world.kubectl("taint", "node", name, "cloud.google.com/impending-node-termination=:NoSchedule")
+        await asyncio.sleep(QUIET)
+        assert [(each.node, each.source) for each in told] == [(name, names.TAINT_PREEMPTED)]
+        assert len(await notices(client, workflow)) == 1
+
+
+async def test_a_mark_that_came_while_the_bridge_was_away_is_told(
+    world: Cluster, workflow: str, bridge: Any, client: Client
+) -> None:
+    name = f"node-{secrets.token_hex(4)}"
+    await world.node(name)
+    await world.pod(name)
+    await mark(world, name)
+    async with bridge():
+        (told,) = await eventually(lambda: notices(client, workflow), "the notice")
+    assert told.node == name
+
+
+async def test_the_job_for_which_a_node_was_bought_hears_of_its_mark_before_its_pod_is_there(
+    world: Cluster, workflow: str, bridge: Any, client: Client
+) -> None:
+    _, name = bought()
+    await world.node(name)
+    await world.patch("node", name, {"metadata": {"annotations": {names.ANNOTATION_WORKFLOW: workflow}}}, status=False)
+    async with bridge():
+        await mark(world, name)
+        assert await eventually(lambda: notices(client, workflow), "the notice")
+
+
+async def test_nobody_there_to_tell_is_no_trouble(
+    world: Cluster, bridge: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = f"node-{secrets.token_hex(4)}"
+    await world.node(name)
+    async with bridge():
+        await world.pod(name)
+        await mark(world, name)
+        await asyncio.sleep(QUIET)
+    assert not [record for record in caplog.records if record.name == "crd_bridge.queues"]
