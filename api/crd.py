@@ -59,10 +59,11 @@ KINDS = [
         [
             column("Replicas", "integer", ".spec.replicas"),
             column("Active", "integer", ".status.activeReplicas"),
+            column("Recovering", "string", _condition("Recovering")),
             column("Completed", "string", _condition("Completed")),
             column("Last checkpoint", "date", ".status.lastCheckpointTime"),
             AGE,
-            column("Why", "string", _condition("Completed", "reason"), wide=True),
+            column("Accepted", "string", _condition("Accepted", "reason"), wide=True),
             column("Image", "string", ".status.lastCheckpointImage", wide=True),
         ],
         scale=True,

@@ -17,11 +17,13 @@ from temporalio.worker import Worker
 from api import names
 from crd_bridge import kube
 from crd_bridge.bridge import Bridge
+from sandbox.errors import SandboxError
 from sandbox.settings import Settings
 from sandbox.temporal_server import TemporalServer
-from tests.bridge.recorder import Recorder, VmRecorder
+from tests.bridge.recorder import Recorder, VmRecorder, eventually
 
-CRDS = Path(__file__).parents[2] / "deploy" / "crd"
+REPOSITORY = Path(__file__).parents[2]
+CRDS = REPOSITORY / "deploy" / "crd"
 
 Manifest = dict[str, Any]
 Apply = Callable[[Manifest], Awaitable[str]]
@@ -33,6 +35,28 @@ async def crds(control_plane: Any) -> None:
     """The API server knows our CRDs."""
     await control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", CRDS)
     await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def installed(control_plane: Any) -> None:
+    """The rights of deploy/, as the sandbox has them; the policy is in force once it refuses what it should."""
+    kubectl = control_plane.kubectl
+    await kubectl("apply", "--server-side", "--force-conflicts", "-k", REPOSITORY / "deploy/overlays/sandbox")
+
+    async def in_force() -> bool:
+        try:
+            await kubectl(
+                "label", "node", "policy-probe", "x=y", "--dry-run=server",
+                "--as=system:serviceaccount:outlast-system:outlast-agent",
+            )  # fmt: skip
+        except SandboxError as error:
+            return "may not change" in str(error)
+        return False
+
+    probe = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "policy-probe"}}
+    await kubectl("apply", "-f", "-", stdin=json.dumps(probe))
+    await eventually(in_force, "the admission policy is in force")
+    await kubectl("delete", "node", "policy-probe")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

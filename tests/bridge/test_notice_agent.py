@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from aiohttp import web
 
 from api import names
 from sandbox.errors import SandboxError
+from tests.bridge.conftest import REPOSITORY
 from tests.bridge.recorder import eventually
 
-REPOSITORY = Path(__file__).parents[2]
 PREEMPTED = "/computeMetadata/v1/instance/preempted"
 
 
@@ -69,27 +68,6 @@ async def metadata() -> AsyncIterator[Metadata]:
     await server.start()
     yield server
     await server.stop()
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def installed(control_plane: Any) -> None:
-    """The rights of deploy/, as the sandbox has them; the policy is in force once it refuses what it should."""
-    kubectl = control_plane.kubectl
-    await kubectl("apply", "--server-side", "--force-conflicts", "-k", REPOSITORY / "deploy/overlays/sandbox")
-
-    async def in_force() -> bool:
-        try:
-            await kubectl(
-                "label", "node", "policy-probe", "x=y", "--dry-run=server",
-                "--as=system:serviceaccount:outlast-system:outlast-agent",
-            )  # fmt: skip
-        except SandboxError as error:
-            return "may not change" in str(error)
-        return False
-
-    await write(control_plane, node("policy-probe"))
-    await eventually(in_force, "the admission policy is in force")
-    await kubectl("delete", "node", "policy-probe")
 
 
 def node(name: str, **spec: Any) -> dict[str, Any]:
