@@ -67,15 +67,15 @@ async def join(cloud: Cloud, address: str) -> None:
             return await asyncssh.connect(
                 address, cloud.settings.ssh_port, username="trainer", client_keys=[cloud.ssh_key], known_hosts=None
             )
-        except OSError:
+        except (OSError, asyncssh.Error):
             return None
 
     async with await eventually("sshd answers", connected) as connection:
-        await connection.run(
+        joined = await connection.run(
             f"sudo kubeadm join {cloud.control_plane.endpoint} --token {token} "
-            f"--discovery-token-ca-cert-hash {cloud.control_plane.pki.ca_hash}",
-            check=True,
+            f"--discovery-token-ca-cert-hash {cloud.control_plane.pki.ca_hash}"
         )
+    assert joined.exit_status == 0, joined.stderr
 
 
 @pytest.mark.e2e
