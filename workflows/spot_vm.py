@@ -142,6 +142,8 @@ class SpotVM:
             await self._try_failed("PreemptedBeforeBoot", f"{vm.name} was gone before it booted")
         elif self._late():
             await self._try_failed("CreateTimeout", f"the creation of {vm.name} was not done in time")
+        else:
+            await self._until(lambda: False, self._soon(), f"the creation of {vm.name}")
 
     def _next_try(self) -> None:
         self.state.attempt += 1
