@@ -67,6 +67,7 @@ class GceEmulator:
         Raises:
             LookupError: when there is no such VM, or more than one of that name.
             ApiError: when it is going already.
+            ValueError: when it is not a spot VM.
         """
         await self.fleet.preempt(self._named(name), notice)
 

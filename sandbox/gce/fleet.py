@@ -193,7 +193,10 @@ class Fleet:
 
         Raises:
             ApiError: where it is going already.
+            ValueError: where it is not a spot VM.
         """
+        if not instance.placement.spot:
+            raise ValueError(f"{instance.name} is not a spot VM: the cloud does not take it back")
         self._check_settled(instance)
         if instance.preempted or instance.status == "TERMINATED":
             raise not_ready(instance.path)
@@ -207,9 +210,8 @@ class Fleet:
         """Cut the power of every VM."""
         for preemption in self._preemptions:
             preemption.cancel()
-        for instance in self.all():
-            await instance.halt()
-            await instance.machine.power_off(0)
+        await asyncio.gather(*(instance.halt() for instance in self.all()))
+        await asyncio.gather(*(instance.machine.power_off(0) for instance in self.all()))
 
     def _check_settled(self, instance: Instance) -> None:
         if instance.deletion is not None or instance.status == "STOPPING":

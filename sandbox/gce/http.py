@@ -14,7 +14,7 @@ from aiohttp import web
 from google.cloud import compute_v1
 
 from sandbox.gce.catalog import REGIONS, ZONES
-from sandbox.gce.errors import ApiError, bad_payload, invalid_field
+from sandbox.gce.errors import ApiError, bad_payload, invalid_field, not_found
 from sandbox.gce.faults import Faults
 from sandbox.gce.messages import known_fields, parse
 
@@ -98,7 +98,7 @@ def _serve(route: Route, faults: Faults) -> Callable[[web.Request], Awaitable[we
     async def serve(request: web.Request) -> web.Response:
         call = Call(dict(request.match_info), dict(request.query), await request.read())
         faults.check_credentials()
-        _check_path(call.path)
+        _check_path(call.path, is_itself=route.path.endswith(("/zones/{zone}", "/regions/{region}")))
         if route.permission is not None:
             faults.check_permission(f"compute.{route.permission}", _resource(call.path))
         if unknown := call.query.keys() - parameters:
@@ -130,14 +130,17 @@ def answer(content: dict[str, Any], status: int = 200) -> web.Response:
     return web.Response(body=json.dumps(content, indent=1).encode(), status=status, content_type="application/json")
 
 
-def _check_path(path: Mapping[str, str]) -> None:
+def _check_path(path: Mapping[str, str], *, is_itself: bool) -> None:
+    """Refuse projects, zones and regions that do not exist. `is_itself`: the zone or region is what is asked for."""
     project = path.get("project", "")
     if not _PROJECT.fullmatch(project):
-        raise ApiError(404, "notFound", f"The resource 'projects/{project}' was not found")
-    if (zone := path.get("zone")) is not None and zone not in ZONES:
-        raise invalid_field("zone", zone, "Unknown zone.")
-    if (region := path.get("region")) is not None and region not in REGIONS:
-        raise invalid_field("region", region, "Unknown region.")
+        raise not_found(f"projects/{project}")
+    for kind, known in (("zone", ZONES), ("region", REGIONS)):
+        if (name := path.get(kind)) is None or name in known:
+            continue
+        if is_itself:
+            raise not_found(f"projects/{project}/{kind}s/{name}")
+        raise invalid_field(kind, name, f"Unknown {kind}.")
 
 
 def _resource(path: Mapping[str, str]) -> str:

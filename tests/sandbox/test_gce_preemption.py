@@ -132,6 +132,12 @@ async def test_the_owner_may_delete_during_the_notice(world: World) -> None:
     assert Happening.PREEMPTED not in await _events(world)
 
 
+async def test_an_ordinary_vm_is_not_preempted(world: World) -> None:
+    await world.running("vm-1", scheduling={"on_host_maintenance": "TERMINATE"})
+    with pytest.raises(ValueError, match="not a spot VM"):
+        await world.gce.preempt("vm-1")
+
+
 async def test_a_vm_is_preempted_once(world: World) -> None:
     machine = await world.running("vm-1", scheduling=_STOP)
     machine.shutdown = 0.5

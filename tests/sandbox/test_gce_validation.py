@@ -151,6 +151,8 @@ async def test_a_body_that_is_no_instance_is_refused(world: World, body: Any, me
     ("path", "status"),
     [
         ("zones/nowhere-1a/instances", 400),
+        ("zones/nowhere-1a", 404),
+        ("regions/nowhere1", 404),
         (f"zones/{ZONE}/instances?pageSize=3", 400),
         (f"zones/{ZONE}/gadgets", 404),
     ],

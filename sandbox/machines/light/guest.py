@@ -104,8 +104,8 @@ class Guest:
             finally:
                 program.cancel()
                 caller_gone.cancel()
-            if not program.cancelled():
-                await writer.drain()
+                await asyncio.gather(program, caller_gone, return_exceptions=True)
+            await writer.drain()
 
     async def _run(self, call: dict[str, object], writer: asyncio.StreamWriter) -> None:
         def say(answer: dict[str, object]) -> None:

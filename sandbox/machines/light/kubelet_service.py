@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,6 +53,7 @@ class KubeletUnit:
         self._metadata_host = metadata_host
         self._speed = speed
         self._kubelet: Kubelet | None = None
+        self._starting: asyncio.Task[None] | None = None
         self.state = "inactive"
         """What `systemctl is-active` says: inactive, activating, active or failed."""
 
@@ -66,25 +68,17 @@ class KubeletUnit:
         return (self._root / files.KUBELET_CONF).exists()
 
     async def start(self) -> None:
-        """Start it; returns once its Node is registered.
+        """Start it; returns once its Node is registered. It goes on starting where its caller goes away.
 
         Raises:
             RuntimeError: when its configuration is wrong, or it cannot register.
         """
-        if self.active:
-            return
-        self.state = "activating"
-        try:
-            kubelet = self._kubelet = self._make()
-            await kubelet.start()
-        except (RuntimeError, OSError, TimeoutError, ValueError, LookupError, yaml.YAMLError) as error:
-            await self.stop()
-            self.state = "failed"
-            raise RuntimeError(str(error) or type(error).__name__) from error
-        except BaseException:
-            self.state = "inactive"
-            raise
-        self.state = "active"
+        if not self.active:
+            self.state = "activating"
+            self._starting = asyncio.create_task(self._start(), name=f"kubelet of {self._spec.name}")
+            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        if self._starting is not None:
+            await asyncio.shield(self._starting)
 
     async def shut_down(self, grace: float) -> None:
         """Graceful node shutdown: pods are ended within `grace` real seconds."""
@@ -93,8 +87,25 @@ class KubeletUnit:
 
     async def stop(self) -> None:
         """Stop it at once."""
-        kubelet, self._kubelet = self._kubelet, None
         self.state = "inactive"
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.cancel()
+            await asyncio.wait({starting})
+        await self._kill()
+
+    async def _start(self) -> None:
+        try:
+            self._kubelet = self._make()
+            await self._kubelet.start()
+        except (RuntimeError, OSError, TimeoutError, ValueError, LookupError, yaml.YAMLError) as error:
+            await self._kill()
+            self.state = "failed"
+            raise RuntimeError(str(error) or type(error).__name__) from error
+        self.state = "active"
+
+    async def _kill(self) -> None:
+        kubelet, self._kubelet = self._kubelet, None
         if kubelet is not None:
             await kubelet.kill()
 

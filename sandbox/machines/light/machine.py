@@ -1,4 +1,7 @@
-"""A light machine: one VM as a handful of servers on a loopback address, over a directory that is its disk."""
+"""A light machine: one VM as a handful of servers on a loopback address, over a directory that is its disk.
+
+It is no container: commands and startup scripts run as the user that runs the sandbox, in that directory.
+"""
 
 from __future__ import annotations
 
@@ -76,6 +79,8 @@ class LightMachine:
         """
         if self._powered:
             return
+        if self._death is not None:
+            await asyncio.shield(self._death)
         self._shutdown = self._death = None
         self._powered = True
         self.root.mkdir(parents=True, exist_ok=True)
@@ -172,17 +177,19 @@ class LightMachine:
         self._powered = False
         if self._ssh is not None:
             self._ssh.cut()
-        self._processes.kill()
-        for task in (*self._tasks, *((self._shutdown,) if self._shutdown else ())):
+        if self._shutdown is not None:
+            self._shutdown.cancel()
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(self.kubelet.stop(), self.metadata.cut(), self._cut_guest())
+        await asyncio.gather(self.kubelet.stop(), self.metadata.cut(), self._processes.kill())
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._processes.kill()  # what was being started just then
-        self.metadata.guest_attributes.clear()
-
-    async def _cut_guest(self) -> None:
         if self._guest is not None:
             await self._guest.cut()
+        # What was just being started when the power went.
+        await asyncio.gather(self.kubelet.stop(), self._processes.kill())
+        if self._ssh is not None:
+            self._ssh.cut()
+        self.metadata.guest_attributes.clear()
 
     def _say(self, line: str) -> None:
         self._serial.append(f"{line}\n")

@@ -12,6 +12,9 @@ from pathlib import Path
 #: A variable that every process of a VM inherits. Process groups would lose those that `setsid` detaches.
 MARK = "OUTLAST_MACHINE"
 
+#: How long SIGKILL may take, in real seconds.
+KILL_SECONDS = 10.0
+
 #: Bytes passed on at a time between a pipe and a channel.
 CHUNK = 65536
 
@@ -46,10 +49,15 @@ class Processes:
         """Ask every process to end."""
         self._signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        """Kill every process, those too that are born meanwhile."""
-        while self._signal(signal.SIGKILL):
-            pass
+    async def kill(self) -> None:
+        """Kill every process, those too that are born meanwhile; returns when none is left.
+
+        Raises:
+            TimeoutError: when one does not die for KILL_SECONDS, as in an uninterruptible sleep.
+        """
+        async with asyncio.timeout(KILL_SECONDS):
+            while self._signal(signal.SIGKILL):  # noqa: ASYNC110 - they are not our children
+                await asyncio.sleep(0.005)
 
     @property
     def any(self) -> bool:
