@@ -47,7 +47,7 @@ class Fit:
     def reason(self) -> str:
         """One line for people; empty where every node fits."""
         passed_over = ", ".join(f"{count} {why}" for why, count in sorted(self.passed_over.items()))
-        return f"of the nodes {passed_over}" if passed_over else ""
+        return f"nodes without room: {passed_over}" if passed_over else ""
 
 
 def find_fit(nodes: list[Json], pods: Iterable[Json], pod_template: Json, avoid: Iterable[str] = ()) -> Fit:

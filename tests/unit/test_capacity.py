@@ -58,7 +58,7 @@ def fits(node: Json, pod: Json = WANTED, *others: Json) -> bool:
 def test_nodes_that_are_passed_over(node: Json, why: str) -> None:
     fit = find_fit([node], [], WANTED)
     assert fit.nodes == []
-    assert fit.reason == f"of the nodes 1 {why}"
+    assert fit.reason == f"nodes without room: 1 {why}"
 
 
 def test_an_idle_node_fits() -> None:
@@ -203,7 +203,7 @@ def test_the_tightest_node_comes_first() -> None:
 
 def test_why_the_others_were_passed_over() -> None:
     fit = find_fit([make_node("a", gpus=0), make_node("b", gpus=0), make_node("c", ready="False")], [], WANTED)
-    assert fit.reason == "of the nodes 1 not Ready, 2 with too few free GPUs"
+    assert fit.reason == "nodes without room: 1 not Ready, 2 with too few free GPUs"
 
 
 def container(cpu: str, **more: Any) -> Json:
