@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from api import names
-from api.messages import JobStart, SpecChanged
+from api.messages import JobStart, Shutdown, SpecChanged
 from crd_bridge.kube import Json, Kube, KubeError
 from crd_bridge.queues import NotYet, Queues
 from crd_bridge.temporal import Gateway
@@ -55,8 +55,7 @@ class Jobs:
         """An object changed or, without ``item``, is gone."""
         old = self._jobs.pop(key, None)
         if old and (item is None or item["metadata"]["uid"] != old.uid):
-            self._observed.pop(old.uid, None)
-            self._ending.pop(old.uid, None)
+            self._gone(old)
         if item is None:
             self._queues.drop(("job", key))
             return
@@ -65,6 +64,12 @@ class Jobs:
         self._observed[job.uid] = max(observed, self._observed.get(job.uid, 0))
         if job != old:
             self._queues.put(("job", key), partial(self._match, job))
+
+    def _gone(self, job: Job) -> None:
+        """The object is gone: after its teardown, or because somebody took our finalizer off before."""
+        self._observed.pop(job.uid, None)
+        if self._ending.pop(job.uid, None) is None:
+            self._queues.put(("gone", job.uid), partial(self._tell_gone, job))
 
     def naming(self, namespace: str, vm: str) -> list[Job]:
         """Jobs that buy by this SpotInstanceVM."""
@@ -109,6 +114,11 @@ class Jobs:
         await self._gateway.signal(job.key, "spec_changed", message)
         self._observed[job.uid] = job.generation
 
+    async def _tell_gone(self, job: Job) -> None:
+        run = await self._gateway.latest(job.key)
+        if run and run.open and run.uid == job.uid:
+            await self._gateway.signal(job.key, "shutdown", Shutdown(uid=job.uid, reason="Gone"))
+
     async def _hold(self, job: Job) -> bool:
         """Put our finalizer on, so that nothing is bought for an object that can vanish; False where it has gone."""
         path = f"/apis/{names.API_VERSION}/namespaces/{job.namespace}/{names.JOB_PLURAL}/{job.name}"
@@ -146,7 +156,7 @@ def _job(item: Json) -> Job:
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
-        vm=item["spec"]["spotInstanceVMRef"]["name"],
+        vm=((item.get("spec") or {}).get("spotInstanceVMRef") or {}).get("name", ""),
         deleting="deletionTimestamp" in metadata,
         held=names.FINALIZER in (metadata.get("finalizers") or []),
         over=any(each["type"] in FINAL and each["status"] == "True" for each in conditions),

@@ -220,6 +220,20 @@ async def test_a_deletion_without_our_finalizer_starts_nothing(
         await client.get_workflow_handle(f"{namespace}/train").describe()
 
 
+async def test_an_object_that_vanishes_by_force_ends_its_workflow(
+    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client
+) -> None:
+    workflow_id = f"{namespace}/train"
+    async with bridge():
+        await apply(job)
+        await running(client, workflow_id)
+        patch = json.dumps({"metadata": {"finalizers": None}})
+        await control_plane.kubectl("patch", "sij", "train", "-n", namespace, "--type=merge", "-p", patch)
+        await control_plane.kubectl("delete", "sij", "train", "-n", namespace)
+        told = await eventually(lambda: heard(client, workflow_id, "shutdown"), "the workflow is told")
+    assert [message["reason"] for message in told] == ["Gone"]
+
+
 async def test_an_edit_of_the_vm_is_told_to_the_jobs_that_name_it(
     namespace: str, apply: Any, job: Any, vm: Any, bridge: Any, client: Client
 ) -> None:

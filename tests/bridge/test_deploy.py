@@ -1,0 +1,50 @@
+"""The manifests and the image's lock."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.bridge.conftest import REPOSITORY
+
+DEPLOY = REPOSITORY / "deploy"
+
+
+@pytest.mark.parametrize("overlay", ["base", "overlays/sandbox", "overlays/before-1.30"])
+async def test_the_api_server_takes_every_manifest(control_plane: Any, installed: None, overlay: str) -> None:
+    await control_plane.kubectl(
+        "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", DEPLOY / overlay
+    )
+
+
+async def test_the_sandbox_gets_no_deployments(control_plane: Any) -> None:
+    rendered = await control_plane.kubectl("kustomize", DEPLOY / "overlays/sandbox")
+    kinds = {each["kind"] for each in yaml.safe_load_all(rendered)}
+    assert "DaemonSet" in kinds
+    assert not kinds & {"Deployment", "ConfigMap"}
+
+
+async def test_every_pod_runs_with_as_little_as_it_needs(control_plane: Any) -> None:
+    rendered = await control_plane.kubectl("kustomize", DEPLOY / "base")
+    pods = [
+        each["spec"]["template"]["spec"] for each in yaml.safe_load_all(rendered) if "template" in each.get("spec", {})
+    ]
+    assert len(pods) == 3
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"]
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"]
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert container["image"] == "outlast:0.1.0"
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_the_image_installs_the_versions_that_were_tested() -> None:
+    tested = pins(REPOSITORY / "requirements.lock")
+    assert pins(DEPLOY / "requirements.lock").items() <= tested.items()
+
+
+def pins(lock: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9._-]+)==(\S+)", lock.read_text(), re.MULTILINE))
