@@ -57,7 +57,7 @@ class StatusActivities:
             "apiVersion": names.API_VERSION,
             "kind": "SpotInstanceVM",
             "metadata": {"name": request.vm_name, "namespace": request.namespace},
-            "status": {"provisionedInstances": listed} if listed else {},
+            "status": {"provisionedInstances": listed},
         }
         where = path(names.API_VERSION, names.VM_PLURAL, request.namespace, request.vm_name, "status")
         await self._apply(where, body, f"{FIELD_MANAGER}/{request.name}")

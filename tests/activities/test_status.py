@@ -61,6 +61,7 @@ async def test_each_vm_owns_its_entry(world: World, writer: StatusActivities) ->
     assert both == [("outlast-0a1b2c3d-r0-v1-t1", "RUNNING"), ("outlast-0a1b2c3d-r1-v1-t1", "RUNNING")]
     assert await write("outlast-0a1b2c3d-r0-v1-t1", None) == [("outlast-0a1b2c3d-r1-v1-t1", "RUNNING")]
     assert await write("outlast-0a1b2c3d-r0-v1-t1", None) == [("outlast-0a1b2c3d-r1-v1-t1", "RUNNING")]
+    assert await write("outlast-0a1b2c3d-r1-v1-t1", None) == []
 
 
 async def test_entry_of_a_vm_spec_that_is_gone_is_success(world: World, writer: StatusActivities) -> None:
