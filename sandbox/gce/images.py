@@ -105,7 +105,10 @@ class Images:
         path = resource_path(reference, project)
         parts = (path or "").split("/")
         match parts:
-            case ["projects", owner, "global", "images", "family", family]:
+            case (
+                ["projects", owner, "global", "images", "family", family]
+                | ["projects", owner, "zones", _, "imageFamilyViews", family]  # gcloud's way to say it
+            ):
                 return self.from_family(owner, family)
             case ["projects", owner, "global", "images", name]:
                 return self.get(owner, name)

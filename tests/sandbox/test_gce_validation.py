@@ -120,6 +120,11 @@ async def test_built_in_gpus_may_be_named_or_not(world: World, kind: str, machin
     assert (await world.get("unnamed")).guest_accelerators[0].accelerator_count == count
 
 
+async def test_an_image_family_may_be_named_as_gcloud_does(world: World) -> None:
+    view = "projects/ubuntu-os-cloud/zones/-/imageFamilyViews/ubuntu-2204-lts"
+    await world.running("vm-1", disks=[disk(source_image=view)])
+
+
 async def test_an_image_of_the_projects_own(world: World) -> None:
     world.gce.fleet.images.add(PROJECT, "trainer-v1", "trainer", disk_gb=50)
     await world.running("vm-1", disks=[disk(source_image="global/images/family/trainer")])
