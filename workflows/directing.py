@@ -5,6 +5,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from workflows.checkpointing import Checkpointing
     from workflows.job import Job
+    from workflows.machines import Machines
     from workflows.policy.survivor import least_far
     from workflows.state import TERMINAL, Halt, Replica
 
@@ -12,10 +13,11 @@ with workflow.unsafe.imports_passed_through():
 class Directing:
     """Turns what is wanted into each replica's ``halt``, or into new replicas."""
 
-    def __init__(self, job: Job, checkpointing: Checkpointing) -> None:
+    def __init__(self, job: Job, checkpointing: Checkpointing, machines: Machines) -> None:
         self.job = job
         self.state = job.state
         self.checkpointing = checkpointing
+        self.machines = machines
 
     def direct(self) -> None:
         """Level-triggered: the same orders however often it is called."""
@@ -26,6 +28,7 @@ class Directing:
             self._forget_scaled_down()
             self._suspend_or_resume()
             self._scale()
+        self.machines.forget_gone()
         self._forget_nodes()
         self._tell()
 
@@ -98,12 +101,15 @@ class Directing:
         used = {replica.node for replica in self.state.replicas.values()}
         used |= {node for replica in self.state.replicas.values() for node in replica.candidates}
         used |= {old.node for r in self.state.replicas.values() if r.recovery for old in r.recovery.olds}
-        used |= {vm.report.node_name for vm in self.state.vms.values() if vm.report}
+        used |= {
+            name for vm in self.state.vms.values() if vm.report for name in (vm.report.node_name, vm.report.vm_name)
+        }
         used |= {record.node for record in self.state.checkpoints.values() if record.outcome is None}
         for name in [name for name in [*self.state.notices, *self.state.nodes] if name not in used]:
             self.state.notices.pop(name, None)
             self.state.nodes.pop(name, None)
             self.state.node_versions.pop(name, None)
+            self.state.unready.pop(name, None)
 
     def _tell(self) -> None:
         """The conditions that people wait for."""

@@ -3,6 +3,8 @@
 Each VM is an entity of its own (``SpotVM``); this is the job's side of the conversation.
 """
 
+from datetime import timedelta
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError
 
@@ -10,8 +12,10 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import names
     from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
+    from api.views import NodeView
     from workflows.calls import call
     from workflows.job import Job
+    from workflows.policy.survivor import going
     from workflows.state import Old, Replica, Vm
 
 FAILED = frozenset({"Noticed", "Lost", "Deleting", "Gone"})
@@ -61,13 +65,28 @@ class Machines:
         )
 
     def changed(self, report: VmReport) -> None:
-        """A VM told how it is; older reports are dropped."""
+        """A VM told how it is; older reports are dropped. One that nobody here wants is let go of."""
         vm = self.state.vms.get(report.key)
-        if vm is None or (vm.report and vm.report.number >= report.number):
+        if vm is None:
+            if report.stage not in {"Deleting", "Gone"}:
+                self.job.spawn(self._send_release(report.key, "NotWanted"), f"release of {report.key}")
             return
-        vm.report = report
-        if vm.gone and not self._in_use(report.key):
-            del self.state.vms[report.key]
+        if vm.report is None or vm.report.number < report.number:
+            vm.report = report
+
+    def see_node(self, view: NodeView) -> None:
+        """A Node as it is now."""
+        self.state.nodes[view.name] = view
+        if view.exists and not view.ready:
+            self.state.unready.setdefault(view.name, workflow.now())
+        else:
+            self.state.unready.pop(view.name, None)
+        self.job.touch()
+
+    def forget_gone(self) -> None:
+        """The state is bounded: nothing is kept of a VM of which nothing is left."""
+        for key in [vm.key for vm in self.state.vms.values() if vm.gone and not self._in_use(vm.key)]:
+            del self.state.vms[key]
 
     # --- letting go
 
@@ -89,12 +108,15 @@ class Machines:
         vm = self.state.vms.get(key or "")
         if vm is None or vm.released or vm.gone:
             return
-        handle = workflow.get_external_workflow_handle(names.vm_workflow_id(vm.key))
+        await self._send_release(vm.key, reason)
+        vm.released = reason
+
+    async def _send_release(self, key: str, reason: str) -> None:
+        handle = workflow.get_external_workflow_handle(names.vm_workflow_id(key))
         try:
             await handle.signal("release", VmRelease(reason=reason))
         except FailureError:
-            self._closed(vm.key)
-        vm.released = reason
+            self._closed(key)
 
     async def release_all(self, replica: int, reason: str) -> bool:
         """Let go of all VMs of a replica and see them gone; False where the job parks before that."""
@@ -102,8 +124,6 @@ class Machines:
             mine = [vm for vm in self.state.vms.values() if vm.replica == replica]
             left = [vm for vm in mine if not vm.gone]
             if not left:
-                for vm in mine:
-                    self.state.vms.pop(vm.key, None)
                 return True
             for vm in left:
                 await self.release(vm.key, reason)
@@ -130,16 +150,34 @@ class Machines:
     # --- what is known
 
     def failed(self, key: str | None) -> bool:
-        """The VM is of no use any more."""
+        """The VM is of no use any more: it said so, or somebody announced its end."""
         vm = self.state.vms.get(key or "")
-        return vm is not None and vm.report is not None and vm.report.stage in FAILED
+        if vm is None or vm.report is None:
+            return False
+        name = vm.report.vm_name  # the Node's too
+        return vm.report.stage in FAILED or (name is not None and going(name, self.state.nodes, self.state.notices))
+
+    def node_of(self, replica: Replica) -> str | None:
+        """The node under a replica, or the one that is on its way."""
+        vm = self.state.vms.get(replica.vm_key or "")
+        return replica.node or (vm.report.vm_name if vm and vm.report else None)
+
+    def unready_for(self, node: str | None) -> timedelta:
+        """How long a node is NotReady; zero where it is Ready or unknown."""
+        since = self.state.unready.get(node or "")
+        return workflow.now() - since if since else timedelta()
+
+    def abandoned(self, node: str | None, vm_key: str | None) -> bool:
+        """NotReady for too long, and no cloud to ask about it: a machine that we did not buy."""
+        return vm_key is None and self.unready_for(node) >= timedelta(seconds=self.state.timings.not_ready_grace)
 
     def dead(self, old: Old) -> bool:
         """Its machine is confirmed not to run."""
         vm = self.state.vms.get(old.vm_key or "")
         node = self.state.nodes.get(old.node or "")
         forgotten = old.vm_key is not None and vm is None  # dropped when it was gone
-        return forgotten or (vm is not None and vm.dead) or (node is not None and not node.exists)
+        gone = node is not None and not node.exists
+        return forgotten or gone or (vm is not None and vm.dead) or self.abandoned(old.node, old.vm_key)
 
     def stopped(self, old: Old) -> bool:
         """The old pod is confirmed stopped, or its machine is gone."""
@@ -189,5 +227,7 @@ class Machines:
         return vm is None or vm.gone
 
     def _in_use(self, key: str) -> bool:
+        """A replica is on it, or still has to conclude from its end."""
         replicas = self.state.replicas.values()
-        return any(replica.vm_key == key for replica in replicas)
+        olds = [old.vm_key for replica in replicas if replica.recovery for old in replica.recovery.olds]
+        return key in olds or any(replica.vm_key == key for replica in replicas)

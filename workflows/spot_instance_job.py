@@ -5,8 +5,6 @@ Signal handlers record facts, coroutines act on them (one a replica, one a check
 failure becomes a condition and a back-off; anything else fails the workflow *task*, which a fixed worker heals.
 """
 
-import asyncio
-
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
@@ -25,8 +23,10 @@ with workflow.unsafe.imports_passed_through():
         VmReport,
     )
     from api.spot_instance_job import SpotInstanceJobStatus
+    from workflows import history
     from workflows.admission import Admission
     from workflows.calls import call, explain
+    from workflows.cancelling import outlive_cancel
     from workflows.checkpointing import Checkpointing
     from workflows.directing import Directing
     from workflows.job import Job
@@ -37,8 +37,6 @@ with workflow.unsafe.imports_passed_through():
     from workflows.state import TERMINAL, JobState, Notice
     from workflows.teardown import Teardown
 
-HISTORY_EVENTS = 3_000  # then continue-as-new
-HISTORY_EVENTS_IN_RECOVERY = 8_000  # until which a recovery may hold it up
 LAST_WORDS = 10  # tries to write the last status; then the objects go all the same
 
 
@@ -52,7 +50,7 @@ class SpotInstanceJob:
         self.job = Job(start, JobState.model_validate(start.state or {}))
         self.checkpointing = Checkpointing(self.job)
         self.machines = Machines(self.job)
-        self.directing = Directing(self.job, self.checkpointing)
+        self.directing = Directing(self.job, self.checkpointing, self.machines)
         self.reporting = Reporting(self.job)
         self.alive: set[int] = set()  # replicas whose coroutine runs
 
@@ -83,7 +81,7 @@ class SpotInstanceJob:
     def preemption_notice(self, message: PreemptionNotice) -> None:
         """The second notice for the same machine changes nothing."""
         replica = self.job.state.replicas.get(message.replica) if message.replica is not None else None
-        node = message.node or (replica.node if replica else None)
+        node = message.node or (self.machines.node_of(replica) if replica else None)
         if node is None or node in self.job.state.notices:
             return
         self.job.state.notices[node] = Notice(source=message.source, at=workflow.now())
@@ -134,8 +132,8 @@ class SpotInstanceJob:
         """Older versions are dropped."""
         state, name = self.job.state, message.view.name
         if message.version > state.node_versions.get(name, 0):
-            state.nodes[name], state.node_versions[name] = message.view, message.version
-            self.job.touch()
+            state.node_versions[name] = message.version
+            self.machines.see_node(message.view)
 
     @workflow.signal(description="From a VM's workflow: how the VM is.")
     def vm_changed(self, message: VmReport) -> None:
@@ -147,15 +145,15 @@ class SpotInstanceJob:
 
     @workflow.run
     async def run(self, start: JobStart) -> str:
-        """Live until the training is done or the job is deleted; gives the reason of the end."""
+        """Live until the training is done or the job deleted; gives the reason of the end. A cancel is a shutdown."""
+        return await outlive_cancel(self._life(), lambda: self._shut_down("Cancelled"))
+
+    async def _life(self) -> str:
         self.job.spawn(self.reporting.run(), "status")
         self.job.spawn(Admission(self.job, self.checkpointing).run(), "admission")
         self.job.spawn(self.checkpointing.run(), "checkpoint timer")
         while not self._over():
-            try:
-                await self._turn()
-            except asyncio.CancelledError:
-                self._shut_down("Cancelled")  # a cancel means shutdown; the teardown itself cannot be cancelled
+            await self._turn()
             if self.job.parking:
                 await self._continue_as_new()
         return await self._end()
@@ -170,10 +168,14 @@ class SpotInstanceJob:
         if not self._over():
             await workflow.wait_condition(lambda: self.job.changed or self.job.crash is not None)
         self.job.changed = False
+        self._raise_crash()
+        recovering = any(replica.recovery for replica in self.job.state.replicas.values())
+        self.job.parking = self.job.parking or history.is_long(recovering=recovering)
+
+    def _raise_crash(self) -> None:
         if self.job.crash is not None:
             # Not a FailureError: those would fail the workflow, this fails the task until a worker has the fix.
             raise RuntimeError(f"a coroutine of {self.job.start.name} raised") from self.job.crash
-        self.job.parking = self.job.parking or self._history_is_long()
 
     async def _live(self, index: int) -> None:
         try:
@@ -193,30 +195,22 @@ class SpotInstanceJob:
         self.job.state.shutdown = self.job.state.shutdown or reason
         self.job.touch()
 
-    def _history_is_long(self) -> bool:
-        info = workflow.info()
-        events = info.get_current_history_length()
-        recovering = any(replica.recovery for replica in self.job.state.replicas.values())
-        if recovering and events < HISTORY_EVENTS_IN_RECOVERY:
-            return False
-        return events >= HISTORY_EVENTS or info.is_continue_as_new_suggested()
-
     async def _continue_as_new(self) -> None:
         """With no activity, message or handler pending; what was under way goes on from the state."""
         await workflow.wait_condition(lambda: not self.job.busy and workflow.all_handlers_finished())
+        self._raise_crash()
         workflow.continue_as_new(self.job.start.model_copy(update={"state": self.job.state.model_dump(mode="json")}))
 
     async def _end(self) -> str:
         """Clean up what is left, tell people, and as the last act let the objects go."""
         self.job.parking = True  # the coroutines that still wait end themselves
         await workflow.wait_condition(lambda: not self.job.busy)
-        teardown = Teardown(self.job, self.machines)
+        self._raise_crash()
+        teardown = Teardown(self.job, self.machines, self.reporting)
         while True:
             try:
                 await teardown.run()
                 break
-            except asyncio.CancelledError:
-                continue
             except ActivityError as error:
                 self.job.condition("TornDown", False, *explain(error))
                 await self.reporting.flush()

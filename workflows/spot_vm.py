@@ -5,7 +5,6 @@ to tear its machine down. At the end the instance is confirmed gone before its N
 deleted first lets the Job controller start a second pod while the first still trains.
 """
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
@@ -18,12 +17,15 @@ with workflow.unsafe.imports_passed_through():
     from api.messages import NodeChanged, PreemptionNotice, VmRelease, VmReport, VmStart
     from api.spot_instance_vm import ProvisionedInstance
     from api.views import NodeView, VmView
+    from workflows import history
     from workflows.calls import call, explain
+    from workflows.cancelling import outlive_cancel
     from workflows.policy.backoff import back_off
     from workflows.vm_state import Stage, Try, VmState
 
 MAX_JOINS = 3
 POLL_SECONDS = 3.0
+LOOK_SECONDS = 30.0  # between two looks at the machine of a NotReady node
 ALIVE = frozenset({"PROVISIONING", "STAGING", "RUNNING", "STOPPING", "REPAIRING", "SUSPENDING"})
 
 
@@ -68,27 +70,36 @@ class SpotVM:
 
     @workflow.run
     async def run(self, start: VmStart) -> str:
-        """Live until nothing is left of the machine; gives the reason of the end."""
-        while self.state.stage != "Gone":
+        """Live until nothing is left of the machine; gives the reason of the end. A cancel is a release."""
+        return await outlive_cancel(self._life(), self._cancelled)
+
+    def _cancelled(self) -> None:
+        self.state.released = self.state.released or "Cancelled"
+
+    async def _life(self) -> str:
+        while not self._is_over():
             try:
                 await self._step()
                 self.state.failures = 0
             except ActivityError as error:
                 await self._failed(error)
-            except asyncio.CancelledError:
-                self.state.released = self.state.released or "Cancelled"
             await self._tell()
-            if workflow.info().is_continue_as_new_suggested():
+            if history.is_long() and not self._is_over():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(self.start.model_copy(update={"state": self.state.model_dump(mode="json")}))
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.state.released or self.state.reason
+
+    def _is_over(self) -> bool:
+        return self.state.stage == "Gone"
 
     async def _step(self) -> None:
         """One stage's work; every stage can be entered again over the state."""
         await self._look_for_owner()
         if self.state.released and self.state.stage != "Deleting":
             self._enter("Deleting", reason=self.state.released)
+        if self.state.noticed_at and self.state.stage in {"Booting", "Joining", "Registering", "Ready"}:
+            self._enter("Noticed", seconds=self.timings.preempted_gone, reason=self.state.reason)
         match self.state.stage:
             case "Creating":
                 await self._create()
@@ -256,13 +267,11 @@ class SpotVM:
     async def _serve(self) -> None:
         await self._tell()
         self.state.not_ready_since = self._not_ready_since()
-        if self.state.noticed_at:
-            self._enter("Noticed", seconds=self.timings.preempted_gone, reason=self.state.reason)
-            return
         told, asked = self.state.not_ready_since, self.state.asked
-        until = workflow.now() + timedelta(seconds=self.timings.owner_check)
+        until = self._soon(self.timings.owner_check)
         if told:
-            until = min(until, told + timedelta(seconds=self.timings.not_ready_grace))
+            # A machine that is gone may be reported RUNNING for a minute: look again and again.
+            until = min(self._soon(LOOK_SECONDS), told + timedelta(seconds=self.timings.not_ready_grace))
         await self._until(
             lambda: (
                 self.state.noticed_at is not None
@@ -274,10 +283,14 @@ class SpotVM:
         )
         if self.state.noticed_at or self.state.asked != asked:
             return
-        # Something was silent or NotReady: ask GCE before anything is concluded from it.
+        # Something was silent or NotReady: ask GCE before anything is concluded from it, then the API server.
         if self._gone_or_stopped(await self._look()):
             self._lose("Lost", f"{self._try.name} is gone without a notice")
-        elif told and self._not_ready_since() and workflow.now() >= until:
+            return
+        node = act.NodeRef(name=self._try.name)
+        self._see_node((await call(act.OBSERVE_NODE, node, summary=f"look at node {node.name}")).view)
+        since = self._not_ready_since()
+        if since and workflow.now() >= since + timedelta(seconds=self.timings.not_ready_grace):
             self._give_up("NodeNotReady", f"{self._try.name} runs, but its node is NotReady for too long")
 
     async def _await_end(self) -> None:
@@ -288,7 +301,7 @@ class SpotVM:
         elif self._late():
             self._enter("Deleting", reason="Preempted", message="still there long after its notice")
         else:
-            await self._until(lambda: self._node_gone(), self._soon(3 * POLL_SECONDS), "the preempted machine's end")
+            await self._until(lambda: False, self._soon(3 * POLL_SECONDS), "the preempted machine's end")
 
     # --- the end
 
@@ -461,9 +474,6 @@ class SpotVM:
             return None
         return self.state.not_ready_since or workflow.now()
 
-    def _node_gone(self) -> bool:
-        return self.state.node is not None and not self.state.node.exists
-
     def _take(self, progress: act.JoinProgress) -> None:
         self.state.token_id = progress.token_id or self.state.token_id
         self.state.fingerprint = {**self.state.fingerprint, **progress.fingerprint}
@@ -527,11 +537,14 @@ class SpotVM:
         return workflow.now() + timedelta(seconds=seconds)
 
     async def _until(self, condition: Callable[[], bool], deadline: datetime, waits_for: str) -> None:
-        """Wait for the condition or a release, until the deadline at the latest."""
+        """Wait for the condition or a release (unless it goes already), until the deadline at the latest."""
         left = max(deadline - workflow.now(), timedelta(milliseconds=1))
+        going = self.state.stage == "Deleting"
         try:
             await workflow.wait_condition(
-                lambda: condition() or self.state.released is not None, timeout=left, timeout_summary=waits_for[:200]
+                lambda: condition() or (self.state.released is not None and not going),
+                timeout=left,
+                timeout_summary=waits_for[:200],
             )
         except TimeoutError:
             return

@@ -50,6 +50,7 @@ class Old(Mutable):
     vm_key: str | None  # of a machine that is going; None where the machine stays
     view: ReplicaView | None = None
     logs_saved: bool = False
+    asked_to_stop: bool = False
     stopped: bool = False
 
 
@@ -167,6 +168,7 @@ class JobState(Mutable):
     vms: dict[str, Vm] = {}
     nodes: dict[str, NodeView] = {}
     node_versions: dict[str, int] = {}
+    unready: dict[str, datetime] = {}  # since when nodes are NotReady
     notices: dict[str, Notice] = {}
     checkpoints: dict[int, Checkpoint] = {}
     checkpoint_number: int = 0

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.job import Job
     from workflows.machines import Machines
     from workflows.policy.backoff import back_off
+    from workflows.reporting import Reporting
     from workflows.state import Vm
 
 POLL_SECONDS = 3.0
@@ -20,10 +21,11 @@ PATIENCE_SECONDS = 60.0
 class Teardown:
     """After the replicas have let go of what they knew: take stock by label, and clear it."""
 
-    def __init__(self, job: Job, machines: Machines) -> None:
+    def __init__(self, job: Job, machines: Machines, reporting: Reporting) -> None:
         self.job = job
         self.state = job.state
         self.machines = machines
+        self.reporting = reporting
 
     async def run(self) -> None:
         """Until the stock is empty; a completed job keeps its winner's Job and its checkpoints.
@@ -37,7 +39,11 @@ class Teardown:
         for rounds in itertools.count(1):
             stock = await call(act.TAKE_STOCK, self.job.ref, summary="what is left under this job's id?")
             if not stock.replicas and not stock.checkpoints and not stock.nodes:
+                self.job.condition("TornDown", True, "NothingLeft")
                 return
+            left = [*stock.jobs, *stock.checkpoints, *stock.nodes]
+            self.job.condition("TornDown", False, "StillThere", f"waits for {', '.join(left[:5])} to be gone")
+            await self.reporting.flush()
             forced = workflow.now() >= deadline
             await self._clear(stock, forced=forced)
             await workflow.sleep(back_off(rounds, POLL_SECONDS, ceiling=20))
@@ -57,9 +63,10 @@ class Teardown:
     async def _tear_down_vm(self, name: str) -> None:
         """A VM that this run did not buy: its own workflow takes it down, or one in teardown begins."""
         key = vm_key_of(name)
-        if key is None or key in self.state.vms or self.state.vm_spec is None:
+        if key is None or key in self.state.vms:
             return
         vm = self.state.vms[key] = Vm(key=key, replica=-1)
-        start = self.machines.start_of(vm, found=[f"{self.state.vm_spec.gcp.zone}/{name}"])
-        await call(act.ADOPT_ORPHAN, start, summary=f"tear down {name}")
+        if self.state.vm_spec is not None:
+            start = self.machines.start_of(vm, found=[f"{self.state.vm_spec.gcp.zone}/{name}"])
+            await call(act.ADOPT_ORPHAN, start, summary=f"tear down {name}")
         await self.machines.release(key, "Deleted")
