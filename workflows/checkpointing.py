@@ -4,6 +4,7 @@ A new CheckpointBackup each time: the external operator's cron takes in effect o
 failed or stuck never goes on.
 """
 
+import asyncio
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -38,42 +39,70 @@ class Checkpointing:
         while not self.job.parking and not self.job.ending:
             due = self._due()
             await self.job.until(
-                lambda seen=due: (  # type: ignore[misc]
-                    self.state.checkpoint_wanted or self.job.ending or self._due() != seen
-                ),
+                lambda seen=due: self._wanted() or self.job.ending or self._due() != seen,  # type: ignore[misc]
                 due or self.job.after(self.state.timings.resync),
                 "the next checkpoint",
             )
-            if self.state.admitted and not self.job.ending:
-                self.tick()
+            if not self.job.ending and not self.job.parking:
+                await self._begin_what_is_due()
 
     def _due(self) -> datetime | None:
-        return self.state.next_checkpoint_at if self.state.admitted else None
+        return self.state.next_checkpoint_at if self.state.admitted and self.takes_images else None
+
+    def _wanted(self) -> bool:
+        return self.state.admitted and self.state.checkpoint_wanted
 
     def arm(self) -> None:
         """The next scheduled checkpoint is due an interval from now."""
-        interval = parse_duration(self.job.spec.checkpoint_config.checkpoint_interval)
-        self.state.next_checkpoint_at = workflow.now() + interval
+        self.state.next_checkpoint_at = workflow.now() + max(self._interval(), timedelta(seconds=1))
 
-    def tick(self) -> None:
-        """Begin the scheduled checkpoint, or the one a person asked for, where it is due."""
-        if not self.takes_images or self.job.parking:
-            return
-        due = self.state.next_checkpoint_at is not None and workflow.now() >= self.state.next_checkpoint_at
-        if not due and not self.state.checkpoint_wanted:
-            return
-        reason = "AskedFor" if self.state.checkpoint_wanted else "Scheduled"
-        source = self.source()
-        if source is None:
-            if due:
-                self.arm()
-            if self.state.checkpoint_wanted:
-                self.job.event("CheckpointNotPossible", "no replica is fit to be checkpointed now", warning=True)
-            self.state.checkpoint_wanted = False
+    def _interval(self) -> timedelta:
+        return parse_duration(self.job.spec.checkpoint_config.checkpoint_interval)
+
+    async def _begin_what_is_due(self) -> None:
+        """The scheduled checkpoint, or the one a person asked for: of the replica that is furthest now."""
+        at, wanted = self._due(), self._wanted()
+        if not wanted and (at is None or workflow.now() < at):
             return
         self.state.checkpoint_wanted = False
         self.arm()
-        self.request(source, reason)
+        if not self.takes_images:
+            self.job.event("CheckpointNotPossible", "in mode Application the training checkpoints itself", warning=True)
+            return
+        await self._read_progress_of_all()
+        source = self.source()
+        if source is not None:
+            self.request(source, "AskedFor" if wanted else "Scheduled")
+        elif wanted:
+            self.job.event("CheckpointNotPossible", "no replica is fit to be checkpointed now", warning=True)
+
+    async def _read_progress_of_all(self) -> None:
+        """Before the furthest is chosen at leisure, ask each training how far it is; on a notice there is no time."""
+        pattern = self.job.spec.checkpoint_config.progress
+        if pattern is not None:
+            running = [replica for replica in self.state.replicas.values() if replica.phase == "Running"]
+            await asyncio.gather(*(self._read_progress(replica, pattern.log_pattern) for replica in running))
+
+    async def _read_progress(self, replica: Replica, pattern: str) -> None:
+        incarnation = replica.incarnation
+        ref = act.ReplicaRef(job=self.job.ref, replica=replica.index, incarnation=incarnation)
+        request = act.ReadProgress(ref=ref, log_pattern=pattern)
+        try:
+            reading = await call(act.READ_PROGRESS, request, summary=f"how far is replica {replica.index}?")
+        except ActivityError as error:
+            workflow.logger.warning("progress of replica %s: %s", replica.index, explain(error)[1])
+            return
+        if reading.progress is not None and replica.incarnation == incarnation:
+            self._take_reading(replica, reading.progress)
+
+    def _take_reading(self, replica: Replica, progress: float) -> None:
+        """A training whose reported progress stands still is Stalled, and never a source."""
+        now = workflow.now()
+        if progress != replica.reading:
+            replica.reading, replica.reading_at, replica.stalled = progress, now, False
+        elif replica.reading_at and now - replica.reading_at >= self._interval() / 2 and not replica.stalled:
+            replica.stalled = True
+            self.job.event("Stalled", f"replica {replica.index} reports no progress", warning=True)
 
     @property
     def takes_images(self) -> bool:
@@ -93,6 +122,8 @@ class Checkpointing:
             return
         survivor = self.source()
         if survivor is None:
+            # Of one that is going itself: it may be done before the machine is gone.
+            recovery.checkpoint = max((one.number for one in self._under_way()), default=None)
             return
         young = survivor.last_checkpoint_time
         if young and (workflow.now() - young).total_seconds() < self.state.last_dump_seconds:
@@ -102,8 +133,8 @@ class Checkpointing:
 
     def request(self, source: Replica, reason: str) -> Checkpoint:
         """Record a checkpoint of this replica and begin it; the one under way on it serves as well."""
-        for running in self.state.checkpoints.values():
-            if running.outcome is None and running.replica == source.index:
+        for running in self._under_way():
+            if (running.replica, running.incarnation) == (source.index, source.incarnation):
                 return running
         self.state.checkpoint_number += 1
         record = Checkpoint(
@@ -122,9 +153,11 @@ class Checkpointing:
 
     def resume(self) -> None:
         """After continue-as-new: go on with those under way."""
-        for record in self.state.checkpoints.values():
-            if record.outcome is None:
-                self.job.spawn(self.follow(record), f"checkpoint {record.number}")
+        for record in self._under_way():
+            self.job.spawn(self.follow(record), f"checkpoint {record.number}")
+
+    def _under_way(self) -> list[Checkpoint]:
+        return [record for record in self.state.checkpoints.values() if record.outcome is None]
 
     # --- one checkpoint
 
@@ -164,7 +197,9 @@ class Checkpointing:
         record.created = True
         record.phase_at = record.phase_at or workflow.now()
         self._see(record, view)
-        self._read_progress(record, view)
+        source = self.state.replicas.get(record.replica)
+        if source and source.incarnation == record.incarnation and view.reported and view.progress is not None:
+            self._take_reading(source, view.progress)
         return record.outcome is None
 
     async def _watch(self, record: Checkpoint) -> None:
@@ -173,24 +208,30 @@ class Checkpointing:
         if view is not None and view.ended:
             await self._conclude(record, view)
             return
-        silent_until = self._silent_until(record)
-        changed = await self.job.until(
+        await self.job.until(
             lambda: (record.view is not None and record.view.ended) or self._source_lost(record),
-            silent_until,
+            self._silent_until(record),
             f"checkpoint {record.number}: {view.phase if view else 'the operator takes it up'}",
         )
-        if changed and not self._source_lost(record):
+        if self.job.parking or (record.view is not None and record.view.ended):
             return
-        before = (record.view.phase if record.view else None, record.phase_at)
-        self._see(record, await self._observe(record))
-        if record.view and record.view.ended:
+        try:
+            seen = await self._observe(record)
+        except ActivityError:
+            if workflow.now() >= self._last_moment(record):
+                raise
+            # An API server that is away says nothing of the checkpoint.
+            await self.job.until(lambda: False, self.job.after(self.state.timings.retry), "the API server")
+            return
+        self._see(record, seen)
+        if seen.ended:
             return
         if self._source_lost(record):
             self._fail(record, "its node went away before it was done")
-        elif record.view is None or not record.view.exists:
+        elif not seen.exists:
             self._fail(record, "the CheckpointBackup is gone")
-        elif workflow.now() >= silent_until and before == (record.view.phase, record.phase_at):
-            self._fail(record, f"the checkpoint operator sticks in phase {record.view.phase or '(none)'}")
+        elif workflow.now() >= self._silent_until(record):
+            self._fail(record, f"the checkpoint operator sticks in phase {seen.phase or '(none)'}")
 
     def _silent_until(self, record: Checkpoint) -> datetime:
         """Two deadlines: one to show a first phase, one to go on to the next; and one for all of it."""
@@ -198,8 +239,10 @@ class Checkpointing:
         started = record.view is not None and record.view.phase is not None
         step = timings.checkpoint_step if started else timings.checkpoint_start
         since = record.phase_at or record.requested_at
-        whole = record.requested_at + timedelta(seconds=timings.checkpoint_total)
-        return min(since + timedelta(seconds=step), whole)
+        return min(since + timedelta(seconds=step), self._last_moment(record))
+
+    def _last_moment(self, record: Checkpoint) -> datetime:
+        return record.requested_at + timedelta(seconds=self.state.timings.checkpoint_total)
 
     def _source_lost(self, record: Checkpoint) -> bool:
         """The node is gone (a notice alone is not the end: the dump may be done before)."""
@@ -216,32 +259,17 @@ class Checkpointing:
             record.phase_at = workflow.now()
         record.view = view
 
-    def _read_progress(self, record: Checkpoint, view: CheckpointView) -> None:
-        """A training whose reported progress stood still since the last reading is Stalled, and never a source."""
-        source = self.state.replicas.get(record.replica)
-        if source is None or source.incarnation != record.incarnation or not view.reported or view.progress is None:
-            return
-        now = workflow.now()
-        if source.reading is not None and source.reading_at is not None:
-            interval = parse_duration(self.job.spec.checkpoint_config.checkpoint_interval)
-            long_enough = now - source.reading_at >= interval / 2
-            if view.progress <= source.reading and long_enough and not source.stalled:
-                source.stalled = True
-                self.job.event("Stalled", f"replica {source.index} reports no progress", warning=True)
-        if view.progress != source.reading:
-            source.stalled = False
-        source.reading, source.reading_at = view.progress, now
-
     # --- its end
 
     async def _conclude(self, record: Checkpoint, view: CheckpointView) -> None:
         if not view.usable(self.job.containers):
             self._fail(record, f"{view.phase}: {view.message or 'not every container has a pushed image'}")
             return
+        progress, reported = self._progress(record, view)
         point = RestorePoint(
             images=view.images,
-            progress=view.progress if view.progress is not None else record.lineage_seconds,
-            reported=view.reported,
+            progress=progress,
+            reported=reported,
             seconds=record.lineage_seconds,
             lineage=f"{record.replica}.{record.incarnation}",
             created_at=workflow.now(),
@@ -255,6 +283,13 @@ class Checkpointing:
             workflow.logger.warning("digest of checkpoint %s: %s", record.number, explain(error)[1])
         self._keep(record, point)
         await self._retire()
+
+    def _progress(self, record: Checkpoint, view: CheckpointView) -> tuple[float, bool]:
+        """What the image holds; at least what the training reported last, where its log could not be read in time."""
+        source = self.state.replicas.get(record.replica)
+        if not view.reported and source and source.incarnation == record.incarnation and source.reading is not None:
+            return source.reading, True
+        return (view.progress if view.progress is not None else record.lineage_seconds), view.reported
 
     def _keep(self, record: Checkpoint, point: RestorePoint) -> None:
         now, state = workflow.now(), self.state
@@ -292,11 +327,12 @@ class Checkpointing:
         for record in [record for record in ended if record.number not in kept]:
             ref = act.CheckpointRef(job=self.job.ref, number=record.number)
             try:
-                await call(act.DELETE_CHECKPOINT, ref, summary=f"delete CheckpointBackup {record.number}")
+                left = await call(act.DELETE_CHECKPOINT, ref, summary=f"delete CheckpointBackup {record.number}")
             except ActivityError as error:
                 workflow.logger.warning("checkpoint %s: %s", record.number, explain(error)[1])
                 return  # tried again with the next one
-            self.state.checkpoints.pop(record.number, None)
+            if not left.exists:  # else the operator's finalizer holds it: asked again with the next one
+                self.state.checkpoints.pop(record.number, None)
 
     def _awaited(self) -> set[int]:
         recoveries = [replica.recovery for replica in self.state.replicas.values() if replica.recovery]
