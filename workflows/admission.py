@@ -61,13 +61,20 @@ class Admission:
                 self.state.spec = self.state.spec or document.spec
                 self.state.vm_spec = self.state.vm_spec or document.vm_spec
         else:
-            self.state.spec, self.state.vm_spec = document.spec, document.vm_spec
-            self.job.condition("Accepted", True, "SpecIsValid")
+            self.failures = 0
+            self._accept(document)
             if not self.state.admitted and not self.job.ending:
                 await self._preflight()
         if self.job.ending and self.state.spec is None:
             self.state.unreadable = True
         self.job.touch()
+
+    def _accept(self, document: act.JobDocument) -> None:
+        old, self.state.spec, self.state.vm_spec = self.state.spec, document.spec, document.vm_spec
+        self.job.condition("Accepted", True, "SpecIsValid")
+        interval = self.job.spec.checkpoint_config.checkpoint_interval
+        if self.state.admitted and old and old.checkpoint_config.checkpoint_interval != interval:
+            self.checkpointing.arm()
 
     async def _preflight(self) -> None:
         assert self.state.spec is not None
@@ -80,7 +87,6 @@ class Admission:
         if not preflight.passed:
             self.failures += 1
             return
-        self.failures = 0
         self.state.admitted = True
         self.checkpointing.arm()
         self.job.event("Admitted", "all checks passed; looks for GPUs")

@@ -20,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.job import Job
     from workflows.machines import Machines
     from workflows.policy.backoff import back_off
-    from workflows.policy.startup import startup
+    from workflows.policy.startup import does_not_start, startup, waits_for_others
     from workflows.policy.survivor import going
     from workflows.policy.verdict import verdict
     from workflows.restoring import Restoring
@@ -61,12 +61,12 @@ class ReplicaLife:
         """Go from phase to phase until a terminal one, or until the job parks."""
         while self.me.phase not in TERMINAL and not self.job.parking:
             if self._halted():
+                self.me.retry_at, self.me.failures = None, 0
                 self.enter("Releasing", f"lets go: {self.me.halt}")
             try:
                 await self._rest()
-                await self.steps[self.me.phase]()
-                if not self.me.retry_at:
-                    self.me.failures = 0
+                if not self.job.parking:
+                    await self.steps[self.me.phase]()
             except HaltedError:
                 continue
             except ActivityError as error:
@@ -76,7 +76,8 @@ class ReplicaLife:
 
     async def seek(self) -> None:
         """A free GPU of the cluster before any VM is bought."""
-        await self._save_old_logs()
+        # Beside the search: a dying node may hold its log back until it is dead.
+        self.job.spawn(self._save_old_logs(), f"logs of replica {self.me.index}")
         request = act.FindCapacity(
             job=self.job.ref, job_template=self.job.spec.job_template, avoid=self._nodes_to_avoid()
         )
@@ -111,18 +112,21 @@ class ReplicaLife:
             return
         while not self.job.parking:
             report = vm.report
+            if report is not None and self.machines.failed(key):
+                self.machines.noticed(key, "its node was announced to go")
+                self._machine_failed(f"{report.reason}: {report.message}")
+                return
             if report is not None and report.stage == "Ready":
                 self.me.node, self.me.failures = report.node_name, 0
                 self.job.condition("CapacityAvailable", True, "Provisioned")
                 self.enter("NodeReady", f"{report.node_name} is Ready")
                 return
-            if report is not None and report.stage in {"Noticed", "Lost", "Deleting", "Gone"}:
-                self._machine_failed(f"{report.reason}: {report.message}")
-                return
             self._mirror()
             number = report.number if report else 0
             changed = await self.until(
-                lambda seen=number: vm.report is not None and vm.report.number != seen,  # type: ignore[misc]
+                lambda seen=number: (  # type: ignore[misc]
+                    self.machines.failed(key) or (vm.report is not None and vm.report.number != seen)
+                ),
                 self.job.after(self.state.timings.resync),
                 f"replica {self.me.index}: {self.me.message or 'the VM'}",
             )
@@ -179,17 +183,15 @@ class ReplicaLife:
         self.enter("Starting", why)
 
     async def _await_checkpoint(self, recovery: Recovery) -> None:
-        while not self.job.parking:
-            self.me.message = f"waits for checkpoint {recovery.checkpoint}" if recovery.checkpoint else ""
+        while not self.job.parking and not self._machine_lost():
+            if recovery.checkpoint is not None:
+                self._say(f"waits for checkpoint {recovery.checkpoint}")
             # A checkpoint has deadlines of its own; this one only says that silence is not waited for without end.
-            deadline = self.job.after(self.state.timings.checkpoint_total)
             await self.until(
                 lambda: self.checkpointing.settled(recovery) or self._machine_lost(),
-                deadline,
-                self.me.message or "the checkpoint",
+                self.job.after(self.state.timings.checkpoint_total),
+                f"replica {self.me.index}: {self.me.message}",
             )
-            if self._machine_lost():
-                return
             again = self.checkpointing.failed(recovery) and recovery.checkpoint_tries < MAX_CHECKPOINT_TRIES
             if not again or self.checkpointing.source() is None:
                 return
@@ -200,11 +202,11 @@ class ReplicaLife:
         """No two of one replica: the old pod is confirmed stopped, or its machine gone, before the new one starts."""
         for old in recovery.olds:
             while not old.stopped and not self.job.parking and not self._machine_lost():
-                self.me.message = f"waits for incarnation {old.incarnation} on {old.node} to have stopped"
+                self._say(f"waits for incarnation {old.incarnation} on {old.node or 'no node'} to have stopped")
                 await self.until(
-                    lambda one=old: self.machines.stopped(one),  # type: ignore[misc]
+                    lambda one=old: self.machines.stopped(one) or self._machine_lost(),  # type: ignore[misc]
                     self.job.after(POLL_SECONDS),
-                    self.me.message,
+                    f"replica {self.me.index}: {self.me.message}",
                 )
                 if not self.machines.stopped(old):
                     old.view = await call(act.OBSERVE_REPLICA, self._ref(old.incarnation), summary=self.me.message)
@@ -215,24 +217,26 @@ class ReplicaLife:
 
     async def _stop_old(self, old: Old) -> None:
         """It was announced to go and did not: a rehearsal, or a notice that came to nothing. Stop it ourselves."""
-        await self._save_logs(old.incarnation)
+        if not old.asked_to_stop:
+            await self._save_logs(old.incarnation)
+            self.job.event(
+                "StopsPredecessor",
+                f"replica {self.me.index}: incarnation {old.incarnation} still runs on {old.node}",
+                warning=True,
+            )
+            old.asked_to_stop = True
         stop = act.StopReplica(ref=self._ref(old.incarnation), delete_job=False)
         old.view = await call(act.STOP_REPLICA, stop, summary=f"stop incarnation {old.incarnation}")
         await self.machines.release(old.vm_key, "Preempted")
 
     async def _hold(self) -> None:
         """Nothing to start from though there was something once: a person decides, or a sibling's image comes."""
-        points, mode = len(self.state.points), self.job.spec.checkpoint_config.on_unrestorable
-        self.me.message = "held: no usable checkpoint; set checkpointConfig.onUnrestorable: ColdStart to begin anew"
-        self.job.condition("Restorable", False, "NoUsableCheckpoint", self.me.message)
+        config = self.job.spec.checkpoint_config
+        self._say(self.restoring.held())
         await self.until(
-            lambda: (
-                len(self.state.points) > points
-                or self.job.spec.checkpoint_config.on_unrestorable != mode
-                or self._machine_lost()
-            ),
+            lambda: self.restoring.usable_point() or self.job.spec.checkpoint_config != config or self._machine_lost(),
             self.job.after(self.state.timings.resync),
-            self.me.message,
+            f"replica {self.me.index}: {self.me.message}",
         )
         self._lost_place()
 
@@ -241,11 +245,14 @@ class ReplicaLife:
     async def start(self) -> None:
         """Create the Job, delete the predecessor's, and wait for the pod to run."""
         await self._create_job()
+        if self.me.deadline is None:
+            bought = self.me.vm_key is not None
+            timings = self.state.timings
+            self.me.deadline = self.job.after(timings.startup_deadline if bought else timings.schedule_wait)
         await self._delete_old_jobs()
-        seconds = self.state.timings.schedule_wait if not self.me.vm_key else self.state.timings.startup_deadline
-        deadline = self.me.since + timedelta(seconds=seconds)
         while not self.job.parking:
             pod = self.me.view.pod if self.me.view else None
+            self._see_place(pod)
             if self._lost_place():
                 return
             match startup(pod, restored=self.me.restore is not None):
@@ -255,22 +262,30 @@ class ReplicaLife:
                 case "BadImage" | "MissingImage" as trouble:
                     await self._image_failed(trouble, pod)
                     return
-            if pod is not None and pod.scheduled and not self.me.vm_key:
-                deadline = self.me.since + timedelta(seconds=self.state.timings.startup_deadline)
-                self.me.node = pod.node
-            if workflow.now() >= deadline:
+                case "NeverRan":
+                    await self._never_ran("its pod ended before it ran")
+                    return
+            if pod is None and self.me.view and (self.me.view.job_failed or not self.me.view.job_exists):
+                await self._never_ran("its pod was deleted")
+                return
+            if workflow.now() >= self.me.deadline:
                 await self._not_started(pod)
                 return
-            version, reason = self.me.view_version, pod.waiting_reason if pod else "no pod yet"
-            self.me.message = reason or "waits for its pod to run"
-            until = min(deadline, self.job.after(self.state.timings.resync))
+            self._say(pod.waiting_reason or "waits for its pod to run" if pod else "waits for its pod")
+            version = self.me.view_version
             changed = await self.until(
                 lambda seen=version: self.me.view_version != seen or self._machine_lost(),  # type: ignore[misc]
-                until,
+                min(self.me.deadline, self.job.after(self.state.timings.resync)),
                 f"replica {self.me.index}: {self.me.message}",
             )
             if not changed:
                 self.me.view = await self._observe("read before acting on silence")
+
+    def _see_place(self, pod: PodView | None) -> None:
+        """The scheduler has chosen among the nodes with a free GPU."""
+        if pod is not None and pod.scheduled and self.me.candidates:
+            self.me.node, self.me.candidates = pod.node, []
+            self.me.deadline = self.job.after(self.state.timings.startup_deadline)
 
     async def _create_job(self) -> None:
         nodes = [self.me.node] if self.me.node else self.me.candidates
@@ -294,7 +309,8 @@ class ReplicaLife:
     async def _delete_old_jobs(self) -> None:
         recovery = self.me.recovery
         for old in recovery.olds if recovery else []:
-            await self._save_logs(old.incarnation)
+            if not old.logs_saved and not self.machines.dead(old):
+                await self._save_logs(old.incarnation)
             stop = act.StopReplica(ref=self._ref(old.incarnation), delete_job=True, force=self.machines.dead(old))
             await call(act.STOP_REPLICA, stop, summary=f"delete Job of incarnation {old.incarnation}")
             await self.machines.release(old.vm_key, "Replaced")
@@ -306,6 +322,7 @@ class ReplicaLife:
         self.me.node = pod.node if pod and pod.node else self.me.node
         self.me.candidates = []
         recovery, self.me.recovery = self.me.recovery, None
+        self.me.failures, self.me.avoid = 0, []
         if self.me.restore:
             self.restoring.proven(self.me.restore)
             self.job.event(
@@ -327,26 +344,42 @@ class ReplicaLife:
             self.restoring.failed(self.me.restore, self.me.node or "", missing=trouble == "MissingImage")
         self.job.event("RestoreFailed", f"replica {self.me.index} on {self.me.node}: {trouble}: {why}", warning=True)
         same_machine = trouble == "MissingImage"
-        await self._again("RestoreFailed", keep_machine=same_machine)
+        nothing_else = not self.restoring.usable_point()
+        await self._again("RestoreFailed", keep_machine=same_machine, ask_survivor=nothing_else)
+
+    async def _never_ran(self, why: str) -> None:
+        """On the machine that it has, after a pause: whatever took the pod away may do so again."""
+        self.job.event("StartFailed", f"replica {self.me.index} on {self.me.node}: {why}", warning=True)
+        await self._again(why, keep_machine=True)
+        self._back_off(why)
 
     async def _not_started(self, pod: PodView | None) -> None:
-        if self.me.vm_key is None and (pod is None or not pod.scheduled):
+        if self.me.candidates:
             self.me.avoid = sorted({*self.me.avoid, *self.me.candidates})
             await self._again("the scheduler gave the free GPU to another pod", keep_machine=False)
             return
         reason = (pod.message or pod.waiting_reason if pod else None) or "its pod did not run in time"
         self.job.event("StartTimeout", f"replica {self.me.index} on {self.me.node}: {reason}", warning=True)
-        await self._again("StartTimeout", keep_machine=False)
+        if pod is not None and does_not_start(pod):
+            await self._delete_job(reason)
+            self._failed_by_itself(reason)  # of the original image: no other machine would help
+        elif pod is not None and waits_for_others(pod):
+            self.me.deadline = self.job.after(self.state.timings.startup_deadline)  # nor here: a person has to act
+        else:
+            await self._again("StartTimeout", keep_machine=False)
 
-    async def _again(self, cause: str, *, keep_machine: bool) -> None:
+    async def _again(self, cause: str, *, keep_machine: bool, ask_survivor: bool = False) -> None:
         """Another incarnation in place of one that never ran."""
-        stop = act.StopReplica(ref=self._ref(), delete_job=True)
-        await call(act.STOP_REPLICA, stop, summary=f"delete {self.job_name}: {cause}")
+        await self._delete_job(cause)
         if not keep_machine:
             await self.machines.release(self.me.vm_key, cause)
             if self.me.node:
                 self.me.avoid = [*self.me.avoid, self.me.node][-8:]
-        self._replace(cause, machine_stays=keep_machine)
+        self._replace(cause, machine_stays=keep_machine, ask_survivor=ask_survivor)
+
+    async def _delete_job(self, cause: str) -> None:
+        stop = act.StopReplica(ref=self._ref(), delete_job=True)
+        await call(act.STOP_REPLICA, stop, summary=f"delete {self.job_name}: {cause}")
 
     async def train(self) -> None:
         """Watch it run: until its pod ends, its machine is going, or it was silent for long enough to look."""
@@ -361,17 +394,33 @@ class ReplicaLife:
             version = self.me.view_version
             changed = await self.until(
                 lambda seen=version: self.me.view_version != seen or self._machine_lost(),  # type: ignore[misc]
-                self.job.after(self.state.timings.resync),
+                self._next_look(),
                 f"replica {self.me.index} trains on {self.me.node}",
             )
             if not changed:
-                self.me.view = await self._observe("resync")
+                await self._look()
+
+    def _next_look(self) -> datetime:
+        """Where nobody tells anything, or where the patience with a NotReady node ends."""
+        timings = self.state.timings
+        resync, unready = timings.resync, self.machines.unready_for(self.me.node)
+        if not unready or self.me.vm_key:
+            return self.job.after(resync)
+        return self.job.after(min(resync, max(1.0, timings.not_ready_grace - unready.total_seconds())))
+
+    async def _look(self) -> None:
+        """What was lost on the way is found here; of a machine that we bought its own workflow finds it."""
+        if self.me.vm_key is None and self.me.node is not None:
+            node = act.NodeRef(name=self.me.node)
+            self.machines.see_node((await call(act.OBSERVE_NODE, node, summary=f"look at {node.name}: resync")).view)
+        self.me.view = await self._observe("resync")
+        self.me.failures = 0
 
     async def judge(self) -> None:
         """Whose end is it? Told a while later, when a machine that was going is known to be."""
         pod = self.me.view.pod if self.me.view else None
-        noticed = going(self.me.node, self.state.nodes, self.state.notices)
-        if not noticed and pod is not None and not pod.disrupted:
+        taken_away = pod is None or pod.deleting or pod.disrupted
+        if not taken_away and not self._machine_lost():
             await self.until(
                 lambda: self._machine_lost(),
                 self.me.deadline or workflow.now(),
@@ -379,13 +428,13 @@ class ReplicaLife:
             )
             if self.job.parking:
                 return
-            noticed = self._machine_lost()
             self.me.view = await self._observe("the verdict")
             pod = self.me.view.pod or pod
-        lives = await self.machines.lives(self.me)
+        noticed = self._machine_lost()
+        lives = not noticed and await self.machines.lives(self.me)
         word, why = verdict(pod, noticed=noticed, machine_lives=lives)
         if word == "Preempted":
-            self._preempted(why, machine_stays=lives and not noticed)
+            self._preempted(why, machine_stays=lives)
             return
         await self._save_logs(self.me.incarnation)
         if word == "Succeeded":
@@ -420,9 +469,10 @@ class ReplicaLife:
 
     def _machine_lost(self) -> bool:
         """Its machine is going or gone: a notice, a mark, the node's or the VM's end."""
-        if self.me.node is None:
+        if self.machines.failed(self.me.vm_key) or self.me.node is None:
             return self.machines.failed(self.me.vm_key)
-        return going(self.me.node, self.state.nodes, self.state.notices) or self.machines.failed(self.me.vm_key)
+        abandoned = self.machines.abandoned(self.me.node, self.me.vm_key)
+        return abandoned or going(self.me.node, self.state.nodes, self.state.notices)
 
     def _lost_place(self) -> bool:
         """Leave for a recovery where the machine is lost; what it was doing there no longer matters."""
@@ -439,7 +489,7 @@ class ReplicaLife:
         self.job.event("Preempted", f"replica {self.me.index} on {self.me.node}: {cause}", warning=True)
         self._replace(cause, machine_stays=machine_stays)
 
-    def _replace(self, cause: str, *, machine_stays: bool) -> None:
+    def _replace(self, cause: str, *, machine_stays: bool, ask_survivor: bool = True) -> None:
         """Begin a recovery, in one workflow task: the survivor's checkpoint is asked for, a place is sought."""
         me = self.me
         me.recovery = me.recovery or Recovery(cause=cause, noticed_at=workflow.now())
@@ -448,17 +498,18 @@ class ReplicaLife:
             key = None if machine_stays else me.vm_key
             me.recovery.olds.append(Old(incarnation=me.incarnation, node=me.node, vm_key=key, view=me.view))
             me.live, me.view = False, None
+            me.running_since = me.reading = me.reading_at = None  # its memory is lost
         if not machine_stays:
             self.machines.noticed(me.vm_key, cause)
             me.vm_key = me.node = None
         self.enter("NodeReady" if me.node else "Preempted", cause)
-        if self.checkpointing.settled(me.recovery):
+        if ask_survivor and self.checkpointing.settled(me.recovery):
             me.recovery.checkpoint = None
             self.checkpointing.for_recovery(me.recovery)
 
     async def _save_old_logs(self) -> None:
         """While the dying node still answers."""
-        for old in self.me.recovery.olds if self.me.recovery else []:
+        for old in [*self.me.recovery.olds] if self.me.recovery else []:
             if not old.logs_saved:
                 await self._save_logs(old.incarnation)
                 old.logs_saved = True
@@ -541,4 +592,11 @@ class ReplicaLife:
     async def _rest(self) -> None:
         if self.me.retry_at:
             await self.until(lambda: False, self.me.retry_at, f"back-off after: {self.me.message}")
-        self.me.retry_at = None
+        if not self.job.parking:
+            self.me.retry_at = None
+
+    def _say(self, message: str) -> None:
+        """Tell what it waits for."""
+        if message != self.me.message:
+            self.me.message = message
+            self.job.touch()

@@ -36,12 +36,12 @@ class Restoring:
         if point is None and config.restore_from:
             point = await self._find("LatestTag" if config.restore_from == "LatestTag" else "Image")
             if point is None and config.restore_from != "LatestTag":
-                self._unrestorable(f"restoreFrom {config.restore_from} is not in its registry")
-                return None
+                return None  # what a person named is not there, or does not start: no other will do
         if point is not None:
             self._restorable()
             return point, f"from progress {point.progress:.0f}: {point.label}"
-        if self.state.ever_checkpointed and config.on_unrestorable == "Hold":
+        on_record = self.state.ever_checkpointed or bool(self.state.points)
+        if on_record and config.on_unrestorable == "Hold":
             return None
         self._restorable()
         if replica.incarnation >= 0:
@@ -54,6 +54,9 @@ class Restoring:
         found = (await call(act.FIND_IMAGE, request, summary=f"look into the registry: {which}")).point
         if found is None or self._known_bad(found):
             return None
+        known = [point for point in self.state.points if point.images == found.images]
+        if known:  # another replica looked at the same moment
+            return known[0]
         self.state.points.append(found)
         self.state.ever_checkpointed = self.state.ever_checkpointed or which == "Ours"
         return found
@@ -61,8 +64,21 @@ class Restoring:
     def _known_bad(self, found: RestorePoint) -> bool:
         return any(not usable(point) and point.images == found.images for point in self.state.points)
 
-    def _unrestorable(self, message: str) -> None:
+    def held(self) -> str:
+        """Tell why nothing can be restored, and what a person can do; gives the message."""
+        config = self.job.spec.checkpoint_config
+        if config.restore_from and config.restore_from != "LatestTag" and not self.state.ever_checkpointed:
+            message = (
+                f"held: {config.restore_from} is not there or does not start; correct checkpointConfig.restoreFrom"
+            )
+        else:
+            message = "held: no usable checkpoint; set checkpointConfig.onUnrestorable: ColdStart to begin anew"
         self.job.condition("Restorable", False, "NoUsableCheckpoint", message)
+        return message
+
+    def usable_point(self) -> bool:
+        """There is something on record to start from."""
+        return furthest(self.state.points) is not None
 
     def _restorable(self) -> None:
         if "Restorable" in self.state.conditions:

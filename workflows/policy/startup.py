@@ -4,7 +4,7 @@ from typing import Literal
 
 from api.views import PodView
 
-Startup = Literal["Waiting", "Running", "Ended", "BadImage", "MissingImage"]
+Startup = Literal["Waiting", "Running", "Ended", "NeverRan", "BadImage", "MissingImage"]
 
 _DID_NOT_START = {
     "CreateContainerError",
@@ -25,8 +25,9 @@ def startup(pod: PodView | None, *, restored: bool) -> Startup:
     if pod is None:
         return "Waiting"
     if pod.phase in {"Succeeded", "Failed"}:
-        never_ran = pod.started_at is None or pod.waiting_reason in _DID_NOT_START
-        return "BadImage" if restored and never_ran and not pod.disrupted else "Ended"
+        if pod.started_at is not None and pod.waiting_reason not in _DID_NOT_START:
+            return "Ended"
+        return "BadImage" if restored and not pod.disrupted else "NeverRan"
     if pod.phase == "Running" and pod.started_at is not None:
         return "Running"
     if restored and pod.waiting_reason in _DID_NOT_START:
@@ -35,3 +36,13 @@ def startup(pod: PodView | None, *, restored: bool) -> Startup:
         message = (pod.message or "").lower()
         return "MissingImage" if any(word in message for word in _ABSENT) else "Waiting"
     return "Waiting"
+
+
+def does_not_start(pod: PodView) -> bool:
+    """The container runtime has tried and could not."""
+    return pod.waiting_reason in _DID_NOT_START
+
+
+def waits_for_others(pod: PodView) -> bool:
+    """For a registry or for room: another machine would wait just as long."""
+    return pod.waiting_reason in {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "Unschedulable"}
