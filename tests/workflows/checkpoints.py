@@ -1,0 +1,158 @@
+"""The world's checkpoint operator and its registry, with the operator's traps on request."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from temporalio.exceptions import ApplicationError
+
+from activities import signatures as act
+from api import errors, names
+from api.messages import CheckpointChanged
+from api.views import CheckpointView, RestorePoint
+from tests.workflows.cluster import Cluster, Pod
+
+REPOSITORY = "registry.example/team/ckpt"
+PHASES = [(1.0, "Checkpointing"), (3.0, "ImageBuilding"), (5.0, "ImagePushing"), (8.0, "Completed")]
+
+
+@dataclass
+class Backup:
+    """A CheckpointBackup."""
+
+    number: int
+    name: str
+    job: act.JobRef
+    replica: int
+    pod: Pod
+    tag: str
+    progress: float
+    reported: bool
+    created_at: datetime
+    plan: str
+    phase: str | None = None
+    message: str | None = None
+    image: str | None = None
+    held: float = 0
+
+
+class Checkpoints:
+    """All CheckpointBackups, and the images that came of them."""
+
+    def __init__(self, cluster: Cluster, tell: Callable[[str, str, object], None]) -> None:
+        self.cluster = cluster
+        self.tell = tell
+        self.backups: dict[int, Backup] = {}
+        self.history: list[Backup] = []
+        self.plans: list[str] = []  # for the next ones: fail, stick, empty, ignored; well otherwise
+        self.dump_seconds = 8.0
+        self.registry: dict[str, RestorePoint] = {}  # by image
+        self.registry_down = False
+        self.stalled: float | None = None  # what every training reports, once it reports no progress
+
+    # --- activities
+
+    def create_checkpoint(self, request: act.CreateCheckpoint) -> CheckpointView:
+        if request.number in self.backups:
+            return self.view(request.number, request.job)
+        job = self.cluster.jobs.get((request.replica, request.incarnation))
+        pod = job.pod if job else None
+        if job is None or pod is None or pod.phase != "Running" or pod.deleting:
+            raise ApplicationError("no running pod to checkpoint", type=errors.MISSING, non_retryable=True)
+        reported = request.config.progress is not None
+        progress = self.cluster.progress(job) if self.stalled is None else self.stalled
+        progress = float(int(progress)) if reported else request.lineage_seconds
+        backup = Backup(
+            number=request.number,
+            name=names.checkpoint_name(request.job.name, request.job.job_id, request.number),
+            job=request.job,
+            replica=request.replica,
+            pod=pod,
+            tag=names.image_tag(request.job.job_id, progress, request.unix),
+            progress=progress,
+            reported=reported,
+            created_at=self.cluster.clock.now,
+            plan=self.plans.pop(0) if self.plans else "",
+        )
+        self.backups[request.number] = backup
+        self.history.append(backup)
+        if backup.plan != "ignored":
+            for seconds, phase in PHASES:
+                self.cluster.clock.after(seconds * self.dump_seconds / 8, lambda phase=phase: self._go(backup, phase))
+        return self.view(request.number, request.job)
+
+    def observe_checkpoint(self, ref: act.CheckpointRef) -> CheckpointView:
+        return self.view(ref.number, ref.job)
+
+    def delete_checkpoint(self, ref: act.CheckpointRef) -> CheckpointView:
+        if self.backups.pop(ref.number, None) is not None:
+            self._changed(ref.number, ref.job)
+        return self.view(ref.number, ref.job)
+
+    def find_image(self, request: act.FindImage) -> act.FoundImage:
+        if self.registry_down:
+            raise RuntimeError("the registry does not answer")
+        images = list(self.registry.items())
+        match request.which:
+            case "Ours":
+                ours = [point for _, point in images if f":{request.job.job_id}-p" in point.label]
+                return act.FoundImage(point=max(ours, key=lambda point: point.progress, default=None))
+            case "LatestTag":
+                points = [point for _, point in images]
+                return act.FoundImage(point=max(points, key=lambda point: point.created_at, default=None))
+            case "Image":
+                return act.FoundImage(point=self.registry.get(request.config.restore_from or ""))
+
+    def pin_images(self, request: act.PinImages) -> RestorePoint:
+        if self.registry_down:
+            raise RuntimeError("the registry does not answer")
+        pinned = {name: f"{image}@sha256:{len(image):064d}" for name, image in request.point.images.items()}
+        return request.point.model_copy(update={"images": pinned})
+
+    # --- what happens
+
+    def _go(self, backup: Backup, phase: str) -> None:
+        node = self.cluster.nodes.get(backup.pod.node or "")
+        dead = node is None or not node.alive or (phase == "Checkpointing" and backup.pod.stopped_at is not None)
+        if self.backups.get(backup.number) is not backup or dead or backup.phase == "Failed":
+            return
+        if backup.plan == "stick" and phase not in {"Checkpointing", "ImageBuilding"}:
+            return
+        if backup.plan == "fail" and phase == "ImageBuilding":
+            phase, backup.message = "Failed", "CRIU: freezing timed out"
+        if phase == "Checkpointing":
+            job = next(job for job in self.cluster.history.values() if job.pod is backup.pod)
+            backup.held = self.cluster.progress(job)
+        backup.phase = phase
+        if phase == "Completed" and backup.plan != "empty":
+            backup.image = f"{REPOSITORY}:{backup.tag}"
+            self.push(backup.image, backup.progress, backup.held)
+        if phase in {"Checkpointing", "Failed", "Completed"}:
+            self._changed(backup.number, backup.job)
+
+    def push(self, image: str, progress: float, held: float | None = None) -> RestorePoint:
+        """An image comes into the registry."""
+        point = RestorePoint(images={"train": image}, progress=progress, created_at=self.cluster.clock.now)
+        self.registry[image] = point
+        self.cluster.keep_image(point, progress if held is None else held)
+        return point
+
+    def view(self, number: int, job: act.JobRef) -> CheckpointView:
+        backup = self.backups.get(number)
+        if backup is None:
+            return CheckpointView(name=names.checkpoint_name(job.name, job.job_id, number), exists=False)
+        return CheckpointView(
+            name=backup.name,
+            uid=f"backup-{number}",
+            phase=backup.phase,
+            message=backup.message,
+            images={"train": backup.image} if backup.image else {},
+            tag=backup.tag,
+            progress=backup.progress,
+            reported=backup.reported,
+        )
+
+    def _changed(self, number: int, job: act.JobRef) -> None:
+        self.cluster.version += 1
+        message = CheckpointChanged(job_id=job.job_id, version=self.cluster.version, view=self.view(number, job))
+        self.tell(names.job_workflow_id(job.namespace, job.name), "checkpoint_changed", message)

@@ -1,0 +1,150 @@
+"""The world's cloud: instances that boot, are preempted, run out and refuse to go."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from temporalio.exceptions import ApplicationError
+
+from activities import signatures as act
+from api import errors, names
+from api.views import VmView
+from tests.workflows.clock import Clock
+
+CREATE_SECONDS = 20.0  # from the create call to RUNNING
+DELETE_SECONDS = 6.0
+
+
+@dataclass
+class Instance:
+    """A GCE instance."""
+
+    name: str
+    zone: str
+    labels: dict[str, str]
+    instance_id: str
+    created_at: datetime
+    status: str = "PROVISIONING"
+    running_at: datetime | None = None
+    deleting: bool = False
+
+
+@dataclass
+class Cloud:
+    """All instances of a project, and what the cloud is short of."""
+
+    clock: Clock
+    died: Callable[[str], None] = lambda name: None
+    instances: dict[str, Instance] = field(default_factory=dict)
+    gone: dict[str, datetime] = field(default_factory=dict)  # when each instance was gone
+    created: list[str] = field(default_factory=list)
+    stockouts: int = 0  # so many creations fail in their operation
+    refuse_creates: list[str] = field(default_factory=list)  # so many creations fail at once, by error type
+    refuse_deletes: int = 0
+    failed: set[str] = field(default_factory=set)
+    lingering: float = 0.0  # seconds for which a preempted instance is still shown as RUNNING
+    known: dict[str, Instance] = field(default_factory=dict)
+
+    # --- activities
+
+    def create_vm(self, request: act.CreateVm) -> act.VmOperation:
+        vm = request.vm
+        found = self.instances.get(vm.name)
+        if found is not None:
+            self._refuse_strangers(vm, found)
+            return act.VmOperation(name=None)
+        if vm.name in self.created:
+            return act.VmOperation(name=f"operation-{vm.name}")  # the same request id: the same operation
+        if self.refuse_creates:
+            kind = self.refuse_creates.pop(0)
+            raise ApplicationError(f"{kind} in {vm.zone}", type=kind, non_retryable=True)
+        self.created.append(vm.name)
+        if self.stockouts:
+            self.stockouts -= 1
+            self.failed.add(vm.name)
+            return act.VmOperation(name=f"operation-{vm.name}")
+        self.boot(vm.name, vm.zone, vm.labels)
+        return act.VmOperation(name=f"operation-{vm.name}")
+
+    def observe_create(self, request: act.ObserveCreate) -> act.CreateProgress:
+        name = request.vm.name
+        view = self.observe_vm(request.vm)
+        if name in self.failed:
+            return act.CreateProgress(
+                done=True, error=errors.NO_CAPACITY, message="the zone has none of these now", vm=view
+            )
+        return act.CreateProgress(done=view.status not in {"PROVISIONING", "STAGING"}, vm=view)
+
+    def observe_vm(self, vm: act.VmRef) -> VmView:
+        found = self.instances.get(vm.name)
+        if found is None or (vm.instance_id and found.instance_id != vm.instance_id):
+            return VmView(exists=False, name=vm.name, zone=vm.zone)
+        return VmView(
+            exists=True,
+            name=found.name,
+            zone=found.zone,
+            status=found.status,
+            instance_id=found.instance_id,
+            internal_ip="10.0.0.2",
+            labels=found.labels,
+            creation_time=found.created_at,
+        )
+
+    def delete_vm(self, vm: act.VmRef) -> VmView:
+        found = self.instances.get(vm.name)
+        if found is None:
+            return VmView(exists=False, name=vm.name, zone=vm.zone)
+        self._refuse_strangers(vm, found)
+        if self.refuse_deletes:
+            self.refuse_deletes -= 1
+            raise ApplicationError(f"{vm.name} is not ready to be deleted")
+        if not found.deleting:
+            found.deleting, found.status = True, "STOPPING"
+            self.died(vm.name)
+            self.clock.after(DELETE_SECONDS, lambda: self._vanish(found))
+        return self.observe_vm(vm)
+
+    def _refuse_strangers(self, vm: act.VmRef, found: Instance) -> None:
+        if any(found.labels.get(key) != value for key, value in vm.labels.items()):
+            raise ApplicationError(f"{vm.name} is somebody else's", type=errors.CONFLICT, non_retryable=True)
+
+    # --- what happens
+
+    def boot(self, name: str, zone: str, labels: dict[str, str]) -> Instance:
+        """An instance comes into being and runs after a while."""
+        number = len(self.known) + 1
+        made = Instance(name, zone, labels, instance_id=str(1000 + number), created_at=self.clock.now)
+        self.instances[name] = self.known[name] = made
+
+        def runs() -> None:
+            if made.status == "PROVISIONING":
+                made.status, made.running_at = "RUNNING", self.clock.now
+
+        self.clock.after(CREATE_SECONDS, runs)
+        return made
+
+    def power_off(self, name: str) -> None:
+        """The cloud takes the machine back; it may be shown as RUNNING for a while."""
+        instance = self.instances.get(name)
+        if instance is None:
+            return
+        self.died(name)
+        if self.lingering:
+            self.clock.after(self.lingering, lambda: self._vanish(instance))
+        else:
+            self._vanish(instance)
+
+    def _vanish(self, instance: Instance) -> None:
+        if self.instances.get(instance.name) is instance:
+            del self.instances[instance.name]
+            self.gone[instance.name] = self.clock.now
+
+    def up_for(self, name: str, seconds: float) -> bool:
+        """The machine runs since so many seconds at least."""
+        found = self.instances.get(name)
+        since = found.running_at if found and found.status == "RUNNING" else None
+        return since is not None and (self.clock.now - since).total_seconds() >= seconds
+
+    def of_job(self, job_id: str) -> list[str]:
+        """Names of the instances that exist for a job."""
+        return [each.name for each in self.instances.values() if each.labels.get(names.GCE_LABEL_JOB) == job_id]

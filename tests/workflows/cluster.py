@@ -1,0 +1,392 @@
+"""The world's cluster: nodes, the Jobs of replicas with their pods, and trainings that make progress in them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from activities import signatures as act
+from api import names
+from api.messages import NodeChanged, PreemptionNotice, ReplicaChanged
+from api.views import NodeView, PodView, ReplicaView, RestorePoint
+from tests.workflows.clock import Clock
+
+SCHEDULE_SECONDS = 1.0
+START_SECONDS = 4.0  # from scheduled to running: image pull, restore
+STOP_SECONDS = 3.0
+NOT_READY_SECONDS = 40.0  # from a machine's death until its Node is NotReady
+
+Tell = Callable[[str, str, object], None]
+
+
+@dataclass
+class Node:
+    """A node of the cluster; ``owner`` is the job id in its taint."""
+
+    name: str
+    uid: str
+    gpus: int = 1
+    ready: bool = True
+    owner: str | None = None
+    workflow: str | None = None
+    marks: list[str] = field(default_factory=list)
+    alive: bool = True  # its machine runs
+
+
+@dataclass
+class Pod:
+    """A replica's pod with the training in it."""
+
+    name: str
+    uid: str
+    phase: str = "Pending"
+    node: str | None = None
+    deleting: bool = False
+    disrupted: bool = False
+    started_at: datetime | None = None
+    stopped_at: datetime | None = None  # its process is no more, whatever the API server says
+    exit_code: int | None = None
+    waiting_reason: str | None = None
+    message: str | None = None
+    base: float = 0  # steps in the memory it started from
+
+
+@dataclass
+class Job:
+    """The Job of one incarnation."""
+
+    request: act.CreateReplica
+    name: str
+    uid: str
+    created_at: datetime
+    deleting: bool = False
+    failed: str | None = None
+    pod: Pod | None = None
+    gone_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.request.replica, self.request.incarnation
+
+
+class Cluster:
+    """Nodes, Jobs, pods. ``tell`` queues a signal for the bridge."""
+
+    def __init__(self, clock: Clock, tell: Tell) -> None:
+        self.clock = clock
+        self.tell = tell
+        self.version = 0
+        self.uids = 0
+        self.nodes: dict[str, Node] = {}
+        self.nodes_gone: dict[str, datetime] = {}
+        self.jobs: dict[tuple[int, int], Job] = {}
+        self.history: dict[tuple[int, int], Job] = {}  # those that are gone too
+        self.held: dict[str, float] = {}  # steps in the memory of each image
+        self.bad: dict[str, str] = {}  # image → why a pod does not start from it
+        self.steps: float = 100_000  # of the whole training, one a second
+        self.sigterm_exit = 143
+        self.slow_start = 0.0
+        self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
+        self.no_logs = False
+        self.logs: list[tuple[int, int]] = []
+        self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
+
+    # --- activities: replicas
+
+    def create_replica(self, request: act.CreateReplica) -> ReplicaView:
+        key = (request.replica, request.incarnation)
+        if key not in self.jobs:
+            ref = request.job
+            name = names.replica_job_name(ref.name, ref.job_id, *key)
+            job = Job(request, name, self._uid(), self.clock.now)
+            self.jobs[key] = self.history[key] = job
+            self._guard_no_twins(job)
+            self.clock.after(SCHEDULE_SECONDS, lambda: self._schedule(job))
+        return self.view(key, request.job)
+
+    def observe_replica(self, ref: act.ReplicaRef) -> ReplicaView:
+        return self.view((ref.replica, ref.incarnation), ref.job)
+
+    def stop_replica(self, request: act.StopReplica) -> ReplicaView:
+        ref = request.ref
+        job = self.jobs.get((ref.replica, ref.incarnation))
+        if job is not None:
+            if request.delete_job:
+                job.deleting = True
+            if request.force:
+                self._remove_pod(job)
+            elif job.pod is not None:
+                self.delete_pod(job)
+            if request.delete_job and job.pod is None:
+                self._remove_job(job)
+        return self.view((ref.replica, ref.incarnation), ref.job)
+
+    def save_logs(self, request: act.SaveLogs) -> act.SavedLog:
+        if self.no_logs:
+            raise RuntimeError("the kubelet does not answer")
+        self.logs.append((request.ref.replica, request.ref.incarnation))
+        return act.SavedLog(location="configmap/log", added_bytes=1)
+
+    def read_progress(self, request: act.ReadProgress) -> act.ProgressReading:
+        job = self.jobs.get((request.ref.replica, request.ref.incarnation))
+        return act.ProgressReading(progress=float(int(self.progress(job))) if job and job.pod else None)
+
+    # --- activities: nodes
+
+    def find_capacity(self, request: act.FindCapacity) -> act.Capacity:
+        free = [node.name for node in self.nodes.values() if self._free(node, None) and node.name not in request.avoid]
+        return act.Capacity(nodes=free, reason="" if free else "no node has a free GPU")
+
+    def prepare_node(self, request: act.PrepareNode) -> NodeView:
+        node = self.nodes.get(request.node.name)
+        if node is not None:
+            node.workflow = request.annotations[names.ANNOTATION_WORKFLOW]
+        return self.node_view(request.node.name)
+
+    def observe_node(self, ref: act.NodeRef) -> act.NodeReadiness:
+        return act.NodeReadiness(view=self.node_view(ref.name))
+
+    def cordon_and_drain(self, ref: act.NodeRef) -> act.Drained:
+        remaining = [job for job in self.jobs.values() if self._on(job, ref.name)]
+        for job in remaining:
+            self.delete_pod(job)
+        return act.Drained(remaining=[job.pod.name for job in remaining if job.pod])
+
+    def delete_node(self, ref: act.NodeRef) -> NodeView:
+        node = self.nodes.get(ref.name)
+        if node is not None and ref.uid in {None, node.uid}:
+            assert not node.alive, f"Node {ref.name} was deleted before its machine was gone"
+            self.remove_node(ref.name)
+        return self.node_view(ref.name)
+
+    # --- nodes
+
+    def add_node(self, name: str, *, owner: str | None = None, gpus: int = 1, ready: bool = True) -> Node:
+        """A node registers."""
+        node = self.nodes[name] = Node(name, self._uid(), gpus=gpus, owner=owner, ready=ready)
+        self.node_changed(name)
+        return node
+
+    def remove_node(self, name: str) -> None:
+        """The Node object goes, and with it the pods that were bound to it."""
+        if self.nodes.pop(name, None) is None:
+            return
+        self.nodes_gone[name] = self.clock.now
+        self.node_changed(name)
+        for job in [job for job in self.jobs.values() if job.pod and job.pod.node == name]:
+            self._remove_pod(job)
+
+    def set_ready(self, name: str, ready: bool) -> None:
+        """The kubelet's heartbeat comes, or does not come any more."""
+        if name in self.nodes and self.nodes[name].ready != ready:
+            self.nodes[name].ready = ready
+            self.node_changed(name)
+
+    def mark(self, name: str, mark: str = names.TAINT_PREEMPTED) -> None:
+        """Somebody announces the node's end: the node agent by its taint, or another handler."""
+        node = self.nodes.get(name)
+        if node is None or mark in node.marks:
+            return
+        node.marks.append(mark)
+        for workflow in self._jobs_on(name) | ({node.workflow} if node.workflow else set()):
+            self.tell(workflow, "preemption_notice", PreemptionNotice(node=name, source=mark))
+        self.node_changed(name)
+
+    def machine_died(self, name: str) -> None:
+        """The machine under a node stops: what ran there runs no more, and nobody is told at once."""
+        node = self.nodes.get(name)
+        if node is None or not node.alive:
+            return
+        node.alive = False
+        for job in self.jobs.values():
+            if job.pod and job.pod.node == name and job.pod.stopped_at is None:
+                job.pod.stopped_at = self.clock.now
+        self.clock.after(NOT_READY_SECONDS, lambda: self.set_ready(name, False))
+
+    def terminate_pods(self, name: str) -> None:
+        """The operating system goes down: the kubelet stops the pods, and they exit as they please."""
+        for job in [job for job in self.jobs.values() if self._on(job, name)]:
+            self.end_pod(job, self.sigterm_exit, disrupted=self.sigterm_exit != 0)
+
+    def node_view(self, name: str) -> NodeView:
+        node = self.nodes.get(name)
+        if node is None:
+            return NodeView(name=name, exists=False)
+        return NodeView(name=name, uid=node.uid, ready=node.ready, gpus=node.gpus, marks=sorted(node.marks))
+
+    def node_changed(self, name: str) -> None:
+        """Tell who has a pod or a VM there."""
+        self.version += 1
+        message = NodeChanged(version=self.version, view=self.node_view(name))
+        key = names.vm_key_of(name)
+        for workflow in self._jobs_on(name) | ({names.vm_workflow_id(key)} if key else set()):
+            self.tell(workflow, "node_changed", message)
+
+    def _jobs_on(self, name: str) -> set[str]:
+        refs = [job.request.job for job in self.jobs.values() if job.pod and job.pod.node == name]
+        return {names.job_workflow_id(ref.namespace, ref.name) for ref in refs}
+
+    # --- pods
+
+    def _schedule(self, job: Job) -> None:
+        if job.deleting or self.jobs.get(job.key) is not job or job.failed:
+            return
+        if job.pod is None:
+            job.pod = Pod(name=f"{job.name}-pod", uid=self._uid())
+        if job.pod.deleting:
+            return
+        for name in job.request.nodes:
+            if name in self.snatched and name in self.nodes:
+                self.snatched.discard(name)
+                self.nodes[name].gpus = 0
+        fits = [n for n in job.request.nodes if n in self.nodes and self._free(self.nodes[n], job.request.job.job_id)]
+        if not fits:
+            job.pod.waiting_reason, job.pod.message = "Unschedulable", "0 nodes are available"
+            self.changed(job)
+            self.clock.after(5, lambda: self._schedule(job))
+            return
+        job.pod.node, job.pod.waiting_reason, job.pod.message = fits[0], None, None
+        self.changed(job)
+        self.node_changed(fits[0])
+        self.clock.after(START_SECONDS + self.slow_start, lambda: self._start(job))
+
+    def _start(self, job: Job) -> None:
+        pod = job.pod
+        if pod is None or pod.deleting or self.jobs.get(job.key) is not job or not self.nodes[pod.node or ""].alive:
+            return
+        restore = job.request.restore
+        trouble = self.bad.get(_plain(restore.label)) if restore else None
+        if trouble is not None:
+            pod.waiting_reason, _, pod.message = trouble.partition(": ")
+            self.changed(job)
+            return
+        pod.phase, pod.started_at = "Running", self.clock.now
+        pod.base = self.held[_plain(restore.label)] if restore else 0.0
+        self.changed(job)
+        self.clock.after(max(0.0, self.steps - pod.base), lambda: self._finish(job, pod))
+
+    def _finish(self, job: Job, pod: Pod) -> None:
+        if job.pod is pod and pod.stopped_at is None and self.progress(job) >= self.steps - 1:
+            self.end_pod(job, 0)
+
+    def end_pod(self, job: Job, code: int, *, disrupted: bool = False) -> None:
+        """The training exits."""
+        pod = job.pod
+        if pod is None or pod.stopped_at is not None or pod.phase != "Running":
+            return
+        pod.stopped_at, pod.exit_code, pod.disrupted = self.clock.now, code, disrupted
+        pod.phase = "Failed" if code else "Succeeded"
+        job.failed = "BackoffLimitExceeded" if code else None
+        self.changed(job)
+
+    def delete_pod(self, job: Job) -> None:
+        """As kubectl does: it stops within its grace, where its machine runs."""
+        pod = job.pod
+        if pod is None or pod.deleting:
+            return
+        pod.deleting = True
+        self.changed(job)
+
+        def stopped() -> None:
+            node = self.nodes.get(pod.node or "")
+            dead = node is not None and not node.alive
+            if job.pod is pod and not dead and job.key not in self.stuck_pods:
+                self._remove_pod(job)
+
+        self.clock.after(STOP_SECONDS if pod.node else 0.0, stopped)
+
+    def _remove_pod(self, job: Job) -> None:
+        pod, job.pod = job.pod, None
+        if pod is not None and pod.stopped_at is None:
+            pod.stopped_at = self.clock.now
+        if job.deleting:
+            self._remove_job(job)
+            return
+        if pod is not None and pod.phase != "Succeeded":
+            job.failed = "BackoffLimitExceeded"
+        self.changed(job)
+
+    def _remove_job(self, job: Job) -> None:
+        if self.jobs.get(job.key) is job:
+            del self.jobs[job.key]
+            job.gone_at = self.clock.now
+            self.changed(job)
+
+    def _on(self, job: Job, node: str) -> bool:
+        return job.pod is not None and job.pod.node == node and job.pod.phase not in {"Succeeded", "Failed"}
+
+    def _free(self, node: Node, job_id: str | None) -> bool:
+        used = len([job for job in self.jobs.values() if self._on(job, node.name)])
+        return node.ready and not node.marks and node.owner in {None, job_id} and used < node.gpus
+
+    # --- what is seen
+
+    def view(self, key: tuple[int, int], ref: act.JobRef) -> ReplicaView:
+        name = names.replica_job_name(ref.name, ref.job_id, *key)
+        job = self.jobs.get(key)
+        if job is None:
+            return ReplicaView(job_name=name, job_exists=False)
+        pod = job.pod
+        view = PodView(
+            name=pod.name,
+            uid=pod.uid,
+            phase=pod.phase,
+            node=pod.node,
+            scheduled=pod.node is not None,
+            deleting=pod.deleting,
+            disrupted=pod.disrupted,
+            ready=pod.phase == "Running",
+            started_at=pod.started_at,
+            finished_at=pod.stopped_at if pod.exit_code is not None else None,
+            exit_code=pod.exit_code,
+            waiting_reason=pod.waiting_reason,
+            message=pod.message,
+        ) if pod else None  # fmt: skip
+        return ReplicaView(job_name=name, job_uid=job.uid, job_deleting=job.deleting, job_failed=job.failed, pod=view)
+
+    def changed(self, job: Job) -> None:
+        """A Job or its pod changed: the bridge tells."""
+        self.version += 1
+        ref, (replica, incarnation) = job.request.job, job.key
+        self.tell(
+            names.job_workflow_id(ref.namespace, ref.name),
+            "replica_changed",
+            ReplicaChanged(
+                job_id=ref.job_id,
+                replica=replica,
+                incarnation=incarnation,
+                version=self.version,
+                view=self.view(job.key, ref),
+            ),
+        )
+
+    def progress(self, job: Job) -> float:
+        """Steps in the memory of its training now: one a second."""
+        pod = job.pod
+        if pod is None or pod.started_at is None:
+            return 0.0
+        return pod.base + ((pod.stopped_at or self.clock.now) - pod.started_at).total_seconds()
+
+    def training(self) -> list[Job]:
+        """Those whose process runs."""
+        jobs = [job for job in self.jobs.values() if job.pod and job.pod.phase == "Running"]
+        return sorted((job for job in jobs if job.pod and job.pod.stopped_at is None), key=lambda job: job.key)
+
+    def job_of(self, replica: int) -> Job:
+        """The newest Job of a replica."""
+        return max((job for job in self.jobs.values() if job.key[0] == replica), key=lambda job: job.key)
+
+    def keep_image(self, point: RestorePoint, steps: float) -> None:
+        """An image was pushed that holds so many steps."""
+        self.held[_plain(point.label)] = steps
+
+    def _guard_no_twins(self, new: Job) -> None:
+        alive = [job for job in self.training() if job.key[0] == new.key[0] and job is not new]
+        assert not alive, f"{new.name} was created while {alive[0].name} still trains"
+
+    def _uid(self) -> str:
+        self.uids += 1
+        return f"uid-{self.uids}"
+
+
+def _plain(image: str) -> str:
+    return image.partition("@")[0]

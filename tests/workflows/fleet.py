@@ -1,0 +1,69 @@
+"""The world's fleet activities: other workflows by Temporal's API, for the virtual server."""
+
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities import signatures as act
+from api import names
+from api.messages import VmStart
+
+
+class Fleet:
+    """Starts VMs' workflows and looks for their owners."""
+
+    def __init__(self, client: Client, task_queue: str) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self.keys: list[str] = []
+        self.orphans: list[act.Orphan] = []
+        self.seen = 0
+
+    async def ensure_vm(self, start: VmStart) -> act.EnsuredVm:
+        if await self._status(names.vm_workflow_id(start.key)) not in {None, WorkflowExecutionStatus.RUNNING}:
+            return act.EnsuredVm(open=False)
+        await self._begin(start, WorkflowIDReusePolicy.REJECT_DUPLICATE)
+        return act.EnsuredVm(open=True)
+
+    async def adopt_orphan(self, start: VmStart) -> act.EnsuredVm:
+        await self._begin(start, WorkflowIDReusePolicy.ALLOW_DUPLICATE)
+        return act.EnsuredVm(open=True)
+
+    async def _begin(self, start: VmStart, reuse: WorkflowIDReusePolicy) -> None:
+        if start.key not in self.keys:
+            self.keys.append(start.key)
+        try:
+            await self._client.start_workflow(
+                names.VM_WORKFLOW,
+                start,
+                id=names.vm_workflow_id(start.key),
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                id_reuse_policy=reuse,
+                start_signal="ensure",
+            )
+        except WorkflowAlreadyStartedError:
+            return
+
+    async def check_owner(self, request: act.CheckOwner) -> act.Owner:
+        job = request.job
+        status = await self._status(names.job_workflow_id(job.namespace, job.name))
+        alive = status == WorkflowExecutionStatus.RUNNING
+        return act.Owner(alive=alive, reason="" if alive else "its workflow is not open")
+
+    async def find_orphans(self, request: act.SweepRequest) -> act.Orphans:
+        return act.Orphans(orphans=self.orphans, seen=self.seen)
+
+    async def open_vms(self) -> list[str]:
+        """Keys of the VMs whose workflow is open."""
+        running = WorkflowExecutionStatus.RUNNING
+        return [key for key in self.keys if await self._status(names.vm_workflow_id(key)) == running]
+
+    async def _status(self, workflow_id: str) -> WorkflowExecutionStatus | None:
+        try:
+            return (await self._client.get_workflow_handle(workflow_id).describe()).status
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                return None
+            raise

@@ -1,0 +1,276 @@
+"""A simulated world on Temporal's virtual clock: every activity is a fake over it, and the test is its driver.
+
+A test describes a story: ``submit`` the job, wait ``until`` something is so, let something happen, see what becomes of
+it. Between the steps virtual time runs; what is due on the world's clock happens, and the bridge tells the workflows.
+The workflows of the VMs run beside the job's for real, with the signals between them.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
+from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from activities import signatures as act
+from api import names
+from api.messages import PreemptionNotice, VmRelease
+from api.spot_instance_job import JobStatusEntry
+from tests.workflows.bridge import Bridge
+from tests.workflows.checkpoints import Checkpoints
+from tests.workflows.clock import Clock
+from tests.workflows.cloud import Cloud
+from tests.workflows.cluster import Cluster, Job
+from tests.workflows.documents import NAME, NAMESPACE, Documents, job_spec
+from tests.workflows.fleet import Fleet
+from tests.workflows.machines import Machines
+from workflows.spot_instance_job import SpotInstanceJob
+from workflows.spot_vm import SpotVM
+from workflows.sweep import Sweep
+
+TASK_QUEUE = names.TASK_QUEUE
+WORKFLOW_ID = names.job_workflow_id(NAMESPACE, NAME)
+QUIET_STEP = 15.0  # seconds of virtual time in which nobody looks, where nothing goes on
+RUNNER = SandboxedWorkflowRunner(
+    restrictions=SandboxRestrictions.default.with_passthrough_modules(
+        "api", "activities.signatures", "workflows.policy"
+    )
+)
+
+
+@dataclass
+class Call:
+    """An activity that was carried out."""
+
+    at: datetime
+    name: str
+    request: Any
+
+
+@dataclass
+class Fault:
+    """A failure to inject: of the ``nth`` call of an activity, before or after its effect."""
+
+    name: str
+    nth: int
+    after: bool = False
+    seen: int = 0
+
+
+@dataclass
+class World:
+    """Everything outside the workflows."""
+
+    env: WorkflowEnvironment
+    clock: Clock = field(default_factory=Clock)
+    calls: list[Call] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    mistakes: list[BaseException] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._calls_seen, self._quiet = 0, 1.0
+        self.bridge = Bridge(self.env.client, TASK_QUEUE)
+        self.cloud = Cloud(self.clock)
+        self.cluster = Cluster(self.clock, self.bridge.tell)
+        self.machines = Machines(self.cloud, self.cluster)
+        self.checkpoints = Checkpoints(self.cluster, self.bridge.tell)
+        self.documents = Documents(self.cluster, self.checkpoints, self.bridge.tell)
+        self.fleet = Fleet(self.env.client, TASK_QUEUE)
+
+    # --- the worker
+
+    def worker(self, **options: Any) -> Worker:
+        """A worker with all workflows, and every activity acting on this world."""
+        return Worker(
+            self.env.client,
+            task_queue=TASK_QUEUE,
+            workflows=[SpotInstanceJob, SpotVM, Sweep],
+            activities=[self._activity(signature) for signature in act.ALL],
+            workflow_runner=RUNNER,
+            **options,
+        )
+
+    def _activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
+        parts = [self.documents, self.cluster, self.checkpoints, self.cloud, self.machines, self.fleet]
+        fake = next(getattr(part, signature.name) for part in parts if hasattr(part, signature.name))
+
+        async def run(request: Any) -> Any:
+            return await self._perform(signature, fake, request)
+
+        run.__annotations__ = {"request": signature.takes, "return": signature.gives}
+        return activity.defn(name=signature.name)(run)
+
+    async def _perform(self, signature: act.Signature[Any, Any], fake: Callable[..., Any], request: Any) -> Any:
+        try:
+            self.clock.advance(activity.info().started_time)
+            self._fail(signature.name, after=False)
+            self.calls.append(Call(self.clock.now, signature.name, request))
+            result = fake(request)
+            if isinstance(result, Awaitable):
+                result = await result
+            assert isinstance(result, signature.gives)
+            await self.bridge.flush()
+            self._fail(signature.name, after=True)
+            return result
+        except AssertionError as mistake:  # the workflow would only try again
+            self.mistakes.append(mistake)
+            raise
+
+    def _fail(self, name: str, *, after: bool) -> None:
+        for fault in self.faults:
+            if fault.name == name and fault.after == after:
+                fault.seen += 1
+                if fault.seen == fault.nth:
+                    raise RuntimeError(f"injected {'after' if after else 'before'} {name}")
+
+    # --- the story
+
+    async def submit(self, **spec: Any) -> None:
+        """kubectl apply, and the bridge begins the job's workflow."""
+        self.documents.spec = job_spec(**spec)
+        self.clock.advance(await self.env.get_current_time())
+        await self.bridge.start(self.documents.start)
+
+    async def until(self, condition: Callable[[], Any], within: float = 900, what: str = "") -> None:
+        """Let virtual time pass until something is so; ``within`` so many seconds."""
+        deadline = self.clock.now + timedelta(seconds=within)
+        while not condition():
+            if self.clock.now >= deadline:
+                raise AssertionError(f"not within {within:.0f} s: {what or 'the condition'}\n{self.told()}")
+            await self._step((deadline - self.clock.now).total_seconds())
+
+    async def pass_time(self, seconds: float) -> None:
+        """Let so much virtual time pass."""
+        end = self.clock.now + timedelta(seconds=seconds)
+        while self.clock.now < end:
+            await self._step((end - self.clock.now).total_seconds())
+
+    async def _step(self, longest: float) -> None:
+        """On to what is due next; where workflows are busy no more than a second, for they make things due."""
+        busy = len(self.calls) != self._calls_seen
+        self._calls_seen, self._quiet = len(self.calls), 1.0 if busy else min(self._quiet * 2, QUIET_STEP)
+        await self.env.sleep(max(0.1, min(longest, self._quiet, self.clock.next_in())))
+        self.clock.advance(await self.env.get_current_time())
+        await self.bridge.flush()
+        if self.mistakes:
+            raise self.mistakes[0]
+
+    async def running(self, count: int = 2, within: float = 900) -> None:
+        """Until so many replicas are Running, in the job's own eyes."""
+        await self.until(lambda: self.active == count, within, f"{count} replicas Running")
+
+    async def delete(self) -> None:
+        """kubectl delete."""
+        self.documents.deleting = True
+        await self.bridge.shut_down(self.documents.start)
+
+    async def ended(self, within: float = 3600) -> str:
+        """Until the job's workflow has done its last act; gives its result."""
+        await self.until(lambda: self.documents.released is not None, within, "the finalizers are released")
+        result: str = await self.handle.result()
+        assert self.calls[-1].name == "release_finalizers" or self.vm_calls_only_after_end()
+        return result
+
+    def vm_calls_only_after_end(self) -> bool:
+        """After the last act only VMs, entities of their own, still act."""
+        last = max(index for index, call in enumerate(self.calls) if call.name == "release_finalizers")
+        return all(call.name in VM_CALLS for call in self.calls[last + 1 :])
+
+    async def nothing_left(self) -> None:
+        """No VM, Node of ours, Job, CheckpointBackup or open workflow."""
+        job_id = self.documents.start.job_id
+        assert self.cloud.of_job(job_id) == []
+        assert [node.name for node in self.cluster.nodes.values() if node.owner] == []
+        assert self.cluster.jobs == {}
+        assert self.checkpoints.backups == {}
+        assert await self.fleet.open_vms() == []
+        assert self.documents.entries == {}
+
+    # --- what people do
+
+    @property
+    def handle(self) -> WorkflowHandle[Any, Any]:
+        """The job's workflow."""
+        return self.env.client.get_workflow_handle(WORKFLOW_ID)
+
+    async def signal(self, name: str, message: Any = None) -> None:
+        """As the temporal CLI does."""
+        await self.handle.signal(name, args=[] if message is None else [message])
+
+    def notice(self, replica: int, seconds: float = 30) -> str:
+        """The machine under a replica gets a preemption notice; gives its name."""
+        name = self.node_of(replica)
+        self.machines.notice(name, seconds)
+        return name
+
+    async def notice_by_hand(self, **fields: Any) -> None:
+        """A person announces the end of a node."""
+        await self.signal("preemption_notice", PreemptionNotice(**fields))
+
+    async def release_vm(self, key: str, reason: str = "Test") -> None:
+        """As the job does."""
+        await self.env.client.get_workflow_handle(names.vm_workflow_id(key)).signal("release", VmRelease(reason=reason))
+
+    # --- what is seen
+
+    @property
+    def active(self) -> int:
+        """Replicas that the status says are Running."""
+        return self.documents.status.active_replicas or 0
+
+    def entry(self, replica: int) -> JobStatusEntry:
+        """A replica in the status."""
+        entries = [entry for entry in self.documents.status.job_statuses if entry.replica == replica]
+        return entries[0] if entries else JobStatusEntry(name="")
+
+    def phase(self, replica: int) -> str | None:
+        """Its phase in the status."""
+        return self.entry(replica).phase
+
+    def node_of(self, replica: int) -> str:
+        """The node on which its newest pod is."""
+        pod = self.cluster.job_of(replica).pod
+        assert pod is not None
+        assert pod.node is not None
+        return pod.node
+
+    def training(self) -> list[tuple[int, int]]:
+        """(replica, incarnation) of the trainings whose process runs."""
+        return [job.key for job in self.cluster.training()]
+
+    def job(self, replica: int, incarnation: int) -> Job:
+        """The Job of an incarnation, also one that is gone."""
+        return self.cluster.history[replica, incarnation]
+
+    def of(self, name: str) -> list[Call]:
+        """The calls of an activity."""
+        return [call for call in self.calls if call.name == name]
+
+    async def closed(self) -> bool:
+        """The job's workflow is over."""
+        return (await self.handle.describe()).status != WorkflowExecutionStatus.RUNNING
+
+    def told(self) -> str:
+        """What people see now, for a test that failed."""
+        documents = self.documents
+        lines = [f"{event.at:%H:%M:%S} {event.reason}: {event.message}" for event in documents.events[-25:]]
+        lines += [f"{entry.name} {entry.phase} {entry.message}" for entry in documents.status.job_statuses]
+        lines += [f"{c.type}={c.status} {c.reason} {c.message}" for c in documents.status.conditions]
+        lines += [f"… {call.at:%H:%M:%S} {call.name}" for call in self.calls[-15:]]
+        return "\n".join(lines)
+
+
+VM_CALLS = {
+    "create_vm", "observe_create", "observe_vm", "delete_vm", "start_join", "observe_join", "revoke_token",
+    "prepare_node", "observe_node", "cordon_and_drain", "delete_node", "check_owner", "write_vm_entry",
+}  # fmt: skip
+
+
+async def settle() -> None:
+    """Let what is ready in this process run."""
+    await asyncio.sleep(0)
