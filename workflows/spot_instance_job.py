@@ -156,6 +156,7 @@ class SpotInstanceJob:
             await self._turn()
             if self.job.parking:
                 await self._continue_as_new()
+        self.directing.direct()  # once more: what ended in the last turn is still told as under way
         return await self._end()
 
     async def _turn(self) -> None:
