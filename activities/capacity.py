@@ -7,9 +7,9 @@ from temporalio.exceptions import ApplicationError
 
 from activities import signatures
 from activities.fitting import find_fit
-from activities.kube import Kube, path
 from activities.signatures import Capacity, FindCapacity
 from api import errors
+from clients.kube import Kube, path
 
 
 class CapacityActivities:

@@ -6,14 +6,11 @@ silently what lacks a namespace, and pushes to ``<registry.url>/<containers[].im
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Any
 
-from kubernetes.aio.client.exceptions import ApiException
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import ownership
-from activities.kube import Kube, path, reason_of
 from activities.pods import compile_pattern, containers_of, pods_of, reported_progress
 from activities.repository import parse_repository
 from activities.signatures import (
@@ -28,8 +25,7 @@ from activities.signatures import (
 from api import errors, names
 from api.projections import checkpoint_view
 from api.views import CheckpointView
-
-Json = dict[str, Any]
+from clients.kube import Json, Kube, KubeError, path
 
 API_VERSION = f"{names.CHECKPOINT_GROUP}/{names.CHECKPOINT_VERSION}"
 OPERATOR_FINALIZER = "checkpointbackup.migration.dcnlab.com/finalizer"
@@ -68,8 +64,8 @@ class CheckpointActivities:
         body = _checkpoint_backup(request, pod, await self._progress(request, pod))
         try:
             return checkpoint_view(await self._kube.create(_path(job), body))
-        except ApiException as error:
-            if reason_of(error) != "AlreadyExists":
+        except KubeError as error:
+            if error.reason != "AlreadyExists":
                 raise
         if asked := await self._find(job, request.number):
             return checkpoint_view(asked)
@@ -118,7 +114,7 @@ class CheckpointActivities:
         change = {"resourceVersion": metadata["resourceVersion"], "finalizers": kept}
         try:
             await self._kube.patch(where, {"metadata": change})
-        except ApiException as error:
+        except KubeError as error:
             if error.status not in (404, 409):  # it went, or was changed in between: the next call looks again
                 raise
 

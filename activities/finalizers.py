@@ -4,14 +4,8 @@ Beside the finalizer stands a label with the same key, so that what a job holds 
 also after a spec was edited and names other objects.
 """
 
-from typing import Any
-
-from kubernetes.aio.client.exceptions import ApiException
-
-from activities.kube import Kube
 from api import names
-
-Json = dict[str, Any]
+from clients.kube import Json, Kube, KubeError
 
 TRIES = 5
 
@@ -55,7 +49,7 @@ async def _change(kube: Kube, where: str, metadata: Json, change: Json) -> bool:
     """Patch the metadata that was read; False where somebody else was quicker."""
     try:
         await kube.patch(where, {"metadata": {"resourceVersion": metadata["resourceVersion"], **change}})
-    except ApiException as error:
+    except KubeError as error:
         if error.status in (404, 409):
             return False
         raise

@@ -9,18 +9,18 @@ from pydantic import ValidationError
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities import signatures
 from activities.compute import Cloud, ComputeError
-from activities.kube import Json, Kube, path
 from activities.signatures import CheckOwner, EnsuredVm, Orphan, Orphans, Owner, SweepRequest
 from api import names
 from api.common import LocalReference, SecretReference
 from api.messages import VmStart
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.views import VmView
+from clients.kube import Json, Kube, KubeError, path
 
 RPC_SECONDS = timedelta(seconds=5)
 YOUNG = timedelta(minutes=10)  # an instance so new may still be on its way into its workflow's state
@@ -106,7 +106,7 @@ class FleetActivities:
         for project, sources in sources_by_project(vm_objects, job_objects).items():
             try:
                 source, vms = await self._list(project, sources, names.cluster_label(request.cluster_id))
-            except (ComputeError, ApplicationError) as error:
+            except (ComputeError, KubeError) as error:
                 unreadable.append(f"{project}: {error}")
                 continue
             seen += len(vms)
@@ -121,7 +121,7 @@ class FleetActivities:
             try:
                 compute = await self._cloud.open(source.credentials, source.namespace)
                 return source, await compute.labelled(project, names.GCE_LABEL_CLUSTER, cluster)
-            except (ComputeError, ApplicationError):
+            except (ComputeError, KubeError):
                 if number == len(sources):
                     raise
         raise AssertionError(f"a project without sources: {project}")

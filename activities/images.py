@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.kube import Kube
 from activities.registry import Registry
 from activities.registry_credentials import read_credentials
 from activities.repository import Image, Repository, parse_image, parse_repository
@@ -14,6 +13,7 @@ from activities.signatures import FIND_IMAGE, PIN_IMAGES, FindImage, FoundImage,
 from api import errors, names
 from api.spot_instance_job import CheckpointConfig
 from api.views import RestorePoint
+from clients.kube import Kube
 
 
 class ImageActivities:

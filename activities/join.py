@@ -12,10 +12,10 @@ from activities import kubeadm, signatures
 from activities.compute import Cloud, ComputeError
 from activities.compute.activities import to_application_error
 from activities.heartbeat import heartbeats
-from activities.kube import Kube
 from activities.signatures import Done, JoinProgress, StartJoin, TokenRef
 from activities.ssh import SshKeys, Unreachable, connect, run
 from activities.tokens import Tokens
+from clients.kube import Kube
 
 WATCH_SECONDS = 20.0  # of looking again in one activity: the workflow wants to look at the VM, too
 TRY_SECONDS = 30.0  # of one look; together they end before the activity's start-to-close

@@ -3,14 +3,13 @@
 import asyncio
 from typing import Any
 
-from kubernetes.aio.client.exceptions import ApiException
 from temporalio import activity
 
 from activities import signatures
-from activities.kube import Json, Kube, path
 from activities.signatures import Drained, NodeReadiness, NodeRef, PrepareNode
 from api.projections import node_view
 from api.views import NodeView
+from clients.kube import Json, Kube, KubeError, path
 
 VALIDATOR = "nvidia-operator-validator"  # of NVIDIA's GPU operator: Ready once the GPUs of its node work
 _MIRROR = "kubernetes.io/config.mirror"  # a static pod: only its kubelet can end it
@@ -85,7 +84,7 @@ class NodeActivities:
         }
         try:
             await self._kube.create(path("v1", "pods", metadata["namespace"], metadata["name"], "eviction"), eviction)
-        except ApiException as error:
+        except KubeError as error:
             if error.status in {404, 409}:  # gone, or another pod of that name already
                 return False
             if error.status != 429:  # a disruption budget holds it: not yet
@@ -97,7 +96,7 @@ class NodeActivities:
         """Delete a Node object; with ``uid`` only that one, never its successor of the same name."""
         try:
             await self._kube.delete(path("v1", "nodes", name=ref.name), uid=ref.uid)
-        except ApiException as error:
+        except KubeError as error:
             if error.status != 409:
                 raise
         left = await self._find(ref)

@@ -4,16 +4,12 @@ import asyncio
 import logging
 import math
 import re
-from typing import Any
 
 import aiohttp
-from kubernetes.aio.client.exceptions import ApiException
 
 from activities import ownership
-from activities.kube import Kube, path
 from activities.signatures import ReplicaRef
-
-Json = dict[str, Any]
+from clients.kube import Json, Kube, KubeError, path
 
 PROGRESS_LINES = 500
 """How far back the last reported progress is looked for; a training reports it more often than that."""
@@ -46,7 +42,7 @@ async def _read_log(kube: Kube, pod: Json, container: str, lines: int) -> str:
     where = path("v1", "pods", metadata["namespace"], metadata["name"], "log")
     try:
         return (await kube.text(where, container=container, tailLines=lines)).decode(errors="replace")
-    except (ApiException, aiohttp.ClientError, TimeoutError) as error:
+    except (KubeError, aiohttp.ClientError, TimeoutError) as error:
         log.info("no log of %s/%s: %s", metadata["name"], container, error)
         return ""
 

@@ -1,22 +1,20 @@
 """What has to be right before money is spent: each thing looked at becomes a condition with its remedy."""
 
 import asyncio
-from typing import Any
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.compute import Cloud
 from activities.compute.preflight import check_cloud
-from activities.kube import Kube, path
+from activities.refusals import kind_of
 from activities.registry import Registry
 from activities.registry_credentials import read_credentials
 from activities.repository import parse_repository
 from activities.signatures import PREFLIGHT, Preflight, PreflightRequest
 from api import names
 from api.common import Condition
-
-Json = dict[str, Any]
+from clients.kube import Json, Kube, KubeError, path
 
 OPERATOR = "CheckpointOperatorReady"
 REGISTRY = "RegistryReady"
@@ -73,14 +71,20 @@ class PreflightActivities:
             async with Registry(repository, credentials) as registry:
                 await registry.tags()
                 await registry.try_push()
-        except (ApplicationError, ValueError) as error:
-            reason = (isinstance(error, ApplicationError) and error.type) or "Invalid"
-            message = error.message if isinstance(error, ApplicationError) else str(error)
-            return Condition(type=REGISTRY, status="False", reason=reason, message=message)
+        except ApplicationError as error:
+            return _unmet(error.type or "Invalid", error.message)
+        except KubeError as error:
+            return _unmet(kind_of(error), str(error))
+        except ValueError as error:
+            return _unmet("Invalid", str(error))
         except ConnectionError as error:
             message = f"{error}: is checkpointConfig.checkpointImageRepo right, and the registry up?"
             return Condition(type=REGISTRY, status="Unknown", reason="Unreachable", message=message)
         return Condition(type=REGISTRY, status="True", reason="PushAndPull", message=repository.name)
+
+
+def _unmet(reason: str, message: str) -> Condition:
+    return Condition(type=REGISTRY, status="False", reason=reason, message=message)
 
 
 def _lacking_fields(crd: Json) -> list[str]:

@@ -12,11 +12,12 @@ from typing import Any
 from temporalio.exceptions import ApplicationError
 
 from activities import ownership
-from activities.kube import Kube
 from activities.repository import DOCKER_HUB, parse_repository
+from activities.secret import read_secret
 from activities.signatures import JobRef
 from api import errors, names
 from api.common import SecretReference
+from clients.kube import Kube
 
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 """What container runtimes look Docker Hub's credentials up by."""
@@ -40,7 +41,7 @@ async def read_credentials(kube: Kube, reference: SecretReference | None, namesp
     if reference is None:
         return None
     where = reference.namespace or namespace
-    entries = await kube.read_secret(where, reference.name)
+    entries = await read_secret(kube, where, reference.name)
     lacking = [key for key in ("username", "password") if not entries.get(key)]
     if lacking:
         raise ApplicationError(

@@ -1,14 +1,10 @@
 """Replicas: the Job of each incarnation, its pod, its log."""
 
-from typing import Any
-
-from kubernetes.aio.client.exceptions import ApiException
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import ownership, saved_log
 from activities.job_builder import build_job
-from activities.kube import Kube, KubeError, path, reason_of
 from activities.pods import compile_pattern, pods_of, read_logs, reported_progress
 from activities.registry_credentials import pull_secret, read_credentials
 from activities.signatures import (
@@ -28,8 +24,7 @@ from activities.signatures import (
 from api import errors, names
 from api.projections import replica_view
 from api.views import ReplicaView
-
-Json = dict[str, Any]
+from clients.kube import Json, Kube, KubeError, path
 
 SAVED_LINES = 10_000
 TRIES = 5
@@ -56,8 +51,8 @@ class ReplicaActivities:
             raise ApplicationError(str(error), type=errors.INVALID, non_retryable=True) from error
         try:
             created = await self._kube.create(path("batch/v1", "jobs", job.namespace), body)
-        except ApiException as error:
-            if reason_of(error) != "AlreadyExists":
+        except KubeError as error:
+            if error.reason != "AlreadyExists":
                 raise
             return await self._existing(ReplicaRef(job=job, replica=request.replica, incarnation=request.incarnation))
         return replica_view(created["metadata"]["name"], created, [])
@@ -158,7 +153,7 @@ class ReplicaActivities:
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
             await self._kube.create(path("v1", "configmaps", job.namespace), body)
             return True
-        except ApiException as error:
+        except KubeError as error:
             if error.status in (404, 409):
                 return False
             raise

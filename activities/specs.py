@@ -1,15 +1,12 @@
 """The documents that people write: the SpotInstanceJob, what it names, and our finalizers on them."""
 
 import asyncio
-from typing import Any
 
-from kubernetes.aio.client.exceptions import ApiException
 from pydantic import ValidationError
 from temporalio import activity
 
 from activities import finalizers
 from activities.job_builder import build_job
-from activities.kube import Kube, message_of, path
 from activities.signatures import (
     LOAD_JOB,
     PATCH_SPEC,
@@ -29,8 +26,7 @@ from api.common import Condition
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
-
-Json = dict[str, Any]
+from clients.kube import Json, Kube, KubeError, path
 
 
 class SpecActivities:
@@ -112,12 +108,12 @@ class SpecActivities:
             await self._kube.create(where, body, dryRun="All", fieldValidation="Strict")
         except ValueError as error:
             return [not_accepted("InvalidJobTemplate", str(error))]
-        except ApiException as error:
+        except KubeError as error:
             if error.status == 409:  # a Job of that name was accepted before
                 return []
             if error.status not in (400, 403, 422):
                 raise
-            return [not_accepted("InvalidJobTemplate", f"jobTemplate: {message_of(error)}")]
+            return [not_accepted("InvalidJobTemplate", f"jobTemplate: {error.message}")]
         return []
 
     @activity.defn(name=PATCH_SPEC.name)
@@ -134,7 +130,7 @@ class SpecActivities:
         }
         try:
             await self._kube.patch(_job_path(request.job), change)
-        except ApiException as error:
+        except KubeError as error:
             if error.status != 404:
                 raise
         return Done()
@@ -160,7 +156,7 @@ class SpecActivities:
         """Objects with the job's id; none of a kind that the cluster does not know."""
         try:
             return await self._kube.list(where, labelSelector=f"{names.LABEL_JOB}={job.job_id}")
-        except ApiException as error:
+        except KubeError as error:
             if error.status == 404:
                 return []
             raise

@@ -10,9 +10,10 @@ from pathlib import Path
 import asyncssh
 from temporalio.exceptions import ApplicationError
 
-from activities.kube import Kube
+from activities.secret import read_secret
 from api import errors
 from api.common import LocalReference
+from clients.kube import Kube
 
 CONNECT_SECONDS = 10.0  # TCP, key exchange and authentication; asyncssh itself would wait for ever
 RUN_SECONDS = 15.0
@@ -45,7 +46,7 @@ class SshKeys:
         """
         if reference is not None:
             where = f"Secret {namespace}/{reference.name}, key ssh-privatekey"
-            key = (await self.kube.read_secret(namespace, reference.name)).get("ssh-privatekey")
+            key = (await read_secret(self.kube, namespace, reference.name)).get("ssh-privatekey")
         else:
             where = f"the installation's SSH key {self.key_file}"
             key = self.key_file.read_text() if self.key_file and self.key_file.is_file() else None

@@ -1,17 +1,13 @@
 """What people read: the CRs' status, by server-side apply, and Kubernetes Events."""
 
 import hashlib
-from typing import Any
 
-from kubernetes.aio.client.exceptions import ApiException
 from temporalio import activity
 
-from activities.kube import Kube, path
 from activities.ownership import FIELD_MANAGER
 from activities.signatures import EMIT, WRITE_STATUS, WRITE_VM_ENTRY, Done, Emit, WriteStatus, WriteVmEntry
 from api import names
-
-Json = dict[str, Any]
+from clients.kube import Json, Kube, KubeError, path
 
 NOTE_BYTES = 1024
 """Of an Event's note that the API takes; its own message says characters."""
@@ -67,7 +63,7 @@ class StatusActivities:
         """Apply to what is there; False where it was changed or went since it was read."""
         try:
             await self._kube.apply(where, body, manager)
-        except ApiException as error:
+        except KubeError as error:
             if error.status in (404, 409):
                 return False
             raise
@@ -103,8 +99,8 @@ class StatusActivities:
         }
         try:
             await self._kube.create(path("events.k8s.io/v1", "events", job.namespace), body)
-        except ApiException as error:
-            ending = error.status == 403 and "NamespaceTerminating" in (error.body or "")
+        except KubeError as error:
+            ending = error.status == 403 and "NamespaceTerminating" in error.causes
             if not ending and error.status not in (404, 409):
                 raise
         return Done()

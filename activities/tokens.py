@@ -13,15 +13,15 @@ from datetime import UTC, datetime, timedelta
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from kubernetes.aio.client.exceptions import ApiException
 from temporalio.exceptions import ApplicationError
 
-from activities.kube import Json, Kube
 from activities.kubeadm import Discovery
+from activities.secret import read_secret
 from activities.signatures import StartJoin
 from api import errors
 from api.names import LABEL_JOB, LABEL_MANAGED_BY, MANAGED_BY
 from api.spot_instance_vm import KubeadmJoinConfig
+from clients.kube import Json, Kube, KubeError
 
 JOIN_SECRET = "kubeadm-join-token"  # in the SpotInstanceVM's namespace; takes precedence where it is there
 _ALPHABET = string.ascii_lowercase + string.digits
@@ -56,10 +56,10 @@ class Tokens:
     async def _given(self, asked: KubeadmJoinConfig, namespace: str) -> dict[str, str]:
         """What the user's Secret says; one that is named has to be there."""
         if asked.token_secret_ref is not None:
-            return await self._kube.read_secret(namespace, asked.token_secret_ref.name)
+            return await read_secret(self._kube, namespace, asked.token_secret_ref.name)
         if await self._kube.find(f"/api/v1/namespaces/{namespace}/secrets/{JOIN_SECRET}") is None:
             return {}
-        return await self._kube.read_secret(namespace, JOIN_SECRET)
+        return await read_secret(self._kube, namespace, JOIN_SECRET)
 
     async def _cluster_info(self) -> tuple[str, str]:
         """(server, CA in PEM) that the cluster publishes to anybody who wants to join."""
@@ -83,7 +83,7 @@ class Tokens:
         fresh = token_secret(join, token_id, expiration)
         try:
             return token_id, _token_in(await self._kube.create(_SECRETS, fresh))
-        except ApiException as error:
+        except KubeError as error:
             if error.status != 409:
                 raise
         path = f"{_SECRETS}/bootstrap-token-{token_id}"

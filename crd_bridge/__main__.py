@@ -16,7 +16,8 @@ from temporalio.common import MetricMeter
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
-from crd_bridge import health, kube, temporal
+from clients import kube
+from crd_bridge import health, temporal
 from crd_bridge.bridge import Bridge, cluster_id
 from crd_bridge.settings import Settings, from_environment
 

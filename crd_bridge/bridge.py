@@ -7,9 +7,9 @@ from temporalio.client import Client
 from temporalio.common import MetricMeter
 
 from api import names
+from clients.kube import Kube
 from crd_bridge.checkpoints import Checkpoints
 from crd_bridge.jobs import Jobs
-from crd_bridge.kube import Kube
 from crd_bridge.nodes import Nodes
 from crd_bridge.pods import Replicas
 from crd_bridge.queues import Queues

@@ -9,7 +9,7 @@ from api import names
 from api.messages import CheckpointChanged
 from api.projections import checkpoint_view
 from api.views import CheckpointView
-from crd_bridge.kube import Json
+from clients.kube import Json
 from crd_bridge.queues import Queues
 from crd_bridge.temporal import Gateway
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from api import names
 from api.messages import JobStart, Shutdown, SpecChanged
-from crd_bridge.kube import Json, Kube, KubeError
+from clients.kube import Json, Kube, KubeError
 from crd_bridge.queues import NotYet, Queues
 from crd_bridge.temporal import Gateway
 
@@ -129,7 +129,7 @@ class Jobs:
             finalizers = metadata.get("finalizers") or []
             if names.FINALIZER not in finalizers:
                 body = {"finalizers": [*finalizers, names.FINALIZER], "resourceVersion": metadata["resourceVersion"]}
-                await self._kube.merge_patch(path, {"metadata": body})
+                await self._kube.patch(path, {"metadata": body})
         except KubeError as error:
             if error.status == 404:
                 return False

@@ -11,7 +11,7 @@ from api import names
 from api.messages import NodeChanged, PreemptionNotice
 from api.projections import node_view
 from api.views import NodeView
-from crd_bridge.kube import Json
+from clients.kube import Json
 from crd_bridge.pods import Replicas
 from crd_bridge.queues import Queues
 from crd_bridge.temporal import Gateway

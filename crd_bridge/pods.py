@@ -12,8 +12,8 @@ from api import names
 from api.messages import ReplicaChanged
 from api.projections import replica_view
 from api.views import ReplicaView
+from clients.kube import Json
 from crd_bridge.checkpoints import owner
-from crd_bridge.kube import Json
 from crd_bridge.queues import Queues
 from crd_bridge.temporal import Gateway
 

@@ -3,8 +3,8 @@
 from functools import partial
 
 from api.messages import SpecChanged
+from clients.kube import Json
 from crd_bridge.jobs import Job, Jobs
-from crd_bridge.kube import Json
 from crd_bridge.queues import Queues
 from crd_bridge.temporal import Gateway
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import aiohttp
 from temporalio.common import MetricMeter
 
-from crd_bridge.kube import Json, Kube, KubeError
+from clients.kube import Json, Kube, KubeError
 from crd_bridge.queues import back_off
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Watch:
             await asyncio.sleep(wait)
 
     async def _list(self) -> str:
-        items, version = await self._kube.list(self.resource.path, **self.resource.query)
+        items, version = await self._kube.snapshot(self.resource.path, **self.resource.query)
         self._hear()
         self._lists.add(1)
         found = {key_of(item): item for item in items}

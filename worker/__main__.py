@@ -12,10 +12,9 @@ import signal
 import sys
 
 from aiohttp import ClientError
-from kubernetes.aio.client.exceptions import ApiException
 from kubernetes.aio.config import ConfigException
 
-from activities.kube import Kube, connect
+from clients.kube import Kube, KubeError, connect
 from worker.connections import temporal
 from worker.registration import build_worker
 from worker.settings import Settings, from_environment
@@ -66,7 +65,7 @@ async def _cluster_id(kube: Kube, deadline: float) -> str:
     while True:
         try:
             return str((await kube.get("/api/v1/namespaces/kube-system"))["metadata"]["uid"])
-        except ApiException as error:
+        except KubeError as error:
             raise ConnectionError(f"the Kubernetes API server refuses: {error}; deploy/base has the rights") from error
         except (ClientError, TimeoutError, OSError) as error:
             if loop.time() >= end:

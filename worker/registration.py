@@ -15,14 +15,15 @@ from activities.compute.gcp import GcpCloud
 from activities.fleet import FleetActivities
 from activities.images import ImageActivities
 from activities.join import JoinActivities
-from activities.kube import Kube
 from activities.nodes import NodeActivities
 from activities.preflight import PreflightActivities
+from activities.refusals import Refusals
 from activities.replicas import ReplicaActivities
 from activities.specs import SpecActivities
 from activities.ssh import SshKeys
 from activities.status import StatusActivities
 from api.names import TASK_QUEUE
+from clients.kube import Kube
 from worker.settings import Settings
 from workflows.spot_instance_job import SpotInstanceJob
 from workflows.spot_vm import SpotVM
@@ -72,6 +73,7 @@ def build_worker(client: Client, kube: Kube, settings: Settings, cluster_id: str
         workflows=WORKFLOWS,
         activities=activities(client, kube, settings, cluster_id),
         workflow_runner=sandbox(),
+        interceptors=[Refusals()],
         graceful_shutdown_timeout=GRACE,
         # A killed worker's workflows go on in another after a second instead of ten (measured).
         sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),

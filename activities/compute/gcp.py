@@ -24,9 +24,9 @@ from google.oauth2 import service_account
 
 from activities.compute import CALL_SECONDS, Invalid, MachineType, Missing, Operation
 from activities.compute.errors import classify, classify_operation
-from activities.kube import Kube
 from api.common import SecretReference
 from api.views import VmView
+from clients.kube import Kube
 
 T = TypeVar("T")
 

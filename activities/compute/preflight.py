@@ -1,12 +1,12 @@
 """What has to be right in the cloud before money is spent: credentials, permissions, the things that the spec names."""
 
-from temporalio.exceptions import ApplicationError
-
 from activities.compute import Cloud, Compute, ComputeError, Invalid, Transient
 from activities.compute.instance import has_gpus_built_in, image_path
+from activities.refusals import kind_of
 from activities.signatures import PreflightRequest
 from api.common import Condition
 from api.spot_instance_vm import SpotInstanceVMSpec
+from clients.kube import KubeError
 
 CREDENTIALS = "CredentialsReady"
 CLOUD = "CloudReady"
@@ -31,7 +31,7 @@ async def check_cloud(cloud: Cloud, request: PreflightRequest) -> list[Condition
     try:
         compute = await cloud.open(request.spec.gcp_credentials_secret_ref, request.job.namespace)
         credentials = await _check_permissions(compute, spec)
-    except (ComputeError, ApplicationError) as error:
+    except (ComputeError, KubeError) as error:
         return [_unmet(CREDENTIALS, error), Condition(type=CLOUD, status="Unknown", reason="NoCredentials")]
     try:
         return [credentials, await _check_spec(compute, spec)]
@@ -82,9 +82,9 @@ async def _problem_of(compute: Compute, spec: SpotInstanceVMSpec) -> str | None:
     return None
 
 
-def _unmet(condition: str, error: ComputeError | ApplicationError) -> Condition:
+def _unmet(condition: str, error: ComputeError | KubeError) -> Condition:
     """Unknown for what the next look may find otherwise, False for what a person has to change."""
     status = "Unknown" if isinstance(error, Transient) else "False"
-    reason = "Invalid" if isinstance(error, Invalid) else error.type or type(error).__name__
-    message = error.message if isinstance(error, ApplicationError) else str(error)
-    return Condition(type=condition, status=status, reason=reason, message=message)
+    kind = kind_of(error) if isinstance(error, KubeError) else error.type
+    reason = "Invalid" if isinstance(error, Invalid) else kind
+    return Condition(type=condition, status=status, reason=reason, message=str(error))

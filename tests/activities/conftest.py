@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from activities.kube import Kube, connect
+from clients.kube import Kube, connect
 from sandbox.kube_client import KubeClient
 from sandbox.registry import Registry
 from sandbox.settings import Settings

@@ -11,12 +11,12 @@ from temporalio.exceptions import ApplicationError
 
 from activities.checkpoints import OPERATOR_FINALIZER, CheckpointActivities
 from activities.images import ImageActivities
-from activities.kube import Kube
 from activities.replicas import ReplicaActivities
 from activities.signatures import CREATE_CHECKPOINT, CheckpointRef, CreateCheckpoint, FindImage
 from api import errors
 from api.spot_instance_job import CheckpointConfig
 from api.views import CheckpointView, RestorePoint
+from clients.kube import Kube
 from sandbox.checkpoint_operator import CheckpointOperator
 from tests.activities.world import World, eventually, run
 from tests.sandbox.light_nodes import SPEED, Nodes

@@ -20,7 +20,6 @@ from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
 from activities.compute.instance import instance_body
 from activities.compute.preflight import check_cloud
-from activities.kube import Kube
 from activities.signatures import CreateProgress, CreateVm, JobRef, ObserveCreate, PreflightRequest, VmRef
 from activities.ssh import SshKeys
 from api import errors
@@ -29,6 +28,7 @@ from api.names import vm_name
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.views import VmView
+from clients.kube import Kube
 from sandbox.gce import GceEmulator
 from sandbox.settings import Settings
 from tests.activities.boxes import Boxes

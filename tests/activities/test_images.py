@@ -8,11 +8,11 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.images import ImageActivities
-from activities.kube import Kube
 from activities.signatures import FindImage, PinImages
 from api import errors
 from api.spot_instance_job import CheckpointConfig
 from api.views import RestorePoint
+from clients.kube import Kube
 from sandbox.oci import CONFIG_TYPE, MANIFEST_TYPE, OciClient
 from tests.activities.guarded_registry import DIGEST, PASSWORD, USER, guarded_registry
 from tests.activities.world import JOB_ID, World, run

@@ -18,8 +18,8 @@ from activities import join as join_module
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
 from activities.join import JoinActivities
-from activities.kube import Kube
 from activities.nodes import NodeActivities
+from activities.secret import read_secret
 from activities.signatures import (
     CreateVm,
     JoinProgress,
@@ -35,6 +35,7 @@ from activities.tokens import token_id_of
 from api import errors
 from api.names import vm_name
 from api.spot_instance_vm import SpotInstanceVMSpec
+from clients.kube import Kube
 from sandbox.gce import GceEmulator
 from sandbox.machines.light import LightMachine, LightMachines
 from sandbox.settings import Settings
@@ -155,7 +156,7 @@ async def test_nothing_secret_is_left_on_the_machine(setting: Setting) -> None:
     join = await setting.vm()
     await setting.joined(join)
     directory = setting.machine(join).root / ".outlast"
-    secret = await setting.kube.read_secret("kube-system", f"bootstrap-token-{token_id_of(join.vm.name)}")
+    secret = await read_secret(setting.kube, "kube-system", f"bootstrap-token-{token_id_of(join.vm.name)}")
     assert not (directory / "join.yaml").exists()
     assert [f for f in directory.rglob("*") if f.is_file() and secret["token-secret"] in f.read_text()] == []
 
@@ -231,7 +232,7 @@ async def test_a_failed_join_says_why_and_is_undone_by_the_next(setting: Setting
     failed = await setting.joined(join)
     assert failed.state == "Failed"
     assert "none of the public keys" in failed.message
-    secret = await setting.kube.read_secret("kube-system", f"bootstrap-token-{failed.token_id}")
+    secret = await read_secret(setting.kube, "kube-system", f"bootstrap-token-{failed.token_id}")
     assert secret["token-secret"] not in failed.message
     right = join.model_copy(update={"spec": join.spec.model_copy(update={"kubeadm_join_config": None})})
     assert (await setting.joined(right)).state == "Joined"

@@ -8,12 +8,12 @@ import pytest
 import yaml
 
 from activities.compute import Cloud, Missing
-from activities.kube import Kube
 from activities.preflight import PreflightActivities
 from activities.signatures import Preflight, PreflightRequest
 from api.common import Condition
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
+from clients.kube import Kube
 from tests.activities.guarded_registry import PASSWORD, USER, guarded_registry
 from tests.activities.world import VM, World, run, training
 

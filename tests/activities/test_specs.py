@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from activities.kube import Kube, path
 from activities.replicas import ReplicaActivities
 from activities.signatures import JobDocument, JobRef, PatchSpec, ReleaseFinalizers
 from activities.specs import SpecActivities
 from api import names
 from api.common import SecretReference
 from api.timings import Timings
+from clients.kube import Kube, path
 from tests.activities.world import JOB_ID, World, run, training
 
 ORIGIN = Path(__file__).parents[1] / "manifests" / "origin"

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from activities.kube import Kube
 from activities.signatures import Emit, WriteStatus, WriteVmEntry
 from activities.status import StatusActivities
 from api.common import Condition
 from api.spot_instance_job import JobStatusEntry, SpotInstanceJobStatus
 from api.spot_instance_vm import ProvisionedInstance
+from clients.kube import Kube
 from tests.activities.world import World, run
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)

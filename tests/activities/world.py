@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from temporalio.testing import ActivityEnvironment
 
-from activities.kube import Kube, path
 from activities.signatures import CreateReplica, JobRef, ReplicaRef
 from api import names
 from api.views import ReplicaView
+from clients.kube import Kube, path
 
 T = TypeVar("T")
 Json = dict[str, Any]

@@ -15,7 +15,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Worker
 
 from api import names
-from crd_bridge import kube
+from clients import kube
 from crd_bridge.bridge import Bridge
 from sandbox.errors import SandboxError
 from sandbox.settings import Settings

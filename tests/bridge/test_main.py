@@ -121,7 +121,7 @@ async def test_no_api_server_is_one_line(start: Start, control_plane: Any, tmp_p
 
 async def test_no_kubeconfig_is_one_line(start: Start) -> None:
     said = await last_words(await start(KUBECONFIG="/nowhere"))
-    assert said.startswith("crd_bridge: no way to Kubernetes")
+    assert said.startswith("crd_bridge: no way to reach Kubernetes")
 
 
 async def test_the_temporal_namespace_of_another_cluster_is_refused(start: Start, client: Client) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from crd_bridge import kube
+from clients import kube
 from crd_bridge.watch import Resource, Watch
 from tests.bridge.proxy import Proxy, proxied
 from tests.bridge.recorder import eventually
