@@ -48,6 +48,11 @@ _PUBLIC = (
     Image("ubuntu-os-cloud", "ubuntu-2204-jammy-v20260114", "ubuntu-2204-lts"),
     Image("ubuntu-os-cloud", "ubuntu-2404-noble-amd64-v20260110", "ubuntu-2404-lts-amd64"),
     Image("ubuntu-os-cloud", "ubuntu-2404-noble-v20260110", "ubuntu-2404-lts"),
+    Image(
+        "ubuntu-os-accelerator-images",
+        "ubuntu-accelerator-2404-amd64-with-nvidia-580-v20251021",
+        "ubuntu-accelerator-2404-amd64-with-nvidia-580",
+    ),
     Image("debian-cloud", "debian-12-bookworm-v20260112", "debian-12"),
     Image(
         "deeplearning-platform-release", "common-cu128-ubuntu-2204-v20260105", "common-cu128-ubuntu-2204-nvidia-570", 50
