@@ -16,17 +16,19 @@ from typing import TypeVar
 import asyncssh
 
 from sandbox import binaries
-from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.checkpoint_operator import ACCOUNT, ACCOUNT_NAMESPACE, RBAC, CheckpointOperator
+from sandbox.cluster import Cluster
 from sandbox.control_plane import ControlPlane
 from sandbox.control_server import ControlServer
 from sandbox.errors import SandboxError
+from sandbox.existing_cluster import ExistingCluster
 from sandbox.gce import GceEmulator
 from sandbox.kubeconfig import write_private
 from sandbox.machines.light import LightMachines
 from sandbox.processes import Process, kill_leftovers
 from sandbox.product import Product
 from sandbox.registry import Registry
-from sandbox.settings import Settings
+from sandbox.settings import Part, Settings
 from sandbox.state import State, claim_octet
 from sandbox.temporal_server import TemporalServer
 
@@ -40,7 +42,7 @@ class Cloud:
 
     def __init__(self, settings: Settings, progress: Progress = print) -> None:
         self.settings = settings
-        self.control_plane: ControlPlane | None = None
+        self.control_plane: Cluster | None = None
         self.temporal: TemporalServer | None = None
         self.registry: Registry | None = None
         self.operator: CheckpointOperator | None = None
@@ -96,7 +98,7 @@ class Cloud:
         if self.control_plane:
             found["KUBECONFIG"] = str(self.control_plane.kubeconfig)
             found["CONTROL_PLANE_ENDPOINT"] = self.control_plane.endpoint
-            found["CA_CERT_HASH"] = self.control_plane.pki.ca_hash
+            found["CA_CERT_HASH"] = self.control_plane.ca_hash
         if self.temporal:
             found["TEMPORAL_ADDRESS"] = self.temporal.address
             found["TEMPORAL_UI"] = self.temporal.ui
@@ -115,7 +117,7 @@ class Cloud:
 
     async def _bring_up(self) -> None:
         await self._claim()
-        executables = await binaries.ensure(self._progress)
+        executables = await binaries.ensure(self._progress, self._built_parts)
         self._write_ssh_key()
         await self._start_servers(executables)
         if "gce" in self.settings.parts:
@@ -128,6 +130,11 @@ class Cloud:
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.addresses.items()]
         write_private(self.settings.env_file, "".join(lines))
         self._teardown.callback(self.settings.env_file.unlink, missing_ok=True)
+
+    @property
+    def _built_parts(self) -> set[Part]:
+        """Those of which executables are started."""
+        return set(self.settings.parts) - ({"kubernetes"} if self.settings.kubeconfig else set())
 
     async def _claim(self) -> None:
         state = State(self.settings.state_dir)
@@ -162,7 +169,7 @@ class Cloud:
         """Start the parts that need no other, side by side."""
         starts: list[Awaitable[None]] = []
         if "kubernetes" in self.settings.parts:
-            self.control_plane = ControlPlane(self.settings, executables)
+            self.control_plane = self._cluster(executables)
             self._teardown.push_async_callback(self.control_plane.down)
             starts.append(self._timed("Kubernetes", self.control_plane.up()))
         if "temporal" in self.settings.parts:
@@ -178,10 +185,18 @@ class Cloud:
             if isinstance(outcome, BaseException):
                 raise outcome
 
+    def _cluster(self, executables: binaries.Binaries) -> Cluster:
+        if self.settings.kubeconfig:
+            return ExistingCluster(self.settings, executables.kubectl)
+        return ControlPlane(self.settings, executables)
+
     async def _start_gce(self) -> None:
         """Start the emulated cloud, and what stands for the checkpoint operator on its nodes."""
         assert self.control_plane
-        self.operator = CheckpointOperator(self.control_plane.kubeconfig, self.settings.speed)
+        await self.control_plane.install("-f", RBAC)
+        kubeconfig = self.settings.state_dir / "checkpoint-operator.kubeconfig"
+        await self.control_plane.account(ACCOUNT, ACCOUNT_NAMESPACE, kubeconfig)
+        self.operator = CheckpointOperator(kubeconfig, self.settings.speed)
         self._teardown.push_async_callback(self.operator.stop)
         await self._timed("checkpoint operator", self.operator.start())
         self.gce = GceEmulator(self.settings, LightMachines(self.settings))

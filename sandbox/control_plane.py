@@ -8,28 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 import ssl
 import string
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 
 from sandbox.binaries import Binaries
+from sandbox.cluster import Cluster
 from sandbox.kubeconfig import by_certificate, kubeconfig, write_private
-from sandbox.kubectl import Kubectl
 from sandbox.pki import Pair, Pki
 from sandbox.processes import Process, free_port
 from sandbox.settings import Settings
 
-#: The group that `kubeadm` gives its bootstrap tokens, and to which `kubeadm.yaml` grants the right to join.
-TOKEN_GROUP = "system:bootstrappers:kubeadm:default-node-token"
-
 _SERVICE_RANGE = "10.96.0.0/16"
 
 
-class ControlPlane:
+class ControlPlane(Cluster):
     """The control plane of one sandbox."""
 
     def __init__(self, settings: Settings, binaries: Binaries) -> None:
@@ -37,12 +32,8 @@ class ControlPlane:
         self._binaries = binaries
         self._directory = settings.state_dir / "kubernetes"
         self.pki = Pki(self._directory / "pki")
-        self.endpoint = f"127.0.0.1:{free_port()}"
-        """host:port of the API server, as `kubeadm join` takes it."""
-        self.url = f"https://{self.endpoint}"
-        self.ca_file = self.pki.ca.certificate
-        self.kubeconfig = settings.admin_kubeconfig
-        self.kubectl = Kubectl(binaries.kubectl, self.kubeconfig)
+        url = f"https://127.0.0.1:{free_port()}"
+        super().__init__(url, self.pki.ca.certificate, settings.admin_kubeconfig, binaries.kubectl)
         etcd = f"http://127.0.0.1:{free_port()}"
         self._etcd = self._process("etcd", binaries.etcd, *self._etcd_flags(etcd))
         self._apiserver = self._process("kube-apiserver", binaries.kube_apiserver, *self._apiserver_flags(etcd))
@@ -72,28 +63,6 @@ class ControlPlane:
         await asyncio.gather(self._scheduler.stop(), self._controller_manager.stop())
         await self._apiserver.stop()
         await self._etcd.stop()
-
-    async def create_bootstrap_token(self, ttl: float = 3600.0) -> str:
-        """A new bootstrap token, valid for `ttl` seconds: what `kubeadm token create` makes."""
-        letters = string.ascii_lowercase + string.digits
-        token_id, secret = ("".join(secrets.choice(letters) for _ in range(n)) for n in (6, 16))
-        expiration = datetime.now(UTC) + timedelta(seconds=ttl)
-        manifest = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": "bootstrap.kubernetes.io/token",
-            "metadata": {"name": f"bootstrap-token-{token_id}", "namespace": "kube-system"},
-            "stringData": {
-                "token-id": token_id,
-                "token-secret": secret,
-                "expiration": expiration.isoformat(timespec="seconds").replace("+00:00", "Z"),
-                "usage-bootstrap-authentication": "true",
-                "usage-bootstrap-signing": "true",
-                "auth-extra-groups": TOKEN_GROUP,
-            },
-        }
-        await self.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
-        return f"{token_id}.{secret}"
 
     def _process(self, name: str, executable: Path, *flags: str) -> Process:
         return Process(name, [executable, *flags], self._settings.state_dir)

@@ -63,15 +63,6 @@ class Pki:
         self.scheduler = self._issued("scheduler", self.ca, "system:kube-scheduler")
         self.service_account_key, self.service_account_public_key = self._key_pair("sa")
 
-    @property
-    def ca_hash(self) -> str:
-        """The pin of `kubeadm join --discovery-token-ca-cert-hash`: `sha256:` and the hash of the CA's public key."""
-        certificate = x509.load_pem_x509_certificate(self.ca.certificate.read_bytes())
-        public = certificate.public_key().public_bytes(
-            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        return f"sha256:{hashlib.sha256(public).hexdigest()}"
-
     def _authority(self, file: str, common_name: str) -> Pair:
         pair = self._pair(file)
         if pair.exists:
@@ -127,6 +118,13 @@ class Pki:
 
     def _pair(self, file: str) -> Pair:
         return Pair(self._directory / f"{file}.crt", self._directory / f"{file}.key")
+
+
+def public_key_pin(pem: bytes) -> str:
+    """`sha256:` and the hash of a certificate's public key: what `kubeadm join` pins a cluster's CA by."""
+    public = x509.load_pem_x509_certificate(pem).public_key()
+    der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return f"sha256:{hashlib.sha256(der).hexdigest()}"
 
 
 def _name(common_name: str, group: str | None = None) -> x509.Name:

@@ -12,9 +12,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from sandbox.control_plane import ControlPlane
+from sandbox.cluster import Cluster
 from sandbox.errors import SandboxError
-from sandbox.kubeconfig import by_token, kubeconfig, write_private
 from sandbox.processes import Process
 from sandbox.settings import Settings
 
@@ -33,13 +32,13 @@ class Product:
     def __init__(
         self,
         settings: Settings,
-        control_plane: ControlPlane,
+        cluster: Cluster,
         addresses: Mapping[str, str],
         repository: Path = REPOSITORY,
     ) -> None:
         self._repository = repository
         self._settings = settings
-        self._control_plane = control_plane
+        self._cluster = cluster
         environment: dict[str, str | None] = {
             # Those of a Temporal that the user works with: its address, key and profile are not for this one.
             **dict.fromkeys(name for name in os.environ if name.startswith("TEMPORAL_")),
@@ -70,11 +69,12 @@ class Product:
         Raises:
             SandboxError: where a manifest is refused, or a process ends at once.
         """
-        kubectl = self._control_plane.kubectl
+        kubectl = self._cluster.kubectl
         await kubectl("apply", "--server-side", "-f", self._repository / "deploy" / "crd")
         await kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        await kubectl("apply", "--server-side", "-k", self._repository / "deploy" / "overlays" / "sandbox")
-        await asyncio.gather(*(self._write_kubeconfig(name, account) for name, _, account in PARTS))
+        await self._cluster.install("-k", self._repository / "deploy" / "overlays" / "sandbox")
+        accounts = (self._cluster.account(account, NAMESPACE, self._kubeconfig(name)) for name, _, account in PARTS)
+        await asyncio.gather(*accounts)
         for process in self.processes:
             await process.start()
         await asyncio.gather(*map(self._lasts, self.processes))
@@ -82,14 +82,6 @@ class Product:
     async def stop(self) -> None:
         """Stop the processes."""
         await asyncio.gather(*(process.stop() for process in self.processes))
-
-    async def _write_kubeconfig(self, name: str, account: str) -> None:
-        token = await self._control_plane.kubectl(
-            "create", "token", account, "--namespace", NAMESPACE, "--duration", "24h"
-        )
-        plane = self._control_plane
-        text = kubeconfig(plane.url, plane.ca_file.read_bytes(), account, by_token(token.strip()))
-        write_private(self._kubeconfig(name), text)
 
     def _kubeconfig(self, name: str) -> Path:
         return self._settings.state_dir / f"{name}.kubeconfig"

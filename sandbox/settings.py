@@ -27,6 +27,9 @@ class Settings:
     parts: tuple[Part, ...] = PARTS
     """What to run. The VMs of `gce` join the cluster of `kubernetes`; the product needs all."""
 
+    kubeconfig: Path | None = None
+    """An administrator's kubeconfig of a cluster that runs already: VMs join that instead of one of the sandbox's."""
+
     speed: float = 1.0
     """Emulated durations (boot, checkpoint, training step) are divided by this; notice windows are not."""
 
@@ -61,16 +64,20 @@ class Settings:
     """Port of Temporal's Web UI on 127.0.0.1; 0 takes a free one."""
 
     def __post_init__(self) -> None:
-        """Resolve the state directory, and reject what cannot work.
+        """Resolve paths, and reject what cannot work.
 
         Raises:
             ValueError: for parts that need others, a speed that is not positive, or an octet outside `OCTETS`.
         """
         object.__setattr__(self, "state_dir", self.state_dir.expanduser().resolve())
+        if self.kubeconfig:
+            object.__setattr__(self, "kubeconfig", self.kubeconfig.expanduser().resolve())
         if unknown := set(self.parts) - set(PARTS):
             raise ValueError(f"no parts named {', '.join(sorted(unknown))}; there are: {', '.join(PARTS)}")
         if "gce" in self.parts and "kubernetes" not in self.parts:
             raise ValueError("the VMs of gce join the cluster of kubernetes: ask for both parts")
+        if self.kubeconfig and "gce" not in self.parts:
+            raise ValueError("without gce there are no VMs that could join the cluster of a kubeconfig")
         if self.product and set(self.parts) != set(PARTS):
             raise ValueError("the product needs all parts")
         if self.speed <= 0:

@@ -14,14 +14,14 @@ import platform
 import shutil
 import sysconfig
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sandbox.binaries.go import find_go, go_build
 from sandbox.errors import SandboxError
-from sandbox.settings import cache_dir
+from sandbox.settings import PARTS, Part, cache_dir
 
 Progress = Callable[[str], None]
 
@@ -31,7 +31,7 @@ LOCK_DEADLINE = 45 * 60.0
 
 @dataclass(frozen=True)
 class Binaries:
-    """Paths of all executables that a sandbox starts."""
+    """Paths of all executables that a sandbox starts; those of parts that nobody asked for need not exist."""
 
     etcd: Path
     kube_apiserver: Path
@@ -46,6 +46,7 @@ class Binaries:
 class GoTool:
     """One executable, the Go module beside this file that pins it, and what its first build costs on two cores."""
 
+    part: Part
     name: str
     module: str
     package: str
@@ -54,33 +55,34 @@ class GoTool:
 
 
 # Without these, clients and `kubectl version` see v0.0.0-master.
-_KUBERNETES = "-X k8s.io/component-base/version.{}"
-_KUBERNETES_VERSION = " ".join(
-    _KUBERNETES.format(value) for value in ("gitVersion=v1.36.3", "gitMajor=1", "gitMinor=36")
+_VERSION = " ".join(
+    f"-X k8s.io/component-base/version.{value}" for value in ("gitVersion=v1.36.3", "gitMajor=1", "gitMinor=36")
 )
+
+
+def _kubernetes(name: str, about: str) -> GoTool:
+    return GoTool("kubernetes", name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", about, _VERSION)
+
 
 TOOLS = (
-    GoTool("registry", "registry", "github.com/google/go-containerregistry/cmd/registry", "30 s"),
-    GoTool("etcd", "etcd", "go.etcd.io/etcd/server/v3", "1 min"),
-    GoTool("kube-apiserver", "kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver", "5 min", _KUBERNETES_VERSION),
-    GoTool(
-        "kube-controller-manager",
-        "kubernetes",
-        "k8s.io/kubernetes/cmd/kube-controller-manager",
-        "1 min",
-        _KUBERNETES_VERSION,
-    ),
-    GoTool("kube-scheduler", "kubernetes", "k8s.io/kubernetes/cmd/kube-scheduler", "10 s", _KUBERNETES_VERSION),
+    GoTool("registry", "registry", "registry", "github.com/google/go-containerregistry/cmd/registry", "30 s"),
+    GoTool("kubernetes", "etcd", "etcd", "go.etcd.io/etcd/server/v3", "1 min"),
+    _kubernetes("kube-apiserver", "5 min"),
+    _kubernetes("kube-controller-manager", "1 min"),
+    _kubernetes("kube-scheduler", "10 s"),
 )
 
 
-async def ensure(progress: Progress = print) -> Binaries:
-    """Find every executable, building once what is missing; `progress` gets a line for each step.
+async def ensure(progress: Progress = print, parts: Collection[Part] = PARTS) -> Binaries:
+    """Find every executable of `parts`, building once what is missing; `progress` gets a line for each step.
 
     Raises:
         SandboxError: where an executable can be neither found nor built.
     """
-    paths = {tool.name: await _ensure_tool(tool, progress) for tool in TOOLS}
+    for tool in TOOLS:
+        if tool.part in parts and not _place(tool).is_file():
+            await _build_once(tool, progress)
+    paths = {tool.name: _place(tool) for tool in TOOLS}
     return Binaries(
         etcd=paths["etcd"],
         kube_apiserver=paths["kube-apiserver"],
@@ -92,18 +94,20 @@ async def ensure(progress: Progress = print) -> Binaries:
     )
 
 
-async def _ensure_tool(tool: GoTool, progress: Progress) -> Path:
+def _place(tool: GoTool) -> Path:
+    """Where an executable is, or will be once it is built."""
     # KUBEBUILDER_ASSETS is the convention of controller tests for "the binaries are already here".
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and (given := Path(assets) / tool.name).is_file():
         return given
-    built = cache_dir() / f"{tool.module}-{_key(tool.module)}" / tool.name
-    if built.exists():
-        return built
+    return cache_dir() / f"{tool.module}-{_key(tool.module)}" / tool.name
+
+
+async def _build_once(tool: GoTool, progress: Progress) -> None:
+    built = _place(tool)
     async with _lock(progress):
-        if not built.exists():
+        if not built.is_file():
             await _build(tool, built, progress)
-    return built
 
 
 def _key(module: str) -> str:

@@ -1,5 +1,5 @@
 """The external checkpoint operator (CheckpointBackup, `migration.dcnlab.com/v1`), imitated with its traps."""
 
-from sandbox.checkpoint_operator.operator import CheckpointOperator
+from sandbox.checkpoint_operator.operator import ACCOUNT, ACCOUNT_NAMESPACE, RBAC, CheckpointOperator
 
-__all__ = ["CheckpointOperator"]
+__all__ = ["ACCOUNT", "ACCOUNT_NAMESPACE", "RBAC", "CheckpointOperator"]

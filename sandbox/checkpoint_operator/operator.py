@@ -26,8 +26,13 @@ Json = dict[str, Any]
 
 CRD = Path(__file__).parent / "crd.yaml"
 STUB_CRD = Path(__file__).parent / "crd-stub.yaml"
+RBAC = Path(__file__).parent / "rbac.yaml"
+"""The rights that are enough for a `CheckpointOperator`, and the ServiceAccount that has them."""
+ACCOUNT = "sandbox-checkpoint-operator"
+ACCOUNT_NAMESPACE = "kube-system"
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ESTABLISHED_SECONDS = 30.0
+FIELD_MANAGER = "checkpoint-operator"
 OTHER_NODES = ""
 
 
@@ -97,7 +102,7 @@ class CheckpointOperator:
     async def _install(self, file: Path) -> None:
         crd = yaml.safe_load(await asyncio.to_thread(file.read_text))
         path = f"{CRD_PATH}/{crd['metadata']['name']}"
-        await self._client.apply(path, crd, manager="checkpoint-operator")
+        await self._client.apply(path, crd, manager=FIELD_MANAGER)
         async with asyncio.timeout(ESTABLISHED_SECONDS):
             while True:
                 if _is_established(await self._client.get(path)):

@@ -12,7 +12,7 @@ REGISTRY = next(tool for tool in TOOLS if tool.name == "registry")
 
 async def build(tool: GoTool) -> list[str]:
     lines: list[str] = []
-    await binaries._ensure_tool(tool, lines.append)
+    await binaries._build_once(tool, lines.append)
     return lines
 
 
@@ -33,13 +33,20 @@ async def test_what_kubebuilder_assets_holds_is_not_built(tmp_path: Path, monkey
     (tmp_path / "etcd").touch()
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path))
     monkeypatch.setenv("OUTLAST_CACHE", str(tmp_path / "cache"))
-    etcd = next(tool for tool in TOOLS if tool.name == "etcd")
-    assert await binaries._ensure_tool(etcd, print) == tmp_path / "etcd"
+    assert (await binaries.ensure(parts=())).etcd == tmp_path / "etcd"
+
+
+async def test_what_no_part_needs_is_not_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OUTLAST_CACHE", str(tmp_path))
+    monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
+    found = await binaries.ensure(parts=("temporal", "gce"))
+    assert files(tmp_path) == []
+    assert found.temporal.is_file()
 
 
 async def test_a_failed_build_says_why_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OUTLAST_CACHE", str(tmp_path))
-    wrong = GoTool("wrong", "registry", "github.com/google/go-containerregistry/cmd/nothing", "1 s")
+    wrong = GoTool("registry", "wrong", "registry", "github.com/google/go-containerregistry/cmd/nothing", "1 s")
     with pytest.raises(SandboxError, match=r"(?s)building wrong failed:.*cmd/nothing.*GOPROXY"):
         await build(wrong)
     assert files(tmp_path) == [tmp_path / "build.lock"]

@@ -83,7 +83,7 @@ async def test_from_purchase_to_preemption(cloud: Cloud, control_plane: ControlP
     token = await control_plane.create_bootstrap_token()
     machine = await cloud.ssh(NAME, address)
     join = f"kubeadm join {control_plane.endpoint} --token {token} --discovery-token-ca-cert-hash"
-    done = await machine.run(f"sudo -n {join} {control_plane.pki.ca_hash}")
+    done = await machine.run(f"sudo -n {join} {control_plane.ca_hash}")
     assert done.exit_status == 0, done.stderr
 
     async def ready() -> bool:

@@ -41,7 +41,7 @@ class Joining:
         token = {
             "token": changes.pop("token", None) or await self.plane.create_bootstrap_token(),
             "apiServerEndpoint": changes.pop("endpoint", self.plane.endpoint),
-            "caCertHashes": [changes.pop("ca_hash", self.plane.pki.ca_hash)],
+            "caCertHashes": [changes.pop("ca_hash", self.plane.ca_hash)],
         }
         return {
             "apiVersion": "kubeadm.k8s.io/v1beta4",
@@ -127,7 +127,7 @@ async def test_arguments_in_place_of_a_file_join_too(joining: Joining) -> None:
     machine = await joining.world.boot("join-args")
     token = await joining.plane.create_bootstrap_token()
     command = f"sudo kubeadm join {joining.plane.endpoint} --token {token} --discovery-token-ca-cert-hash "
-    done = await joining.world.run(machine, command + joining.plane.pki.ca_hash)
+    done = await joining.world.run(machine, command + joining.plane.ca_hash)
     assert done.exit_status == 0, done.stderr
     await joining.ready("join-args")
 

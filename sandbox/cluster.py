@@ -1,0 +1,92 @@
+"""A Kubernetes cluster that the sandbox's VMs can join, whoever runs its control plane."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from sandbox.kubeconfig import by_token, kubeconfig, write_private
+from sandbox.kubectl import Kubectl
+from sandbox.pki import public_key_pin
+from sandbox.processes import Process
+
+#: The group that `kubeadm` gives its bootstrap tokens, and to which it grants the right to join.
+TOKEN_GROUP = "system:bootstrappers:kubeadm:default-node-token"
+
+#: For as long as a sandbox may be left running. It is no secret of a cluster that outlives it: see `Cluster.account`.
+ACCOUNT_TOKEN_DURATION = "720h"
+
+
+class Cluster(ABC):
+    """A cluster as its administrator sees it: `kubeconfig` is his, and `kubectl` runs kubectl with it."""
+
+    processes: Sequence[Process] = ()
+    """The child processes that it consists of."""
+
+    def __init__(self, url: str, ca_file: Path, kubeconfig: Path, kubectl: Path) -> None:
+        self.url = url
+        self.ca_file = ca_file
+        self.kubeconfig = kubeconfig
+        self.kubectl = Kubectl(kubectl, kubeconfig)
+
+    @abstractmethod
+    async def up(self) -> None:
+        """Make it ready for VMs to join.
+
+        Raises:
+            SandboxError: where that fails; the message says why.
+        """
+
+    @abstractmethod
+    async def down(self) -> None:
+        """Leave nothing of the sandbox behind."""
+
+    @property
+    def endpoint(self) -> str:
+        """host:port of the API server, as `kubeadm join` takes it."""
+        address = urlsplit(self.url)
+        return address.netloc if address.port else f"{address.netloc}:443"
+
+    @property
+    def ca_hash(self) -> str:
+        """The pin of `kubeadm join --discovery-token-ca-cert-hash`."""
+        return public_key_pin(self.ca_file.read_bytes())
+
+    async def create_bootstrap_token(self, ttl: float = 3600.0) -> str:
+        """A new bootstrap token, valid for `ttl` seconds: what `kubeadm token create` makes."""
+        letters = string.ascii_lowercase + string.digits
+        token_id, secret = ("".join(secrets.choice(letters) for _ in range(n)) for n in (6, 16))
+        expiration = datetime.now(UTC) + timedelta(seconds=ttl)
+        manifest = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "bootstrap.kubernetes.io/token",
+            "metadata": {"name": f"bootstrap-token-{token_id}", "namespace": "kube-system"},
+            "stringData": {
+                "token-id": token_id,
+                "token-secret": secret,
+                "expiration": expiration.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "usage-bootstrap-authentication": "true",
+                "usage-bootstrap-signing": "true",
+                "auth-extra-groups": TOKEN_GROUP,
+            },
+        }
+        await self.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+        return f"{token_id}.{secret}"
+
+    async def install(self, *manifests: str | Path) -> None:
+        """Apply manifests, named as kubectl names them: `-f FILE` or `-k DIRECTORY`."""
+        await self.kubectl("apply", "--server-side", *manifests)
+
+    async def account(self, name: str, namespace: str, path: Path) -> Path:
+        """Write the kubeconfig of a ServiceAccount to `path`; it holds a token that dies with the ServiceAccount."""
+        token = await self.kubectl(
+            "create", "token", name, "--namespace", namespace, "--duration", ACCOUNT_TOKEN_DURATION
+        )
+        return write_private(path, kubeconfig(self.url, self.ca_file.read_bytes(), name, by_token(token.strip())))

@@ -1,0 +1,173 @@
+"""A cluster that runs already and that the sandbox's VMs join on request: kind's, kubeadm's, k3s's, another sandbox's.
+
+It belongs to somebody: what is missing in it is told and not repaired, and it is left as it was found. CRDs alone stay,
+because whatever was made of them would go with them.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+from sandbox.checkpoint_operator import ACCOUNT, ACCOUNT_NAMESPACE
+from sandbox.checkpoint_operator.operator import FIELD_MANAGER
+from sandbox.cluster import Cluster
+from sandbox.errors import SandboxError
+from sandbox.joinable import obstacles
+from sandbox.kubeconfig import write_private
+from sandbox.kubectl import Kubectl
+from sandbox.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Json = dict[str, Any]
+
+BACKUPS = "customresourcedefinition/checkpointbackups.migration.dcnlab.com"
+OPERATOR_ACCOUNT = f"serviceaccount/{ACCOUNT}"
+OUTLAST = "namespace/outlast-system"
+
+
+class ExistingCluster(Cluster):
+    """The cluster of `Settings.kubeconfig`. Its `url` is empty until `up`."""
+
+    def __init__(self, settings: Settings, kubectl: Path) -> None:
+        assert settings.kubeconfig
+        super().__init__("", settings.state_dir / "kubernetes" / "ca.crt", settings.admin_kubeconfig, kubectl)
+        self._given = settings.kubeconfig
+        self._given_kubectl = Kubectl(kubectl, settings.kubeconfig)
+        self._network = f"127.{settings.octet}."
+        self._with_outlast = settings.product
+        self._installed: list[tuple[str | Path, ...]] = []
+        self._tokens: list[str] = []
+
+    async def up(self) -> None:
+        """See whether VMs can join.
+
+        Raises:
+            SandboxError: where they cannot, with a line for each reason and its remedy.
+        """
+        await self._read()
+        await self._reach()
+        token = await self.create_bootstrap_token()
+        found = await obstacles(self.url, self.ca_file, token, self._given)
+        found += [line async for line in self._occupants()]
+        if found:
+            raise SandboxError("\n- ".join([f"the cluster of {self._given} cannot be used as it is:", *found]))
+        await self._warn_of_distance()
+
+    async def down(self) -> None:
+        """Take out what was put in: Nodes of our VMs, manifests, bootstrap tokens. CRDs stay."""
+        if not self.url:
+            return
+        for remove in (self._remove_nodes, self._remove_manifests, self._remove_tokens):
+            try:
+                await remove()
+            except SandboxError as error:
+                log.warning("left behind in the cluster of %s: %s", self._given, error)
+
+    async def create_bootstrap_token(self, ttl: float = 3600.0) -> str:
+        """A new bootstrap token, valid for `ttl` seconds or until `down`."""
+        token = await super().create_bootstrap_token(ttl)
+        self._tokens.append(f"bootstrap-token-{token.partition('.')[0]}")
+        return token
+
+    async def install(self, *manifests: str | Path) -> None:
+        """Apply manifests, until `down`."""
+        self._installed.append(manifests)
+        await super().install(*manifests)
+
+    async def _read(self) -> None:
+        """Copy the kubeconfig's current context, with what it refers to in other files."""
+        if not self._given.is_file():
+            raise SandboxError(f"there is no kubeconfig {self._given}")
+        text = await self._given_kubectl("config", "view", "--raw", "--flatten", "--minify", "-o", "json")
+        cluster = json.loads(text)["clusters"][0]["cluster"]
+        write_private(self.kubeconfig, text)
+        if "certificate-authority-data" not in cluster:
+            raise SandboxError(f"{self._given} names no certificate-authority, by which joining nodes know the cluster")
+        ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
+        write_private(self.ca_file, ca)
+        self.url = cluster["server"].rstrip("/")
+
+    async def _reach(self) -> None:
+        try:
+            await self.kubectl("get", "--raw", "/readyz", "--request-timeout=10s")
+        except SandboxError as error:
+            raise SandboxError(f"{self.url} of {self._given} is not ready for us: {error}") from None
+        try:
+            await self.kubectl("auth", "can-i", "*", "*", "--all-namespaces")
+        except SandboxError:
+            raise SandboxError(f"{self._given} is not an administrator's: name one that may do everything") from None
+
+    async def _occupants(self) -> AsyncIterator[str]:
+        """What is at work there already and would be at odds with the sandbox."""
+        crd = await self._find(BACKUPS)
+        if crd and all(entry["manager"] != FIELD_MANAGER for entry in crd["metadata"]["managedFields"]):
+            yield f"another checkpoint operator serves it ({BACKUPS} is not the sandbox's): uninstall that, and its CRD"
+        if await self._find(OPERATOR_ACCOUNT, f"--namespace={ACCOUNT_NAMESPACE}"):
+            yield (
+                "the checkpoint operator of another sandbox serves it: bring that one up with `--parts kubernetes`; "
+                f"after a crash: kubectl delete --namespace {ACCOUNT_NAMESPACE} {OPERATOR_ACCOUNT}"
+            )
+        if self._with_outlast and await self._find(OUTLAST):
+            yield "Outlast is installed there: leave --product out, or kubectl delete -k deploy/overlays/sandbox"
+        if nodes := await self._nodes():
+            yield f"a sandbox that crashed left Nodes at our VMs' addresses: kubectl delete nodes {' '.join(nodes)}"
+
+    async def _warn_of_distance(self) -> None:
+        """VMs have loopback addresses: an API server that runs elsewhere cannot reach their kubelets."""
+        listing = await self._get("nodes", "--selector=node-role.kubernetes.io/control-plane")
+        for node in listing["items"]:
+            address = _address(node)
+            if address and not _is_ours(address):
+                log.warning(
+                    "kubectl logs and Outlast's sight of progress will not work on VMs: the API server on node %s (%s) "
+                    "does not reach loopback addresses of this machine; run the sandbox where the control plane runs",
+                    node["metadata"]["name"], address,
+                )  # fmt: skip
+
+    async def _remove_nodes(self) -> None:
+        if nodes := await self._nodes():
+            await self.kubectl("delete", "nodes", "--ignore-not-found", *nodes)
+
+    async def _remove_manifests(self) -> None:
+        for manifests in reversed(self._installed):
+            await self.kubectl("delete", "--ignore-not-found", "--wait=false", *manifests)
+
+    async def _remove_tokens(self) -> None:
+        if self._tokens:
+            await self.kubectl("delete", "secrets", "--namespace=kube-system", "--ignore-not-found", *self._tokens)
+
+    async def _nodes(self) -> list[str]:
+        """Nodes that have an address in the network of our VMs."""
+        items = (await self._get("nodes"))["items"]
+        return [node["metadata"]["name"] for node in items if (_address(node) or "").startswith(self._network)]
+
+    async def _find(self, what: str, *options: str) -> Json:
+        """One object, empty where there is none."""
+        return await self._get(what, "--ignore-not-found", "--show-managed-fields", *options)
+
+    async def _get(self, *arguments: str) -> Json:
+        text = await self.kubectl("get", *arguments, "-o", "json")
+        return dict(json.loads(text)) if text else {}
+
+
+def _address(node: Json) -> str | None:
+    addresses = node.get("status", {}).get("addresses", ())
+    return next((entry["address"] for entry in addresses if entry["type"] == "InternalIP"), None)
+
+
+def _is_ours(address: str) -> bool:
+    """Whether an address is one of this machine's."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,66 @@
+"""VMs bought from a sandbox's emulated cloud, and joined to its cluster, as a user without Outlast would do it."""
+
+from __future__ import annotations
+
+import aiohttp
+import asyncssh
+from light_nodes import eventually
+
+from sandbox.cloud import Cloud
+
+ZONE = "us-central1-a"
+
+
+async def buy(cloud: Cloud, name: str) -> str:
+    """Insert a spot VM with a GPU and wait until it runs; its address."""
+    instance = {
+        "name": name,
+        "machineType": f"zones/{ZONE}/machineTypes/n1-standard-4",
+        "disks": [
+            {
+                "boot": True,
+                "autoDelete": True,
+                "initializeParams": {"sourceImage": "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts"},
+            }
+        ],
+        "networkInterfaces": [{"network": "global/networks/default"}],
+        "scheduling": {"provisioningModel": "SPOT", "onHostMaintenance": "TERMINATE", "automaticRestart": False},
+        "guestAccelerators": [
+            {"acceleratorType": f"zones/{ZONE}/acceleratorTypes/nvidia-tesla-t4", "acceleratorCount": 1}
+        ],
+        "metadata": {
+            "items": [{"key": "ssh-keys", "value": f"trainer:{cloud.ssh_key.with_suffix('.pub').read_text()}"}]
+        },
+    }
+    url = f"{cloud.gce_endpoint}/compute/v1/projects/outlast-tests/zones/{ZONE}/instances"
+    async with aiohttp.ClientSession() as session:
+        async with session.post(url, json=instance) as answer:
+            assert answer.status == 200, await answer.text()
+
+        async def running() -> str | None:
+            async with session.get(f"{url}/{name}") as answer:
+                found = await answer.json()
+            return found["networkInterfaces"][0]["networkIP"] if found.get("status") == "RUNNING" else None
+
+        return await eventually("the VM runs", running)
+
+
+async def join(cloud: Cloud, address: str) -> None:
+    """Run `kubeadm join` on the VM by SSH, as soon as that answers."""
+    assert cloud.control_plane
+    token = await cloud.control_plane.create_bootstrap_token()
+
+    async def connected() -> asyncssh.SSHClientConnection | None:
+        try:
+            return await asyncssh.connect(
+                address, cloud.settings.ssh_port, username="trainer", client_keys=[cloud.ssh_key], known_hosts=None
+            )
+        except (OSError, asyncssh.Error):
+            return None
+
+    async with await eventually("sshd answers", connected) as connection:
+        joined = await connection.run(
+            f"sudo kubeadm join {cloud.control_plane.endpoint} --token {token} "
+            f"--discovery-token-ca-cert-hash {cloud.control_plane.ca_hash}"
+        )
+    assert joined.exit_status == 0, joined.stderr
