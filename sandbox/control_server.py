@@ -16,27 +16,13 @@ from aiohttp import web
 
 from sandbox.errors import SandboxError
 from sandbox.gce import ApiError, GceEmulator
+from sandbox.plays import play_fault, play_trap
 from sandbox.processes import Process
 
 if TYPE_CHECKING:
     from sandbox.cloud import Cloud
 
 Json = dict[str, Any]
-
-#: Methods of `sandbox.gce.faults.Faults` that may be called from outside.
-FAULTS = frozenset(
-    {
-        "exhaust",
-        "restore_capacity",
-        "set_quota",
-        "refuse_deletes",
-        "lose_insert_answers",
-        "lag_lists",
-        "withdraw_permissions",
-        "grant_permissions",
-        "expire_credentials",
-    }
-)
 
 
 class ControlServer:
@@ -107,23 +93,14 @@ class ControlServer:
         return web.json_response({"events": events})
 
     async def _fault(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if name not in FAULTS:
-            raise SandboxError(f"no fault named {name}; there are: {', '.join(sorted(FAULTS))}")
         body = await _body(request)
-        try:
-            getattr(self._gce().faults, name)(*body.get("args", []), **body.get("options", {}))
-        except TypeError as error:
-            raise SandboxError(f"fault {name}: {error}") from None
+        play_fault(self._gce().faults, request.match_info["name"], body.get("args", []), body.get("options", {}))
         return web.json_response({})
 
     async def _trap(self, request: web.Request) -> web.Response:
         if not self._cloud.operator:
             raise SandboxError("this sandbox runs without the checkpoint operator")
-        try:
-            self._cloud.operator.play(request.match_info["name"], **await _body(request))
-        except TypeError as error:
-            raise SandboxError(f"trap {request.match_info['name']}: {error}") from None
+        play_trap(self._cloud.operator, request.match_info["name"], await _body(request))
         return web.json_response({})
 
     async def _kill(self, request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import yaml
 
 from sandbox.cloud import Cloud
 from sandbox.control import ControlClient, read_env
@@ -134,6 +135,35 @@ async def test_control_names_what_there_is(cloud: Cloud, settings: Settings) -> 
 async def test_addresses_are_in_the_env_file(cloud: Cloud, settings: Settings) -> None:
     assert read_env(settings.env_file) == cloud.addresses
     assert settings.env_file.stat().st_mode & 0o077 == 0
+
+
+async def test_status_shows_addresses_and_processes_in_columns(cloud: Cloud, settings: Settings) -> None:
+    assert cloud.registry
+    status = await sandbox("status", state=settings.state_dir)
+    output, _ = await asyncio.wait_for(status.communicate(), 30)
+    addresses, processes, vms = output.decode().strip().split("\n\n")
+    assert ["REGISTRY", cloud.registry.address] in [line.split() for line in addresses.splitlines()]
+    head, registry = processes.splitlines()
+    assert head.split() == ["PROCESS", "STATE", "LOG"]
+    assert registry.split()[:3] == ["registry", "pid", str(cloud.registry.process.pid)]
+    assert registry.index("pid") == head.index("STATE")
+    assert vms == "no VMs"
+
+
+async def test_samples_come_edited_for_the_registry_that_runs(cloud: Cloud, settings: Settings) -> None:
+    assert cloud.registry
+    samples = await sandbox("samples", state=settings.state_dir)
+    output, _ = await asyncio.wait_for(samples.communicate(), 30)
+    documents = {document["kind"]: document for document in yaml.safe_load_all(output)}
+    assert documents.keys() == {"SpotInstanceJob", "SpotInstanceVM", "Secret"}
+    repository = documents["SpotInstanceJob"]["spec"]["checkpointConfig"]["checkpointImageRepo"]
+    assert repository.startswith(f"{cloud.registry.address}/")
+
+
+async def test_a_fault_of_a_part_that_does_not_run_is_refused(cloud: Cloud, settings: Settings) -> None:
+    fault = await sandbox("fault", "exhaust", "us-central1-a", state=settings.state_dir)
+    _, errors = await asyncio.wait_for(fault.communicate(), 30)
+    assert (fault.returncode, errors) == (1, b"sandbox: this sandbox runs without gce\n")
 
 
 async def test_status_of_none_says_how_to_start_one(settings: Settings) -> None:

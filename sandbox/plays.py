@@ -1,0 +1,103 @@
+"""What can be played on a running sandbox by name, from outside: the cloud's faults, the checkpoint operator's traps.
+
+Values may be strings, as a command line has them: they become what the parameter's annotation says.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError, validate_call
+
+from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.checkpoint_operator.traps import KINDS, MIDDLE_PHASES
+from sandbox.errors import SandboxError
+from sandbox.gce.faults import Faults
+
+#: Methods of `Faults` that may be called from outside.
+FAULTS = (
+    "exhaust",
+    "restore_capacity",
+    "set_quota",
+    "refuse_deletes",
+    "lose_insert_answers",
+    "lag_lists",
+    "withdraw_permissions",
+    "grant_permissions",
+    "expire_credentials",
+)
+
+#: Traps of `CheckpointOperator.play`.
+TRAPS = {
+    **KINDS,
+    "absent": "takes the operator away, agents and all",
+    "present": "brings it back",
+}
+
+
+def play_fault(faults: Faults, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
+    """Call a method of `faults`.
+
+    Raises:
+        SandboxError: for an unknown fault, or parameters that it does not take.
+    """
+    if name not in FAULTS:
+        raise SandboxError(f"no fault named {name}; there are: {', '.join(FAULTS)}")
+    _call(f"fault {name}", getattr(faults, name), *args, **options)
+
+
+def play_trap(operator: CheckpointOperator, name: str, options: Mapping[str, Any]) -> None:
+    """Play a trap.
+
+    Raises:
+        SandboxError: for an unknown trap, or parameters that it does not take.
+        ValueError: for values that it does not take.
+    """
+    if name not in TRAPS:
+        raise SandboxError(f"no trap named {name}; there are: {', '.join(TRAPS)}")
+    _call(f"trap {name}", operator.play, name, **options)
+
+
+def faults_help() -> str:
+    """A line or two on each fault."""
+    lines = ["What can be played:"]
+    for name in FAULTS:
+        method = getattr(Faults, name)
+        lines += [f"  {' '.join([name, *_parameters(method)])}", f"      {_first_sentence(method)}"]
+    return "\n".join(lines)
+
+
+def traps_help() -> str:
+    """A line on each trap, and what it can be told."""
+    lines = ["What can be played, on the next CheckpointBackups:"]
+    lines += [f"  {name:<12}{about}" for name, about in TRAPS.items()]
+    lines += ["", f"{' '.join(_parameters(CheckpointOperator.play))}; phases: {', '.join(MIDDLE_PHASES)}"]
+    return "\n".join(lines)
+
+
+def _call(what: str, method: Callable[..., None], *args: Any, **options: Any) -> None:
+    try:
+        validate_call(method)(*args, **options)
+    except ValidationError as error:
+        wrong = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise SandboxError(f"{what}: {'; '.join(wrong)}") from None
+
+
+def _parameters(method: Callable[..., None]) -> Iterator[str]:
+    """How to write them on a command line; those in brackets may be left out."""
+    for parameter in inspect.signature(method).parameters.values():
+        if parameter.name in {"self", "trap"}:
+            continue
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            yield f"[{parameter.name.upper()} ...]"
+        elif parameter.default is parameter.empty:
+            yield f"{parameter.name}={parameter.name.upper()}"
+        else:
+            shown = parameter.name.upper() if parameter.default is None else parameter.default
+            yield f"[{parameter.name}={shown}]"
+
+
+def _first_sentence(method: Callable[..., None]) -> str:
+    return (inspect.getdoc(method) or "").partition("\n")[0]

@@ -1,0 +1,71 @@
+"""What can be played from outside, by name and with values as a command line has them."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.control_plane import ControlPlane
+from sandbox.errors import SandboxError
+from sandbox.gce.faults import Faults
+from sandbox.plays import FAULTS, TRAPS, faults_help, play_fault, play_trap, traps_help
+
+
+def test_words_become_what_the_fault_takes() -> None:
+    faults = Faults()
+    play_fault(faults, "exhaust", ["us-central1-a"], {"times": "1", "at_once": "true"})
+    shortages = [faults.shortage("us-central1-a", "n1-standard-4", "", at_once=True) for _ in range(2)]
+    assert [shortage is not None for shortage in shortages] == [True, False]
+
+
+def test_none_lifts_a_quota() -> None:
+    faults = Faults()
+    play_fault(faults, "set_quota", [], {"metric": "GPUS_ALL_REGIONS", "limit": "4"})
+    assert faults.limits() == {(None, "GPUS_ALL_REGIONS"): 4.0}
+    play_fault(faults, "set_quota", [], {"metric": "GPUS_ALL_REGIONS", "limit": None})
+    assert faults.limits() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("meltdown", {}, "no fault named meltdown; there are: exhaust, "),
+        ("check_answer", {}, "no fault named check_answer"),
+        ("exhaust", {}, "fault exhaust: zone: Missing required argument"),
+        ("exhaust", {"zone": "a", "region": "b"}, "fault exhaust: region: Unexpected keyword argument"),
+        ("lag_lists", {"seconds": "soon"}, "fault lag_lists: seconds: Input should be a valid number"),
+    ],
+)
+def test_what_a_fault_does_not_take_is_named(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SandboxError, match=message):
+        play_fault(Faults(), name, [], options)
+
+
+def test_what_a_trap_does_not_take_is_named(control_plane: ControlPlane) -> None:
+    operator = CheckpointOperator(control_plane.kubeconfig, speed=1)
+    with pytest.raises(SandboxError, match="no trap named fall; there are: stick, "):
+        play_trap(operator, "fall", {})
+    with pytest.raises(SandboxError, match="trap slow: factor: Input should be a valid number"):
+        play_trap(operator, "slow", {"factor": "very"})
+    with pytest.raises(ValueError, match="unknown phase 'Dinner'"):
+        play_trap(operator, "stick", {"phase": "Dinner"})
+
+
+def test_help_lists_every_fault_with_its_parameters() -> None:
+    text = faults_help()
+    assert all(f"\n  {name} " in text for name in FAULTS)
+    assert "exhaust zone=ZONE [machine_type=MACHINE_TYPE] [at_once=False] [times=TIMES]" in text
+
+
+def test_help_lists_every_trap() -> None:
+    assert all(f"\n  {name} " in traps_help() for name in TRAPS)
+
+
+def test_the_command_lines_help_says_what_can_be_played() -> None:
+    for command, text in (("fault", faults_help()), ("trap", traps_help())):
+        shown = subprocess.run(
+            [sys.executable, "-m", "sandbox", command, "--help"], capture_output=True, text=True, check=True
+        )
+        assert text in shown.stdout
