@@ -13,7 +13,15 @@ from tests.e2e.rig import Rig, why_not
 
 SPEED = 20.0
 #: Seconds; beside a training of some seconds the real ones would be long (`api/timings.py`).
-TIMINGS = {"SCHEDULE_WAIT": 3, "VERDICT_DELAY": 3, "RETRY": 1, "OWNER_CHECK": 15, "DRAIN": 10, "RESYNC": 60}
+TIMINGS = {
+    "SCHEDULE_WAIT": 3,
+    "VERDICT_DELAY": 3,
+    "STOCKOUT_REST": 2,
+    "RETRY": 1,
+    "OWNER_CHECK": 15,
+    "DRAIN": 10,
+    "RESYNC": 60,
+}
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

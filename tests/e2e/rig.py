@@ -101,7 +101,7 @@ class Rig:
         await running.trains(*range(job["spec"].get("replicas", 2)))
         return running
 
-    def job(self, name: str = "job", *, replicas: int = 2, interval: str = "8s", **environment: object) -> Json:
+    def job(self, name: str = "job", *, replicas: int = 2, interval: str = "5s", **environment: object) -> Json:
         """A SpotInstanceJob whose training is told `environment` (`SANDBOX_STEPS=…`)."""
         env = [{"name": key, "value": str(value)} for key, value in environment.items()]
         container = {"name": "train", "image": "example.com/train:1", "env": env}
@@ -139,14 +139,14 @@ class Running(JobSight):
             fresh = all(each and each not in but and each.last is not None and not each.done for each in found)
             return bool(self.id) and fresh and all(self.phase(replica) == "Running" for replica in replicas)
 
-        await self._until(all_train, seconds, f"replicas {replicas} to train")
+        await self.until(all_train, seconds, f"replicas {replicas} to train")
 
     async def preempt(self, *replicas: int, notice: float = NOTICE_SECONDS) -> list[str]:
         """Take these replicas' VMs away at once; gives the VMs' names once their notices are out."""
         vms = [self.vm(replica) for replica in replicas]
         await asyncio.gather(*(self.rig.control.preempt(vm, notice) for vm in vms))
         noticed = lambda: all(self.observer.happened("notice", vm) for vm in vms)  # noqa: E731
-        await self._until(noticed, 10, f"notices to {vms}")
+        await self.until(noticed, 10, f"notices to {vms}")
         return vms
 
     async def checkpointed(self, seconds: float = 45) -> str:
@@ -157,16 +157,20 @@ class Running(JobSight):
 
     async def completed(self, seconds: float = 90) -> None:
         """Wait for the condition Completed."""
-        await self._until(lambda: holds(self.object, "Completed"), seconds, "condition Completed")
+        await self.until(lambda: holds(self.object, "Completed"), seconds, "condition Completed")
 
-    async def nothing_left(self, seconds: float = 60) -> None:
-        """Wait until nothing exists any more, neither in the cluster nor in the cloud."""
+    async def nothing_left(self, seconds: float = 60, but: tuple[str, ...] = ()) -> None:
+        """Wait until nothing exists any more, neither in the cluster nor in the cloud; `but` are kinds that may."""
+
+        def left() -> list[str]:
+            return [each for each in self.left_over() if each.partition("/")[0] not in but]
+
         try:
-            await self.rig.until(lambda: not self.left_over(), seconds, "nothing to be left over")
+            await self.rig.until(lambda: not left(), seconds, "nothing to be left over")
         except SandboxError as error:
-            raise AssertionError(f"{error}: {', '.join(self.left_over())}") from error
+            raise AssertionError(f"{error}: {', '.join(left())}") from error
 
-    async def _until(self, condition: Any, seconds: float, what: str) -> Any:
+    async def until(self, condition: Any, seconds: float, what: str) -> Any:
         """Wait; where that is in vain, the job's own words say why."""
         try:
             return await self.rig.until(condition, seconds, f"{what}, of {self.namespace}/{self.name}")

@@ -48,7 +48,7 @@ class Told:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def told(rig: Rig) -> AsyncIterator[Told]:
     namespace = await rig.namespace()
-    manifest = rig.job("story", SANDBOX_STEPS=900)
+    manifest = rig.job("story", SANDBOX_STEPS=700)
     job = await rig.start(namespace, manifest)
     await job.checkpointed()
 

@@ -1,0 +1,103 @@
+"""A job's beginning and end: names used again, restarts, deletions of everything in whatever order."""
+
+from __future__ import annotations
+
+import asyncio
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+
+from tests.e2e.rig import CREDENTIALS, Rig, machine
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+
+
+async def test_job_of_the_same_name_in_the_same_repository_starts_anew(rig: Rig, namespace: str) -> None:
+    first = await rig.start(namespace, rig.job("again", replicas=1, SANDBOX_STEPS=2000))
+    first_id, tag = first.id, await first.checkpointed()
+    await rig.delete(namespace, rig.job("again"))
+    await first.nothing_left(but=("spotinstancevms",))
+    second = await rig.start(namespace, rig.job("again", replicas=1, interval="1h", SANDBOX_STEPS=2000))
+    assert tag.startswith(first_id)
+    assert second.id != first_id
+    assert second.training(0).first == 0
+    before = second.training(0)
+    await second.preempt(0)
+    await second.trains(0, but=(before,))
+    assert second.training(0).first == 0, "not from the other's image either, with none of its own"
+
+
+async def test_restarted_bridge_does_not_start_a_finished_job_again(rig: Rig, namespace: str) -> None:
+    job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=60))
+    await job.completed()
+    await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 60, "its VM to be gone")
+    await rig.control.kill("bridge")
+    await rig.control.start("bridge")
+    await asyncio.sleep(8)
+    assert len(await _runs(rig, f"{namespace}/{job.name}")) == 1
+    assert [each.incarnation for each in job.trainings.of(job.id)] == [0]
+    assert not [vm for vm in rig.observer.vms if job.id in vm["name"]]
+
+
+async def test_one_delete_of_all_manifests_leaves_nothing(rig: Rig, namespace: str) -> None:
+    manifest = rig.job(SANDBOX_STEPS=2000)
+    job = await rig.start(namespace, manifest)
+    # Secret and SpotInstanceVM first, as in a file whose order nobody has thought about.
+    await rig.delete(namespace, CREDENTIALS, machine(), manifest)
+    await job.nothing_left()
+    secrets = await rig.kubectl("get", "secrets", "--namespace", namespace, "-o", "name")
+    assert "registry-credentials" not in secrets
+
+
+async def test_namespace_deleted_in_the_middle_of_a_recovery_leaves_no_vm(rig: Rig, namespace: str) -> None:
+    job = await rig.start(namespace, rig.job(SANDBOX_STEPS=2000))
+    await job.checkpointed()
+    await job.preempt(0)
+    await rig.until(lambda: job.phase(0) not in ("Running", ""), 20, "the recovery to begin")
+    await rig.kubectl("delete", "namespace", namespace, "--wait=false")
+    await job.nothing_left(seconds=90)
+    gone = "get", "namespace", namespace, "--ignore-not-found", "-o", "name"
+    for _ in range(40):
+        if not await rig.kubectl(*gone):
+            return
+        await asyncio.sleep(1)
+    pytest.fail(f"{namespace} does not go: {await rig.kubectl('get', 'namespace', namespace, '-o', 'yaml')}")
+
+
+async def test_suspended_job_lets_go_of_its_vms_and_goes_on_when_resumed(rig: Rig, namespace: str) -> None:
+    job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=2000))
+    before = job.training(0)
+    await rig.kubectl("patch", "sij", job.name, "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 60, "its VM to be gone")
+    await rig.kubectl("patch", "sij", job.name, "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":false}}')
+    await job.trains(0, but=(before,))
+    assert (job.training(0).first or 0) > 0
+
+
+async def test_strangers_pod_does_not_get_the_bought_node(rig: Rig, namespace: str) -> None:
+    stranger = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "stranger"},
+        "spec": {
+            "containers": [
+                {"name": "gpu", "image": "example.com/gpu:1", "resources": {"limits": {"nvidia.com/gpu": 1}}}
+            ]
+        },
+    }
+    await rig.apply(namespace, stranger)
+    job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=60))
+    await job.completed()
+    assert job.trainings.of(job.id)[0].incarnation == 0
+    seen = [each.object for each in rig.observer.history if each.kind == "pods" and each.name == "stranger"]
+    assert not [pod for pod in seen if pod["spec"].get("nodeName")]
+
+
+async def _runs(rig: Rig, workflow: str) -> list[object]:
+    """The runs of a workflow, by the HTTP API that the Web UI uses."""
+    query = quote(f'WorkflowId="{workflow}"')
+    url = f"{rig.addresses['TEMPORAL_UI']}/api/v1/namespaces/default/workflows?query={query}"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200
+        return list((await answer.json())["executions"])

@@ -1,0 +1,126 @@
+"""Manifests written for the origin run: applied as they are, but for the addresses of the cluster and the registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+import yaml
+from aiohttp import web
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from sandbox.demo.observe import condition
+from tests.e2e.rig import CREDENTIALS, Rig, Running
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+
+Json = dict[str, Any]
+
+MANIFESTS = Path(__file__).parents[1] / "manifests" / "origin"
+SHARED_NAMESPACE = "stateful-migration"
+REPOSITORIES = {
+    "plain.yaml": "gcr.io/team-project/resnet-checkpoints",
+    "gpu-request-only.yaml": "docker.io/someone/bert-checkpoints",
+    "cdi-device.yaml": "registry.example.com:5000/llm",
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def cluster(rig: Rig) -> AsyncIterator[Json]:
+    """What such manifests expect of their cluster; gives the Secret with a service account's key that Google's
+    libraries can really use, at a token endpoint of the test's."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+    async def token(_: web.Request) -> web.Response:
+        return web.json_response({"access_token": "e2e", "expires_in": 3600, "token_type": "Bearer"})
+
+    app = web.Application()
+    app.add_routes([web.post("/token", token)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    account = {
+        "type": "service_account",
+        "project_id": "team-project",
+        "private_key": pem,
+        "client_email": "outlast@team-project.iam.gserviceaccount.com",
+        "token_uri": f"http://127.0.0.1:{runner.addresses[0][1]}/token",
+    }
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "gcp-credentials"},
+        "stringData": {"credentials.json": json.dumps(account)},
+    }
+    await rig.kubectl("create", "namespace", SHARED_NAMESPACE)
+    await rig.apply(SHARED_NAMESPACE, CREDENTIALS, secret)
+    await rig.apply("kube-system", _bootstrap_token("abcdef", "0123456789abcdef"))
+    runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "nvidia-cdi"}
+    await rig.apply("default", runtime | {"metadata": {"name": "nvidia-cdi"}})
+    yield secret
+    await rig.kubectl("delete", "namespace", SHARED_NAMESPACE, "--wait=false")
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("name", sorted(REPOSITORIES))
+async def test_manifests_of_the_origin_run(rig: Rig, namespace: str, cluster: Json, name: str) -> None:
+    documents = _documents(rig, name)
+    job = next(each for each in documents if each["kind"] == "SpotInstanceJob")
+    # The others' are in the shared namespace: by name, or because the checkpoint operator looks there.
+    beside = [cluster, CREDENTIALS] if name == "plain.yaml" else []
+    await rig.apply(namespace, *documents, *beside)
+    running = Running(rig, namespace, job["metadata"]["name"])
+    await running.completed()
+    assert {each.replica for each in running.trainings.of(running.id)} == {0, 1}
+    await rig.delete(namespace, *documents)
+    await running.nothing_left()
+
+
+async def test_image_that_cannot_run_kubeadm_is_told(rig: Rig, namespace: str) -> None:
+    await rig.apply(namespace, *_documents(rig, "no-registry-host.yaml"))
+    job = Running(rig, namespace, "simple")
+
+    def told() -> bool:
+        messages = [each.get("message", "") for each in job.status.get("conditions") or [] if each["status"] != "True"]
+        return any("Container-Optimized" in message for message in messages)
+
+    await rig.until(told, 30, "a condition that says that Container-Optimized OS cannot run kubeadm")
+    assert not [vm for vm in rig.observer.vms if job.id in vm["name"]]
+    assert condition(job.object, "Accepted")
+
+
+def _documents(rig: Rig, name: str) -> list[Json]:
+    """A file's documents; only addresses are those of this cluster."""
+    text = (MANIFESTS / name).read_text()
+    zeros = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+    text = text.replace(zeros, rig.addresses["CA_CERT_HASH"])
+    text = text.replace("203.0.113.10:6443", rig.addresses["CONTROL_PLANE_ENDPOINT"])
+    if repository := REPOSITORIES.get(name):
+        path = repository.partition("/")[2]
+        field = "checkpointImageRepo: "
+        text = text.replace(f"{field}{repository}", f"{field}{rig.addresses['REGISTRY']}/{path}")
+    return [each for each in yaml.safe_load_all(text) if each]
+
+
+def _bootstrap_token(identifier: str, secret: str) -> Json:
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": f"bootstrap-token-{identifier}"},
+        "type": "bootstrap.kubernetes.io/token",
+        "stringData": {
+            "token-id": identifier,
+            "token-secret": secret,
+            "usage-bootstrap-authentication": "true",
+            "usage-bootstrap-signing": "true",
+            "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
+        },
+    }
