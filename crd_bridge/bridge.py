@@ -69,9 +69,3 @@ class Bridge:
                     group.create_task(watch.run(), name=f"watch {watch.resource.plural}")
         finally:
             await self._queues.close()
-
-
-async def cluster_id(kube: Kube) -> str:
-    """What tells this cluster from all others: the UID of its first namespace."""
-    uid: str = (await kube.get("/api/v1/namespaces/kube-system"))["metadata"]["uid"]
-    return uid

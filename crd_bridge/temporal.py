@@ -1,8 +1,6 @@
 """What the bridge asks of Temporal: look at a run, start one, signal one. Nothing is decided here."""
 
-import asyncio
 from dataclasses import dataclass
-from datetime import timedelta
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import MetricMeter, WorkflowIDConflictPolicy
@@ -12,9 +10,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from api import names
 from api.messages import JobStart, Shutdown
 from api.model import Model
+from clients.temporal import RPC_TIMEOUT
 from crd_bridge.queues import NotYet
-
-RPC_TIMEOUT = timedelta(seconds=10)
 
 
 @dataclass(frozen=True)
@@ -96,48 +93,6 @@ class Gateway:
             raise
         self._signals.add(1, {"signal": signal})
         return True
-
-    async def owner(self) -> str | None:
-        """Id of the cluster to which this Temporal namespace belongs, by the sweep's Schedule; None before that is."""
-        try:
-            found = await self._client.get_schedule_handle(names.SWEEP_SCHEDULE).describe(rpc_timeout=RPC_TIMEOUT)
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                return None
-            raise
-        cluster = (await found.memo()).get("cluster")
-        return None if cluster is None else str(cluster)
-
-
-async def connect(target: str, namespace: str, deadline: float, **options: object) -> Client:
-    """Connect and see that the namespace is there, trying again until ``deadline`` seconds have passed.
-
-    Raises:
-        ConnectionError: nothing answered, or not as Temporal, or it has no such namespace; the message says what to do.
-    """
-    loop = asyncio.get_running_loop()
-    end = loop.time() + deadline
-    while True:
-        try:
-            async with asyncio.timeout_at(end):
-                client = await Client.connect(target, namespace=namespace, **options)  # type: ignore[arg-type]
-                await client.count_workflows(rpc_timeout=RPC_TIMEOUT)
-                return client
-        except TimeoutError:
-            problem = "no answer"
-        except (RPCError, RuntimeError) as error:
-            problem = str(error)
-            if isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND:
-                raise ConnectionError(
-                    f"Temporal at {target} has no namespace {namespace!r}: create it with "
-                    f"`temporal operator namespace create {namespace}` or set TEMPORAL_NAMESPACE"
-                ) from error
-        if loop.time() + 1 >= end:
-            raise ConnectionError(
-                f"Temporal at {target} was not reached in {deadline:.0f} s ({problem}): "
-                "start it or set TEMPORAL_ADDRESS"
-            )
-        await asyncio.sleep(1)
 
 
 def _memo(job: JobStart) -> dict[str, str]:

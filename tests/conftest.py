@@ -11,6 +11,7 @@ from sandbox import binaries
 from sandbox.binaries import Binaries
 from sandbox.control_plane import ControlPlane
 from sandbox.settings import Settings
+from sandbox.temporal_server import TemporalServer
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -31,3 +32,14 @@ async def control_plane(executables: Binaries, tmp_path_factory: pytest.TempPath
         yield plane
     finally:
         await plane.down()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def temporal(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TemporalServer]:
+    """One real Temporal service; its `address` is host:port."""
+    server = TemporalServer(Settings(state_dir=tmp_path_factory.mktemp("temporal")), executables)
+    try:
+        await server.up()
+        yield server
+    finally:
+        await server.down()

@@ -11,14 +11,10 @@ import logging
 import signal
 import sys
 
-from aiohttp import ClientError
-from kubernetes.aio.config import ConfigException
-
-from clients.kube import Kube, KubeError, connect
-from worker.connections import temporal
+from clients.installation import WrongClusterError, connected
 from worker.registration import build_worker
 from worker.settings import Settings, from_environment
-from worker.sweeping import WrongClusterError, ensure_schedule
+from worker.sweeping import ensure_schedule
 
 log = logging.getLogger("worker")
 
@@ -28,7 +24,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(run(from_environment()))
-    except (WrongClusterError, ConnectionError, ConfigException, ValueError) as error:
+    except (WrongClusterError, ConnectionError, ValueError) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 1
     return 0
@@ -40,39 +36,16 @@ async def run(settings: Settings) -> None:
     Raises:
         WrongClusterError: the Temporal namespace belongs to another cluster.
         ConnectionError: Temporal or the API server is out of reach.
-        ConfigException: nothing says how to reach an API server.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    kube = await connect()
-    try:
-        cluster_id = await _cluster_id(kube, settings.connect_deadline)
-        client = await temporal(settings)
-        await ensure_schedule(client, settings, cluster_id)
-        async with build_worker(client, kube, settings, cluster_id):
-            log.info("cluster %s, Temporal %s/%s", cluster_id, settings.temporal_address, settings.temporal_namespace)
+    async with connected(settings.connections) as here:
+        await ensure_schedule(here.temporal, settings.sweep_interval, here.cluster_id)
+        async with build_worker(here.temporal, here.kube, settings, here.cluster_id):
+            log.info("at work")
             await stop.wait()
             log.info("stopping")
-    finally:
-        await kube.close()
-
-
-async def _cluster_id(kube: Kube, deadline: float) -> str:
-    """UID of the namespace kube-system, asked for again until ``deadline`` seconds have passed."""
-    loop = asyncio.get_running_loop()
-    end = loop.time() + deadline
-    while True:
-        try:
-            return str((await kube.get("/api/v1/namespaces/kube-system"))["metadata"]["uid"])
-        except KubeError as error:
-            raise ConnectionError(f"the Kubernetes API server refuses: {error}; deploy/base has the rights") from error
-        except (ClientError, TimeoutError, OSError) as error:
-            if loop.time() >= end:
-                raise ConnectionError(
-                    f"the Kubernetes API server was not reached in {deadline:.0f} s ({error}): check KUBECONFIG"
-                ) from error
-        await asyncio.sleep(1)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The sweep's Schedule, which also says to which cluster a Temporal namespace belongs."""
 
+from datetime import timedelta
+
 from temporalio.client import (
     Client,
     Schedule,
@@ -15,18 +17,14 @@ from temporalio.client import (
 
 from activities.signatures import SweepRequest
 from api import names
-from worker.settings import Settings
+from clients.installation import refuse_other_clusters
 
 
-class WrongClusterError(Exception):
-    """The Temporal namespace belongs to another cluster."""
-
-
-async def ensure_schedule(client: Client, settings: Settings, cluster_id: str) -> None:
+async def ensure_schedule(client: Client, interval: timedelta, cluster_id: str) -> None:
     """Create the Schedule, or bring it up to date where it is this cluster's.
 
     Raises:
-        WrongClusterError: another cluster's id is found; two clusters in one namespace would sweep each other's VMs.
+        WrongClusterError: it is another cluster's.
     """
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(
@@ -36,22 +34,16 @@ async def ensure_schedule(client: Client, settings: Settings, cluster_id: str) -
             task_queue=names.TASK_QUEUE,
             static_summary="look for VMs that no workflow looks after",
         ),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=settings.sweep_interval)]),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=interval)]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
     )
-    handle = client.get_schedule_handle(names.SWEEP_SCHEDULE)
     try:
         await client.create_schedule(names.SWEEP_SCHEDULE, schedule, memo={"cluster": cluster_id})
         return
     except ScheduleAlreadyRunningError:
-        owner = (await (await handle.describe()).memo()).get("cluster")
-    if owner != cluster_id:
-        raise WrongClusterError(
-            f"the Temporal namespace {settings.temporal_namespace!r} belongs to the cluster {owner}, and this is "
-            f"{cluster_id}: give each cluster a namespace of its own (TEMPORAL_NAMESPACE)"
-        )
+        await refuse_other_clusters(client, cluster_id)
 
     def renew(_: ScheduleUpdateInput) -> ScheduleUpdate:
         return ScheduleUpdate(schedule=schedule)
 
-    await handle.update(renew)
+    await client.get_schedule_handle(names.SWEEP_SCHEDULE).update(renew)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -20,7 +19,6 @@ from activities.signatures import CheckOwner, Orphans, SweepRequest
 from api import names
 from api.messages import JobStart, VmStart
 from api.spot_instance_vm import SpotInstanceVMSpec
-from sandbox.binaries import Binaries
 from sandbox.gce import GceEmulator
 from sandbox.settings import Settings
 from sandbox.temporal_server import TemporalServer
@@ -29,14 +27,6 @@ from tests.activities.world import VM, World, run
 
 ZONE = "us-central1-a"
 VM_GCP = {"zone": ZONE, "machineType": "n1-standard-4"}
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def temporal_address(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    server = TemporalServer(Settings(state_dir=tmp_path_factory.mktemp("temporal")), executables)
-    await server.up()
-    yield server.address
-    await server.down()
 
 
 class Fleet:
@@ -117,10 +107,10 @@ class Fleet:
 
 @pytest.fixture
 async def fleet(
-    temporal_address: str, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    temporal: TemporalServer, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Fleet]:
     monkeypatch.setattr(fleet_module, "YOUNG", timedelta(0))
-    client = await Client.connect(temporal_address, data_converter=pydantic_data_converter)
+    client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
     gce = GceEmulator(Settings(state_dir=tmp_path, speed=50, octet=191), Boxes())
     cloud = GcpCloud(world.kube, await gce.start())
     made = Fleet(client, gce, cloud, world)

@@ -6,13 +6,12 @@ import json
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.refusals import to_application_error
 from activities.replicas import ReplicaActivities
 from activities.signatures import ReadProgress, SaveLogs, StopReplica
 from api import errors
 from api.common import SecretReference
 from api.views import ReplicaView
-from clients.kube import Kube, KubeError
+from clients.kube import Kube
 from tests.activities.world import World, eventually, run, training
 from tests.sandbox.light_nodes import Nodes
 
@@ -41,12 +40,6 @@ async def test_job_of_somebody_else_is_a_conflict(world: World, replicas: Replic
     with pytest.raises(ApplicationError) as caught:
         await run(replicas.create_replica, world.create_replica())
     assert caught.value.type == errors.CONFLICT
-
-
-async def test_template_that_the_api_refuses_is_invalid(world: World, replicas: ReplicaActivities) -> None:
-    with pytest.raises(KubeError, match="image") as caught:
-        await run(replicas.create_replica, world.create_replica(job_template=training(image=None)))
-    assert to_application_error(caught.value).type == errors.INVALID
 
 
 async def test_pull_secret_is_derived_and_owned_by_the_job(world: World, replicas: ReplicaActivities) -> None:

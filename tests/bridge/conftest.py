@@ -18,7 +18,6 @@ from api import names
 from clients import kube
 from crd_bridge.bridge import Bridge
 from sandbox.errors import SandboxError
-from sandbox.settings import Settings
 from sandbox.temporal_server import TemporalServer
 from tests.bridge.recorder import Recorder, VmRecorder, eventually
 
@@ -57,17 +56,6 @@ async def installed(control_plane: Any) -> None:
     await kubectl("apply", "-f", "-", stdin=json.dumps(probe))
     await eventually(in_force, "the admission policy is in force")
     await kubectl("delete", "node", "policy-probe")
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def temporal(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TemporalServer]:
-    """A real Temporal service."""
-    server = TemporalServer(Settings(state_dir=tmp_path_factory.mktemp("temporal")), executables)
-    try:
-        await server.up()
-        yield server
-    finally:
-        await server.down()
 
 
 @pytest.fixture

@@ -1,0 +1,96 @@
+"""One installation of Outlast: a cluster, known by its id, and the Temporal namespace that belongs to it alone."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from temporalio.client import Client
+from temporalio.common import MetricMeter
+from temporalio.service import RPCError, RPCStatusCode
+
+from api import names
+from clients import kube, temporal
+from clients.kube import Kube, KubeError
+from clients.settings import Connections
+
+log = logging.getLogger(__name__)
+
+
+class WrongClusterError(Exception):
+    """The Temporal namespace belongs to another cluster."""
+
+
+@dataclass(frozen=True)
+class Installation:
+    """Both sides, connected. ``meter`` counts into the metrics that are served."""
+
+    cluster_id: str
+    kube: Kube
+    temporal: Client
+    meter: MetricMeter
+
+
+@asynccontextmanager
+async def connected(settings: Connections) -> AsyncIterator[Installation]:
+    """Connect to both sides, for as long as the block runs.
+
+    Raises:
+        ConnectionError: one of them is out of reach; the message says which and what to do.
+    """
+    runtime = temporal.runtime(settings)
+    cluster = await kube.connect()
+    try:
+        identity = await cluster_id(cluster, settings.deadline)
+        client = await temporal.connect(settings, runtime)
+        log.info("cluster %s, Temporal %s/%s", identity, settings.temporal_address, settings.temporal_namespace)
+        yield Installation(identity, cluster, client, runtime.metric_meter)
+    finally:
+        await cluster.close()
+
+
+async def cluster_id(cluster: Kube, deadline: float) -> str:
+    """What tells this cluster from all others, the UID of its first namespace; asked for again until the deadline.
+
+    Raises:
+        ConnectionError: the API server refuses, or gave no answer in ``deadline`` seconds.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + deadline
+    while True:
+        try:
+            async with asyncio.timeout_at(end):
+                return str((await cluster.get(kube.path("v1", "namespaces", name="kube-system")))["metadata"]["uid"])
+        except KubeError as error:
+            raise ConnectionError(
+                f"the Kubernetes API server refuses: {error.message}; see deploy/base for the rights needed"
+            ) from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if loop.time() + 1 >= end:
+                said = str(error) or "no answer"
+                raise ConnectionError(
+                    f"the Kubernetes API server was not reached in {deadline:.0f} s ({said}): check KUBECONFIG"
+                ) from error
+        await asyncio.sleep(1)
+
+
+async def refuse_other_clusters(client: Client, cluster_id: str) -> None:
+    """See that the namespace is this cluster's, by the sweep's Schedule; before the first worker it is nobody's.
+
+    Raises:
+        WrongClusterError: it is another's. Each would take the other's workflows and VMs for its own.
+    """
+    try:
+        schedule = await client.get_schedule_handle(names.SWEEP_SCHEDULE).describe(rpc_timeout=temporal.RPC_TIMEOUT)
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return
+        raise
+    owner = (await schedule.memo()).get("cluster")
+    if owner != cluster_id:
+        raise WrongClusterError(
+            f"the Temporal namespace {client.namespace!r} belongs to the cluster {owner}, and this is {cluster_id}: "
+            "give each cluster a namespace of its own (TEMPORAL_NAMESPACE)"
+        )

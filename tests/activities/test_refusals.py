@@ -1,0 +1,78 @@
+"""What a refusal of the API server is to a workflow: asked of a worker as the product starts it."""
+
+import secrets
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio import workflow
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from activities.refusals import to_application_error
+from activities.signatures import CREATE_REPLICA, CreateReplica
+from api import errors, names
+from clients.installation import connected
+from clients.kube import KubeError
+from sandbox.temporal_server import TemporalServer
+from tests.activities.world import World, training
+from worker.registration import build_worker
+from worker.settings import from_environment
+
+
+@workflow.defn
+class Create:
+    """Has a replica created, and tells how that failed."""
+
+    @workflow.run
+    async def run(self, request: CreateReplica) -> tuple[str | None, bool]:
+        try:
+            await workflow.execute_activity(
+                CREATE_REPLICA.name,
+                request,
+                task_queue=names.TASK_QUEUE,
+                schedule_to_close_timeout=timedelta(seconds=20),
+            )
+        except ActivityError as error:
+            if isinstance(error.cause, ApplicationError):
+                return error.cause.type, error.cause.non_retryable
+        return None, False
+
+
+@pytest.fixture
+async def client(
+    temporal: TemporalServer, control_plane: Any, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Client]:
+    """Of a Temporal service at which the product's worker works, and one that runs the test's workflow."""
+    monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
+    settings = from_environment({"TEMPORAL_ADDRESS": temporal.address})
+    async with (
+        connected(settings.connections) as here,
+        build_worker(here.temporal, here.kube, settings, here.cluster_id),
+    ):
+        client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
+        async with Worker(client, task_queue="asking", workflows=[Create], workflow_runner=UnsandboxedWorkflowRunner()):
+            yield client
+
+
+async def test_a_template_that_the_api_refuses_is_invalid_at_once(client: Client, world: World) -> None:
+    request = world.create_replica(job_template=training(image=None))
+    told = await client.execute_workflow(Create.run, request, id=secrets.token_hex(4), task_queue="asking")
+    assert told == (errors.INVALID, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "kind", "final"),
+    [
+        (403, "Forbidden", errors.PERMISSION, True),
+        (422, "Invalid", errors.INVALID, True),
+        (409, "Conflict", "KubernetesConflict", False),
+        (503, "", "Kubernetes", False),
+    ],
+)
+def test_only_what_stays_refused_is_final(status: int, reason: str, kind: str, final: bool) -> None:
+    error = to_application_error(KubeError(status, {"reason": reason, "message": "no"}))
+    assert (error.type, error.non_retryable, error.message) == (kind, final, "Kubernetes API: no")
