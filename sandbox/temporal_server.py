@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import aiohttp
-
 from sandbox.binaries import Binaries
 from sandbox.processes import Process, free_port
+from sandbox.server import Server
 from sandbox.settings import Settings
 
 
-class TemporalServer:
+class TemporalServer(Server):
     """One Temporal service on 127.0.0.1 with the namespace `default`."""
 
     def __init__(self, settings: Settings, binaries: Binaries) -> None:
@@ -20,7 +19,7 @@ class TemporalServer:
         self.ui = f"http://127.0.0.1:{ui_port}"
         database = settings.state_dir / "temporal" / "temporal.db"
         database.parent.mkdir(parents=True, exist_ok=True)
-        self.process = Process(
+        process = Process(
             "temporal",
             [
                 binaries.temporal, "server", "start-dev",
@@ -36,28 +35,5 @@ class TemporalServer:
             ],
             settings.state_dir,
         )  # fmt: skip
-
-    async def up(self) -> None:
-        """Start it; returns once the frontend, the namespace and the Web UI answer.
-
-        Raises:
-            SandboxError: where it ends early or is not ready in time.
-        """
-        await self.process.start()
-        await self.process.ready(self._serves)
-
-    async def down(self) -> None:
-        """Stop it."""
-        await self.process.stop()
-
-    async def _serves(self) -> bool:
-        # The Web UI hands this on to the frontend: one question asks all three.
-        timeout = aiohttp.ClientTimeout(total=5)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
-                session.get(f"{self.ui}/api/v1/namespaces/default") as answer,
-            ):
-                return answer.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
+        # The Web UI hands this on: one question asks it, the frontend and the namespace.
+        super().__init__(process, f"{self.ui}/api/v1/namespaces/default")
