@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from google.cloud import compute_v1
 
@@ -16,6 +17,8 @@ from sandbox.gce.links import self_link
 from sandbox.gce.listing import listing, page
 from sandbox.gce.operations import Operations
 from sandbox.gce.quotas import quota_resources
+
+Sold = TypeVar("Sold", catalog.MachineType, catalog.Accelerator)
 
 #: The longest that `zoneOperations.wait` keeps its caller, in seconds.
 LONGEST_WAIT = 120.0
@@ -148,9 +151,7 @@ class ZonesApi:
 
     async def get_machine_type(self, call: Call) -> dict[str, Any]:
         """One machine type."""
-        machine_type = catalog.MACHINE_TYPES.get(call.path["name"])
-        if machine_type is None or call.zone not in machine_type.zones:
-            raise not_found(f"projects/{call.project}/zones/{call.zone}/machineTypes/{call.path['name']}")
+        machine_type = _sold(call, "machineTypes", catalog.MACHINE_TYPES)
         return catalog.machine_type_resource(call.project, call.zone, machine_type)
 
     async def list_accelerator_types(self, call: Call) -> dict[str, Any]:
@@ -161,9 +162,7 @@ class ZonesApi:
 
     async def get_accelerator_type(self, call: Call) -> dict[str, Any]:
         """One GPU."""
-        accelerator = catalog.ACCELERATORS.get(call.path["name"])
-        if accelerator is None or call.zone not in accelerator.zones:
-            raise not_found(f"projects/{call.project}/zones/{call.zone}/acceleratorTypes/{call.path['name']}")
+        accelerator = _sold(call, "acceleratorTypes", catalog.ACCELERATORS)
         return catalog.accelerator_type_resource(call.project, call.zone, accelerator)
 
     async def list_images(self, call: Call) -> dict[str, Any]:
@@ -182,6 +181,14 @@ class ZonesApi:
     def _region(self, project: str, region: str) -> dict[str, Any]:
         quotas = quota_resources(region, self._fleet.charged(project), self._faults.limits())
         return catalog.region_resource(project, region, quotas)
+
+
+def _sold(call: Call, kind: str, types: Mapping[str, Sold]) -> Sold:
+    """The type that the path names, where its zone has it."""
+    found = types.get(call.path["name"])
+    if found is None or call.zone not in found.zones:
+        raise not_found(f"projects/{call.project}/zones/{call.zone}/{kind}/{call.path['name']}")
+    return found
 
 
 def _list(call: Call, kind: str, path: str, found: list[dict[str, Any]], message_type: Any) -> dict[str, Any]:
