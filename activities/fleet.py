@@ -10,7 +10,6 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
-from temporalio.service import RPCError, RPCStatusCode
 
 from activities import signatures
 from activities.compute import Cloud, ComputeError
@@ -21,6 +20,7 @@ from api.messages import VmStart
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.views import VmView
 from clients.kube import Json, Kube, KubeError, path
+from clients.temporal import latest_run
 
 RPC_SECONDS = timedelta(seconds=5)
 YOUNG = timedelta(minutes=10)  # an instance so new may still be on its way into its workflow's state
@@ -140,13 +140,8 @@ class FleetActivities:
         return await self._is_open(names.job_workflow_id(job["metadata"]["namespace"], job["metadata"]["name"]))
 
     async def _is_open(self, workflow_id: str) -> bool:
-        try:
-            found = await self._temporal.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_SECONDS)
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                return False
-            raise
-        return found.close_time is None
+        found = await latest_run(self._temporal, workflow_id, RPC_SECONDS)
+        return found is not None and found.close_time is None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
@@ -57,3 +57,19 @@ async def connect(settings: Connections, runtime: Runtime) -> Client:
                 "start it or set TEMPORAL_ADDRESS"
             )
         await asyncio.sleep(1)
+
+
+async def latest_run(
+    client: Client, workflow_id: str, timeout: timedelta = RPC_TIMEOUT
+) -> WorkflowExecutionDescription | None:
+    """The latest run under this id, None where Temporal knows of none.
+
+    Raises:
+        RPCError: Temporal did not say.
+    """
+    try:
+        return await client.get_workflow_handle(workflow_id).describe(rpc_timeout=timeout)
+    except RPCError as error:
+        if error.status == RPCStatusCode.NOT_FOUND:
+            return None
+        raise

@@ -10,7 +10,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from api import names
 from api.messages import JobStart, Shutdown
 from api.model import Model
-from clients.temporal import RPC_TIMEOUT
+from clients.temporal import RPC_TIMEOUT, latest_run
 from crd_bridge.queues import NotYet
 
 
@@ -33,12 +33,9 @@ class Gateway:
 
     async def latest(self, workflow_id: str) -> Run | None:
         """The latest run under this id, None where Temporal knows of none."""
-        try:
-            found = await self._client.get_workflow_handle(workflow_id).describe(rpc_timeout=RPC_TIMEOUT)
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                return None
-            raise
+        found = await latest_run(self._client, workflow_id)
+        if found is None:
+            return None
         return Run(
             run_id=found.run_id,
             open=found.close_time is None and found.status != WorkflowExecutionStatus.CONTINUED_AS_NEW,
