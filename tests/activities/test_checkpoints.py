@@ -212,6 +212,14 @@ async def test_deleted_with_the_operator_there_is_gone(
     await eventually("checkpoint gone", gone)
 
 
+async def held(world: World, checkpoints: CheckpointActivities, config: CheckpointConfig, *finalizers: str) -> str:
+    """The path of a new checkpoint with these finalizers."""
+    view = await run(checkpoints.create_checkpoint, asked(world, config))
+    where = world.path("migration.dcnlab.com/v1", "checkpointbackups", view.name)
+    await world.kube.patch(where, {"metadata": {"finalizers": list(finalizers)}})
+    return where
+
+
 async def test_finalizer_of_an_operator_that_is_gone_comes_off_after_its_time(
     world: World,
     checkpoints: CheckpointActivities,
@@ -219,9 +227,7 @@ async def test_finalizer_of_an_operator_that_is_gone_comes_off_after_its_time(
     training: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    view = await run(checkpoints.create_checkpoint, asked(world, config))
-    where = world.path("migration.dcnlab.com/v1", "checkpointbackups", view.name)
-    await world.kube.patch(where, {"metadata": {"finalizers": [OPERATOR_FINALIZER]}})
+    await held(world, checkpoints, config, OPERATOR_FINALIZER)
     ref = CheckpointRef(job=world.job, number=1)
     assert (await run(checkpoints.delete_checkpoint, ref)).exists
     assert (await run(checkpoints.delete_checkpoint, ref)).exists
@@ -236,9 +242,7 @@ async def test_finalizer_of_somebody_else_stays(
     training: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    view = await run(checkpoints.create_checkpoint, asked(world, config))
-    where = world.path("migration.dcnlab.com/v1", "checkpointbackups", view.name)
-    await world.kube.patch(where, {"metadata": {"finalizers": [OPERATOR_FINALIZER, "example.com/audit"]}})
+    where = await held(world, checkpoints, config, OPERATOR_FINALIZER, "example.com/audit")
     monkeypatch.setattr("activities.checkpoints.FINALIZER_SECONDS", -1)
     ref = CheckpointRef(job=world.job, number=1)
     for _ in range(2):

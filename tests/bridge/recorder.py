@@ -14,60 +14,43 @@ with workflow.unsafe.imports_passed_through():
 
 
 class Memory:
-    """What was heard, as (signal, message)."""
+    """Remembers what was heard, as (signal, message), and ends on the signal ``finish``."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, dict[str, Any]]] = []
+        self.messages: list[tuple[str, dict[str, Any]]] = []
         self.over = False
-
-
-@workflow.defn(name=names.JOB_WORKFLOW)
-class Recorder:
-    """In the place of SpotInstanceJob; ends on the signal ``finish``."""
-
-    @workflow.init
-    def __init__(self, start: JobStart) -> None:
-        self.memory = Memory()
-
-    @workflow.run
-    async def run(self, start: JobStart) -> str:
-        await workflow.wait_condition(lambda: self.memory.over)
-        return start.uid
 
     @workflow.signal
     def finish(self) -> None:
-        self.memory.over = True
+        self.over = True
 
     @workflow.signal(dynamic=True)
     def anything(self, name: str, arguments: Sequence[RawValue]) -> None:
         message = workflow.payload_converter().from_payload(arguments[0].payload, dict)
-        self.memory.heard.append((name, message))
+        self.messages.append((name, message))
 
     @workflow.query
     def heard(self) -> list[tuple[str, dict[str, Any]]]:
-        return self.memory.heard
+        return self.messages
+
+
+@workflow.defn(name=names.JOB_WORKFLOW)
+class Recorder(Memory):
+    """In the place of SpotInstanceJob."""
+
+    @workflow.run
+    async def run(self, start: JobStart) -> str:
+        await workflow.wait_condition(lambda: self.over)
+        return start.uid
 
 
 @workflow.defn(name=names.VM_WORKFLOW)
-class VmRecorder:
+class VmRecorder(Memory):
     """In the place of SpotVM."""
-
-    @workflow.init
-    def __init__(self, start: VmStart) -> None:
-        self.memory = Memory()
 
     @workflow.run
     async def run(self, start: VmStart) -> None:
-        await workflow.wait_condition(lambda: self.memory.over)
-
-    @workflow.signal(dynamic=True)
-    def anything(self, name: str, arguments: Sequence[RawValue]) -> None:
-        message = workflow.payload_converter().from_payload(arguments[0].payload, dict)
-        self.memory.heard.append((name, message))
-
-    @workflow.query
-    def heard(self) -> list[tuple[str, dict[str, Any]]]:
-        return self.memory.heard
+        await workflow.wait_condition(lambda: self.over)
 
 
 async def heard(client: Client, workflow_id: str, signal: str) -> list[dict[str, Any]]:

@@ -18,68 +18,84 @@ from tests.bridge.recorder import eventually, heard
 QUIET = 1.5  # seconds in which something that must not happen would have happened
 
 
-async def running(client: Client, workflow_id: str) -> Any:
-    """The description of the run under this id, once it is open."""
+class Train:
+    """The job ``train`` of a test: the object as kubectl sees it, and the workflow under its id."""
 
-    async def look() -> Any:
-        found = await client.get_workflow_handle(workflow_id).describe()
-        return found if found.status == WorkflowExecutionStatus.RUNNING else None
+    def __init__(self, control_plane: Any, namespace: str, client: Client) -> None:
+        self.namespace = namespace
+        self.workflow_id = f"{namespace}/train"
+        self._control_plane = control_plane
+        self._client = client
 
-    return await eventually(look, f"{workflow_id} runs")
+    async def kubectl(self, verb: str, *arguments: str) -> str:
+        return str(await self._control_plane.kubectl(verb, "sij", "train", "-n", self.namespace, *arguments))
+
+    async def metadata(self) -> Any:
+        return json.loads(await self.kubectl("get", "-o", "json"))["metadata"]
+
+    async def write_status(self, status: dict[str, Any]) -> None:
+        await self.kubectl("patch", "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+
+    @property
+    def workflow(self) -> Any:
+        """A handle of the latest run."""
+        return self._client.get_workflow_handle(self.workflow_id)
+
+    async def begin(self, uid: str) -> Any:
+        """A run for an object with this uid, as a bridge would have started it."""
+        start = JobStart(namespace=self.namespace, name="train", uid=uid, cluster_id="this-cluster", job_id="00000000")
+        return await self._client.start_workflow(
+            names.JOB_WORKFLOW, start, id=self.workflow_id, task_queue=names.TASK_QUEUE, memo={"uid": uid}
+        )
+
+    async def running(self) -> Any:
+        """The description of the run, once it is open."""
+
+        async def look() -> Any:
+            found = await self.workflow.describe()
+            return found if found.status == WorkflowExecutionStatus.RUNNING else None
+
+        return await eventually(look, f"{self.workflow_id} runs")
+
+    async def runs(self) -> int:
+        """How many there were."""
+        return (await self._client.count_workflows(f"WorkflowId = '{self.workflow_id}'")).count
+
+    async def never_ran(self) -> None:
+        with pytest.raises(RPCError, match="not found"):
+            await self.workflow.describe()
+
+    async def heard(self, signal: str) -> list[dict[str, Any]]:
+        return await heard(self._client, self.workflow_id, signal)
+
+    async def hears(self, signal: str) -> list[dict[str, Any]]:
+        """What it heard by this signal, once it did."""
+        told: list[dict[str, Any]] = await eventually(lambda: self.heard(signal), f"{signal} is told")
+        return told
 
 
-async def read(control_plane: Any, namespace: str, name: str = "train") -> Any:
-    return json.loads(await control_plane.kubectl("get", "sij", name, "-n", namespace, "-o", "json"))
-
-
-async def runs(client: Client, workflow_id: str) -> int:
-    """How many runs there were under this id."""
-
-    async def count() -> int:
-        return (await client.count_workflows(f"WorkflowId = '{workflow_id}'")).count
-
-    return await count()
-
-
-async def write_status(control_plane: Any, namespace: str, status: dict[str, Any]) -> None:
-    await control_plane.kubectl(
-        "patch", "sij", "train", "-n", namespace, "--subresource=status", "--type=merge", "-p",
-        json.dumps({"status": status}),
-    )  # fmt: skip
-
-
-def start_of(namespace: str, uid: str) -> JobStart:
-    return JobStart(namespace=namespace, name="train", uid=uid, cluster_id="this-cluster", job_id="00000000")
-
-
-async def begin(client: Client, namespace: str, uid: str) -> Any:
-    """A run for an object with this uid, as a bridge would have started it."""
-    return await client.start_workflow(
-        names.JOB_WORKFLOW,
-        start_of(namespace, uid),
-        id=f"{namespace}/train",
-        task_queue=names.TASK_QUEUE,
-        memo={"uid": uid},
-    )
+@pytest.fixture
+def train(control_plane: Any, namespace: str, client: Client) -> Train:
+    return Train(control_plane, namespace, client)
 
 
 async def test_a_new_job_gets_its_finalizer_and_its_workflow(
-    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client
+    train: Train, apply: Any, job: Any, bridge: Any, client: Client
 ) -> None:
     async with bridge():
         await apply(job)
-        found = await running(client, f"{namespace}/train")
-    uid = (await read(control_plane, namespace))["metadata"]["uid"]
-    assert (await read(control_plane, namespace))["metadata"]["finalizers"] == [names.FINALIZER]
+        found = await train.running()
+    uid = (await train.metadata())["uid"]
+    assert (await train.metadata())["finalizers"] == [names.FINALIZER]
     assert found.workflow_type == "SpotInstanceJob"
     assert found.task_queue == names.TASK_QUEUE
     assert (await found.memo())["uid"] == uid
     assert uid in await found.static_summary()
-    history = await client.get_workflow_handle(f"{namespace}/train").fetch_history()
+    history = await train.workflow.fetch_history()
     given = history.events[0].workflow_execution_started_event_attributes.input.payloads
     (start,) = await client.data_converter.decode(given, [JobStart])
     assert start == JobStart(
-        namespace=namespace,
+        namespace=train.namespace,
         name="train",
         uid=uid,
         cluster_id="this-cluster",
@@ -87,169 +103,145 @@ async def test_a_new_job_gets_its_finalizer_and_its_workflow(
     )
 
 
-async def test_the_finalizer_of_others_stays(
-    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client
-) -> None:
+async def test_the_finalizer_of_others_stays(train: Train, apply: Any, job: Any, bridge: Any) -> None:
     job["metadata"]["finalizers"] = ["example.com/mine"]
     async with bridge():
         await apply(job)
-        await running(client, f"{namespace}/train")
-    assert (await read(control_plane, namespace))["metadata"]["finalizers"] == ["example.com/mine", names.FINALIZER]
+        await train.running()
+    assert (await train.metadata())["finalizers"] == ["example.com/mine", names.FINALIZER]
 
 
-async def test_an_edit_is_told_once_and_a_status_not_at_all(
-    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client
-) -> None:
-    workflow_id = f"{namespace}/train"
+async def test_an_edit_is_told_once_and_a_status_not_at_all(train: Train, apply: Any, job: Any, bridge: Any) -> None:
     async with bridge():
         await apply(job)
-        await running(client, workflow_id)
-        await control_plane.kubectl("scale", "sij", "train", "--replicas=3", "-n", namespace)
-        await eventually(lambda: heard(client, workflow_id, "spec_changed"), "the edit is told")
-        await write_status(control_plane, namespace, {"activeReplicas": 1})
+        await train.running()
+        await train.kubectl("scale", "--replicas=3")
+        await train.hears("spec_changed")
+        await train.write_status({"activeReplicas": 1})
         await asyncio.sleep(QUIET)
-    told = await heard(client, workflow_id, "spec_changed")
+    told = await train.heard("spec_changed")
     assert [message["generation"] for message in told] == [2]
 
 
-async def test_an_edit_while_the_bridge_was_away_is_told(
-    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client
-) -> None:
-    workflow_id = f"{namespace}/train"
+async def test_an_edit_while_the_bridge_was_away_is_told(train: Train, apply: Any, job: Any, bridge: Any) -> None:
     async with bridge():
         await apply(job)
-        await running(client, workflow_id)
-    await control_plane.kubectl("scale", "sij", "train", "--replicas=1", "-n", namespace)
+        await train.running()
+    await train.kubectl("scale", "--replicas=1")
     async with bridge():
-        told = await eventually(lambda: heard(client, workflow_id, "spec_changed"), "the edit is told")
+        told = await train.hears("spec_changed")
     assert told[-1]["generation"] == 2
 
 
-async def test_a_finished_job_never_starts_again(
-    namespace: str, apply: Any, job: Any, bridge: Any, client: Client
-) -> None:
-    workflow_id = f"{namespace}/train"
+async def test_a_finished_job_never_starts_again(train: Train, apply: Any, job: Any, bridge: Any) -> None:
     async with bridge():
         await apply(job)
-        await running(client, workflow_id)
-        await client.get_workflow_handle(workflow_id).signal("finish")
-        await client.get_workflow_handle(workflow_id).result()
+        await train.running()
+        await train.workflow.signal("finish")
+        await train.workflow.result()
     async with bridge():
         job["spec"]["replicas"] = 1
         await apply(job)
         await asyncio.sleep(QUIET)
-    assert await runs(client, workflow_id) == 1
+    assert await train.runs() == 1
 
 
 @pytest.mark.parametrize("condition", ["Completed", "Failed"])
 async def test_a_job_that_its_status_says_is_over_is_not_started(
-    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client, condition: str
+    train: Train, apply: Any, job: Any, bridge: Any, condition: str
 ) -> None:
     await apply(job)
-    await write_status(
-        control_plane, namespace, {"conditions": [{"type": condition, "status": "True", "reason": "TrainingDone"}]}
-    )
+    await train.write_status({"conditions": [{"type": condition, "status": "True", "reason": "TrainingDone"}]})
     async with bridge():
         await asyncio.sleep(QUIET)
-    with pytest.raises(RPCError, match="not found"):
-        await client.get_workflow_handle(f"{namespace}/train").describe()
+    await train.never_ran()
 
 
 async def test_a_job_created_again_starts_once_its_predecessor_has_ended(
-    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client
+    train: Train, apply: Any, job: Any, bridge: Any
 ) -> None:
-    workflow_id = f"{namespace}/train"
-    old = await begin(client, namespace, uid="an-earlier-object")
+    old = await train.begin(uid="an-earlier-object")
     async with bridge():
         await apply(job)
         await asyncio.sleep(QUIET)
-        assert (await client.get_workflow_handle(workflow_id).describe()).run_id == old.result_run_id
-        assert await heard(client, workflow_id, "spec_changed") == []
+        assert (await train.workflow.describe()).run_id == old.result_run_id
+        assert await train.heard("spec_changed") == []
         await old.signal("finish")
 
         async def successor() -> Any:
-            found = await client.get_workflow_handle(workflow_id).describe()
+            found = await train.workflow.describe()
             return found if found.run_id != old.result_run_id else None
 
         found = await eventually(successor, "the new object's workflow starts")
-    assert (await found.memo())["uid"] == (await read(control_plane, namespace))["metadata"]["uid"]
+    assert (await found.memo())["uid"] == (await train.metadata())["uid"]
 
 
-async def test_a_deletion_is_told_to_the_workflow(
-    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client
-) -> None:
-    workflow_id = f"{namespace}/train"
+async def test_a_deletion_is_told_to_the_workflow(train: Train, apply: Any, job: Any, bridge: Any) -> None:
     async with bridge():
         await apply(job)
-        run = await running(client, workflow_id)
-        uid = (await read(control_plane, namespace))["metadata"]["uid"]
-        await control_plane.kubectl("delete", "sij", "train", "-n", namespace, "--wait=false")
-        told = await eventually(lambda: heard(client, workflow_id, "shutdown"), "the deletion is told")
+        run = await train.running()
+        uid = (await train.metadata())["uid"]
+        await train.kubectl("delete", "--wait=false")
+        told = await train.hears("shutdown")
         # What its teardown writes into the object is no news to it.
-        await write_status(control_plane, namespace, {"activeReplicas": 0})
+        await train.write_status({"activeReplicas": 0})
         await asyncio.sleep(QUIET)
     assert [message["uid"] for message in told] == [uid]
-    assert (await running(client, workflow_id)).run_id == run.run_id
-    assert len(await heard(client, workflow_id, "shutdown")) == 1
+    assert (await train.running()).run_id == run.run_id
+    assert len(await train.heard("shutdown")) == 1
 
 
 async def test_a_deletion_finds_a_new_workflow_where_the_old_one_was_terminated(
-    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client
+    train: Train, apply: Any, job: Any, bridge: Any
 ) -> None:
-    workflow_id = f"{namespace}/train"
     async with bridge():
         await apply(job)
-        first = await running(client, workflow_id)
-        await client.get_workflow_handle(workflow_id).terminate("by a person")
+        first = await train.running()
+        await train.workflow.terminate("by a person")
         await asyncio.sleep(QUIET)
-        assert await runs(client, workflow_id) == 1
-        await control_plane.kubectl("delete", "sij", "train", "-n", namespace, "--wait=false")
-        await eventually(lambda: heard(client, workflow_id, "shutdown"), "the teardown is started")
-    assert (await running(client, workflow_id)).run_id != first.run_id
+        assert await train.runs() == 1
+        await train.kubectl("delete", "--wait=false")
+        await train.hears("shutdown")
+    assert (await train.running()).run_id != first.run_id
 
 
-async def test_a_deletion_without_our_finalizer_starts_nothing(
-    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client
-) -> None:
+async def test_a_deletion_without_our_finalizer_starts_nothing(train: Train, apply: Any, job: Any, bridge: Any) -> None:
     job["metadata"]["finalizers"] = ["example.com/mine"]
     await apply(job)
-    await control_plane.kubectl("delete", "sij", "train", "-n", namespace, "--wait=false")
+    await train.kubectl("delete", "--wait=false")
     async with bridge():
         await asyncio.sleep(QUIET)
-    with pytest.raises(RPCError, match="not found"):
-        await client.get_workflow_handle(f"{namespace}/train").describe()
+    await train.never_ran()
 
 
 async def test_an_object_that_vanishes_by_force_ends_its_workflow(
-    control_plane: Any, namespace: str, apply: Any, job: Any, bridge: Any, client: Client
+    train: Train, apply: Any, job: Any, bridge: Any
 ) -> None:
-    workflow_id = f"{namespace}/train"
     async with bridge():
         await apply(job)
-        await running(client, workflow_id)
+        await train.running()
         patch = json.dumps({"metadata": {"finalizers": None}})
-        await control_plane.kubectl("patch", "sij", "train", "-n", namespace, "--type=merge", "-p", patch)
-        await control_plane.kubectl("delete", "sij", "train", "-n", namespace)
-        told = await eventually(lambda: heard(client, workflow_id, "shutdown"), "the workflow is told")
+        await train.kubectl("patch", "--type=merge", "-p", patch)
+        await train.kubectl("delete")
+        told = await train.hears("shutdown")
     assert [message["reason"] for message in told] == ["Gone"]
 
 
 async def test_an_edit_of_the_vm_is_told_to_the_jobs_that_name_it(
-    namespace: str, apply: Any, job: Any, vm: Any, bridge: Any, client: Client
+    train: Train, apply: Any, job: Any, vm: Any, bridge: Any
 ) -> None:
-    workflow_id = f"{namespace}/train"
     await apply(vm)
     async with bridge():
         await apply(job)
-        await running(client, workflow_id)
+        await train.running()
         vm["spec"]["gcp"]["machineType"] = "n1-standard-8"
         await apply(vm)
-        told = await eventually(lambda: heard(client, workflow_id, "spec_changed"), "the edit is told")
+        told = await train.hears("spec_changed")
     assert [(message["generation"], message["vmGeneration"]) for message in told] == [(1, 2)]
 
 
 async def test_a_job_waits_until_temporal_is_back(
-    namespace: str, apply: Any, job: Any, cluster: Any, recording: Client, temporal: Any
+    train: Train, apply: Any, job: Any, cluster: Any, recording: Client, temporal: Any
 ) -> None:
     async with proxied(temporal.address) as proxy:
         client = await Client.connect(proxy.address, data_converter=pydantic_data_converter)
@@ -258,6 +250,6 @@ async def test_a_job_waits_until_temporal_is_back(
         await apply(job)
         await asyncio.sleep(QUIET)
         await proxy.open()
-        await running(recording, f"{namespace}/train")
+        await train.running()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

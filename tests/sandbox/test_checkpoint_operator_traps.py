@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.checkpoint_operator.operator import CRD, STUB_CRD
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
+from sandbox.machines.light.kubelet.kubelet import Kubelet
 from sandbox.oci import OciClient, RegistryError
 
 Json = dict[str, Any]
@@ -97,24 +100,14 @@ async def test_a_pod_that_does_not_run_is_skipped_for_ever(
     await stays_silent(backups, "early")
 
 
-async def test_an_agent_that_dies_with_its_machine_leaves_the_phase_as_it_was(
-    node: str, nodes: Nodes, backups: Backups, operator: CheckpointOperator
+@pytest.mark.parametrize("end", [Kubelet.kill, partial(Kubelet.shutdown, grace=10)], ids=["dies", "shuts down"])
+async def test_an_agent_whose_machine_ends_leaves_the_phase_as_it_was(
+    node: str, nodes: Nodes, backups: Backups, operator: CheckpointOperator, end: Callable[[Kubelet], Awaitable[None]]
 ) -> None:
     operator.play("slow", factor=8)
     await backups.create("cut", "source")
     await backups.reach("cut", "ImageBuilding")
-    await nodes.kubelets[node].kill()
-    await asyncio.sleep(3)
-    assert (await backups.status("cut"))["phase"] == "ImageBuilding"
-
-
-async def test_an_agent_ends_as_soon_as_its_machine_shuts_down(
-    node: str, nodes: Nodes, backups: Backups, operator: CheckpointOperator
-) -> None:
-    operator.play("slow", factor=8)
-    await backups.create("cut", "source")
-    await backups.reach("cut", "ImageBuilding")
-    await nodes.kubelets[node].shutdown(grace=10)
+    await end(nodes.kubelets[node])
     await asyncio.sleep(3)
     assert (await backups.status("cut"))["phase"] == "ImageBuilding"
 

@@ -228,14 +228,18 @@ async def test_our_own_program_runs_as_a_process_with_its_pods_identity(
     assert user.extra["authentication.kubernetes.io/node-name"] == [name]
 
 
-async def test_no_process_outlives_its_machine(
-    admin: KubeClient, namespace: str, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+async def process(admin: KubeClient, namespace: str, nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """A real process on a machine: the machine's name and the path of its pod."""
     # A program of Python's own that stays, in place of the one that is run as a process.
     monkeypatch.setattr("sandbox.machines.light.kubelet.container.OUR_PROGRAM", ("python", "-m", "http.server"))
     name = await nodes.start()
     container = {"command": ["python", "-m", "http.server", "--bind", "127.0.0.1", "0"]}
-    await running_pod(admin, namespace, training_pod("server", name, container=container))
+    return name, await running_pod(admin, namespace, training_pod("server", name, container=container))
+
+
+async def test_no_process_outlives_its_machine(process: tuple[str, str], nodes: Nodes) -> None:
+    name, _ = process
 
     async def running() -> list[int]:
         return processes_of(nodes.root(name))
@@ -245,13 +249,8 @@ async def test_no_process_outlives_its_machine(
     assert not processes_of(nodes.root(name))
 
 
-async def test_a_force_deleted_pod_ends_too(
-    admin: KubeClient, namespace: str, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sandbox.machines.light.kubelet.container.OUR_PROGRAM", ("python", "-m", "http.server"))
-    name = await nodes.start()
-    container = {"command": ["python", "-m", "http.server", "--bind", "127.0.0.1", "0"]}
-    path = await running_pod(admin, namespace, training_pod("server", name, container=container))
+async def test_a_force_deleted_pod_ends_too(process: tuple[str, str], admin: KubeClient, nodes: Nodes) -> None:
+    name, path = process
     await admin.delete(path, {"gracePeriodSeconds": 0})
 
     async def ended() -> bool:

@@ -83,16 +83,22 @@ async def test_on_failure_starts_again_from_step_0(
     assert log.startswith("training from step 0")
 
 
-async def test_deletion_ends_with_sigterm_and_removes_the_pod(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
-    node = await nodes.start()
-    pod = training_pod("deleted", node)
+async def run_and_delete(admin: KubeClient, namespace: str, pod: Json) -> tuple[str, int]:
+    """The path of a pod that a finalizer keeps after its deletion, and how it ended."""
+    name = pod["metadata"]["name"]
+    path = f"/api/v1/namespaces/{namespace}/pods/{name}"
     pod["metadata"]["finalizers"] = ["test.example/keep"]
     await create(admin, namespace, pod)
-    await phase(admin, namespace, "deleted", "Running")
-    path = f"/api/v1/namespaces/{namespace}/pods/deleted"
+    await phase(admin, namespace, name, "Running")
     await admin.delete(path)
-    ended = await phase(admin, namespace, "deleted", "Failed")
-    assert ended["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 143
+    ended = await phase(admin, namespace, name, "Failed")
+    return path, ended["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"]
+
+
+async def test_deletion_ends_with_sigterm_and_removes_the_pod(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
+    node = await nodes.start()
+    path, code = await run_and_delete(admin, namespace, training_pod("deleted", node))
+    assert code == 143
 
     async def grace_is_over() -> bool:
         return (await admin.get(path))["metadata"]["deletionGracePeriodSeconds"] == 0
@@ -108,13 +114,8 @@ async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(
     node = await nodes.start()
     container = {"env": env(SANDBOX_ON_SIGTERM="ignore", SANDBOX_STEPS=100000)}
     pod = training_pod("stubborn", node, terminationGracePeriodSeconds=1, container=container)
-    pod["metadata"]["finalizers"] = ["test.example/keep"]
-    await create(admin, namespace, pod)
-    await phase(admin, namespace, "stubborn", "Running")
-    path = f"/api/v1/namespaces/{namespace}/pods/stubborn"
-    await admin.delete(path)
-    killed = await phase(admin, namespace, "stubborn", "Failed")
-    assert killed["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 137
+    path, code = await run_and_delete(admin, namespace, pod)
+    assert code == 137
     await admin.patch(path, {"metadata": {"finalizers": None}})
 
 

@@ -92,6 +92,8 @@ def test_what_is_no_answer(error: Exception, kind: type[ComputeError]) -> None:
     assert type(classify(error)) is kind
 
 
+QUOTA = {"quotaInfo": {"limitName": "GPUS-ALL-REGIONS-per-project", "metricName": "m"}}
+IAM_DENIAL = {"reason": "IAM_PERMISSION_DENIED", "metadata": {"permission": "compute.disks.create"}}
 STOCKOUT = {"errorInfo": {"reason": "resource_availability", "metadatas": {"zone": "z", "vmType": "n1-standard-4"}}}
 
 
@@ -135,33 +137,31 @@ def test_an_operation_under_way() -> None:
     assert not classify_operation(compute_v1.Operation(status="RUNNING")).done
 
 
-def test_stockout_says_where() -> None:
-    error = classify_operation(failed_operation("ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "no", STOCKOUT)).error
-    assert isinstance(error, NoCapacity)
-    assert (error.zone, error.machine_type) == ("z", "n1-standard-4")
-
-
-def test_quota_says_which() -> None:
-    error = classify(answer(403, "quotaExceeded", "Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally."))
-    assert isinstance(error, Quota)
-    assert error.scope == "GPUS_ALL_REGIONS"
-
-
-def test_quota_of_an_operation_says_which() -> None:
-    detail = {"quotaInfo": {"limitName": "GPUS-ALL-REGIONS-per-project", "metricName": "m"}}
-    error = classify_operation(failed_operation("QUOTA_EXCEEDED", "no", detail)).error
-    assert isinstance(error, Quota)
-    assert error.scope == "GPUS-ALL-REGIONS-per-project"
-
-
-def test_permission_says_which_from_the_sentence() -> None:
-    error = classify(answer(403, "forbidden", "Required 'compute.instances.create' permission for 'projects/p'"))
-    assert isinstance(error, Permission)
-    assert error.permission == "compute.instances.create"
-
-
-def test_permission_says_which_from_the_details() -> None:
-    info = {"reason": "IAM_PERMISSION_DENIED", "metadata": {"permission": "compute.disks.create"}}
-    error = classify(answer(403, "forbidden", "no", info))
-    assert isinstance(error, Permission)
-    assert error.permission == "compute.disks.create"
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        (
+            failed_operation("ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", "no", STOCKOUT),
+            NoCapacity("", zone="z", machine_type="n1-standard-4"),
+        ),
+        (
+            answer(403, "quotaExceeded", "Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally."),
+            Quota("", scope="GPUS_ALL_REGIONS"),
+        ),
+        (
+            failed_operation("QUOTA_EXCEEDED", "no", QUOTA),
+            Quota("", scope="GPUS-ALL-REGIONS-per-project"),
+        ),
+        (
+            answer(403, "forbidden", "Required 'compute.instances.create' permission for 'projects/p'"),
+            Permission("", permission="compute.instances.create"),
+        ),
+        (
+            answer(403, "forbidden", "no", IAM_DENIAL),
+            Permission("", permission="compute.disks.create"),
+        ),
+    ],
+)
+def test_what_is_said_of_the_thing_is_kept(said: Exception | compute_v1.Operation, known: ComputeError) -> None:
+    error = classify(said) if isinstance(said, Exception) else classify_operation(said).error
+    assert (type(error), vars(error)) == (type(known), vars(known))
