@@ -125,11 +125,16 @@ class Checkpointing:
             # Of one that is going itself: it may be done before the machine is gone.
             recovery.checkpoint = max((one.number for one in self._under_way()), default=None)
             return
-        young = survivor.last_checkpoint_time
-        if young and (workflow.now() - young).total_seconds() < self.state.last_dump_seconds:
+        if self._seconds_unsaved(survivor) < self.state.last_dump_seconds:
             return
         recovery.checkpoint_tries += 1
         recovery.checkpoint = self.request(survivor, "Recovery").number
+
+    def _seconds_unsaved(self, replica: Replica) -> float:
+        """Training that no image holds yet: since its last checkpoint, or since it was restored from one itself."""
+        restored = replica.running_since if replica.restore else None
+        saved = [moment for moment in (replica.last_checkpoint_time, restored) if moment]
+        return (workflow.now() - max(saved)).total_seconds() if saved else float("inf")
 
     def request(self, source: Replica, reason: str) -> Checkpoint:
         """Record a checkpoint of this replica and begin it; the one under way on it serves as well."""
