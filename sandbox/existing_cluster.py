@@ -21,7 +21,7 @@ from sandbox.errors import SandboxError
 from sandbox.joinable import obstacles
 from sandbox.kubeconfig import write_private
 from sandbox.kubectl import Kubectl
-from sandbox.settings import Settings
+from sandbox.settings import OCTETS, Settings
 
 log = logging.getLogger(__name__)
 
@@ -40,8 +40,8 @@ class ExistingCluster(Cluster):
         super().__init__("", settings.state_dir / "kubernetes" / "ca.crt", settings.admin_kubeconfig, kubectl)
         self._given = settings.kubeconfig
         self._given_kubectl = Kubectl(kubectl, settings.kubeconfig)
-        self._network = f"127.{settings.octet}."
         self._with_outlast = settings.product
+        self._accepted = False
         self._installed: list[tuple[str | Path, ...]] = []
         self._tokens: list[str] = []
 
@@ -58,6 +58,7 @@ class ExistingCluster(Cluster):
         found += [line async for line in self._occupants()]
         if found:
             raise SandboxError("\n- ".join([f"the cluster of {self._given} cannot be used as it is:", *found]))
+        self._accepted = True
         await self._warn_of_distance()
 
     async def down(self) -> None:
@@ -117,14 +118,15 @@ class ExistingCluster(Cluster):
         if self._with_outlast and await self._find(OUTLAST):
             yield "Outlast is installed there: leave --product out, or kubectl delete -k deploy/overlays/sandbox"
         if nodes := await self._nodes():
-            yield f"a sandbox that crashed left Nodes at our VMs' addresses: kubectl delete nodes {' '.join(nodes)}"
+            remedy = f"kubectl delete nodes {' '.join(nodes)}"
+            yield f"VMs of another sandbox, or of one that crashed, are nodes there: {remedy}"
 
     async def _warn_of_distance(self) -> None:
         """VMs have loopback addresses: an API server that runs elsewhere cannot reach their kubelets."""
         listing = await self._get("nodes", "--selector=node-role.kubernetes.io/control-plane")
         for node in listing["items"]:
             address = _address(node)
-            if address and not _is_ours(address):
+            if address and not _is_this_machines(address):
                 log.warning(
                     "kubectl logs and Outlast's sight of progress will not work on VMs: the API server on node %s (%s) "
                     "does not reach loopback addresses of this machine; run the sandbox where the control plane runs",
@@ -132,7 +134,8 @@ class ExistingCluster(Cluster):
                 )  # fmt: skip
 
     async def _remove_nodes(self) -> None:
-        if nodes := await self._nodes():
+        # Those of a cluster that was refused are another's.
+        if self._accepted and (nodes := await self._nodes()):
             await self.kubectl("delete", "nodes", "--ignore-not-found", *nodes)
 
     async def _remove_manifests(self) -> None:
@@ -144,9 +147,9 @@ class ExistingCluster(Cluster):
             await self.kubectl("delete", "secrets", "--namespace=kube-system", "--ignore-not-found", *self._tokens)
 
     async def _nodes(self) -> list[str]:
-        """Nodes that have an address in the network of our VMs."""
+        """Nodes that are VMs of a sandbox: of this one, once the cluster was seen to be free of others."""
         items = (await self._get("nodes"))["items"]
-        return [node["metadata"]["name"] for node in items if (_address(node) or "").startswith(self._network)]
+        return [node["metadata"]["name"] for node in items if _is_vms(_address(node) or "")]
 
     async def _find(self, what: str, *options: str) -> Json:
         """One object, empty where there is none."""
@@ -162,7 +165,13 @@ def _address(node: Json) -> str | None:
     return next((entry["address"] for entry in addresses if entry["type"] == "InternalIP"), None)
 
 
-def _is_ours(address: str) -> bool:
+def _is_vms(address: str) -> bool:
+    """Whether an address is one that sandboxes give to VMs."""
+    first, _, rest = address.partition(".")
+    return first == "127" and int(rest.partition(".")[0]) in OCTETS
+
+
+def _is_this_machines(address: str) -> bool:
     """Whether an address is one of this machine's."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:

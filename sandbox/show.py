@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,17 +40,18 @@ def next_steps(settings: Settings) -> str:
     """What to type once a sandbox is up."""
     activate = Path(sys.prefix) / "bin" / "activate"
     environment = f"set -a; . {_short(settings.env_file)}; set +a"
-    steps = [("", f". {_short(activate)}; {environment}" if activate.exists() else environment)]
+    steps = [(f". {_short(activate)}", "kubectl, and a python that has what it needs")] if activate.exists() else []
+    steps += [(environment, "addresses and credentials")]
     if settings.product:
         steps += [
-            ("two trainings on two spot VMs", "python -m sandbox samples | kubectl apply -f -"),
-            ("how they fare", "kubectl get spotinstancejobs,pods,nodes"),
-            ("the VMs' names", "python -m sandbox vms"),
-            ("lose one", "python -m sandbox preempt VM"),
+            ("python -m sandbox samples | kubectl apply -f -", "two trainings on two spot VMs"),
+            ("kubectl get spotinstancejobs,pods,nodes", "how they fare"),
+            ("python -m sandbox vms", "the VMs' names"),
+            ("python -m sandbox preempt VM", "lose one"),
         ]
-    steps += [("everything else", "python -m sandbox --help")]
-    lines = [f"  {command:<64}{f'# {why}' if why else ''}".rstrip() for why, command in steps]
-    return "\n".join(["To use it, in another shell:", *lines, "Ctrl-C ends it."])
+    steps += [("python -m sandbox --help", "everything else")]
+    lines = _columns([[command, f"# {why}" if why else ""] for command, why in steps])
+    return f"To use it, in another shell:\n{textwrap.indent(lines, '  ')}\nCtrl-C ends it."
 
 
 def _vm(instance: Json) -> list[str]:

@@ -13,6 +13,7 @@ from checkpoints import Backups
 from light_nodes import eventually, start_training
 
 from sandbox import joinable
+from sandbox.binaries import Binaries
 from sandbox.checkpoint_operator import ACCOUNT, ACCOUNT_NAMESPACE, RBAC
 from sandbox.checkpoint_operator.operator import CRD
 from sandbox.cloud import Cloud
@@ -21,23 +22,34 @@ from sandbox.errors import SandboxError
 from sandbox.existing_cluster import ExistingCluster
 from sandbox.kube_client import KubeClient
 from sandbox.kubeconfig import by_token, kubeconfig
-from sandbox.settings import Settings
+from sandbox.settings import Part, Settings
 
 TOKEN_BINDINGS = ("kubeadm:kubelet-bootstrap", "kubeadm:node-autoapprove-bootstrap", "kubeadm:get-nodes")
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def plane(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ControlPlane]:
+    plane = ControlPlane(Settings(state_dir=tmp_path_factory.mktemp("somebody")), executables)
+    try:
+        await plane.up()
+        yield plane
+    finally:
+        await plane.down()
+
+
 @pytest_asyncio.fixture
-async def owned(executables: object, tmp_path: Path) -> AsyncIterator[ControlPlane]:
-    """Somebody's cluster."""
-    async with Cloud(Settings(state_dir=tmp_path / "somebody", parts=("kubernetes",))) as cloud:
-        assert isinstance(cloud.control_plane, ControlPlane)
-        yield cloud.control_plane
+async def owned(plane: ControlPlane) -> AsyncIterator[ControlPlane]:
+    """Somebody's cluster, whole at the begin of each test."""
+    yield plane
+    await plane._upload()
+    for what in (("-f", RBAC), ("-f", CRD), ("namespace/outlast-system", "node/ghost")):
+        await plane.kubectl("delete", "--ignore-not-found", *what)
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    given = tmp_path / "somebody" / "admin.kubeconfig"
-    return Settings(state_dir=tmp_path / "ours", parts=("kubernetes", "registry", "gce"), kubeconfig=given, speed=20)
+def settings(plane: ControlPlane, tmp_path: Path) -> Settings:
+    parts: tuple[Part, ...] = ("kubernetes", "registry", "gce")
+    return Settings(state_dir=tmp_path / "ours", parts=parts, kubeconfig=plane.kubeconfig, speed=20)
 
 
 async def refusal(settings: Settings) -> str:
@@ -68,10 +80,11 @@ async def test_a_vm_joins_it_is_checkpointed_there_and_leaves_no_trace(owned: Co
             await backups.create("one", "train")
             assert (await backups.reach("one"))["phase"] == "Completed"
             assert "step=" in await owned.kubectl("logs", "train")
+            await owned.kubectl("delete", "checkpointbackup/one", "pod/train", "secret/credentials")
         finally:
             await admin.close()
         assert not any(process.startswith("kube") for process in cloud.processes)
-    assert await remains(owned) - before == {"secret/credentials"}
+    assert await remains(owned) - before == set()
     assert "checkpointbackups.migration.dcnlab.com" in await owned.kubectl("get", "crds", "-o", "name")
 
 
@@ -133,26 +146,38 @@ async def test_nodes_of_a_crashed_sandbox_are_told(owned: ControlPlane, settings
     status = {"status": {"addresses": [{"type": "InternalIP", "address": "127.77.1.2"}]}}
     await owned.kubectl("create", "-f", "-", stdin=json.dumps(node))
     await owned.kubectl("patch", "node", "ghost", "--subresource=status", "--patch", json.dumps(status))
-    assert settings.kubeconfig
-    same = Settings(settings.state_dir, settings.parts, settings.kubeconfig, octet=77)
-    assert "kubectl delete nodes ghost" in await refusal(same)
+    assert "kubectl delete nodes ghost" in await refusal(settings)
+    assert await owned.kubectl("get", "nodes", "-o", "name") == "node/ghost\n"
+
+
+async def test_an_installation_of_outlast_is_told_where_it_would_be_overwritten(
+    owned: ControlPlane, settings: Settings
+) -> None:
+    await owned.kubectl("create", "namespace", "outlast-system")
+    text = await refusal(Settings(settings.state_dir, kubeconfig=settings.kubeconfig, product=True))
+    assert "Outlast is installed there" in text
+    async with Cloud(settings) as cloud:
+        assert cloud.gce
 
 
 async def test_a_user_of_little_rights_is_told(owned: ControlPlane, settings: Settings, tmp_path: Path) -> None:
     token = await owned.kubectl("create", "token", "default")
     modest = tmp_path / "modest.kubeconfig"
     modest.write_text(kubeconfig(owned.url, owned.ca_file.read_bytes(), "modest", by_token(token.strip())))
-    text = await refusal(Settings(settings.state_dir, settings.parts, modest))
+    text = await refusal(Settings(tmp_path / "ours", settings.parts, modest))
     assert f"{modest} is not an administrator's" in text
 
 
-async def test_a_cluster_that_is_down_is_told(owned: ControlPlane, settings: Settings) -> None:
-    await owned.down()
-    assert f"{owned.url} of {settings.kubeconfig} is not ready for us" in await refusal(settings)
+async def test_a_cluster_that_is_down_is_told(owned: ControlPlane, settings: Settings, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.kubeconfig"
+    gone.write_text(owned.kubeconfig.read_text().replace(owned.url, "https://127.0.0.1:1"))
+    text = await refusal(Settings(tmp_path / "ours", settings.parts, gone))
+    assert f"https://127.0.0.1:1 of {gone} is not ready for us" in text
 
 
-async def test_a_missing_file_is_told(settings: Settings) -> None:
-    assert await refusal(settings) == f"there is no kubeconfig {settings.kubeconfig}"
+async def test_a_missing_file_is_told(settings: Settings, tmp_path: Path) -> None:
+    missing = Settings(settings.state_dir, settings.parts, tmp_path / "config")
+    assert await refusal(missing) == f"there is no kubeconfig {missing.kubeconfig}"
 
 
 async def test_a_failed_start_leaves_no_token_behind(owned: ControlPlane, settings: Settings) -> None:
