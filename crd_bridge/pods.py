@@ -134,7 +134,8 @@ class Replicas:
             )
             await self._gateway.signal(replica.workflow, "replica_changed", message)
             objects.told = projection
-        if objects.job is None and not objects.pods:
+        # What came while that was told waits its turn: the end of a replica above all.
+        if objects.version == version and objects.job is None and not objects.pods:
             self._replicas.pop(replica, None)
         return None
 
