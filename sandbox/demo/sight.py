@@ -74,12 +74,14 @@ class JobSight:
         return sorted(each["metadata"]["name"] for each in nodes if holds(each, "Ready"))
 
     def completed_backup(self, pod: str | None = None, since: float = 0) -> Json | None:
-        """A CheckpointBackup that is Completed, of this pod, which was made after that moment (Unix time)."""
-        for backup in self.observer.all("checkpointbackups", self.namespace):
-            of_pod = pod is None or backup["spec"]["podRef"]["name"] == pod
-            done = (backup.get("status") or {}).get("phase") == "Completed"
-            if of_pod and done and self.observer.first_seen(backup) >= since:
-                return backup
+        """A CheckpointBackup that is Completed, of this pod, since that moment (Unix time)."""
+        for change in self.observer.history:
+            if change.kind != "checkpointbackups" or change.object["metadata"]["namespace"] != self.namespace:
+                continue
+            of_pod = pod is None or change.object["spec"]["podRef"]["name"] == pod
+            done = (change.object.get("status") or {}).get("phase") == "Completed"
+            if of_pod and done and change.at >= since:
+                return change.object
         return None
 
     def left_over(self) -> list[str]:
@@ -103,3 +105,8 @@ def image_of(backup: Json) -> str:
 def tag_of(image: str) -> str:
     """The tag of an image, which may carry its digest, too."""
     return image.partition("@")[0].rpartition(":")[2]
+
+
+def progress_of(image: str) -> int:
+    """How far the training was whose memory an image of Outlast's holds: its tag says so."""
+    return int(tag_of(image).split("-p")[1].split("-")[0])

@@ -17,6 +17,7 @@ TIMINGS = {
     "SCHEDULE_WAIT": 3,
     "VERDICT_DELAY": 3,
     "STOCKOUT_REST": 2,
+    "POD_STOP": 10,
     "RETRY": 1,
     "OWNER_CHECK": 15,
     "DRAIN": 10,

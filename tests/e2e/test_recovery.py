@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from sandbox.demo.observe import holds
-from sandbox.demo.sight import tag_of
+from sandbox.demo.sight import progress_of, tag_of
 from tests.e2e.rig import Rig
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
@@ -20,7 +20,7 @@ async def test_single_replica_goes_on_from_its_own_checkpoint(rig: Rig, namespac
     await job.preempt(0)
     await job.trains(0, but=(before,))
     assert tag_of(job.entry(0)["restoredFrom"]) == tag
-    assert (job.training(0).first or 0) >= int(tag.split("-p")[1].split("-")[0]) > 0
+    assert (job.training(0).first or 0) >= progress_of(tag) > 0
     await job.completed()
 
 
