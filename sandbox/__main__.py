@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         metavar="FILE",
         help="let VMs join the cluster of this administrator's kubeconfig instead of running one. What it lacks is "
-        "told; it is left clean, but for CRDs. kubectl logs reaches VMs only from an API server on this machine",
+        "told; it is left clean, but for CRDs and what you made of them. kubectl logs reaches VMs only from this machine",
     )
     up.add_argument("--keep", action="store_true", help="keep etcd's and Temporal's data of the last run")
     add(_samples, "print the samples, edited for this sandbox: `python -m sandbox samples | kubectl apply -f -`")

@@ -9,12 +9,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from sandbox.kubeconfig import by_token, kubeconfig, write_private
 from sandbox.kubectl import Kubectl
 from sandbox.pki import public_key_pin
 from sandbox.processes import Process
+
+Json = dict[str, Any]
 
 #: The group that `kubeadm` gives its bootstrap tokens, and to which it grants the right to join.
 TOKEN_GROUP = "system:bootstrappers:kubeadm:default-node-token"
@@ -80,9 +83,10 @@ class Cluster(ABC):
         await self.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
         return f"{token_id}.{secret}"
 
-    async def install(self, *manifests: str | Path) -> None:
-        """Apply manifests, named as kubectl names them: `-f FILE` or `-k DIRECTORY`."""
-        await self.kubectl("apply", "--server-side", *manifests)
+    async def install(self, *manifests: str | Path) -> list[Json]:
+        """Apply manifests, named as kubectl names them (`-f FILE` or `-k DIRECTORY`); the objects that they became."""
+        applied: Json = json.loads(await self.kubectl("apply", "--server-side", "-o", "json", *manifests))
+        return list(applied["items"]) if applied["kind"] == "List" else [applied]
 
     async def account(self, name: str, namespace: str, path: Path) -> Path:
         """Write the kubeconfig of a ServiceAccount to `path`; it holds a token that dies with the ServiceAccount."""

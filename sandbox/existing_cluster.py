@@ -42,7 +42,7 @@ class ExistingCluster(Cluster):
         self._given_kubectl = Kubectl(kubectl, settings.kubeconfig)
         self._with_outlast = settings.product
         self._accepted = False
-        self._installed: list[tuple[str | Path, ...]] = []
+        self._installed: list[Json] = []
         self._tokens: list[str] = []
 
     async def up(self) -> None:
@@ -62,10 +62,10 @@ class ExistingCluster(Cluster):
         await self._warn_of_distance()
 
     async def down(self) -> None:
-        """Take out what was put in: Nodes of our VMs, manifests, bootstrap tokens. CRDs stay."""
+        """Take out what was put in: Nodes of our VMs, what was installed, bootstrap tokens. CRDs stay."""
         if not self.url:
             return
-        for remove in (self._remove_nodes, self._remove_manifests, self._remove_tokens):
+        for remove in (self._remove_nodes, self._remove_installed, self._remove_tokens):
             try:
                 await remove()
             except SandboxError as error:
@@ -77,10 +77,11 @@ class ExistingCluster(Cluster):
         self._tokens.append(f"bootstrap-token-{token.partition('.')[0]}")
         return token
 
-    async def install(self, *manifests: str | Path) -> None:
-        """Apply manifests, until `down`."""
-        self._installed.append(manifests)
-        await super().install(*manifests)
+    async def install(self, *manifests: str | Path) -> list[Json]:
+        """Apply manifests; what they became stays until `down`, CRDs longer."""
+        applied = await super().install(*manifests)
+        self._installed += [each for each in applied if each["kind"] != "CustomResourceDefinition"]
+        return applied
 
     async def _read(self) -> None:
         """Copy the kubeconfig's current context, with what it refers to in other files."""
@@ -116,7 +117,7 @@ class ExistingCluster(Cluster):
                 f"after a crash: kubectl delete --namespace {ACCOUNT_NAMESPACE} {OPERATOR_ACCOUNT}"
             )
         if self._with_outlast and await self._find(OUTLAST):
-            yield "Outlast is installed there: leave --product out, or kubectl delete -k deploy/overlays/sandbox"
+            yield f"Outlast is installed there: leave --product out, or kubectl delete {OUTLAST}"
         if nodes := await self._nodes():
             remedy = f"kubectl delete nodes {' '.join(nodes)}"
             yield f"VMs of another sandbox, or of one that crashed, are nodes there: {remedy}"
@@ -138,9 +139,10 @@ class ExistingCluster(Cluster):
         if self._accepted and (nodes := await self._nodes()):
             await self.kubectl("delete", "nodes", "--ignore-not-found", *nodes)
 
-    async def _remove_manifests(self) -> None:
-        for manifests in reversed(self._installed):
-            await self.kubectl("delete", "--ignore-not-found", "--wait=false", *manifests)
+    async def _remove_installed(self) -> None:
+        if self._installed:
+            objects = json.dumps({"apiVersion": "v1", "kind": "List", "items": self._installed})
+            await self.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", stdin=objects)
 
     async def _remove_tokens(self) -> None:
         if self._tokens:

@@ -88,6 +88,24 @@ async def test_a_vm_joins_it_is_checkpointed_there_and_leaves_no_trace(owned: Co
     assert "checkpointbackups.migration.dcnlab.com" in await owned.kubectl("get", "crds", "-o", "name")
 
 
+async def test_what_is_installed_goes_and_its_crds_stay(
+    owned: ControlPlane, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "namespace.yaml").write_text("{apiVersion: v1, kind: Namespace, metadata: {name: outlast-system}}")
+    (tmp_path / "crd.yaml").write_text(CRD.read_text())
+    (tmp_path / "kustomization.yaml").write_text("resources: [crd.yaml, namespace.yaml]")
+    async with Cloud(settings) as cloud:
+        assert cloud.control_plane
+        await cloud.control_plane.install("-k", tmp_path)
+        assert "namespace/outlast-system" in await owned.kubectl("get", "namespaces", "-o", "name")
+
+    async def gone() -> bool:
+        return "namespace/outlast-system" not in await owned.kubectl("get", "namespaces", "-o", "name")
+
+    await eventually("the namespace is gone", gone)
+    assert "checkpointbackups.migration.dcnlab.com" in await owned.kubectl("get", "crds", "-o", "name")
+
+
 async def test_it_is_used_a_second_time(owned: ControlPlane, settings: Settings) -> None:
     for _ in range(2):
         async with Cloud(settings) as cloud:
