@@ -82,8 +82,9 @@ def _parser() -> argparse.ArgumentParser:
         "--kubeconfig",
         type=Path,
         metavar="FILE",
-        help="let VMs join the cluster of this administrator's kubeconfig instead of running one. What it lacks is "
-        "told; it is left clean, but for CRDs and what you made of them. kubectl logs reaches VMs only from this machine",
+        help="let VMs join the cluster of this administrator's kubeconfig instead of running one; what it lacks is "
+        "told, and it is left clean, but for CRDs and what you made of them. It should run on this machine: else its "
+        "API server does not reach the VMs' logs",
     )
     up.add_argument("--keep", action="store_true", help="keep etcd's and Temporal's data of the last run")
     add(_samples, "print the samples, edited for this sandbox: `python -m sandbox samples | kubectl apply -f -`")
