@@ -19,6 +19,6 @@ def parse_duration(text: str) -> timedelta:
     Raises:
         ValueError: the text is not such a duration.
     """
-    if not re.match(PATTERN, text):
+    if not re.fullmatch(PATTERN, text):
         raise ValueError(f'{text!r} is not a duration: write for example "30m" or "1h30m"')
     return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in _PART.findall(text)))

@@ -1,0 +1,85 @@
+"""Which restore point is taken, and which are kept."""
+
+import pytest
+
+from api.views import RestorePoint
+from tests.unit.policy import ago, point
+from workflows.policy.restore import furthest, keep, usable
+
+BAD = ["node-a", "node-b"]
+
+
+@pytest.mark.parametrize(
+    ("failed_on", "expected"),
+    [([], True), (["node-a"], True), (["node-a", "node-a"], True), (BAD, False)],
+)
+def test_image_is_bad_once_two_nodes_could_not_start_it(failed_on: list[str], expected: bool) -> None:
+    assert usable(point(failed_on=failed_on)) is expected
+
+
+@pytest.mark.parametrize(
+    ("best", "other"),
+    [
+        (point(200), point(100)),
+        (point(200, created_at=ago(500)), point(100)),
+        (point(100, reported=True), point(900)),
+        (point(200, reported=True), point(100, reported=True)),
+        (point(100), point(100, created_at=ago(60))),
+        (point(100), point(900, failed_on=BAD)),
+        (point(200, failed_on=["node-a"]), point(100)),
+        (point(200), point(100, proven=True)),
+    ],
+    ids=[
+        "further",
+        "further though older",
+        "reported before seconds",
+        "further of two reported ones",
+        "newer of two equal ones",
+        "not the bad one",
+        "failed once is not bad",
+        "further though not proven",
+    ],
+)
+def test_furthest(best: RestorePoint, other: RestorePoint) -> None:
+    assert furthest([best, other]) is best
+    assert furthest([other, best]) is best
+
+
+def test_nothing_usable_is_nothing() -> None:
+    assert furthest([point(failed_on=BAD)]) is None
+    assert furthest([]) is None
+
+
+def test_furthest_ones_are_kept_in_their_order() -> None:
+    points = [point(300), point(100), point(200), point(400)]
+    assert keep(points, 3) == [points[0], points[2], points[3]]
+
+
+def test_fewer_than_the_limit_are_all_kept() -> None:
+    points = [point(100), point(50, failed_on=BAD)]
+    assert keep(points, 3) == points
+
+
+def test_bad_one_gives_way_to_one_that_is_less_far() -> None:
+    points = [point(900, failed_on=BAD), point(100), point(200)]
+    assert keep(points, 2) == points[1:]
+
+
+def test_seconds_give_way_to_reported_figures() -> None:
+    points = [point(900), point(1, reported=True), point(2, reported=True)]
+    assert keep(points, 2) == points[1:]
+
+
+def test_furthest_proven_one_is_kept_beside_the_last() -> None:
+    points = [point(50, proven=True), point(100, proven=True), point(200), point(300)]
+    assert keep(points, 2) == points[1:]
+
+
+def test_proven_one_among_the_last_needs_no_place_of_its_own() -> None:
+    points = [point(50, proven=True), point(200), point(300, proven=True)]
+    assert keep(points, 2) == points[1:]
+
+
+def test_proven_one_that_went_bad_is_not_kept() -> None:
+    points = [point(100, proven=True, failed_on=BAD), point(200), point(300)]
+    assert keep(points, 2) == points[1:]

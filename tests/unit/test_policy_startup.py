@@ -1,0 +1,71 @@
+"""Why a pod does not run yet: wait, or is it what it starts from that is bad?"""
+
+from typing import Any
+
+import pytest
+
+from tests.unit.policy import pod
+from workflows.policy.startup import does_not_start, startup, waits_for_others
+
+
+def waiting(reason: str | None = None, message: str | None = None, **changes: Any) -> Any:
+    known = {"phase": "Pending", "started_at": None, "waiting_reason": reason, "message": message}
+    return pod(**{**known, **changes})
+
+
+CANNOT_START = [
+    "CreateContainerError",
+    "RunContainerError",
+    "StartError",
+    "ContainerCannotRun",
+    "CreateContainerConfigError",
+    "CrashLoopBackOff",
+]
+ABSENT = ["image not found", "manifest unknown", "name unknown: repository", "tag Does Not Exist"]
+
+
+@pytest.mark.parametrize(
+    ("seen", "restored", "expected"),
+    [
+        (None, True, "Waiting"),
+        (waiting(), True, "Waiting"),
+        (waiting("ContainerCreating"), True, "Waiting"),
+        (waiting("Unschedulable"), True, "Waiting"),
+        (pod(), True, "Running"),
+        (pod(), False, "Running"),
+        (pod(started_at=None), True, "Waiting"),
+        (pod(phase="Succeeded"), True, "Ended"),
+        (pod(phase="Failed", exit_code=1), False, "Ended"),
+        (pod(phase="Failed", waiting_reason="StartError"), True, "BadImage"),
+        (pod(phase="Failed", waiting_reason="StartError"), False, "NeverRan"),
+        (pod(phase="Failed", started_at=None), True, "BadImage"),
+        (pod(phase="Failed", started_at=None, disrupted=True), True, "NeverRan"),
+        (pod(phase="Failed", started_at=None), False, "NeverRan"),
+        (waiting("ErrImagePull", "unauthorized: authentication required"), True, "Waiting"),
+        (waiting("ImagePullBackOff", "dial tcp: i/o timeout"), True, "Waiting"),
+        (waiting("ImagePullBackOff"), True, "Waiting"),
+        *[(waiting(reason), True, "BadImage") for reason in CANNOT_START],
+        *[(waiting(reason), False, "Waiting") for reason in CANNOT_START],
+        *[(waiting("ErrImagePull", message), True, "MissingImage") for message in ABSENT],
+        *[(waiting("ImagePullBackOff", message), True, "MissingImage") for message in ABSENT],
+        *[(waiting("ErrImagePull", message), False, "Waiting") for message in ABSENT],
+    ],
+)
+def test_startup(seen: Any, restored: bool, expected: str) -> None:
+    assert startup(seen, restored=restored) == expected
+
+
+@pytest.mark.parametrize("reason", CANNOT_START)
+def test_runtime_that_tried_in_vain_does_not_start(reason: str) -> None:
+    assert does_not_start(waiting(reason))
+
+
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "Unschedulable"])
+def test_registry_or_room_is_waited_for_on_any_machine(reason: str) -> None:
+    assert waits_for_others(waiting(reason))
+    assert not does_not_start(waiting(reason))
+
+
+def test_pod_that_is_being_created_is_neither() -> None:
+    assert not does_not_start(waiting("ContainerCreating"))
+    assert not waits_for_others(waiting("ContainerCreating"))

@@ -1,0 +1,96 @@
+"""What the processes are told by their environment."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from api.timings import Timings
+from clients.settings import address, connections
+from worker.settings import from_environment
+
+
+@pytest.fixture(autouse=True)
+def no_configuration_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Temporal CLI's configuration of whoever runs the tests has no say."""
+    monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "none.toml"))
+
+
+def test_nothing_set_is_an_installation_in_a_cluster() -> None:
+    settings = from_environment({})
+    assert settings.namespace == "outlast-system"
+    assert settings.gce_endpoint is None
+    assert settings.ssh_port == 22
+    assert settings.ssh_key_file is None
+    assert settings.sweep_interval == timedelta(minutes=10)
+    assert settings.timings == Timings()
+    assert settings.connections.temporal_address == "localhost:7233"
+    assert settings.connections.temporal_namespace == "default"
+    assert settings.connections.deadline == 60
+    assert settings.connections.metrics_address == ""
+
+
+def test_everything_set_is_taken() -> None:
+    settings = from_environment(
+        {
+            "OUTLAST_NAMESPACE": "elsewhere",
+            "OUTLAST_GCE_ENDPOINT": "http://127.0.0.1:1",
+            "OUTLAST_SSH_PORT": "2222",
+            "OUTLAST_SSH_KEY_FILE": "/keys/id",
+            "OUTLAST_SWEEP_INTERVAL": "1m30s",
+            "OUTLAST_TIMING_VERDICT_DELAY": "5",
+            "OUTLAST_TIMING_RETRY": "0.5",
+            "OUTLAST_CONNECT_DEADLINE": "7.5",
+            "OUTLAST_METRICS_ADDRESS": "127.0.0.1:9090",
+        }
+    )
+    assert settings.namespace == "elsewhere"
+    assert settings.gce_endpoint == "http://127.0.0.1:1"
+    assert settings.ssh_port == 2222
+    assert settings.ssh_key_file == Path("/keys/id")
+    assert settings.sweep_interval == timedelta(seconds=90)
+    assert settings.timings == Timings(verdict_delay=5, retry=0.5)
+    assert settings.connections.deadline == 7.5
+    assert settings.connections.metrics_address == "127.0.0.1:9090"
+
+
+def test_temporal_is_found_by_the_variables_of_its_cli() -> None:
+    found = connections({"TEMPORAL_ADDRESS": "temporal:7233", "TEMPORAL_NAMESPACE": "gpu"})
+    assert (found.temporal_address, found.temporal_namespace) == ("temporal:7233", "gpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["OUTLAST_GCE_ENDPOINT", "OUTLAST_SSH_PORT", "OUTLAST_SSH_KEY_FILE", "OUTLAST_SWEEP_INTERVAL"]
+)
+def test_empty_is_as_good_as_unset(name: str) -> None:
+    assert from_environment({name: ""}) == from_environment({})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OUTLAST_SSH_PORT", "ssh"),
+        ("OUTLAST_SSH_PORT", "22.5"),
+        ("OUTLAST_SWEEP_INTERVAL", "10"),
+        ("OUTLAST_SWEEP_INTERVAL", "soon"),
+        ("OUTLAST_CONNECT_DEADLINE", "a minute"),
+        ("OUTLAST_METRICS_ADDRESS", "9090"),
+        ("OUTLAST_METRICS_ADDRESS", ":9090"),
+        ("OUTLAST_METRICS_ADDRESS", "127.0.0.1:http"),
+        ("OUTLAST_TIMING_RETRY", "fast"),
+        ("OUTLAST_TIMING_RETRY", ""),
+    ],
+)
+def test_value_that_cannot_be_used_names_its_variable(name: str, value: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        from_environment({name: value})
+
+
+def test_unknown_timing_names_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"OUTLAST_TIMING_VERDICT is unknown; known are .*VERDICT_DELAY"):
+        from_environment({"OUTLAST_TIMING_VERDICT": "5"})
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:0", "localhost:8080", "[::1]:8080", ""])
+def test_address(text: str) -> None:
+    assert address({"A": text}, "A") == text
