@@ -33,7 +33,7 @@ def summary(start: JobStart, state: JobState, now: datetime) -> str:
     lines = [f"**{start.namespace}/{start.name}** · id `{start.job_id}`", ""]
     lines += ["| replica | phase | node | progress | restored from | preemptions | |", "|---|---|---|---|---|---|---|"]
     for index, replica in sorted(state.replicas.items()):
-        came_from = replica.restore.label.rpartition(":")[2] if replica.restore else "-"
+        came_from = replica.restore.label.partition("@")[0].rpartition(":")[2] if replica.restore else "-"
         lines.append(
             f"| {index}.{replica.incarnation} | {replica.phase} | {replica.node or '-'} "
             f"| {_progress(replica, now)} | {came_from} | {replica.preemptions} | {replica.message} |"
