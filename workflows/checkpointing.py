@@ -216,7 +216,7 @@ class Checkpointing:
         await self.job.until(
             lambda: (record.view is not None and record.view.ended) or self._source_lost(record),
             self._silent_until(record),
-            f"checkpoint {record.number}: {view.phase if view else 'the operator takes it up'}",
+            f"checkpoint {record.number}: {(view.phase if view else None) or 'the operator takes it up'}",
         )
         if self.job.parking or (record.view is not None and record.view.ended):
             return
