@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test sandbox check bench crds clean
+.PHONY: demo test sandbox check bench crds histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo
@@ -28,6 +28,9 @@ bench: .venv/stamp  ## the numbers of docs/benchmarks.md
 
 crds: .venv/stamp  ## generate deploy/crd from api
 	$(BIN)/python -m api.crd
+
+histories: .venv/stamp  ## record what tests/replay holds the workflows against: the demo's story, again
+	$(BIN)/python -m tests.replay.record
 
 clean:  ## remove everything that was made here; the built executables stay in ~/.cache/outlast
 	if [ -x $(BIN)/python ] && [ -d .sandbox ]; then $(BIN)/python -m sandbox down; fi

@@ -1,0 +1,76 @@
+"""`python -m tests.replay.record`: tells the demo's story in a sandbox, and keeps two histories for the replay test.
+
+To be run where the test reports a difference that is meant: a new order of steps, another argument, another wait.
+Workflows that are open while such a change is rolled out keep their old order only by ``workflow.patched``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client, WorkflowHistory
+
+from api import names
+from sandbox.cloud import Cloud
+from sandbox.demo.__main__ import TIMINGS
+from sandbox.demo.manifests import NAMESPACE
+from sandbox.demo.narrate import narrator
+from sandbox.demo.story import Story
+from sandbox.settings import Settings
+from tests.replay.recorded import write
+
+SPEED = 10.0
+
+
+def main() -> int:
+    """Record; returns the exit code."""
+    with tempfile.TemporaryDirectory(prefix="outlast-record-") as directory:
+        asyncio.run(_record(Path(directory) / "sandbox"))
+    return 0
+
+
+async def _record(state_dir: Path) -> None:
+    settings = Settings(
+        state_dir=state_dir,
+        speed=SPEED,
+        product=True,
+        product_env={f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()},
+    )
+    voice = narrator()
+    async with Cloud(settings, voice.say) as cloud:
+        story = Story(settings, cloud.addresses, voice)
+        with voice.telling():
+            await story.run()
+        client = await Client.connect(cloud.addresses["TEMPORAL_ADDRESS"])
+        await _keep(client, "job", names.job_workflow_id(NAMESPACE, story.samples.job))
+        # The machine that was taken away: bought, joined, noticed, lost and cleared away.
+        key = names.vm_key_of(story.recoveries[0].vm)
+        assert key is not None, f"{story.recoveries[0].vm} is no name of ours"
+        await _keep(client, "vm", names.vm_workflow_id(key))
+
+
+async def _keep(client: Client, name: str, workflow_id: str) -> None:
+    """Wait for the workflow's end, for a VM's comes after the job's, and write its history."""
+    handle = client.get_workflow_handle(workflow_id)
+    await asyncio.wait_for(handle.result(), 60)
+    path = write(name, _anonymous(await handle.fetch_history()))
+    print(f"{path}: {path.stat().st_size // 1024} KiB of {workflow_id}", file=sys.stderr)
+
+
+def _anonymous(history: WorkflowHistory) -> WorkflowHistory:
+    """Without the names of the machine and the processes that recorded it."""
+    for event in history.events:
+        attributes = getattr(event, event.WhichOneof("attributes"))
+        if "identity" in attributes.DESCRIPTOR.fields_by_name:
+            attributes.identity = "recorded"
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
+            attributes.ClearField("binary_checksum")
+    return history
+
+
+if __name__ == "__main__":
+    sys.exit(main())
