@@ -302,7 +302,9 @@ class ReplicaLife:
             checkpoint_image_repo=config.checkpoint_image_repo,
         )
         came_from = self.me.restore.label if self.me.restore else "the original image"
-        view = await call(act.CREATE_REPLICA, request, summary=f"{self.job_name} on {', '.join(nodes)} from {came_from}")
+        view = await call(
+            act.CREATE_REPLICA, request, summary=f"{self.job_name} on {', '.join(nodes)} from {came_from}"
+        )
         if self.me.view is None:
             self.me.view = view
 
