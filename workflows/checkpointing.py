@@ -201,7 +201,8 @@ class Checkpointing:
         view = await call(act.CREATE_CHECKPOINT, request, summary=summary, urgent=True)
         record.created = True
         record.phase_at = record.phase_at or workflow.now()
-        self._see(record, view)
+        if record.view is None:  # else the bridge was quicker, and what it told is newer
+            self._see(record, view)
         source = self.state.replicas.get(record.replica)
         if source and source.incarnation == record.incarnation and view.reported and view.progress is not None:
             self._take_reading(source, view.progress)
@@ -221,14 +222,13 @@ class Checkpointing:
         if self.job.parking or (record.view is not None and record.view.ended):
             return
         try:
-            seen = await self._observe(record)
+            seen = self._see(record, await self._observe(record))
         except ActivityError:
             if workflow.now() >= self._last_moment(record):
                 raise
             # An API server that is away says nothing of the checkpoint.
             await self.job.until(lambda: False, self.job.after(self.state.timings.retry), "the API server")
             return
-        self._see(record, seen)
         if seen.ended:
             return
         if self._source_lost(record):
@@ -259,10 +259,14 @@ class Checkpointing:
         ref = act.CheckpointRef(job=self.job.ref, number=record.number, containers=self.job.containers)
         return await call(act.OBSERVE_CHECKPOINT, ref, summary=f"look at checkpoint {record.number}")
 
-    def _see(self, record: Checkpoint, view: CheckpointView) -> None:
+    def _see(self, record: Checkpoint, view: CheckpointView) -> CheckpointView:
+        """Take a view, and give the one that holds: an answer may be older than an end that the bridge told."""
+        if record.view is not None and record.view.ended:
+            return record.view
         if record.view is None or record.view.phase != view.phase:
             record.phase_at = workflow.now()
         record.view = view
+        return view
 
     # --- its end
 

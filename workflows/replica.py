@@ -14,7 +14,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.names import replica_job_name, vm_key
-    from api.views import PodView, ReplicaView
+    from api.views import PodView
     from workflows.calls import call, explain
     from workflows.checkpointing import Checkpointing
     from workflows.job import Job
@@ -279,7 +279,7 @@ class ReplicaLife:
                 f"replica {self.me.index}: {self.me.message}",
             )
             if not changed:
-                self.me.view = await self._observe("read before acting on silence")
+                await self._observe("read before acting on silence")
 
     def _see_place(self, pod: PodView | None) -> None:
         """The scheduler has chosen among the nodes with a free GPU."""
@@ -415,7 +415,7 @@ class ReplicaLife:
         if self.me.vm_key is None and self.me.node is not None:
             node = act.NodeRef(name=self.me.node)
             self.machines.see_node((await call(act.OBSERVE_NODE, node, summary=f"look at {node.name}: resync")).view)
-        self.me.view = await self._observe("resync")
+        await self._observe("resync")
         self.me.failures = 0
 
     async def judge(self) -> None:
@@ -430,8 +430,8 @@ class ReplicaLife:
             )
             if self.job.parking:
                 return
-            self.me.view = await self._observe("the verdict")
-            pod = self.me.view.pod or pod
+            await self._observe("the verdict")
+            pod = (self.me.view.pod if self.me.view else None) or pod
         noticed = self._machine_lost()
         lives = not noticed and await self.machines.lives(self.me)
         word, why = verdict(pod, noticed=noticed, machine_lives=lives)
@@ -570,8 +570,12 @@ class ReplicaLife:
             raise HaltedError
         return came
 
-    async def _observe(self, why: str) -> ReplicaView:
-        return await call(act.OBSERVE_REPLICA, self._ref(), summary=f"look at {self.job_name}: {why}")
+    async def _observe(self, why: str) -> None:
+        """Look; what the bridge tells meanwhile may be newer than the answer, and what is newer still it tells too."""
+        version = self.me.view_version
+        view = await call(act.OBSERVE_REPLICA, self._ref(), summary=f"look at {self.job_name}: {why}")
+        if self.me.view_version == version:
+            self.me.view = view
 
     def _ref(self, incarnation: int | None = None) -> act.ReplicaRef:
         number = self.me.incarnation if incarnation is None else incarnation
