@@ -40,14 +40,27 @@ class Admission:
     async def _wishes(self) -> None:
         """What a person told by signal becomes the spec's, so that kubectl and Temporal agree."""
         while self.state.wishes:
-            await call(act.PATCH_SPEC, self.state.wishes[0], summary="a person's wish goes into the spec")
+            try:
+                await call(act.PATCH_SPEC, self.state.wishes[0], summary="a person's wish goes into the spec")
+            except ActivityError as error:
+                reason, message = explain(error)
+                if reason == "Transient":
+                    raise
+                self.job.event("WishRefused", message, warning=True)
             self.state.wishes.pop(0)
 
     async def _read(self) -> None:
         self.state.reread = False
         document = await call(act.LOAD_JOB, self.job.ref, summary="read the SpotInstanceJob and what it names")
-        if not document.exists:
-            self.state.shutdown = self.state.shutdown or "Gone"
+        if document.exists:
+            await self._take(document)
+        else:
+            self.state.shutdown = self.state.shutdown or "Gone"  # what was read before is what the teardown works with
+        if self.job.ending and self.state.spec is None:
+            self.state.unreadable = True
+        self.job.touch()
+
+    async def _take(self, document: act.JobDocument) -> None:
         if document.deleting:
             self.state.shutdown = self.state.shutdown or "Deleted"
         self.state.generation = max(self.state.generation, document.generation)
@@ -60,14 +73,11 @@ class Admission:
                 # A teardown works with what it can get; a running job goes on with what it had.
                 self.state.spec = self.state.spec or document.spec
                 self.state.vm_spec = self.state.vm_spec or document.vm_spec
-        else:
-            self.failures = 0
-            self._accept(document)
-            if not self.state.admitted and not self.job.ending:
-                await self._preflight()
-        if self.job.ending and self.state.spec is None:
-            self.state.unreadable = True
-        self.job.touch()
+            return
+        self.failures = 0
+        self._accept(document)
+        if not self.state.admitted and not self.job.ending:
+            await self._preflight()
 
     def _accept(self, document: act.JobDocument) -> None:
         old, self.state.spec, self.state.vm_spec = self.state.spec, document.spec, document.vm_spec
