@@ -23,12 +23,12 @@ with workflow.unsafe.imports_passed_through():
         VmReport,
     )
     from api.spot_instance_job import SpotInstanceJobStatus
-    from workflows import history
     from workflows.admission import Admission
     from workflows.calls import call, explain
     from workflows.cancelling import outlive_cancel
     from workflows.checkpointing import Checkpointing
     from workflows.directing import Directing
+    from workflows.history import is_long
     from workflows.job import Job
     from workflows.machines import Machines
     from workflows.policy.status import job_status
@@ -171,7 +171,7 @@ class SpotInstanceJob:
         self.job.changed = False
         self._raise_crash()
         recovering = any(replica.recovery for replica in self.job.state.replicas.values())
-        self.job.parking = self.job.parking or history.is_long(recovering=recovering)
+        self.job.parking = self.job.parking or is_long(recovering=recovering)
 
     def _raise_crash(self) -> None:
         if self.job.crash is not None:

@@ -17,9 +17,9 @@ with workflow.unsafe.imports_passed_through():
     from api.messages import NodeChanged, PreemptionNotice, VmRelease, VmReport, VmStart
     from api.spot_instance_vm import ProvisionedInstance
     from api.views import NodeView, VmView
-    from workflows import history
     from workflows.calls import call, explain
     from workflows.cancelling import outlive_cancel
+    from workflows.history import is_long
     from workflows.policy.backoff import back_off
     from workflows.vm_state import Stage, Try, VmState
 
@@ -84,7 +84,7 @@ class SpotVM:
             except ActivityError as error:
                 await self._failed(error)
             await self._tell()
-            if history.is_long() and not self._is_over():
+            if is_long() and not self._is_over():
                 await workflow.wait_condition(workflow.all_handlers_finished)
                 workflow.continue_as_new(self.start.model_copy(update={"state": self.state.model_dump(mode="json")}))
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -135,6 +135,7 @@ class SpotVM:
                 )
                 created = await call(act.CREATE_VM, request, summary=candidate)
                 self._try.operation = created.name or ""
+                self.state.deadline = self._soon(self.timings.create_deadline)
             await self._tell()
             observe = act.ObserveCreate(vm=vm, operation=self._try.operation or None)
             progress = await call(act.OBSERVE_CREATE, observe, summary=f"wait for the create operation · {candidate}")
@@ -161,7 +162,7 @@ class SpotVM:
         name = names.vm_name(self.start.key, self.state.attempt)
         self.state.tries = [*(old for old in self.state.tries if not old.absent)]
         self.state.tries.append(Try(name=name, zone=self.start.spec.gcp.zone))
-        self.state.deadline = workflow.now() + timedelta(seconds=self.timings.create_deadline)
+        self.state.deadline = None  # counts from the moment in which the cloud has taken it
 
     async def _try_failed(self, reason: str, message: str) -> None:
         """Confirm that nothing of this try is left, then rest: a next try beside an unclear one makes twins."""
