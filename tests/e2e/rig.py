@@ -24,7 +24,7 @@ Json = dict[str, Any]
 
 REPOSITORY = Path(__file__).parents[2]
 NOTICE_SECONDS = 30.0
-UP_SECONDS = 120.0
+UP_SECONDS = 180.0
 DOWN_SECONDS = 60.0
 
 
@@ -131,7 +131,7 @@ class Running(JobSight):
         super().__init__(rig.observer, rig.trainings, namespace, name)
         self.rig = rig
 
-    async def trains(self, *replicas: int, seconds: float = 60, but: tuple[Training, ...] = ()) -> None:
+    async def trains(self, *replicas: int, seconds: float = 120, but: tuple[Training, ...] = ()) -> None:
         """Wait until these replicas train, in other incarnations than those in `but`."""
 
         def all_train() -> bool:
@@ -149,17 +149,17 @@ class Running(JobSight):
         await self.until(noticed, 10, f"notices to {vms}")
         return vms
 
-    async def checkpointed(self, seconds: float = 45) -> str:
+    async def checkpointed(self, seconds: float = 90) -> str:
         """Wait for a finished checkpoint; gives its image's tag."""
         return str(
             await self.rig.until(lambda: tag_of(self.status.get("lastCheckpointImage", "")), seconds, "an image")
         )
 
-    async def completed(self, seconds: float = 90) -> None:
+    async def completed(self, seconds: float = 120) -> None:
         """Wait for the condition Completed."""
         await self.until(lambda: holds(self.object, "Completed"), seconds, "condition Completed")
 
-    async def nothing_left(self, seconds: float = 60, but: tuple[str, ...] = ()) -> None:
+    async def nothing_left(self, seconds: float = 120, but: tuple[str, ...] = ()) -> None:
         """Wait until nothing exists any more, neither in the cluster nor in the cloud; `but` are kinds that may."""
 
         def left() -> list[str]:

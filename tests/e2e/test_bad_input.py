@@ -12,7 +12,7 @@ from sandbox.demo.observe import condition, holds
 from sandbox.errors import SandboxError
 from tests.e2e.rig import CREDENTIALS, REPOSITORY, Rig, Running, machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
 
 
 async def test_missing_vm_and_secret_are_told_one_after_the_other_and_heal(rig: Rig, namespace: str) -> None:
@@ -23,10 +23,10 @@ async def test_missing_vm_and_secret_are_told_one_after_the_other_and_heal(rig: 
         found = condition(job.object, "Accepted")
         return found.get("status") == "False" and word in found.get("message", "")
 
-    await job.until(lambda: refused("SpotInstanceVM"), 30, "Accepted=False that names the SpotInstanceVM")
+    await job.until(lambda: refused("SpotInstanceVM"), 60, "Accepted=False that names the SpotInstanceVM")
     await rig.apply(namespace, machine())
     secret = CREDENTIALS["metadata"]["name"]
-    await job.until(lambda: refused(secret), 30, "Accepted=False that names the Secret")
+    await job.until(lambda: refused(secret), 60, "Accepted=False that names the Secret")
     assert not [vm for vm in rig.observer.vms if job.id in vm["name"]], "no money is spent before"
     await rig.apply(namespace, CREDENTIALS)
     await job.trains(0)
@@ -44,7 +44,7 @@ async def test_stockout_is_told_and_heals(rig: Rig, namespace: str) -> None:
         found = condition(job.object, "CapacityAvailable")
         return found.get("status") == "False" and found["reason"] == "NoCapacity"
 
-    await job.until(told, 30, "CapacityAvailable=False, NoCapacity")
+    await job.until(told, 60, "CapacityAvailable=False, NoCapacity")
     await rig.control.fault("restore_capacity", zone)
     await job.trains(0)
     assert holds(job.object, "CapacityAvailable")

@@ -11,7 +11,7 @@ import pytest
 from sandbox import binaries
 from tests.e2e.rig import Rig, Running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
 
 
 async def test_signals_and_queries_of_the_temporal_cli(rig: Rig, namespace: str) -> None:
@@ -42,7 +42,7 @@ async def test_kubectl_shows_waits_scales_and_keeps_the_log(rig: Rig, namespace:
     columns = await rig.kubectl("get", "sij", "-n", namespace)
     assert job.name in columns
     await rig.kubectl("wait", f"sij/{job.name}", "-n", namespace, "--for=condition=Completed", "--timeout=60s")
-    await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 60, "its VM to be gone")
+    await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 120, "its VM to be gone")
     name = f"{job.name}-{job.id}-r0-log"
     log = await rig.kubectl("get", "configmap", name, "-n", namespace, "-o", "jsonpath={.data}")
     assert "training done after 200 steps" in log

@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.rig import CREDENTIALS, Rig, machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
 
 
 async def test_job_of_the_same_name_in_the_same_repository_starts_anew(rig: Rig, namespace: str) -> None:
@@ -31,7 +31,7 @@ async def test_job_of_the_same_name_in_the_same_repository_starts_anew(rig: Rig,
 async def test_restarted_bridge_does_not_start_a_finished_job_again(rig: Rig, namespace: str) -> None:
     job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=60))
     await job.completed()
-    await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 60, "its VM to be gone")
+    await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 120, "its VM to be gone")
     await rig.control.kill("bridge")
     await rig.control.start("bridge")
     await asyncio.sleep(8)
@@ -54,9 +54,9 @@ async def test_namespace_deleted_in_the_middle_of_a_recovery_leaves_no_vm(rig: R
     job = await rig.start(namespace, rig.job(SANDBOX_STEPS=2000))
     await job.checkpointed()
     await job.preempt(0)
-    await rig.until(lambda: job.phase(0) not in ("Running", ""), 20, "the recovery to begin")
+    await rig.until(lambda: job.phase(0) not in ("Running", ""), 60, "the recovery to begin")
     await rig.kubectl("delete", "namespace", namespace, "--wait=false")
-    await job.nothing_left(seconds=90)
+    await job.nothing_left()
     gone = "get", "namespace", namespace, "--ignore-not-found", "-o", "name"
     for _ in range(40):
         if not await rig.kubectl(*gone):
@@ -69,7 +69,7 @@ async def test_suspended_job_lets_go_of_its_vms_and_goes_on_when_resumed(rig: Ri
     job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=2000))
     before = job.training(0)
     await rig.kubectl("patch", "sij", job.name, "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}')
-    await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 60, "its VM to be gone")
+    await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 120, "its VM to be gone")
     await rig.kubectl("patch", "sij", job.name, "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":false}}')
     await job.trains(0, but=(before,))
     assert (job.training(0).first or 0) > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,9 +16,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from sandbox.demo.observe import condition
+from sandbox.errors import SandboxError
 from tests.e2e.rig import CREDENTIALS, Rig, Running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
 
 Json = dict[str, Any]
 
@@ -70,8 +72,23 @@ async def cluster(rig: Rig) -> AsyncIterator[Json]:
     await runner.cleanup()
 
 
-@pytest.mark.parametrize("name", sorted(REPOSITORIES))
-async def test_manifests_of_the_origin_run(rig: Rig, namespace: str, cluster: Json, name: str) -> None:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def ran(rig: Rig, cluster: Json) -> dict[str, str]:
+    """All of them side by side, until nothing is left of them; what went wrong with each, empty where nothing did."""
+
+    async def run(name: str) -> str:
+        try:
+            await _run(rig, cluster, name)
+        except (AssertionError, SandboxError) as error:
+            return str(error)
+        return ""
+
+    found = await asyncio.gather(*map(run, REPOSITORIES))
+    return dict(zip(REPOSITORIES, found, strict=True))
+
+
+async def _run(rig: Rig, cluster: Json, name: str) -> None:
+    namespace = await rig.namespace()
     documents = _documents(rig, name)
     job = next(each for each in documents if each["kind"] == "SpotInstanceJob")
     # The others' are in the shared namespace: by name, or because the checkpoint operator looks there.
@@ -82,6 +99,12 @@ async def test_manifests_of_the_origin_run(rig: Rig, namespace: str, cluster: Js
     assert {each.replica for each in running.trainings.of(running.id)} == {0, 1}
     await rig.delete(namespace, *documents)
     await running.nothing_left()
+    await rig.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+async def test_manifests_of_the_origin_run(ran: dict[str, str], name: str) -> None:
+    assert ran[name] == ""
 
 
 async def test_image_that_cannot_run_kubeadm_is_told(rig: Rig, namespace: str) -> None:
@@ -92,7 +115,7 @@ async def test_image_that_cannot_run_kubeadm_is_told(rig: Rig, namespace: str) -
         messages = [each.get("message", "") for each in job.status.get("conditions") or [] if each["status"] != "True"]
         return any("Container-Optimized" in message for message in messages)
 
-    await rig.until(told, 30, "a condition that says that Container-Optimized OS cannot run kubeadm")
+    await rig.until(told, 60, "a condition that says that Container-Optimized OS cannot run kubeadm")
     assert not [vm for vm in rig.observer.vms if job.id in vm["name"]]
     assert condition(job.object, "Accepted")
 

@@ -3,57 +3,84 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 import pytest
+import pytest_asyncio
 
-from sandbox.demo.observe import holds
-from sandbox.demo.sight import progress_of, tag_of
-from tests.e2e.rig import Rig
+from sandbox.demo.observe import Json, holds
+from sandbox.demo.sight import progress_of
+from sandbox.demo.trainings import Training
+from tests.e2e.rig import Rig, Running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
 
 
-async def test_single_replica_goes_on_from_its_own_checkpoint(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job(replicas=1, SANDBOX_STEPS=300))
+@dataclass
+class Lost:
+    """A single replica that has lost its VM after its first checkpoint and gone on to the end."""
+
+    job: Running
+    tag: str
+    """Of that checkpoint's image."""
+    before: Training
+    after: Training
+    entry: Json
+    """The replica's status once it trained again."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def lost(rig: Rig) -> AsyncIterator[dict[str, Lost]]:
+    """Three such jobs side by side: a plain one, one that exits 0 on SIGTERM, and one whose template fights back."""
+    own_will = rig.job("own-will", replicas=1, SANDBOX_STEPS=300)
+    spec = own_will["spec"]["jobTemplate"]["spec"]
+    spec |= {"backoffLimit": 6, "ttlSecondsAfterFinished": 0}
+    spec["template"]["spec"]["restartPolicy"] = "OnFailure"
+    manifests = [
+        rig.job("plain", replicas=1, SANDBOX_STEPS=300),
+        rig.job("polite", replicas=1, SANDBOX_STEPS=300, SANDBOX_ON_SIGTERM="exit0"),
+        own_will,
+    ]
+    namespace = await rig.namespace()
+    found = await asyncio.gather(*(_lose(rig, namespace, manifest) for manifest in manifests))
+    yield {each.job.name: each for each in found}
+    await rig.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+async def _lose(rig: Rig, namespace: str, manifest: Json) -> Lost:
+    job = await rig.start(namespace, manifest)
     tag = await job.checkpointed()
     before = job.training(0)
     await job.preempt(0)
     await job.trains(0, but=(before,))
-    assert tag_of(job.entry(0)["restoredFrom"]) == tag
-    assert (job.training(0).first or 0) >= progress_of(tag) > 0
+    after, entry = job.training(0), job.entry(0)
     await job.completed()
+    return Lost(job, tag, before, after, entry)
 
 
-async def test_exit_0_on_sigterm_of_a_preempted_vm_is_no_success(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job(replicas=1, SANDBOX_STEPS=300, SANDBOX_ON_SIGTERM="exit0"))
-    await job.checkpointed()
-    before = job.training(0)
-    await job.preempt(0)
-    await job.trains(0, but=(before,))
-    assert any("SIGTERM" in line for line in before.lines)
-    assert job.entry(0)["preemptions"] == 1
-    await job.completed()
-    assert job.training(0).done
+async def test_single_replica_goes_on_from_its_own_checkpoint(lost: dict[str, Lost]) -> None:
+    plain = lost["plain"]
+    assert progress_of(plain.entry["restoredFrom"]) >= progress_of(plain.tag) > 0
+    assert (plain.after.first or 0) >= progress_of(plain.tag)
+    assert plain.after.done
 
 
-async def test_template_that_would_start_again_by_itself_does_not(rig: Rig, namespace: str) -> None:
-    manifest = rig.job(replicas=1, SANDBOX_STEPS=300)
-    spec = manifest["spec"]["jobTemplate"]["spec"]
-    spec |= {"backoffLimit": 6, "ttlSecondsAfterFinished": 0}
-    spec["template"]["spec"]["restartPolicy"] = "OnFailure"
-    job = await rig.start(namespace, manifest)
-    await job.checkpointed()
-    before = job.training(0)
-    await job.preempt(0)
-    await job.trains(0, but=(before,))
-    await job.completed()
-    # One pod an incarnation, none of which but the first began at step 0, and the success is not erased.
+async def test_exit_0_on_sigterm_of_a_preempted_vm_is_no_success(lost: dict[str, Lost]) -> None:
+    polite = lost["polite"]
+    assert any("SIGTERM" in line for line in polite.before.lines)
+    assert not polite.before.done
+    assert polite.entry["preemptions"] == 1
+    assert polite.after.done
+
+
+async def test_template_that_would_start_again_by_itself_does_not(rig: Rig, lost: dict[str, Lost]) -> None:
+    job = lost["own-will"].job
     trainings = job.trainings.of(job.id)
-    assert [each.incarnation for each in trainings] == [0, 1]
-    assert trainings[1].first
-    await asyncio.sleep(3)
-    left = [each["metadata"]["name"] for each in rig.observer.all("jobs.batch", namespace)]
-    assert left == [trainings[1].job_name]
+    assert [each.incarnation for each in trainings] == [0, 1], "one pod an incarnation"
+    assert trainings[1].first, "not from step 0"
+    left = [each["metadata"]["name"] for each in rig.observer.all("jobs.batch", job.namespace, job=job.id)]
+    assert left == [trainings[1].job_name], "the success is not erased"
     assert holds(job.object, "Completed")
     assert not holds(job.object, "Recovering")
 
@@ -83,7 +110,7 @@ async def test_killed_worker_goes_on_with_the_recovery(rig: Rig, namespace: str)
     await rig.control.kill("worker")
     await asyncio.sleep(1)
     await rig.control.start("worker")
-    await job.trains(0, seconds=120, but=(before,))
+    await job.trains(0, but=(before,))
     assert job.training(0).first
     requested = [each for each in rig.observer.ledger if each["what"] == "requested" and job.id in each["name"]]
     assert len(requested) == 3, "two VMs, and one in place of the lost one"
