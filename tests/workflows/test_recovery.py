@@ -177,6 +177,7 @@ async def test_a_failing_checkpoint_is_tried_a_second_time(world: World) -> None
 async def test_two_failing_checkpoints_fall_back_to_the_older_image(world: World) -> None:
     await two_running(world)
     await world.until(lambda: world.documents.told("CheckpointCompleted"))
+    await world.pass_time(200)  # whoever was checkpointed has trained for longer since than a dump takes
     world.checkpoints.plans = ["fail", "empty"]
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
