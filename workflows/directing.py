@@ -79,7 +79,9 @@ class Directing:
             return
         meant = self._meant()
         for _ in range(len(meant) - self.job.spec.replicas):
-            gone = least_far([replica for replica in self._meant() if replica.outcome is None], workflow.now())
+            failed = [replica for replica in self._meant() if replica.phase == "Failed"]  # of no use to anybody
+            living = [replica for replica in self._meant() if replica.outcome is None]
+            gone = least_far(failed or living, workflow.now())
             if gone is None:
                 return
             gone.halt = "ScaledDown"

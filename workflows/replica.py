@@ -504,6 +504,8 @@ class ReplicaLife:
         if not machine_stays:
             self.machines.noticed(me.vm_key, cause)
             me.vm_key = me.node = None
+        elif me.vm_key is None and me.node is not None:
+            me.candidates = [me.node]  # a free GPU is the scheduler's to give, also to who just had it
         self.enter("NodeReady" if me.node else "Preempted", cause)
         if ask_survivor and self.checkpointing.settled(me.recovery):
             me.recovery.checkpoint = None

@@ -11,8 +11,8 @@ from api import errors, names
 from api.views import VmView
 from tests.workflows.clock import Clock
 
-CREATE_SECONDS = 20.0  # from the create call to RUNNING
-DELETE_SECONDS = 6.0
+CREATE_SECONDS = 20.4  # from the create call to RUNNING
+DELETE_SECONDS = 5.3
 
 
 @dataclass

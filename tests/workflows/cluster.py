@@ -10,10 +10,10 @@ from api.messages import NodeChanged, PreemptionNotice, ReplicaChanged
 from api.views import NodeView, PodView, ReplicaView, RestorePoint
 from tests.workflows.clock import Clock
 
-SCHEDULE_SECONDS = 1.0
-START_SECONDS = 4.0  # from scheduled to running: image pull, restore
-STOP_SECONDS = 3.0
-NOT_READY_SECONDS = 40.0  # from a machine's death until its Node is NotReady
+SCHEDULE_SECONDS = 1.1
+START_SECONDS = 4.2  # from scheduled to running: image pull, restore
+STOP_SECONDS = 2.3
+NOT_READY_SECONDS = 40.7  # from a machine's death until its Node is NotReady
 
 Tell = Callable[[str, str, object], None]
 

@@ -1,5 +1,6 @@
 """A world for each test, with a worker of its own on a virtual clock of its own."""
 
+import logging
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from tests.workflows.world import World
 
+logging.getLogger("temporalio.activity").setLevel(logging.CRITICAL)  # failures are part of the stories
 TEST_SERVER = Path(sys.executable).parent / "temporal-test-server"
 
 

@@ -27,7 +27,9 @@ class Fleet:
         return act.EnsuredVm(open=True)
 
     async def adopt_orphan(self, start: VmStart) -> act.EnsuredVm:
-        await self._begin(start, WorkflowIDReusePolicy.ALLOW_DUPLICATE)
+        replica = int(start.key.split("-")[1].removeprefix("r"))
+        teardown = start.model_copy(update={"teardown": True, "replica": replica})
+        await self._begin(teardown, WorkflowIDReusePolicy.ALLOW_DUPLICATE)
         return act.EnsuredVm(open=True)
 
     async def _begin(self, start: VmStart, reuse: WorkflowIDReusePolicy) -> None:

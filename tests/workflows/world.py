@@ -8,7 +8,6 @@ Lengths in the world are odd numbers, because of the test server: where a workfl
 which it fires, that server (not the real one) rejects the workflow task for ever ("invalid history builder state").
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -73,6 +72,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     calls: list[Call] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
+    down: set[str] = field(default_factory=set)  # activities that fail as long as they are in here
     mistakes: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -100,10 +100,10 @@ class World:
 
     def _activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
         parts = [self.documents, self.cluster, self.checkpoints, self.cloud, self.machines, self.fleet]
-        fake = next(getattr(part, signature.name) for part in parts if hasattr(part, signature.name))
+        part = next(part for part in parts if hasattr(part, signature.name))
 
         async def run(request: Any) -> Any:
-            return await self._perform(signature, fake, request)
+            return await self._perform(signature, getattr(part, signature.name), request)
 
         run.__annotations__ = {"request": signature.takes, "return": signature.gives}
         return activity.defn(name=signature.name)(run)
@@ -125,6 +125,8 @@ class World:
             raise
 
     def _fail(self, name: str, *, after: bool) -> None:
+        if name in self.down and not after:
+            raise RuntimeError(f"{name} is down")
         for fault in self.faults:
             if fault.name == name and fault.after == after:
                 fault.seen += 1
@@ -273,8 +275,3 @@ VM_CALLS = {
     "create_vm", "observe_create", "observe_vm", "delete_vm", "start_join", "observe_join", "revoke_token",
     "prepare_node", "observe_node", "cordon_and_drain", "delete_node", "check_owner", "write_vm_entry",
 }  # fmt: skip
-
-
-async def settle() -> None:
-    """Let what is ready in this process run."""
-    await asyncio.sleep(0)

@@ -1,0 +1,99 @@
+"""A long life: continue-as-new in the middle of everything, with nothing forgotten and nothing done twice."""
+
+import pytest
+from temporalio.client import WorkflowExecutionStatus
+
+from tests.workflows.test_faults import story
+from tests.workflows.world import WORKFLOW_ID, World
+from workflows import history
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "EVENTS", 120)
+    monkeypatch.setattr(history, "EVENTS_IN_RECOVERY", 120)
+
+
+async def runs(world: World, workflow_id: str = WORKFLOW_ID) -> int:
+    """How many runs a workflow has had: followed back by what each was continued from."""
+    count, run_id = 0, None
+    while count == 0 or run_id:
+        handle = world.env.client.get_workflow_handle(workflow_id, run_id=run_id)
+        first = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
+        run_id, count = first.continued_execution_run_id, count + 1
+    return count
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_story_in_many_runs_is_the_same_story(world: World) -> None:
+    await story(world)
+    assert await runs(world) > 3
+
+
+@pytest.mark.usefixtures("short")
+async def test_nothing_is_created_twice(world: World) -> None:
+    await world.submit(replicas=2)
+    await world.running(2)
+    world.notice(0)
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
+    assert len(world.cloud.created) == 3
+    assert sorted(world.cluster.history) == [(0, 0), (0, 1), (1, 0)]
+    assert await runs(world) > 1
+
+
+async def test_replicas_running_are_taken_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.cluster.steps = 1917
+    await world.submit(replicas=2)
+    await world.running(2)
+    monkeypatch.setattr(history, "EVENTS", 100)
+    await world.pass_time(700)
+    assert await runs(world) > 1
+    assert world.training() == [(0, 0), (1, 0)]
+    assert len(world.checkpoints.history) >= 1
+    monkeypatch.setattr(history, "EVENTS", 3000)
+    assert await world.ended() == "Completed"
+
+
+async def test_a_recovery_holds_it_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.submit(replicas=2)
+    await world.running(2)
+    before = await runs(world)
+    world.notice(0)
+    await world.until(lambda: world.phase(0) == "Provisioning")
+    monkeypatch.setattr(history, "EVENTS", 100)
+    await world.until(lambda: world.phase(0) == "Joining")
+    assert await runs(world) == before
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
+    await world.pass_time(20)
+    assert await runs(world) > before
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_vms_life_goes_on_in_a_new_run(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    key = world.fleet.keys[0]
+    assert await runs(world, f"vm:{key}") > 1
+    assert len(world.cloud.created) == 1
+    await world.delete()
+    await world.ended()
+    await world.nothing_left()
+    handle = world.env.client.get_workflow_handle(f"vm:{key}")
+    assert (await handle.describe()).status == WorkflowExecutionStatus.COMPLETED
+
+
+async def test_the_state_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four machines and a dozen checkpoints later nothing is kept of the first."""
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "1m"})
+    await world.running(1)
+    for incarnation in range(1, 4):
+        await world.pass_time(200)
+        world.notice(0)
+        await world.until(lambda seen=incarnation: world.entry(0).incarnation == seen and world.active == 1)
+    await world.pass_time(200)
+    monkeypatch.setattr(history, "EVENTS", 100)
+    await world.pass_time(400)
+    handle = world.env.client.get_workflow_handle(WORKFLOW_ID)
+    started = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
+    payload = started.input.payloads[0]
+    assert payload.ByteSize() < 12_000

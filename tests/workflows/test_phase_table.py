@@ -1,0 +1,346 @@
+"""Each cell of the table in docs/phases.md, which this reads: bring a replica into the phase, let the event come."""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
+
+from tests.workflows.world import RUNNER, World
+from workflows.spot_instance_job import SpotInstanceJob
+from workflows.state import Phase
+
+TABLE = Path(__file__).parents[2] / "docs" / "phases.md"
+NOT_A_TEST = ("—", "as ")
+
+
+def table() -> dict[tuple[str, str], str]:
+    """(phase, event) → cell."""
+    rows = [
+        [cell.strip() for cell in line.strip("|\n").split("|")]
+        for line in TABLE.read_text().splitlines()
+        if line.startswith("| ")
+    ]
+    start = next(index for index, row in enumerate(rows) if row[0] == "phase")
+    header, *body = rows[start:]
+    return {(row[0], event): cell for row in body for event, cell in zip(header[1:], row[1:], strict=True)}
+
+
+CELLS = table()
+TESTS = [
+    (phase, event, match.group(1))
+    for (phase, event), cell in CELLS.items()
+    if (match := re.match(r"`([a-z ]+)`", cell))
+]
+
+
+def test_the_table_has_a_row_for_each_phase_and_no_empty_cell() -> None:
+    assert {phase for phase, _ in CELLS} == set(get_args(Phase))
+    others = {key: cell for key, cell in CELLS.items() if key not in {(phase, event) for phase, event, _ in TESTS}}
+    assert all(cell.startswith(NOT_A_TEST) for cell in others.values()), others
+
+
+@dataclass
+class Subject:
+    """The replica upon which the event comes, and how it was then."""
+
+    world: World
+    replica: int
+    incarnation: int
+    node: str | None
+    created: int
+
+    @property
+    def sibling(self) -> int:
+        return 1 - self.replica
+
+
+# --- into the phase
+
+
+async def free_gpus(world: World, count: int) -> None:
+    for number in range(count):
+        world.cluster.add_node(f"gpu-{number}")
+
+
+async def pending(world: World) -> None:
+    await free_gpus(world, 1)
+    await world.submit(replicas=1)
+    await world.running(1)
+    world.down.add("find_capacity")
+    world.documents.edit(replicas=2)
+
+
+async def preempted(world: World) -> None:
+    await running(world)
+    world.down.add("find_capacity")
+    world.cluster.mark("gpu-1")
+    world.machines.notice("gpu-1", 5)
+
+
+async def provisioning(world: World) -> None:
+    await free_gpus(world, 1)
+    await world.submit(replicas=2)
+    await world.running(1)
+
+
+async def restoring(world: World) -> None:
+    await running(world)
+    world.checkpoints.dump_seconds = 300
+    await notice(world, "gpu-1")
+    await world.until(lambda: "waits for checkpoint" in (world.entry(1).message or world.entry(0).message or ""))
+
+
+async def starting(world: World) -> None:
+    world.cluster.slow_start = 60
+    await free_gpus(world, 2)
+    await world.submit(replicas=2)
+    await world.until(lambda: world.phase(1) == "Starting" and world.cluster.job_of(1).pod)
+
+
+async def running(world: World, **spec: object) -> None:
+    await free_gpus(world, 2)
+    await world.submit(replicas=2, **spec)
+    await world.running(2)
+
+
+async def judging(world: World) -> None:
+    await running(world)
+    world.cluster.end_pod(world.cluster.job_of(1), 0)
+
+
+async def releasing(world: World) -> None:
+    await running(world)
+    world.cluster.stuck_pods.add((1, 0))
+    await world.signal("suspend")
+    await world.until(lambda: world.documents.told("CheckpointCompleted"))
+
+
+async def released(world: World) -> None:
+    await running(world)
+    await world.signal("suspend")
+    await world.until(lambda: world.phase(0) == "Suspended")
+
+
+async def succeeded(world: World) -> None:
+    await running(world, completionPolicy="All")
+    world.cluster.end_pod(world.cluster.job_of(1), 0)
+
+
+async def failed(world: World) -> None:
+    await running(world, maxRestarts=0)
+    world.cluster.end_pod(world.cluster.job_of(1), 1)
+
+
+INTO: dict[str, Callable[[World], Awaitable[None]]] = {
+    "Pending": pending,
+    "Preempted": preempted,
+    "Provisioning": provisioning,
+    "Joining": provisioning,
+    "Restoring": restoring,
+    "Starting": starting,
+    "Running": running,
+    "Judging": judging,
+    "Releasing": releasing,
+    "Released": released,
+    "Succeeded": succeeded,
+    "Failed": failed,
+}
+
+
+async def into(world: World, phase: str) -> Subject:
+    """A replica in that phase; the one of the higher index where both are."""
+    await INTO[phase](world)
+    shown = "Suspended" if phase == "Released" else phase
+    await world.until(lambda: shown in (world.phase(0), world.phase(1)), what=f"a replica is {phase}")
+    replica = 1 if world.phase(1) == shown else 0
+    incarnation = max((key[1] for key in world.cluster.history if key[0] == replica), default=-1)
+    machines = [name for name in world.cloud.created if f"-r{replica}-" in name]
+    return Subject(world, replica, incarnation, _node(world, replica) or next(iter(machines), None), len(machines))
+
+
+def _node(world: World, replica: int) -> str | None:
+    pods = [job.pod for job in world.cluster.jobs.values() if job.key[0] == replica and job.pod]
+    return pods[-1].node if pods else None
+
+
+# --- the events
+
+
+async def notice(world: World, node: str) -> None:
+    """The machine goes twenty seconds later, one that we did not buy with its Node."""
+    world.machines.notice(node, 20)
+    if node not in world.cloud.instances:
+        world.clock.after(20.7, lambda: world.cluster.machine_died(node))
+        world.clock.after(25.3, lambda: world.cluster.remove_node(node))
+
+
+async def noticed(subject: Subject) -> None:
+    if subject.node in subject.world.cluster.nodes:
+        await notice(subject.world, subject.node)
+    else:
+        await subject.world.notice_by_hand(replica=subject.replica)
+
+
+async def lost(subject: Subject) -> None:
+    assert subject.node is not None
+    subject.world.cloud.power_off(subject.node)
+    subject.world.cluster.machine_died(subject.node)
+
+
+async def ends_0(subject: Subject) -> None:
+    subject.world.cluster.end_pod(subject.world.cluster.job_of(subject.replica), 0)
+
+
+async def ends_1(subject: Subject) -> None:
+    subject.world.cluster.end_pod(subject.world.cluster.job_of(subject.replica), 1)
+
+
+async def pod_deleted(subject: Subject) -> None:
+    subject.world.cluster.delete_pod(subject.world.cluster.job_of(subject.replica))
+
+
+async def noticed_in_its_checkpoint(subject: Subject) -> None:
+    world = subject.world
+    await world.pass_time(30)
+    world.cluster.job_of(subject.replica).pod.base += 1000  # type: ignore[union-attr]
+    await world.signal("checkpoint_now")
+    await world.until(lambda: world.checkpoints.history)
+    await notice(world, world.node_of(world.checkpoints.history[0].replica))
+    subject.replica = world.checkpoints.history[0].replica
+    subject.node = world.node_of(subject.replica)
+
+
+async def survivor_lost(subject: Subject) -> None:
+    world = subject.world
+    node = _node(world, subject.sibling)
+    if node is not None:
+        await notice(world, node)
+        await world.pass_time(40)
+
+
+async def suspend(subject: Subject) -> None:
+    await subject.world.signal("suspend")
+
+
+async def resize_down(subject: Subject) -> None:
+    subject.world.documents.edit(replicas=1)
+
+
+async def delete(subject: Subject) -> None:
+    await subject.world.delete()
+
+
+async def worker_restart(subject: Subject) -> None:
+    """What a new worker does first: replay the history into this very phase."""
+    replayer = Replayer(workflows=[SpotInstanceJob], workflow_runner=RUNNER, data_converter=pydantic_data_converter)
+    await replayer.replay_workflow(await subject.world.handle.fetch_history())
+
+
+EVENTS: dict[str, Callable[[Subject], Awaitable[None]]] = {
+    "notice on its node": noticed,
+    "machine lost": lost,
+    "pod ends 0": ends_0,
+    "pod ends ≠ 0": ends_1,
+    "pod deleted by somebody": pod_deleted,
+    "notice, own checkpoint running": noticed_in_its_checkpoint,
+    "survivor lost": survivor_lost,
+    "suspend": suspend,
+    "resize down": resize_down,
+    "delete": delete,
+    "worker restart": worker_restart,
+}
+
+
+# --- what holds afterwards
+
+
+async def until_running_again(subject: Subject) -> None:
+    world = subject.world
+
+    def runs() -> bool:
+        entry = world.entry(subject.replica)
+        return entry.phase == "Running" and (entry.incarnation or 0) > subject.incarnation
+
+    await world.until(runs, within=2400, what="it runs again")
+    assert world.node_of(subject.replica) == world.entry(subject.replica).node_name
+
+
+async def goes_on(subject: Subject) -> None:
+    world = subject.world
+    world.down.clear()
+    await world.until(lambda: world.phase(subject.replica) == "Running", within=2400)
+    assert world.entry(subject.replica).incarnation <= subject.incarnation + 1
+    assert len([name for name in world.cloud.created if f"-r{subject.replica}-" in name]) <= max(1, subject.created)
+
+
+async def elsewhere(subject: Subject) -> None:
+    await until_running_again(subject)
+    entry = subject.world.entry(subject.replica)
+    assert entry.node_name != subject.node
+    assert entry.restarts == 0
+
+
+async def same_place(subject: Subject) -> None:
+    await until_running_again(subject)
+    entry = subject.world.entry(subject.replica)
+    assert (entry.node_name, entry.restarts, entry.preemptions) == (subject.node, 0, 0)
+
+
+async def restart(subject: Subject) -> None:
+    await until_running_again(subject)
+    entry = subject.world.entry(subject.replica)
+    assert (entry.node_name, entry.restarts, entry.preemptions) == (subject.node, 1, 0)
+
+
+async def success(subject: Subject) -> None:
+    await subject.world.until(lambda: subject.world.documents.told("ReplicaSucceeded"), within=300)
+
+
+async def let_go(subject: Subject) -> None:
+    world = subject.world
+    mine = f"-r{subject.replica}-"
+
+    def gone() -> bool:
+        jobs = [key for key in world.cluster.jobs if key[0] == subject.replica]
+        machines = [name for name in world.cloud.instances if mine in name]
+        return not jobs and not machines and world.phase(subject.replica) in {"Suspended", None}
+
+    await world.until(gone, within=900, what="it is let go")
+    assert world.documents.told("Completed") == []
+
+
+async def torn_down(subject: Subject) -> None:
+    assert await subject.world.ended() == "Deleted"
+    await subject.world.nothing_left()
+
+
+async def nothing(subject: Subject) -> None:
+    world = subject.world
+    before = world.phase(subject.replica)
+    await world.pass_time(120)
+    assert world.phase(subject.replica) == before
+    assert max(key[1] for key in world.cluster.history if key[0] == subject.replica) == subject.incarnation
+
+
+AFTERWARDS: dict[str, Callable[[Subject], Awaitable[None]]] = {
+    "goes on": goes_on,
+    "elsewhere": elsewhere,
+    "same place": same_place,
+    "restart": restart,
+    "success": success,
+    "let go": let_go,
+    "torn down": torn_down,
+    "nothing": nothing,
+}
+
+
+@pytest.mark.parametrize(("phase", "event", "outcome"), TESTS)
+async def test_cell(world: World, phase: str, event: str, outcome: str) -> None:
+    subject = await into(world, phase)
+    await EVENTS[event](subject)
+    await AFTERWARDS[outcome](subject)
