@@ -116,18 +116,20 @@ def vm_of(real: World, number: int = 0) -> WorkflowHandle[Any, Any]:
     return real.env.client.get_workflow_handle(names.vm_workflow_id(sorted(real.fleet.keys)[number]))
 
 
+class Limit(int):
+    """For one workflow alone: another one, replayed, would find that it should have continued as new long ago."""
+
+    workflow_id = ""
+
+    def __le__(self, events: int) -> bool:
+        return workflow.info().workflow_id == self.workflow_id and events >= int(self)
+
+
 async def is_next_too_long(handle: WorkflowHandle[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the workflow does next, it continues as new after it.
-
-    It alone, and from now on: another one, replayed, would find that it should have done so long ago.
-    """
-    limit, name = (await handle.describe()).history_length + 1, handle.id
-
-    def is_long(*, recovering: bool = False) -> bool:
-        info = workflow.info()
-        return info.workflow_id == name and info.get_current_history_length() >= limit
-
-    monkeypatch.setattr(history, "is_long", is_long)
+    """Whatever the workflow does next, it continues as new after it."""
+    limit = Limit((await handle.describe()).history_length + 1)
+    limit.workflow_id = handle.id
+    monkeypatch.setattr(history, "EVENTS", limit)
 
 
 async def was_refused_once(handle: WorkflowHandle[Any, Any], interrupted: Info | None) -> bool:
