@@ -72,7 +72,7 @@ async def _preempt(job: Running, lost: int) -> Round:
     before, survivor = job.training(lost), job.training(1 - lost)
     began = time.time()
     [vm] = await job.preempt(lost, notice=NOTICE_SECONDS)
-    backup = await job.until(lambda: job.completed_backup(survivor.pod, began), 60, "the survivor's checkpoint")
+    [backup] = await job.until(lambda: job.completed_backups(survivor.pod, began), 60, "the survivor's checkpoint")
     completed = time.time()
     await job.trains(lost, but=(before,))
     history = [each for each in job.observer.history if each.at >= began]

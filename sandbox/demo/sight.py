@@ -73,16 +73,17 @@ class JobSight:
         nodes = self.observer.all("nodes", job=self.id) if self.id else []
         return sorted(each["metadata"]["name"] for each in nodes if holds(each, "Ready"))
 
-    def completed_backup(self, pod: str | None = None, since: float = 0) -> Json | None:
-        """A CheckpointBackup that is Completed, of this pod, since that moment (Unix time)."""
+    def completed_backups(self, pod: str | None = None, since: float = 0) -> list[Json]:
+        """The CheckpointBackups, of this pod, that have been Completed since that moment (Unix time), in order."""
+        found: dict[str, Json] = {}
         for change in self.observer.history:
             if change.kind != "checkpointbackups" or change.object["metadata"]["namespace"] != self.namespace:
                 continue
             of_pod = pod is None or change.object["spec"]["podRef"]["name"] == pod
             done = (change.object.get("status") or {}).get("phase") == "Completed"
             if of_pod and done and change.at >= since:
-                return change.object
-        return None
+                found.setdefault(change.name, change.object)
+        return list(found.values())
 
     def left_over(self) -> list[str]:
         """What still exists in the job's namespace or of its VMs and Nodes, as kind/name."""

@@ -39,8 +39,9 @@ async def test_signals_and_queries_of_the_temporal_cli(rig: Rig, namespace: str)
 
 async def test_kubectl_shows_waits_scales_and_keeps_the_log(rig: Rig, namespace: str) -> None:
     job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=200))
-    columns = await rig.kubectl("get", "sij", "-n", namespace)
-    assert job.name in columns
+    assert job.name in await rig.kubectl("get", "sij", "-n", namespace)
+    assert "completionPolicy" in await rig.kubectl("explain", "sij.spec")
+    assert "vmImage" in await rig.kubectl("explain", "sivm.spec")
     await rig.kubectl("wait", f"sij/{job.name}", "-n", namespace, "--for=condition=Completed", "--timeout=60s")
     await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 120, "its VM to be gone")
     name = f"{job.name}-{job.id}-r0-log"

@@ -25,8 +25,8 @@ class Loss:
     at: float
     vms: list[str]
     before: list[Training]
-    image: str
-    """Tag of the newest image at the time, or of the survivor's."""
+    images: list[str]
+    """Tags of the images that the survivor was checkpointed to after the notice, or of the newest one before it."""
     after: list[Training]
 
 
@@ -51,23 +51,23 @@ async def told(rig: Rig) -> AsyncIterator[Told]:
     await job.checkpointed()
 
     # The one that was checkpointed: an image of the survivor so young would do, and no new one be asked for.
-    first = job.completed_backup() or {}
-    index = 0 if first["spec"]["podRef"]["name"] == job.training(0).pod else 1
+    index = 0 if job.completed_backups()[0]["spec"]["podRef"]["name"] == job.training(0).pod else 1
     lost, survivor = job.training(index), job.training(1 - index)
     began = time.time()
     vms = await job.preempt(index)
-    backup = await rig.until(lambda: job.completed_backup(survivor.pod, began), 60, "the survivor's checkpoint")
+    await rig.until(lambda: job.completed_backups(survivor.pod, began), 60, "the survivor's checkpoint")
     completed_at = time.time()
     await job.trains(index, but=(lost,))
     restored_from = tag_of(job.entry(index)["restoredFrom"])
-    one = Loss(began, vms, [lost], tag_of(image_of(backup)), [job.training(index)])
+    survivors = [tag_of(image_of(each)) for each in job.completed_backups(survivor.pod, began)]
+    one = Loss(began, vms, [lost], survivors, [job.training(index)])
 
     befores = [job.training(0), job.training(1)]
     image = await job.checkpointed()
     began = time.time()
     vms = await job.preempt(0, 1)
     await job.trains(0, 1, but=tuple(befores))
-    both = Loss(began, vms, befores, image, [job.training(0), job.training(1)])
+    both = Loss(began, vms, befores, [image], [job.training(0), job.training(1)])
 
     await job.completed()
     await rig.delete(namespace, CREDENTIALS, machine(), manifest)
@@ -82,7 +82,7 @@ async def test_survivor_is_checkpointed_within_the_notice(told: Told) -> None:
 
 
 async def test_lost_replica_goes_on_from_the_survivors_image(told: Told) -> None:
-    assert told.restored_from == told.one.image
+    assert told.restored_from in told.one.images
 
 
 async def test_restored_training_knows_who_it_is_now(told: Told) -> None:
@@ -92,7 +92,7 @@ async def test_restored_training_knows_who_it_is_now(told: Told) -> None:
 
 
 async def test_without_a_survivor_no_more_is_lost_than_since_the_last_finished_checkpoint(told: Told) -> None:
-    step_of_image = progress_of(told.both.image)
+    step_of_image = progress_of(told.both.images[0])
     assert all((training.first or 0) >= step_of_image > 0 for training in told.both.after)
 
 
