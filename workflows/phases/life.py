@@ -1,0 +1,171 @@
+"""What all phases of one replica's life share: how it waits, what it tells, and how it is lost."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api.names import replica_job_name
+    from workflows.calls import call, explain
+    from workflows.checkpointing import Checkpointing
+    from workflows.job import Job
+    from workflows.machines import Machines
+    from workflows.policy.backoff import back_off
+    from workflows.policy.survivor import going
+    from workflows.restoring import Restoring
+    from workflows.state import Old, Phase, Recovery, Replica
+
+
+class HaltedError(Exception):
+    """The replica is to let go of what it has; raised by its waits."""
+
+
+class Life:
+    """One replica in its job, between the phases."""
+
+    def __init__(self, job: Job, checkpointing: Checkpointing, machines: Machines, me: Replica) -> None:
+        self.job = job
+        self.state = job.state
+        self.checkpointing = checkpointing
+        self.machines = machines
+        self.me = me
+        self.restoring = Restoring(job)
+
+    # --- going on
+
+    def enter(self, phase: Phase, message: str = "") -> None:
+        """Go to a phase; people see it."""
+        self.me.phase, self.me.message, self.me.since, self.me.deadline = phase, message, workflow.now(), None
+        self.job.touch()
+
+    def say(self, message: str) -> None:
+        """Tell what it waits for."""
+        if message != self.me.message:
+            self.me.message = message
+            self.job.touch()
+
+    async def until(self, condition: Callable[[], bool], deadline: datetime, waits_for: str) -> bool:
+        """Wait; raises HaltedError where the replica is to let go meanwhile."""
+        came = await self.job.until(lambda: condition() or self.halted(), deadline, waits_for)
+        if self.halted():
+            raise HaltedError
+        return came
+
+    def halted(self) -> bool:
+        """It is to let go of what it has, and does not do so yet."""
+        return self.me.halt is not None and self.me.phase != "Releasing"
+
+    def back_off(self, message: str) -> None:
+        """A step failed: the next one waits, and people see why."""
+        self.me.failures += 1
+        self.me.message = message
+        self.me.retry_at = workflow.now() + back_off(self.me.failures, self.state.timings.retry)
+        self.job.touch()
+
+    async def observe(self, why: str) -> None:
+        """Look; what the bridge tells meanwhile may be newer than the answer, and what is newer still it tells too."""
+        version = self.me.view_version
+        view = await call(act.OBSERVE_REPLICA, self.ref(), summary=f"look at {self.job_name}: {why}")
+        if self.me.view_version == version:
+            self.me.view = view
+
+    def ref(self, incarnation: int | None = None) -> act.ReplicaRef:
+        """One of its incarnations, for activities; the present one where none is named."""
+        number = self.me.incarnation if incarnation is None else incarnation
+        return act.ReplicaRef(job=self.job.ref, replica=self.me.index, incarnation=number)
+
+    @property
+    def job_name(self) -> str:
+        """Name of this incarnation's Job."""
+        return replica_job_name(self.job.start.name, self.job.start.job_id, self.me.index, self.me.incarnation)
+
+    # --- losses
+
+    def machine_lost(self) -> bool:
+        """Its machine is going or gone: a notice, a mark, the node's or the VM's end."""
+        if self.machines.failed(self.me.vm_key) or self.me.node is None:
+            return self.machines.failed(self.me.vm_key)
+        abandoned = self.machines.abandoned(self.me.node, self.me.vm_key)
+        return abandoned or going(self.me.node, self.state.nodes, self.state.notices)
+
+    def lost_place(self) -> bool:
+        """Leave for a recovery where the machine is lost; what it was doing there no longer matters."""
+        if self.me.node is None and self.me.vm_key is None:
+            return False  # a free GPU of the cluster: the scheduler has not chosen yet
+        if not self.machine_lost():
+            return False
+        notice = self.state.notices.get(self.me.node or "")
+        self.preempted(notice.source if notice else "its machine is gone", machine_stays=False)
+        return True
+
+    def preempted(self, cause: str, *, machine_stays: bool) -> None:
+        """Its end was not its own: that never counts against ``maxRestarts``."""
+        self.me.preemptions += 0 if machine_stays else 1
+        self.job.event("Preempted", f"replica {self.me.index} on {self.me.node}: {cause}", warning=True)
+        self.replace(cause, machine_stays=machine_stays)
+
+    def failed_by_itself(self, why: str) -> None:
+        """The training failed: again on the machine it has, as long as ``maxRestarts`` allows."""
+        self.me.restarts += 1
+        if self.me.restore and self._ran_seconds() < self.state.timings.verdict_delay:
+            # It crashed at once: the image may be what is broken. Each crash counts as a node's failure to start it.
+            self.restoring.failed(self.me.restore, f"{self.me.node}#{self.me.restarts}", missing=False)
+        allowed = self.job.spec.restarts_allowed
+        count = f"restart {self.me.restarts} of {allowed}"
+        if self.me.restarts > allowed:
+            self.me.outcome = "Failed"
+            self.job.event("ReplicaFailed", f"replica {self.me.index}: {why}; {allowed} restarts used up", warning=True)
+            self.enter("Releasing", why)
+            return
+        self.job.event("ReplicaRestarts", f"replica {self.me.index}: {why}; {count}", warning=True)
+        self.replace(why, machine_stays=True)
+
+    def _ran_seconds(self) -> float:
+        pod = self.me.view.pod if self.me.view else None
+        if self.me.running_since is None or pod is None or pod.finished_at is None:
+            return 0.0 if self.me.running_since is None else float("inf")
+        return (pod.finished_at - self.me.running_since).total_seconds()
+
+    def replace(self, cause: str, *, machine_stays: bool, ask_survivor: bool = True) -> None:
+        """Begin a recovery, in one workflow task: the survivor's checkpoint is asked for, a place is sought."""
+        me = self.me
+        me.recovery = me.recovery or Recovery(cause=cause, noticed_at=workflow.now())
+        me.recovery.node_ready_at = None
+        if me.live:
+            key = None if machine_stays else me.vm_key
+            me.recovery.olds.append(Old(incarnation=me.incarnation, node=me.node, vm_key=key, view=me.view))
+            me.live, me.view = False, None
+            me.running_since = me.reading = me.reading_at = None  # its memory is lost
+        if not machine_stays:
+            self.machines.noticed(me.vm_key, cause)
+            me.vm_key = me.node = None
+        elif me.vm_key is None and me.node is not None:
+            me.candidates = [me.node]  # a free GPU is the scheduler's to give, also to who just had it
+        self.enter("NodeReady" if me.node else "Preempted", cause)
+        if ask_survivor and self.checkpointing.settled(me.recovery):
+            me.recovery.checkpoint = None
+            self.checkpointing.for_recovery(me.recovery)
+
+    async def save_logs(self, incarnation: int) -> None:
+        """Best effort: a log that cannot be had must not hold up a recovery."""
+        try:
+            request = act.SaveLogs(ref=self.ref(incarnation))
+            await call(act.SAVE_LOGS, request, summary=f"save the log of {self.me.index}.{incarnation}")
+        except ActivityError as error:
+            workflow.logger.warning("log of %s.%s: %s", self.me.index, incarnation, explain(error)[1])
+
+
+class Part:
+    """A phase of the life, with what it works on."""
+
+    def __init__(self, life: Life) -> None:
+        self.life = life
+        self.job = life.job
+        self.state = life.state
+        self.checkpointing = life.checkpointing
+        self.machines = life.machines
+        self.restoring = life.restoring
+        self.me = life.me

@@ -1,0 +1,100 @@
+"""Something to start from, and nobody else at it: the phase Restoring."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from workflows.calls import call
+    from workflows.phases.life import Part
+    from workflows.state import Old, Recovery
+
+MAX_CHECKPOINT_TRIES = 2
+POLL_SECONDS = 3.0
+
+
+class Preparing(Part):
+    """Restoring."""
+
+    async def restore(self) -> None:
+        """Wait for the survivor's checkpoint and for the predecessor's end; then the furthest point *then*."""
+        recovery = self.me.recovery
+        if recovery is not None:
+            await self._await_checkpoint(recovery)
+            await self._await_old_end(recovery)
+        if self.job.parking or self.life.lost_place():
+            return
+        choice = await self.restoring.choose(self.me)
+        if choice is None:
+            await self._hold()
+            return
+        if self.life.lost_place():
+            return
+        self.me.restore, why = choice
+        self.me.incarnation += 1
+        self.me.live = True
+        self.me.base_seconds = self.me.restore.seconds if self.me.restore else 0
+        self.me.running_since = self.me.reading = self.me.reading_at = None
+        self.me.view, self.me.view_version, self.me.stalled = None, 0, False
+        self.life.enter("Starting", why)
+
+    async def _await_checkpoint(self, recovery: Recovery) -> None:
+        while not self.job.parking and not self.life.machine_lost():
+            if recovery.checkpoint is not None:
+                self.life.say(f"waits for checkpoint {recovery.checkpoint}")
+            # A checkpoint has deadlines of its own; this one only says that silence is not waited for without end.
+            await self.life.until(
+                lambda: self.checkpointing.settled(recovery) or self.life.machine_lost(),
+                self.job.after(self.state.timings.checkpoint_total),
+                f"replica {self.me.index}: {self.me.message}",
+            )
+            again = self.checkpointing.failed(recovery) and recovery.checkpoint_tries < MAX_CHECKPOINT_TRIES
+            if not again or self.checkpointing.source() is None:
+                return
+            recovery.checkpoint = None
+            self.checkpointing.for_recovery(recovery)
+
+    async def _await_old_end(self, recovery: Recovery) -> None:
+        """No two of one replica: the old pod is confirmed stopped, or its machine gone, before the new one starts."""
+        for old in recovery.olds:
+            while not old.stopped and not self.job.parking and not self.life.machine_lost():
+                self.life.say(f"waits for incarnation {old.incarnation} on {old.node or 'no node'} to have stopped")
+                await self.life.until(
+                    lambda one=old: self.machines.stopped(one) or self.life.machine_lost(),  # type: ignore[misc]
+                    self.job.after(POLL_SECONDS),
+                    f"replica {self.me.index}: {self.me.message}",
+                )
+                if not self.machines.stopped(old):
+                    old.view = await call(act.OBSERVE_REPLICA, self.life.ref(old.incarnation), summary=self.me.message)
+                if self.machines.stopped(old):
+                    old.stopped = True
+                elif workflow.now() >= recovery.noticed_at + timedelta(seconds=self.state.timings.pod_stop):
+                    await self._stop_old(old)
+
+    async def _stop_old(self, old: Old) -> None:
+        """It was announced to go and did not: a rehearsal, or a notice that came to nothing. Stop it ourselves."""
+        if not old.asked_to_stop:
+            await self.life.save_logs(old.incarnation)
+            self.job.event(
+                "StopsPredecessor",
+                f"replica {self.me.index}: incarnation {old.incarnation} still runs on {old.node}",
+                warning=True,
+            )
+            old.asked_to_stop = True
+        stop = act.StopReplica(ref=self.life.ref(old.incarnation), delete_job=False)
+        old.view = await call(act.STOP_REPLICA, stop, summary=f"stop incarnation {old.incarnation}")
+        await self.machines.release(old.vm_key, "Preempted")
+
+    async def _hold(self) -> None:
+        """Nothing to start from though there was something once: a person decides, or a sibling's image comes."""
+        config = self.job.spec.checkpoint_config
+        self.life.say(self.restoring.held())
+        await self.life.until(
+            lambda: (
+                self.restoring.usable_point() or self.job.spec.checkpoint_config != config or self.life.machine_lost()
+            ),
+            self.job.after(self.state.timings.resync),
+            f"replica {self.me.index}: {self.me.message}",
+        )
+        self.life.lost_place()

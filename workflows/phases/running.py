@@ -1,0 +1,78 @@
+"""The training runs, until its pod ends and it is judged whose end that was."""
+
+from datetime import datetime
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from workflows.calls import call
+    from workflows.phases.life import Part
+    from workflows.policy.verdict import verdict
+
+
+class Running(Part):
+    """Running and Judging."""
+
+    async def train(self) -> None:
+        """Watch it run: until its pod ends, its machine is going, or it was silent for long enough to look."""
+        while not self.job.parking:
+            pod = self.me.view.pod if self.me.view else None
+            if self.life.lost_place():
+                return
+            if pod is None or pod.phase in {"Succeeded", "Failed"} or pod.deleting or pod.disrupted:
+                self.life.enter("Judging", "its pod has ended" if pod else "its pod is gone")
+                self.me.deadline = self.job.after(self.state.timings.verdict_delay)
+                return
+            version = self.me.view_version
+            changed = await self.life.until(
+                lambda seen=version: self.me.view_version != seen or self.life.machine_lost(),  # type: ignore[misc]
+                self._next_look(),
+                f"replica {self.me.index} trains on {self.me.node}",
+            )
+            if not changed:
+                await self._look()
+
+    def _next_look(self) -> datetime:
+        """Where nobody tells anything, or where the patience with a NotReady node ends."""
+        timings = self.state.timings
+        resync, unready = timings.resync, self.machines.unready_for(self.me.node)
+        if not unready or self.me.vm_key:
+            return self.job.after(resync)
+        return self.job.after(min(resync, max(1.0, timings.not_ready_grace - unready.total_seconds())))
+
+    async def _look(self) -> None:
+        """What was lost on the way is found here; of a machine that we bought its own workflow finds it."""
+        if self.me.vm_key is None and self.me.node is not None:
+            node = act.NodeRef(name=self.me.node)
+            self.machines.see_node((await call(act.OBSERVE_NODE, node, summary=f"look at {node.name}: resync")).view)
+        await self.life.observe("resync")
+        self.me.failures = 0
+
+    async def judge(self) -> None:
+        """Whose end is it? Told a while later, when a machine that was going is known to be."""
+        pod = self.me.view.pod if self.me.view else None
+        taken_away = pod is None or pod.deleting or pod.disrupted
+        if not taken_away and not self.life.machine_lost():
+            await self.life.until(
+                lambda: self.life.machine_lost(),
+                self.me.deadline or workflow.now(),
+                f"replica {self.me.index}: was its end the training's own?",
+            )
+            if self.job.parking:
+                return
+            await self.life.observe("the verdict")
+            pod = (self.me.view.pod if self.me.view else None) or pod
+        noticed = self.life.machine_lost()
+        lives = not noticed and await self.machines.lives(self.me)
+        word, why = verdict(pod, noticed=noticed, machine_lives=lives)
+        if word == "Preempted":
+            self.life.preempted(why, machine_stays=lives)
+            return
+        await self.life.save_logs(self.me.incarnation)
+        if word == "Succeeded":
+            self.me.outcome = "Succeeded"
+            self.job.event("ReplicaSucceeded", f"replica {self.me.index}: {why}")
+            self.life.enter("Releasing", why)
+            return
+        self.life.failed_by_itself(why)

@@ -1,0 +1,105 @@
+"""A place to run: a free GPU of the cluster, else a VM that is bought and joins."""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api.names import vm_key
+    from workflows.calls import call
+    from workflows.phases.life import Part
+    from workflows.state import Phase
+
+
+class Seeking(Part):
+    """Pending, Preempted, Provisioning, Joining, NodeReady."""
+
+    async def seek(self) -> None:
+        """A free GPU of the cluster before any VM is bought."""
+        # Beside the search: a dying node may hold its log back until it is dead.
+        self.job.spawn(self._save_old_logs(), f"logs of replica {self.me.index}")
+        request = act.FindCapacity(
+            job=self.job.ref, job_template=self.job.spec.job_template, avoid=self._nodes_to_avoid()
+        )
+        capacity = await call(act.FIND_CAPACITY, request, summary=f"replica {self.me.index}: a free GPU?")
+        if self.life.halted():
+            return
+        if capacity.nodes:
+            self.me.candidates = capacity.nodes
+            self.life.enter("NodeReady", f"room on {', '.join(capacity.nodes[:3])}")
+            return
+        self._buy(capacity.reason)
+
+    async def _save_old_logs(self) -> None:
+        """While the dying node still answers."""
+        for old in [*self.me.recovery.olds] if self.me.recovery else []:
+            if not old.logs_saved:
+                await self.life.save_logs(old.incarnation)
+                old.logs_saved = True
+
+    def _nodes_to_avoid(self) -> list[str]:
+        others = [replica.node for replica in self.state.replicas.values() if replica is not self.me]
+        noticed = list(self.state.notices)
+        return sorted({node for node in [*others, *noticed, *self.me.avoid] if node})
+
+    def _buy(self, why: str) -> None:
+        self.me.place += 1
+        self.me.vm_key = vm_key(self.job.start.job_id, self.me.index, self.me.place)
+        self.me.candidates = []
+        self.machines.wanted(self.me.vm_key, self.me.index)
+        self.life.enter("Provisioning", why or "no free GPU in the cluster")
+        self.job.event("BuyingVM", f"replica {self.me.index}: {self.me.message}")
+
+    async def await_machine(self) -> None:
+        """Ensure the VM and wait for its Node; a VM that is lost on the way is replaced by the next."""
+        key = self.me.vm_key or ""
+        vm = self.state.vms.get(key)
+        if vm is None or not await self.machines.ensure(key):
+            self._machine_failed("the VM's life is over")
+            return
+        while not self.job.parking:
+            report = vm.report
+            if report is not None and self.machines.failed(key):
+                self.machines.noticed(key, "its node was announced to go")
+                self._machine_failed(f"{report.reason}: {report.message}")
+                return
+            if report is not None and report.stage == "Ready":
+                self.me.node, self.me.failures = report.node_name, 0
+                self.job.condition("CapacityAvailable", True, "Provisioned")
+                self.life.enter("NodeReady", f"{report.node_name} is Ready")
+                return
+            self._mirror()
+            number = report.number if report else 0
+            changed = await self.life.until(
+                lambda seen=number: (  # type: ignore[misc]
+                    self.machines.failed(key) or (vm.report is not None and vm.report.number != seen)
+                ),
+                self.job.after(self.state.timings.resync),
+                f"replica {self.me.index}: {self.me.message or 'the VM'}",
+            )
+            if not changed:
+                await self.machines.ensure(key)
+
+    def _mirror(self) -> None:
+        """The VM's stage is the replica's phase, and its trouble the job's condition."""
+        vm = self.state.vms.get(self.me.vm_key or "")
+        report = vm.report if vm else None
+        if report is None:
+            return
+        phase: Phase = "Joining" if report.stage in {"Joining", "Registering"} else "Provisioning"
+        text = f"{report.reason}: {report.message}" if report.reason else report.message
+        if (phase, text) != (self.me.phase, self.me.message):
+            self.life.enter(phase, text)
+        if report.stage == "Creating" and report.reason:
+            self.job.condition("CapacityAvailable", False, report.reason, report.message)
+
+    def _machine_failed(self, message: str) -> None:
+        self.me.vm_key = None
+        self.job.event("VMLost", f"replica {self.me.index}: {message}", warning=True)
+        self.life.back_off(message)
+        self.life.enter("Preempted" if self.me.recovery else "Pending", message)
+
+    async def node_ready(self) -> None:
+        """Where it runs is settled; now from what."""
+        if self.me.recovery and self.me.recovery.node_ready_at is None:
+            self.me.recovery.node_ready_at = workflow.now()
+        self.life.enter("Restoring")

@@ -1,0 +1,156 @@
+"""The Job is created, and its pod comes to run or does not."""
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api.views import PodView
+    from workflows.calls import call
+    from workflows.phases.life import Part
+    from workflows.policy.startup import does_not_start, startup, waits_for_others
+    from workflows.state import Recovery
+
+
+class Starting(Part):
+    """Starting."""
+
+    async def start(self) -> None:
+        """Create the Job, delete the predecessor's, and wait for the pod to run."""
+        await self._create_job()
+        if self.me.deadline is None:
+            bought = self.me.vm_key is not None
+            timings = self.state.timings
+            self.me.deadline = self.job.after(timings.startup_deadline if bought else timings.schedule_wait)
+        await self._delete_old_jobs()
+        while not self.job.parking:
+            pod = self.me.view.pod if self.me.view else None
+            self._see_place(pod)
+            if self.life.lost_place():
+                return
+            match startup(pod, restored=self.me.restore is not None):
+                case "Running" | "Ended":
+                    self._started(pod)
+                    return
+                case "BadImage" | "MissingImage" as trouble:
+                    await self._image_failed(trouble, pod)
+                    return
+                case "NeverRan":
+                    await self._never_ran("its pod ended before it ran")
+                    return
+            if pod is None and self.me.view and (self.me.view.job_failed or not self.me.view.job_exists):
+                await self._never_ran("its pod was deleted")
+                return
+            if workflow.now() >= self.me.deadline:
+                await self._not_started(pod)
+                return
+            self.life.say(pod.waiting_reason or "waits for its pod to run" if pod else "waits for its pod")
+            version = self.me.view_version
+            changed = await self.life.until(
+                lambda seen=version: self.me.view_version != seen or self.life.machine_lost(),  # type: ignore[misc]
+                min(self.me.deadline, self.job.after(self.state.timings.resync)),
+                f"replica {self.me.index}: {self.me.message}",
+            )
+            if not changed:
+                await self.life.observe("read before acting on silence")
+
+    def _see_place(self, pod: PodView | None) -> None:
+        """The scheduler has chosen among the nodes with a free GPU."""
+        if pod is not None and pod.scheduled and self.me.candidates:
+            self.me.node, self.me.candidates = pod.node, []
+            self.me.deadline = self.job.after(self.state.timings.startup_deadline)
+
+    async def _create_job(self) -> None:
+        nodes = [self.me.node] if self.me.node else self.me.candidates
+        config = self.job.spec.checkpoint_config
+        request = act.CreateReplica(
+            job=self.job.ref,
+            job_template=self.job.spec.job_template,
+            replica=self.me.index,
+            incarnation=self.me.incarnation,
+            nodes=nodes,
+            bought=self.me.vm_key is not None,
+            restore=self.me.restore,
+            image_pull=config.checkpoint_repo_credential_ref,
+            checkpoint_image_repo=config.checkpoint_image_repo,
+        )
+        came_from = self.me.restore.label if self.me.restore else "the original image"
+        view = await call(
+            act.CREATE_REPLICA, request, summary=f"{self.life.job_name} on {', '.join(nodes)} from {came_from}"
+        )
+        if self.me.view is None:
+            self.me.view = view
+
+    async def _delete_old_jobs(self) -> None:
+        recovery = self.me.recovery
+        for old in recovery.olds if recovery else []:
+            if not old.logs_saved and not self.machines.dead(old):
+                await self.life.save_logs(old.incarnation)
+            stop = act.StopReplica(ref=self.life.ref(old.incarnation), delete_job=True, force=self.machines.dead(old))
+            await call(act.STOP_REPLICA, stop, summary=f"delete Job of incarnation {old.incarnation}")
+            await self.machines.release(old.vm_key, "Replaced")
+        if recovery:
+            recovery.olds = []
+
+    def _started(self, pod: PodView | None) -> None:
+        self.me.running_since = (pod.started_at if pod else None) or workflow.now()
+        self.me.node = pod.node if pod and pod.node else self.me.node
+        self.me.candidates = []
+        recovery, self.me.recovery = self.me.recovery, None
+        self.me.failures, self.me.avoid = 0, []
+        if self.me.restore:
+            self.restoring.proven(self.me.restore)
+            self.job.event(
+                "Restored",
+                f"replica {self.me.index} runs on {self.me.node} from progress {self.me.restore.progress:.0f}"
+                + (f", {self._seconds_since(recovery):.1f} s after {recovery.cause}" if recovery else ""),
+            )
+        else:
+            self.job.event("Started", f"replica {self.me.index} runs on {self.me.node} from the beginning")
+        self.life.enter("Running")
+
+    def _seconds_since(self, recovery: Recovery) -> float:
+        return (workflow.now() - recovery.noticed_at).total_seconds()
+
+    async def _image_failed(self, trouble: str, pod: PodView | None) -> None:
+        """The image is at fault once two nodes could not start it, at once where the registry has it no more."""
+        why = (pod.message or pod.waiting_reason or "") if pod else ""
+        if self.me.restore:
+            self.restoring.failed(self.me.restore, self.me.node or "", missing=trouble == "MissingImage")
+        self.job.event("RestoreFailed", f"replica {self.me.index} on {self.me.node}: {trouble}: {why}", warning=True)
+        same_machine = trouble == "MissingImage"
+        nothing_else = not self.restoring.usable_point()
+        await self._again("RestoreFailed", keep_machine=same_machine, ask_survivor=nothing_else)
+
+    async def _never_ran(self, why: str) -> None:
+        """On the machine that it has, after a pause: whatever took the pod away may do so again."""
+        self.job.event("StartFailed", f"replica {self.me.index} on {self.me.node}: {why}", warning=True)
+        await self._again(why, keep_machine=True)
+        self.life.back_off(why)
+
+    async def _not_started(self, pod: PodView | None) -> None:
+        if self.me.candidates:
+            self.me.avoid = sorted({*self.me.avoid, *self.me.candidates})
+            await self._again("the scheduler gave the free GPU to another pod", keep_machine=False)
+            return
+        reason = (pod.message or pod.waiting_reason if pod else None) or "its pod did not run in time"
+        self.job.event("StartTimeout", f"replica {self.me.index} on {self.me.node}: {reason}", warning=True)
+        if pod is not None and does_not_start(pod):
+            await self._delete_job(reason)
+            self.life.failed_by_itself(reason)  # of the original image: no other machine would help
+        elif pod is not None and waits_for_others(pod):
+            self.me.deadline = self.job.after(self.state.timings.startup_deadline)  # nor here: a person has to act
+        else:
+            await self._again("StartTimeout", keep_machine=False)
+
+    async def _again(self, cause: str, *, keep_machine: bool, ask_survivor: bool = False) -> None:
+        """Another incarnation in place of one that never ran."""
+        await self._delete_job(cause)
+        if not keep_machine:
+            await self.machines.release(self.me.vm_key, cause)
+            if self.me.node:
+                self.me.avoid = [*self.me.avoid, self.me.node][-8:]
+        self.life.replace(cause, machine_stays=keep_machine, ask_survivor=ask_survivor)
+
+    async def _delete_job(self, cause: str) -> None:
+        stop = act.StopReplica(ref=self.life.ref(), delete_job=True)
+        await call(act.STOP_REPLICA, stop, summary=f"delete {self.life.job_name}: {cause}")

@@ -1,0 +1,154 @@
+"""What all stages of one VM's life share: its state, how it waits, and how the machine is looked at."""
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api import names
+    from api.messages import VmStart
+    from api.views import NodeView, VmView
+    from workflows.calls import call
+    from workflows.stages.telling import Telling
+    from workflows.vm_state import Stage, Try, VmState
+
+POLL_SECONDS = 3.0
+ALIVE = frozenset({"PROVISIONING", "STAGING", "RUNNING", "STOPPING", "REPAIRING", "SUSPENDING"})
+
+
+class Machine:
+    """One VM, between the stages."""
+
+    def __init__(self, start: VmStart, state: VmState) -> None:
+        self.start = start
+        self.timings = start.timings
+        self.state = state
+        self.telling = Telling(start, state)
+
+    async def tell(self) -> None:
+        """Report to the job what has changed, and answer its ensure."""
+        await self.telling.tell()
+
+    @property
+    def current(self) -> Try:
+        """The try that counts: the last one."""
+        return self.state.tries[-1] if self.state.tries else Try(name="", zone="")
+
+    @property
+    def name(self) -> str:
+        """Of the instance, and of its Node."""
+        return self.current.name
+
+    def vm_ref(self, one: Try | None = None) -> act.VmRef:
+        """The instance of a try, for activities; with what tells ours from a stranger's."""
+        one, start = one or self.current, self.start
+        known = self.state.view if self.state.view and self.state.view.name == one.name else None
+        return act.VmRef(
+            project=start.spec.gcp.project,
+            zone=one.zone,
+            name=one.name,
+            namespace=start.namespace,
+            credentials=start.credentials,
+            labels={
+                names.GCE_LABEL_JOB: start.job_id,
+                names.GCE_LABEL_REPLICA: str(start.replica),
+                names.GCE_LABEL_CLUSTER: names.cluster_label(start.cluster_id),
+            },
+            instance_id=known.instance_id if known else None,
+        )
+
+    def enter(self, stage: Stage, *, seconds: float | None = None, reason: str = "", message: str = "") -> None:
+        """Go to a stage; ``seconds`` until it is late."""
+        self.state.stage, self.state.reason, self.state.message = stage, reason, message
+        self.state.deadline = workflow.now() + timedelta(seconds=seconds) if seconds else None
+
+    def lose(self, reason: str, message: str) -> None:
+        """The machine runs no more."""
+        self.state.dead = True
+        self.enter("Lost", reason=reason, message=message)
+
+    def give_up(self, reason: str, message: str) -> None:
+        """The machine runs but is of no use: delete it, the job asks for another."""
+        workflow.logger.warning("gives up %s: %s: %s", self.name, reason, message)
+        self.enter("Deleting", reason=reason, message=message)
+
+    def late(self) -> bool:
+        """The deadline of this stage has passed."""
+        return self.state.deadline is not None and workflow.now() >= self.state.deadline
+
+    def soon(self, seconds: float = POLL_SECONDS) -> datetime:
+        """A moment from now."""
+        return workflow.now() + timedelta(seconds=seconds)
+
+    async def until(self, condition: Callable[[], bool], deadline: datetime, waits_for: str) -> None:
+        """Wait for the condition or a release (unless it goes already), until the deadline at the latest."""
+        left = max(deadline - workflow.now(), timedelta(milliseconds=1))
+        going = self.state.stage == "Deleting"
+        try:
+            await workflow.wait_condition(
+                lambda: condition() or (self.state.released is not None and not going),
+                timeout=left,
+                timeout_summary=waits_for[:200],
+            )
+        except TimeoutError:
+            return
+
+    async def look(self) -> VmView:
+        """Ask the cloud."""
+        view = await call(act.OBSERVE_VM, self.vm_ref(), summary=f"look at {self.name}")
+        self.state.view = view if view.exists else self.state.view
+        return view
+
+    def gone_or_stopped(self, view: VmView) -> bool:
+        """Also where another instance answers to the name: ours is gone then."""
+        known = self.state.view.instance_id if self.state.view else None
+        return not view.exists or view.status not in ALIVE or (known is not None and view.instance_id != known)
+
+    def see_node(self, view: NodeView) -> None:
+        """The Node as it is now; its marks are notices."""
+        self.state.node = view
+        if view.marks:
+            self.notice(view.marks[0])
+
+    def notice(self, source: str) -> None:
+        """Somebody announces the machine's end; the second notice changes nothing."""
+        if self.state.noticed_at is None and self.state.stage not in {"Lost", "Deleting", "Gone"}:
+            self.state.noticed_at = workflow.now()
+            self.state.reason = source
+
+    def not_ready_since(self) -> datetime | None:
+        """Since when the Node is not Ready, None where it is or is not known."""
+        node = self.state.node
+        if node is None or (node.exists and node.ready):
+            return None
+        return self.state.not_ready_since or workflow.now()
+
+    async def remove(self, one: Try) -> None:
+        """Delete an instance and see that it is gone; a refused deletion is asked again by the step's back-off."""
+        while not one.absent:
+            view = await call(act.DELETE_VM, self.vm_ref(one), summary=f"delete {one.name}")
+            one.absent = not view.exists
+            if one.absent:
+                return
+            self.state.message = f"waits for {one.name} to be gone: {view.status}"
+            await self.tell()
+            await workflow.sleep(timedelta(seconds=POLL_SECONDS))
+
+    async def revoke_token(self) -> None:
+        """The bootstrap token minted for this machine has served."""
+        if self.state.token_id is None:
+            return
+        await call(act.REVOKE_TOKEN, act.TokenRef(token_id=self.state.token_id), summary="revoke the bootstrap token")
+        self.state.token_id = None
+
+
+class Part:
+    """A stage of the life, with what it works on."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.start = machine.start
+        self.timings = machine.timings
+        self.state = machine.state
