@@ -33,7 +33,7 @@ class Serving(Part):
             until,
             "release, notice or loss",
         )
-        if self.state.noticed_at or self.state.asked != asked:
+        if self.state.released or self.state.noticed_at or self.state.asked != asked:
             return
         # Something was silent or NotReady: ask GCE before anything is concluded from it, then the API server.
         if self.machine.gone_or_stopped(await self.machine.look()):
