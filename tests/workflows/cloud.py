@@ -11,7 +11,7 @@ from api import errors, names
 from api.views import VmView
 from tests.workflows.clock import Clock
 
-CREATE_SECONDS = 20.4  # from the create call to RUNNING
+CREATE_SECONDS = 7.4  # from the create call to RUNNING
 DELETE_SECONDS = 5.3
 
 

@@ -4,9 +4,9 @@ from activities import signatures as act
 from tests.workflows.cloud import Cloud
 from tests.workflows.cluster import Cluster
 
-SSH_SECONDS = 15.2  # from RUNNING until SSH answers
-JOIN_SECONDS = 12.4
-READY_SECONDS = 8.4  # from the end of the join until the Node is Ready
+SSH_SECONDS = 5.2  # from RUNNING until SSH answers
+JOIN_SECONDS = 7.3
+READY_SECONDS = 5.4  # from the end of the join until the Node is Ready
 
 
 class Machines:

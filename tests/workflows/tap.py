@@ -11,13 +11,17 @@ from temporalio.workflow import Info
 Heard = Callable[[Info, Any], None]
 """Called with the workflow and one command of it, on the workflow's thread, before the SDK has the command."""
 
+Passing = Callable[[WorkflowActivation, WorkflowActivationCompletion], WorkflowActivationCompletion]
+"""What the SDK gets in place of what a workflow made of an activation; also on the workflow's thread."""
 
-class Tap(WorkflowRunner):
-    """Runs workflows as another runner does."""
 
-    def __init__(self, inner: WorkflowRunner, heard: Heard) -> None:
+class Between(WorkflowRunner):
+    """Runs workflows as another runner does, with something between each of them and the SDK."""
+
+    def __init__(self, inner: WorkflowRunner, passing: Callable[[WorkflowInstance], Passing]) -> None:
+        """``passing`` is asked once for each run that is begun or replayed."""
         self._inner = inner
-        self._heard = heard
+        self._passing = passing
 
     def prepare_workflow(self, defn: Any) -> None:
         self._inner.prepare_workflow(defn)
@@ -26,19 +30,32 @@ class Tap(WorkflowRunner):
         self._inner.set_worker_level_failure_exception_types(types)
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        return _Instance(self._inner.create_instance(det), self._heard)
+        instance = self._inner.create_instance(det)
+        return _Instance(instance, self._passing(instance))
+
+
+class Tap(Between):
+    """Hears each command, and changes nothing."""
+
+    def __init__(self, inner: WorkflowRunner, heard: Heard) -> None:
+        def listen(instance: WorkflowInstance) -> Passing:
+            def hear(_: WorkflowActivation, completion: WorkflowActivationCompletion) -> WorkflowActivationCompletion:
+                for command in completion.successful.commands:
+                    heard(instance.get_info(), command)
+                return completion
+
+            return hear
+
+        super().__init__(inner, listen)
 
 
 class _Instance(WorkflowInstance):
-    def __init__(self, inner: WorkflowInstance, heard: Heard) -> None:
+    def __init__(self, inner: WorkflowInstance, passing: Passing) -> None:
         self._inner = inner
-        self._heard = heard
+        self._passing = passing
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        completion = self._inner.activate(act)
-        for command in completion.successful.commands:
-            self._heard(self._inner.get_info(), command)
-        return completion
+        return self._passing(act, self._inner.activate(act))
 
     def get_serialization_context(self, command_info: Any) -> Any:
         return self._inner.get_serialization_context(command_info)

@@ -51,7 +51,9 @@ async def test_a_free_gpu_that_another_pod_snatches_is_replaced_by_a_bought_one(
 
 async def test_the_winners_job_stays_and_its_siblings_jobs_go(world: World) -> None:
     world.cluster.steps = 217
-    await world.submit(replicas=2)
+    await world.submit(replicas=1)
+    await world.running(1)
+    world.documents.edit(replicas=2)
     await world.running(2)
     await world.ended()
     assert [job.pod.phase for job in world.cluster.jobs.values() if job.pod] in ([], ["Succeeded"])

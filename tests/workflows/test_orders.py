@@ -89,7 +89,9 @@ async def test_resize_down_lets_go_of_the_one_that_is_least_far(world: World) ->
 
 
 async def test_a_replica_scaled_down_and_up_again_takes_new_names(world: World) -> None:
-    await world.submit(replicas=2)
+    await world.submit(replicas=1)
+    await world.running(1)
+    world.documents.edit(replicas=2)
     await world.running(2)
     world.documents.edit(replicas=1)
     await world.until(lambda: len(world.cloud.instances) == 1 and len(world.documents.status.job_statuses) == 1)

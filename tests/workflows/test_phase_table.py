@@ -103,8 +103,12 @@ async def starting(world: World) -> None:
 
 
 async def running(world: World, **spec: object) -> None:
+    """Replica 1 a little behind replica 0."""
     await free_gpus(world, 2)
-    await world.submit(replicas=2, **spec)
+    await world.submit(replicas=1, **spec)
+    await world.running(1)
+    await world.pass_time(5)
+    world.documents.edit(replicas=2)
     await world.running(2)
 
 

@@ -3,9 +3,6 @@
 A test describes a story: ``submit`` the job, wait ``until`` something is so, let something happen, see what becomes of
 it. Between the steps virtual time runs; what is due on the world's clock happens, and the bridge tells the workflows.
 The workflows of the VMs run beside the job's for real, with the signals between them.
-
-Lengths in the world are odd numbers, because of the test server: where a workflow cancels a timer in the very moment in
-which it fires, that server (not the real one) rejects the workflow task for ever ("invalid history builder state").
 """
 
 from collections.abc import Awaitable, Callable
@@ -16,7 +13,7 @@ from typing import Any
 from temporalio import activity
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker
+from temporalio.worker import Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities import signatures as act
@@ -31,6 +28,7 @@ from tests.workflows.cluster import Cluster, Job
 from tests.workflows.documents import NAME, NAMESPACE, Documents, job_spec
 from tests.workflows.fleet import Fleet
 from tests.workflows.machines import Machines
+from tests.workflows.timers import CancelsNoFiringTimer
 from workflows.spot_instance_job import SpotInstanceJob
 from workflows.spot_vm import SpotVM
 from workflows.sweep import Sweep
@@ -94,9 +92,13 @@ class World:
             task_queue=TASK_QUEUE,
             workflows=[SpotInstanceJob, SpotVM, Sweep],
             activities=[self._activity(signature) for signature in act.ALL],
-            workflow_runner=RUNNER,
+            workflow_runner=self._runner(),
             **options,
         )
+
+    def _runner(self) -> WorkflowRunner:
+        # On the real server timers may fire as they like.
+        return CancelsNoFiringTimer(RUNNER, self.env.get_current_time) if self.env.supports_time_skipping else RUNNER
 
     def _activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
         parts = [self.documents, self.cluster, self.checkpoints, self.cloud, self.machines, self.fleet]
