@@ -10,6 +10,7 @@ import pytest_asyncio
 from sandbox import binaries
 from sandbox.binaries import Binaries
 from sandbox.control_plane import ControlPlane
+from sandbox.registry import Registry
 from sandbox.settings import Settings
 from sandbox.temporal_server import TemporalServer
 
@@ -43,3 +44,16 @@ async def temporal(executables: Binaries, tmp_path_factory: pytest.TempPathFacto
         yield server
     finally:
         await server.down()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def registry(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Registry]:
+    """One real registry without authentication; its `address` is host:port.
+
+    One for all, because an agent of the checkpoint operator keeps the first that any CheckpointBackup of the cluster
+    names: one that another test left behind must not name another registry.
+    """
+    server = Registry(Settings(state_dir=tmp_path_factory.mktemp("registry")), executables)
+    await server.up()
+    yield server
+    await server.down()

@@ -11,8 +11,6 @@ import pytest_asyncio
 
 from clients.kube import Kube, connect
 from sandbox.kube_client import KubeClient
-from sandbox.registry import Registry
-from sandbox.settings import Settings
 from tests.activities.world import World
 from tests.sandbox.light_nodes import Nodes
 
@@ -49,15 +47,6 @@ async def crds(control_plane: Any) -> None:
         await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", definitions)
     # The first request of a kind may be put off ("storage is (re)initializing"); kubectl asks again.
     await control_plane.kubectl("get", "spotinstancejobs,spotinstancevms,checkpointbackups", "-A")
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def registry(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """host:port of a real registry without authentication."""
-    server = Registry(Settings(state_dir=tmp_path_factory.mktemp("registry")), executables)
-    await server.up()
-    yield server.address
-    await server.down()
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from api.spot_instance_job import CheckpointConfig
 from api.views import CheckpointView, RestorePoint
 from clients.kube import Kube
 from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.registry import Registry
 from tests.activities.world import World, eventually, run
 from tests.sandbox.light_nodes import SPEED, Nodes
 
@@ -43,10 +44,10 @@ async def operator(control_plane: Any, crds: None) -> AsyncIterator[CheckpointOp
 
 
 @pytest.fixture
-def config(world: World, registry: str) -> CheckpointConfig:
+def config(world: World, registry: Registry) -> CheckpointConfig:
     return CheckpointConfig.model_validate(
         {
-            "checkpointImageRepo": f"{registry}/{world.job.namespace}",
+            "checkpointImageRepo": f"{registry.address}/{world.job.namespace}",
             "checkpointRepoCredentialRef": {"name": "registry"},
             "progress": {"logPattern": STEP},
         }
@@ -97,12 +98,12 @@ async def test_checkpoint_is_pushed_and_found_and_restored_from(
     config: CheckpointConfig,
     training: str,
     nodes: Nodes,
-    registry: str,
+    registry: Registry,
 ) -> None:
     asked_for = await progressed(world, checkpoints, config)
     number = int(asked_for.name.rpartition("-c")[2])
     view = await completed(checkpoints, world, number)
-    repository = f"{registry}/{world.job.namespace}"
+    repository = f"{registry.address}/{world.job.namespace}"
     assert view.usable(["trainer"])
     assert view.images == {"trainer": f"{repository}:{view.tag}"}
     assert view.tag == f"0a1b2c3d-p{int(asked_for.progress or 0):012d}-1700000"

@@ -14,6 +14,7 @@ from api.spot_instance_job import CheckpointConfig
 from api.views import RestorePoint
 from clients.kube import Kube
 from sandbox.oci import CONFIG_TYPE, MANIFEST_TYPE, OciClient
+from sandbox.registry import Registry
 from tests.activities.guarded_registry import DIGEST, PASSWORD, USER, guarded_registry
 from tests.activities.world import JOB_ID, World, run
 
@@ -45,8 +46,8 @@ class Repository:
 
 
 @pytest.fixture
-def repository(registry: str, namespace: str) -> Repository:
-    return Repository(registry, f"team/{namespace}")
+def repository(registry: Registry, namespace: str) -> Repository:
+    return Repository(registry.address, f"team/{namespace}")
 
 
 @pytest.fixture

@@ -63,7 +63,7 @@ async def look(activities: PreflightActivities, asked: PreflightRequest) -> dict
 async def test_operator_and_registry_that_are_there_are_ready(
     world: World, activities: PreflightActivities, registry: str
 ) -> None:
-    found = await look(activities, request(world, f"{registry}/team/train"))
+    found = await look(activities, request(world, f"{registry.address}/team/train"))
     assert (found["CheckpointOperatorReady"].status, found["RegistryReady"].status) == ("True", "True")
     assert set(found) == {"CheckpointOperatorReady", "RegistryReady", "CredentialsReady", "CloudReady"}
 

@@ -44,6 +44,7 @@ class Metadata:
 
     async def stop(self) -> None:
         assert self._runner is not None
+        self._changed.set()  # who waits for a change is answered, or the clean-up would wait for them
         await self._runner.cleanup()
 
     def preempt(self) -> None:

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
 import pytest_asyncio
 from checkpoints import Backups
 from light_nodes import SPEED, Nodes, eventually
 
-from sandbox.binaries import Binaries
 from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import KubeClient
 from sandbox.registry import Registry
-from sandbox.settings import Settings
 
 
 @pytest_asyncio.fixture
@@ -47,15 +44,6 @@ async def nodes(control_plane: ControlPlane, admin: KubeClient, tmp_path: Path) 
     made = Nodes(control_plane, admin, tmp_path)
     yield made
     await made.end()
-
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def registry(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Registry]:
-    """A real registry on loopback."""
-    server = Registry(Settings(state_dir=tmp_path_factory.mktemp("registry")), executables)
-    await server.up()
-    yield server
-    await server.down()
 
 
 @pytest_asyncio.fixture

@@ -55,6 +55,7 @@ class _Timers:
     def __call__(
         self, activation: WorkflowActivation, completion: WorkflowActivationCompletion
     ) -> WorkflowActivationCompletion:
+        """Keep the books, and let the completion pass, or a failure in its place."""
         began = activation.timestamp.ToDatetime(UTC)
         for job in activation.jobs:
             if job.HasField("fire_timer"):
@@ -63,7 +64,9 @@ class _Timers:
         for command in completion.successful.commands:
             if command.HasField("start_timer"):
                 self._due[command.start_timer.seq] = began + command.start_timer.start_to_fire_timeout.ToTimedelta()
-            elif command.HasField("cancel_timer") and command.cancel_timer.seq in self._due:  # else it has fired just now
+            elif (
+                command.HasField("cancel_timer") and command.cancel_timer.seq in self._due
+            ):  # else it has fired just now
                 cancelled.append(self._due.pop(command.cancel_timer.seq))
         if activation.is_replaying or all(due > began + LONGEST_TASK for due in cancelled):
             return completion
@@ -78,5 +81,5 @@ class _Timers:
             return completion
         time.sleep(max(0.0, (max(firing) + SURE - now).total_seconds()))
         failed = WorkflowActivationCompletion(run_id=completion.run_id)
-        failed.failed.failure.message = "a timer fires that this task cancels: once more, with the firing in the history"
+        failed.failed.failure.message = "a timer fires that this task cancels: once more, with that in the history"
         return failed
