@@ -1,11 +1,13 @@
-# Everything works from a fresh clone: each target creates what it needs. PYTHON names the interpreter to start from.
+# Everything works from a fresh clone: each target creates what it needs. PYTHON names the interpreter to start from,
+# MACHINES what a VM of the sandbox is: light, or real (Linux, root).
 PYTHON ?= python3
+MACHINES ?= light
 BIN := .venv/bin
 
 .PHONY: demo test test-whole test-parts sandbox check bench crds histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
-	$(BIN)/python -m sandbox.demo
+	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
 
 # The executables first: building them takes minutes once, longer than any test may. Then two runs side by side: the whole
 # product on the sandbox, which waits more than it computes, and beside it at a lower priority all the parts.
@@ -20,7 +22,7 @@ test-parts: .venv/stamp  ## everything else
 	nice $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e
 
 sandbox: .venv/stamp  ## a cloud in a box with Outlast installed, until Ctrl-C
-	$(BIN)/python -m sandbox up --product
+	$(BIN)/python -m sandbox up --product --machines $(MACHINES)
 
 check: .venv/stamp  ## what a commit has to pass besides the tests
 	$(BIN)/ruff check

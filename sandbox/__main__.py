@@ -22,9 +22,8 @@ from sandbox.control import ControlClient, read_env
 from sandbox.demo.manifests import Samples
 from sandbox.errors import SandboxError
 from sandbox.kubectl import Kubectl
-from sandbox.processes import kill_leftovers
-from sandbox.settings import PARTS, Settings
-from sandbox.state import State
+from sandbox.settings import MACHINE_KINDS, PARTS, Settings
+from sandbox.state import State, clear_up
 
 Command = Callable[[argparse.Namespace, Settings], Awaitable[None]]
 
@@ -87,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         "API server does not reach the VMs' logs",
     )
     up.add_argument("--keep", action="store_true", help="keep etcd's and Temporal's data of the last run")
+    up.add_argument(
+        "--machines",
+        choices=MACHINE_KINDS,
+        default="light",
+        help="what a VM is: a light one for anyone, or a real one with sshd, kubelet and checkpoints of memory in "
+        "namespaces, on Linux as root (default: light)",
+    )
     add(_samples, "print the samples, edited for this sandbox: `python -m sandbox samples | kubectl apply -f -`")
     add(_status, "show addresses, processes, and VMs with their nodes")
     add(_vms, "list the VMs with their nodes")
@@ -120,6 +126,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         parts=tuple(getattr(arguments, "parts", PARTS)),
         speed=getattr(arguments, "speed", 1.0),
         kubeconfig=getattr(arguments, "kubeconfig", None),
+        machines=getattr(arguments, "machines", "light"),
         product=getattr(arguments, "product", False),
         keep=getattr(arguments, "keep", False),
     )
@@ -154,10 +161,10 @@ async def _up(_: argparse.Namespace, settings: Settings) -> None:
 
 
 async def _samples(_: argparse.Namespace, settings: Settings) -> None:
-    registry = read_env(settings.env_file).get("REGISTRY")
-    if not registry:
+    addresses = read_env(settings.env_file)
+    if "REGISTRY" not in addresses:
         raise SandboxError(f"no sandbox with a registry is up in {settings.state_dir}: `python -m sandbox up`")
-    samples = Samples(settings.state_dir / "samples", registry)
+    samples = Samples(settings.state_dir / "samples", addresses)
     print("# deploy/samples with these changes:", *samples.write(), sep="\n#   ")
     print(yaml.safe_dump_all(samples.documents, sort_keys=False), end="")
 
@@ -233,7 +240,7 @@ async def _down(_: argparse.Namespace, settings: Settings) -> None:
             raise SandboxError(f"the sandbox with pid {pid} does not end; kill it, then run this again")
         print("the sandbox is down")
         return
-    killed = await kill_leftovers(settings.state_dir)
+    killed = await clear_up(settings.state_dir)
     settings.env_file.unlink(missing_ok=True)
     print(
         f"no sandbox runs in {settings.state_dir}" + (f"; ended {killed} processes of a crashed one" if killed else "")

@@ -25,11 +25,13 @@ from sandbox.existing_cluster import ExistingCluster
 from sandbox.gce import GceEmulator
 from sandbox.kubeconfig import write_private
 from sandbox.machines.light import LightMachines
-from sandbox.processes import Process, kill_leftovers
+from sandbox.machines.real import RealMachines
+from sandbox.machines.real.ground import Ground
+from sandbox.processes import Process
 from sandbox.product import Product
 from sandbox.registry import Registry
-from sandbox.settings import Part, Settings
-from sandbox.state import State, claim_octet
+from sandbox.settings import Settings
+from sandbox.state import State, claim_octet, clear_up
 from sandbox.temporal_server import TemporalServer
 
 T = TypeVar("T")
@@ -53,6 +55,8 @@ class Cloud:
         self.asked_to_stop = asyncio.Event()
         """Set by the control surface; whoever brought the cloud up takes it down then."""
         self._progress = progress
+        self._ground: Ground | None = None
+        self._training_image: str | None = None
         self._teardown = AsyncExitStack()
 
     async def up(self) -> None:
@@ -104,6 +108,8 @@ class Cloud:
             found["TEMPORAL_UI"] = self.temporal.ui
         if self.registry:
             found["REGISTRY"] = self.registry.address
+        if self._training_image:
+            found["TRAINING_IMAGE"] = self._training_image
         if self.gce_endpoint:
             found["GCE_ENDPOINT"] = self.gce_endpoint
         if self.control:
@@ -118,6 +124,10 @@ class Cloud:
     async def _bring_up(self) -> None:
         await self._claim()
         executables = await binaries.ensure(self._progress, self._built_parts)
+        if self.settings.machines == "real":
+            self._ground = Ground(self.settings, executables, self._progress)
+            self._teardown.push_async_callback(self._ground.down)
+            await self._ground.up()
         self._write_ssh_key()
         await self._start_servers(executables)
         if "gce" in self.settings.parts:
@@ -127,22 +137,30 @@ class Cloud:
         self.control = ControlServer(self)
         self._teardown.push_async_callback(self.control.stop)
         await self._timed("control surface", self.control.start())
+        if self._ground:
+            assert self.control_plane
+            await self._ground.network.publish([*self.addresses.values(), self.control_plane.url])
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.addresses.items()]
         write_private(self.settings.env_file, "".join(lines))
         self._teardown.callback(self.settings.env_file.unlink, missing_ok=True)
 
     @property
-    def _built_parts(self) -> set[Part]:
+    def _built_parts(self) -> set[binaries.Share]:
         """Those of which executables are started."""
-        return set(self.settings.parts) - ({"kubernetes"} if self.settings.kubeconfig else set())
+        built: set[binaries.Share] = set(self.settings.parts)
+        if self.settings.kubeconfig:
+            built.discard("kubernetes")
+        if self.settings.machines == "real":
+            built.add("node")
+        return built
 
     async def _claim(self) -> None:
         state = State(self.settings.state_dir)
         await state.claim(keep=self.settings.keep)
         self._teardown.callback(state.release)
         self._log_to_file()
-        self._teardown.push_async_callback(kill_leftovers, self.settings.state_dir)
-        if "gce" in self.settings.parts and not self.settings.octet:
+        self._teardown.push_async_callback(clear_up, self.settings.state_dir)
+        if "gce" in self.settings.parts and self.settings.machines == "light" and not self.settings.octet:
             octet, claim = claim_octet(self.settings.ssh_port)
             self._teardown.callback(socket.socket.close, claim)
             self.settings = replace(self.settings, octet=octet)
@@ -196,12 +214,27 @@ class Cloud:
         await self.control_plane.install("-f", RBAC)
         kubeconfig = self.settings.state_dir / "checkpoint-operator.kubeconfig"
         await self.control_plane.account(ACCOUNT, ACCOUNT_NAMESPACE, kubeconfig)
-        self.operator = CheckpointOperator(kubeconfig, self.settings.speed)
+        machines = await self._machine_factory()
+        if isinstance(machines, LightMachines):
+            self.operator = CheckpointOperator(kubeconfig, self.settings.speed)
+        else:  # what takes its time by itself is not drawn out
+            self.operator = CheckpointOperator(
+                kubeconfig, self.settings.speed, build_seconds=0, push_seconds=0, archive=machines.archive
+            )
         self._teardown.push_async_callback(self.operator.stop)
         await self._timed("checkpoint operator", self.operator.start())
-        self.gce = GceEmulator(self.settings, LightMachines(self.settings))
+        self.gce = GceEmulator(self.settings, machines)
         self._teardown.push_async_callback(self.gce.stop)
         self.gce_endpoint = await self._timed("GCE", self.gce.start())
+
+    async def _machine_factory(self) -> LightMachines | RealMachines:
+        if not self._ground:
+            return LightMachines(self.settings)
+        assert self.registry
+        assert isinstance(self.control_plane, ControlPlane)
+        await self._ground.network.serve_pods(self.control_plane.port)
+        self._training_image = await self._timed("images", self._ground.push_images(self.registry.address))
+        return self._ground.machines(self.registry.address)
 
     async def _start_product(self) -> None:
         assert self.control_plane

@@ -17,6 +17,7 @@ import aiohttp
 from sandbox.binaries import Binaries
 from sandbox.cluster import Cluster
 from sandbox.kubeconfig import by_certificate, kubeconfig, write_private
+from sandbox.machines.real.network import CONTROL_PLANE
 from sandbox.pki import Pair, Pki
 from sandbox.processes import Process, free_port
 from sandbox.settings import Settings
@@ -31,8 +32,11 @@ class ControlPlane(Cluster):
         self._settings = settings
         self._binaries = binaries
         self._directory = settings.state_dir / "kubernetes"
+        self._nodes_reach = CONTROL_PLANE if settings.machines == "real" else "127.0.0.1"
         self.pki = Pki(self._directory / "pki")
-        url = f"https://127.0.0.1:{free_port()}"
+        self.port = free_port()
+        """Of the API server, on each of its addresses."""
+        url = f"https://127.0.0.1:{self.port}"
         super().__init__(url, self.pki.ca.certificate, settings.admin_kubeconfig, binaries.kubectl)
         etcd = f"http://127.0.0.1:{free_port()}"
         self._etcd = self._process("etcd", binaries.etcd, *self._etcd_flags(etcd))
@@ -42,6 +46,11 @@ class ControlPlane(Cluster):
         )
         self._scheduler = self._process("kube-scheduler", binaries.kube_scheduler, *self._scheduler_flags())
         self.processes = (self._etcd, self._apiserver, self._controller_manager, self._scheduler)
+
+    @property
+    def endpoint(self) -> str:
+        """host:port of the API server, as nodes reach it."""
+        return f"{self._nodes_reach}:{self.port}"
 
     async def up(self) -> None:
         """Start everything; returns once the API server is ready and nodes can join.
@@ -79,13 +88,14 @@ class ControlPlane(Cluster):
         ]
 
     def _apiserver_flags(self, etcd: str) -> list[str]:
-        pki, (host, port) = self.pki, self.endpoint.split(":")
+        pki = self.pki
         return [
             f"--etcd-servers={etcd}",
-            f"--bind-address={host}",
-            f"--secure-port={port}",
-            # No pod network could reach the Service `kubernetes`, and loopback is no valid endpoint of it.
-            f"--advertise-address={host}",
+            # All addresses are those of the cloud's own network where machines are real.
+            f"--bind-address={'0.0.0.0' if self._settings.machines == 'real' else '127.0.0.1'}",
+            f"--secure-port={self.port}",
+            # Loopback is no valid endpoint of the Service `kubernetes`, and no kube-proxy would look at it.
+            f"--advertise-address={self._nodes_reach}",
             "--endpoint-reconciler-type=none",
             f"--service-cluster-ip-range={_SERVICE_RANGE}",
             f"--tls-cert-file={pki.apiserver.certificate}",
@@ -157,10 +167,13 @@ class ControlPlane(Cluster):
 
     async def _upload(self) -> None:
         """Create what `kubeadm init` uploads for nodes that will join."""
-        cluster_info = kubeconfig(self.url, self.ca_file.read_bytes())
+        cluster_info = kubeconfig(f"https://{self.endpoint}", self.ca_file.read_bytes())
+        machines = (Path(__file__).parent / "machines" / self._settings.machines / "kubelet.yaml").read_text()
         template = string.Template((Path(__file__).parent / "kubeadm.yaml").read_text())
         # JSON is YAML: quoted so, any text stays one value.
-        manifest = template.substitute(CLUSTER_INFO=json.dumps(cluster_info), SERVER=self.endpoint)
+        manifest = template.substitute(
+            CLUSTER_INFO=json.dumps(cluster_info), SERVER=self.endpoint, KUBELET=json.dumps(machines)
+        )
         await self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifest)
 
     async def _default_service_account(self) -> bool:

@@ -28,6 +28,9 @@ MERGE = "application/merge-patch+json"
 STRATEGIC_MERGE = "application/strategic-merge-patch+json"
 APPLY = "application/apply-patch+yaml"
 
+PUT_OFF_AT_MOST = 10
+PUT_OFF_SECONDS = 1.0
+"""What the API server says in Retry-After."""
 CALL_SECONDS = 10.0
 WATCH_SECONDS = 300
 """How long one watch request is asked to last."""
@@ -111,8 +114,21 @@ class KubeClient:
     ) -> Json:
         """Make one request and return the decoded answer, empty where it is no JSON.
 
+        As other clients do, it comes again where the server puts it off (429), for a resource whose CRD has just changed.
         Raises `ApiError` where the server refuses, one of `UNREACHABLE` where it does not answer in `seconds`.
         """
+        for _ in range(PUT_OFF_AT_MOST):
+            try:
+                return await self._call(method, path, body, params, content_type, seconds)
+            except ApiError as error:
+                if error.status != 429:
+                    raise
+            await asyncio.sleep(PUT_OFF_SECONDS)
+        return await self._call(method, path, body, params, content_type, seconds)
+
+    async def _call(
+        self, method: str, path: str, body: Any, params: Mapping[str, str] | None, content_type: str, seconds: float
+    ) -> Json:
         data = None if body is None else json.dumps(body)
         async with self._open().request(
             method,

@@ -32,6 +32,7 @@ SERVER_NAMES = (
     "localhost",
     "127.0.0.1",
     "10.96.0.1",  # the Service `kubernetes`
+    "10.128.0.1",  # as real machines reach it
 )
 
 

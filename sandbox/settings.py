@@ -13,6 +13,11 @@ Part = Literal["kubernetes", "temporal", "registry", "gce"]
 #: All parts of a sandbox; `gce` is the emulated cloud with its VMs and the checkpoint operator of their nodes.
 PARTS: tuple[Part, ...] = get_args(Part)
 
+MachineKind = Literal["light", "real"]
+
+#: What a VM may be: a handful of servers on a loopback address, or namespaces of a Linux kernel.
+MACHINE_KINDS: tuple[MachineKind, ...] = get_args(MachineKind)
+
 #: Second octets of 127/8 that a sandbox may take for its VMs (127.N.Z.H), so that several run side by side.
 OCTETS = range(64, 192)
 
@@ -38,6 +43,9 @@ class Settings:
 
     keep: bool = False
     """Keep etcd's and Temporal's data of the last run instead of starting afresh."""
+
+    machines: MachineKind = "light"
+    """What a VM is. Real ones need Linux and root; they are in a network of their own, and listen where VMs do."""
 
     product: bool = False
     """Install Outlast itself: its CRDs, RBAC and node agent, and run its worker and bridge as child processes."""
@@ -82,8 +90,28 @@ class Settings:
             raise ValueError("the product needs all parts")
         if self.speed <= 0:
             raise ValueError(f"speed must be greater than 0, not {self.speed}")
+        if self.machines not in MACHINE_KINDS:
+            raise ValueError(f"no machines are called {self.machines}; there are: {', '.join(MACHINE_KINDS)}")
+        if self.machines == "real":
+            if self.kubeconfig:
+                raise ValueError("real machines join the sandbox's own cluster: leave out the kubeconfig")
+            object.__setattr__(self, "ssh_port", 22)
+            object.__setattr__(self, "metadata_port", 80)
         if self.octet and self.octet not in OCTETS:
             raise ValueError(f"octet must be within {OCTETS.start}..{OCTETS.stop - 1}, not {self.octet}")
+
+    @property
+    def machine_network(self) -> str:
+        """The first two octets of the VMs' addresses.
+
+        Raises:
+            ValueError: before an octet is claimed.
+        """
+        if self.machines == "real":
+            return "10.128"
+        if not self.octet:
+            raise ValueError("settings.octet must be claimed before there are VMs")
+        return f"127.{self.octet}"
 
     @property
     def logs(self) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sandbox.errors import SandboxError
+from sandbox.machines.real.ground import clear
 from sandbox.processes import kill_leftovers
 from sandbox.settings import OCTETS
 
@@ -46,7 +47,7 @@ class State:
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
-        await kill_leftovers(self.directory)
+        await clear_up(self.directory)
         if not keep:
             self._empty()
 
@@ -82,6 +83,13 @@ class State:
                 shutil.rmtree(entry)
             else:
                 entry.unlink()
+
+
+async def clear_up(state_dir: Path) -> int:
+    """End and undo what a sandbox left on this machine; returns how many processes that were."""
+    ended = await kill_leftovers(state_dir)
+    clear(state_dir)
+    return ended
 
 
 def claim_octet(ssh_port: int) -> tuple[int, socket.socket]:

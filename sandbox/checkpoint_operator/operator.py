@@ -16,7 +16,7 @@ import yaml
 
 from sandbox.checkpoint_operator.agent import Agent, Key, Work
 from sandbox.checkpoint_operator.backup import COLLECTION
-from sandbox.checkpoint_operator.node_access import AgentDied, NodeAccess
+from sandbox.checkpoint_operator.node_access import AgentDied, Archive, NodeAccess
 from sandbox.checkpoint_operator.traps import Traps
 from sandbox.kube_client import KubeClient
 
@@ -40,7 +40,7 @@ class CheckpointOperator:
     """The checkpoint operator of one cluster. Emulated durations, in seconds, are divided by `speed`.
 
     `crd` is the definition that it installs (`STUB_CRD` for an outdated one, None for none); `may_delete_pods` gives
-    it the right that real installations mostly lack, so that `stopPod` works.
+    it the right that real installations mostly lack, so that `stopPod` works; `archive` finds a kubelet's checkpoint.
     """
 
     def __init__(
@@ -52,7 +52,9 @@ class CheckpointOperator:
         build_seconds: float = 5.0,
         push_seconds: float = 5.0,
         may_delete_pods: bool = False,
+        archive: Archive = lambda _, path: path,
     ) -> None:
+        self._archive = archive
         self._kubeconfig = kubeconfig
         self._client = KubeClient.from_kubeconfig(kubeconfig)
         self._crd = crd
@@ -162,7 +164,7 @@ class CheckpointOperator:
             addresses = {entry["type"]: entry["address"] for entry in node["status"].get("addresses", ())}
             port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
             kubelet = KubeClient.from_kubeconfig(self._kubeconfig, kubelet=f"{addresses['InternalIP']}:{port}")
-            self._add_agent(NodeAccess(name, kubelet, self._work.speed))
+            self._add_agent(NodeAccess(name, kubelet, self._work.speed, self._archive))
 
     def _add_agent(self, node: NodeAccess) -> None:
         agent = self._inboxes[node.name] = Agent(node, self._work)

@@ -15,7 +15,7 @@ from sandbox.demo.narrate import Narrator, narrator
 from sandbox.demo.story import Story
 from sandbox.demo.summary import summary
 from sandbox.errors import SandboxError
-from sandbox.settings import Settings
+from sandbox.settings import MACHINE_KINDS, Settings
 
 #: What Outlast waits for in the real world is long beside a training of a minute (`api/timings.py`; seconds).
 TIMINGS = {
@@ -33,6 +33,7 @@ def main() -> int:
     settings = Settings(
         state_dir=arguments.state,
         speed=arguments.speed,
+        machines=arguments.machines,
         product=True,
         product_env={f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()},
     )
@@ -51,7 +52,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__)
     parser.add_argument("--speed", type=float, default=10.0, help="emulated durations are divided by this (default 10)")
     parser.add_argument("--keep", action="store_true", help="keep the sandbox with its Web UI up until Ctrl-C")
-    parser.add_argument("--machines", choices=["light"], default="light", help="what a VM is (default: light)")
+    parser.add_argument("--machines", choices=MACHINE_KINDS, default="light", help="what a VM is (default: light)")
     parser.add_argument("--state", type=Path, default=Path(".sandbox"), help="the state directory (default: .sandbox)")
     return parser.parse_args()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ CREDENTIALS: Json = {
 class Samples:
     """The manifests of `deploy/samples`, edited into a directory of their own."""
 
-    def __init__(self, directory: Path, registry: str, source: Path = SAMPLES) -> None:
+    def __init__(self, directory: Path, addresses: Mapping[str, str], source: Path = SAMPLES) -> None:
         self.directory = directory
         self.documents = list(_read(source))
         self.job = str(self._the("SpotInstanceJob")["metadata"]["name"])
         """Name of the SpotInstanceJob."""
-        self._registry = registry
+        self._registry = addresses["REGISTRY"]
+        self._image = addresses.get("TRAINING_IMAGE")
 
     def write(self) -> list[str]:
         """Write the edited manifests; gives what was edited, in a line each."""
@@ -70,7 +71,12 @@ class Samples:
         yield f"checkpointInterval: {INTERVAL}"
         container = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
         container.setdefault("env", []).append({"name": "SANDBOX_STEPS", "value": str(STEPS)})
-        yield f"env of container {container['name']}: SANDBOX_STEPS={STEPS}, for the light training that plays it"
+        yield f"env of container {container['name']}: SANDBOX_STEPS={STEPS}, for the training that plays it"
+        if self._image:
+            container["image"] = self._image
+            for words in ("command", "args"):
+                container.pop(words, None)
+            yield f"image: {self._image}, without a command"
 
     def _the(self, kind: str) -> Json:
         return next(each for each in self.documents if each["kind"] == kind)

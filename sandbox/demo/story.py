@@ -46,7 +46,7 @@ class Story:
     def __init__(self, settings: Settings, addresses: Mapping[str, str], narrator: Narrator) -> None:
         self.observer = Observer(settings.admin_kubeconfig, ControlClient(addresses["CONTROL_URL"]))
         self.trainings = Trainings(self.observer)
-        self.samples = Samples(settings.state_dir / "demo", registry=addresses["REGISTRY"])
+        self.samples = Samples(settings.state_dir / "demo", addresses)
         self.job = JobSight(self.observer, self.trainings, NAMESPACE, self.samples.job)
         self.recoveries: list[Recovery] = []
         self.steps_lost: list[int] = []

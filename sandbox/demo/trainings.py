@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from sandbox.demo.observe import LABEL_INCARNATION, LABEL_JOB, LABEL_REPLICA, Json, Observer, child
 
 _BEGIN = re.compile(r"training from step (\d+) of (\d+)")
-_STEP = re.compile(r"step=(\d+)/\d+")
+_STEP = re.compile(r"step=(\d+)/(\d+)")
 _DONE = "training done after"
 POLL_SECONDS = 0.2
 
@@ -43,7 +43,9 @@ class Training:
             self.first, self.of = int(found[1]), int(found[2])
             self.last = max(self.last or 0, self.first)
         elif found := _STEP.search(line):
-            self.last = int(found[1])
+            self.last, self.of = int(found[1]), int(found[2])
+            if self.first is None:  # restored with its memory, it says nothing of a beginning
+                self.first = self.last - 1
         elif _DONE in line:
             self.done = True
 

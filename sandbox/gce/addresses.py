@@ -1,4 +1,4 @@
-"""Loopback addresses for VMs: 127.<sandbox>.<zone>.<host>."""
+"""Addresses for VMs: <network>.<zone>.<host>, on loopback for light ones (127.<sandbox>.<zone>.<host>)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from sandbox.gce.catalog import ZONES
 class Addresses:
     """Gives every VM an address of its own; the lowest free one, so that addresses are used again, as in reality."""
 
-    def __init__(self, octet: int) -> None:
-        self._octet = octet
+    def __init__(self, network: str) -> None:
+        """`network` is the first two octets."""
+        self._network = network
         self._taken: set[str] = set()
 
     def take(self, zone: str) -> str:
@@ -18,7 +19,7 @@ class Addresses:
         Raises:
             RuntimeError: when all 253 are taken.
         """
-        subnet = f"127.{self._octet}.{ZONES.index(zone) + 1}"
+        subnet = f"{self._network}.{ZONES.index(zone) + 1}"
         for host in range(2, 255):
             address = f"{subnet}.{host}"
             if address not in self._taken:

@@ -27,13 +27,11 @@ class GceEmulator:
     """
 
     def __init__(self, settings: Settings, machines: MachineFactory) -> None:
-        if not settings.octet:
-            raise ValueError("settings.octet must be claimed before the emulator is made")
         self.faults = Faults()
         self.ledger = Ledger()
         self._operations = Operations(settings.scaled)
         self.fleet = Fleet(
-            machines, self._operations, self.faults, Addresses(settings.octet), self.ledger, settings.scaled
+            machines, self._operations, self.faults, Addresses(settings.machine_network), self.ledger, settings.scaled
         )
         self._runner: web.AppRunner | None = None
 

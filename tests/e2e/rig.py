@@ -17,7 +17,7 @@ from sandbox.demo.observe import Observer, holds
 from sandbox.demo.sight import JobSight, tag_of
 from sandbox.demo.trainings import Training, Trainings
 from sandbox.errors import SandboxError
-from sandbox.settings import Settings
+from sandbox.settings import MachineKind, Settings
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -31,15 +31,18 @@ DOWN_SECONDS = 60.0
 class Rig:
     """One sandbox in a child process (`python -m sandbox up --product`), and eyes on it."""
 
-    def __init__(self, state_dir: Path, speed: float, environment: dict[str, str]) -> None:
+    def __init__(
+        self, state_dir: Path, speed: float, environment: dict[str, str], machines: MachineKind = "light"
+    ) -> None:
+        self._machines = machines
         self.settings = Settings(state_dir=state_dir)
         self.addresses: dict[str, str] = {}
         self._speed = speed
         self._environment = environment
         self._child: asyncio.subprocess.Process | None = None
 
-    async def up(self) -> None:
-        """Bring it up, and begin to watch.
+    async def up(self, seconds: float = UP_SECONDS) -> None:
+        """Bring it up within so many seconds, and begin to watch.
 
         Raises:
             SandboxError: with what the sandbox said, where it does not come up.
@@ -48,11 +51,11 @@ class Rig:
         with log.open("wb") as file:
             self._child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "sandbox", "--state", self.settings.state_dir, "up", "--product",
-                "--speed", str(self._speed),
+                "--speed", str(self._speed), "--machines", self._machines,
                 cwd=REPOSITORY, env={**os.environ, **self._environment}, stdout=file, stderr=file,
                 start_new_session=True,
             )  # fmt: skip
-        async with asyncio.timeout(UP_SECONDS):
+        async with asyncio.timeout(seconds):
             while not self.settings.env_file.exists():
                 if self._child.returncode is not None:
                     raise SandboxError(log.read_text())
@@ -104,7 +107,8 @@ class Rig:
     def job(self, name: str = "job", *, replicas: int = 2, interval: str = "5s", **environment: object) -> Json:
         """A SpotInstanceJob whose training is told `environment` (`SANDBOX_STEPS=…`)."""
         env = [{"name": key, "value": str(value)} for key, value in environment.items()]
-        container = {"name": "train", "image": "example.com/train:1", "env": env}
+        image = self.addresses.get("TRAINING_IMAGE", "example.com/train:1")
+        container = {"name": "train", "image": image, "env": env}
         container["resources"] = {"limits": {"nvidia.com/gpu": 1}}
         return {
             "apiVersion": "training.training.dcnlab.com/v1alpha1",

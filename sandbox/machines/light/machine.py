@@ -18,11 +18,11 @@ from sandbox.machines import MachineSpec
 from sandbox.machines.light.guest import Guest, Invocation
 from sandbox.machines.light.kubeadm import Host, kubeadm
 from sandbox.machines.light.kubelet_service import KubeletUnit
-from sandbox.machines.light.metadata import MetadataServer
 from sandbox.machines.light.processes import Processes
 from sandbox.machines.light.programs import cloud_init, containerd_version, kubelet_version, nvidia_smi, systemctl
 from sandbox.machines.light.ssh import SshServer
 from sandbox.machines.light.startup import StartupScript
+from sandbox.machines.metadata import MetadataServer
 from sandbox.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import socket
 import time
 import zlib
 from collections.abc import Mapping
@@ -39,8 +40,8 @@ class MetadataServer:
         self._runner: web.AppRunner | None = None
         self.guest_attributes: dict[str, str] = {}
 
-    async def start(self) -> None:
-        """Listen on the VM's address.
+    async def start(self, listening: socket.socket | None = None) -> None:
+        """Listen on the VM's address, or on a socket that listens already.
 
         Raises:
             OSError: when address and port are taken.
@@ -53,7 +54,10 @@ class MetadataServer:
         app.router.add_delete(_ROOT + "/instance/guest-attributes/{namespace}/{key}", self._delete_guest_attribute)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True)
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._spec.address, self._port).start()
+        if listening is not None:
+            await web.SockSite(self._runner, listening).start()
+        else:
+            await web.TCPSite(self._runner, self._spec.address, self._port).start()
 
     async def cut(self) -> None:
         """Be gone: nothing listens, waiting requests break."""

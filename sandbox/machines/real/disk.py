@@ -1,0 +1,148 @@
+"""The file systems that machines and containers begin with: Debian, built once and cached.
+
+A machine's is what `deploy/images/provision.sh` makes of it, so that what users build is what runs here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from sandbox.binaries import Progress, build_lock
+from sandbox.errors import SandboxError
+from sandbox.settings import cache_dir
+
+RELEASE = "trixie"
+PROVISION = Path(__file__).parents[3] / "deploy" / "images" / "provision.sh"
+
+#: Beside what provisioning installs: an init for the machine, and what a pod's first process is made of.
+_MACHINE_PACKAGES = "ca-certificates,tini,busybox-static"
+_TRAINING_PACKAGES = "python3-minimal,python3-numpy"
+
+
+class Disks:
+    """Builds what is missing; `binaries` is the directory with kubelet and kubeadm."""
+
+    def __init__(self, binaries: Path, progress: Progress) -> None:
+        self._binaries = binaries
+        self._progress = progress
+
+    async def machine(self) -> Path:
+        """The root file system of a machine.
+
+        Raises:
+            SandboxError: where it cannot be built; the message ends with what the failing command said.
+        """
+        contents = PROVISION.read_text() + self._binaries.name + _MACHINE_PACKAGES
+        return await self._ensure("machine", contents, "3 min", self._build_machine)
+
+    async def training(self) -> Path:
+        """The root file system of a training's container: Python and NumPy. Raises as `machine`."""
+        return await self._ensure("training", _TRAINING_PACKAGES, "2 min", self._build_training)
+
+    async def _ensure(self, name: str, contents: str, about: str, build: Callable[[Path], Awaitable[None]]) -> Path:
+        key = hashlib.sha256(f"{RELEASE}\n{contents}".encode()).hexdigest()[:12]
+        target = cache_dir() / f"{name}-{key}"
+        if target.is_dir():
+            return target
+        async with build_lock(self._progress):
+            if target.is_dir():
+                return target
+            part = target.with_name(f".{target.name}.part")
+            await _run("rm", "-rf", "--one-file-system", str(part))
+            began = time.monotonic()
+            work = asyncio.ensure_future(build(part))
+            while not work.done():
+                told = f"{name}'s file system (about {about}, once) … {time.monotonic() - began:.0f} s"
+                self._progress(f"building a {told}")
+                await asyncio.wait({work}, timeout=10)
+            work.result()
+            part.rename(target)
+            self._progress(f"built a {name}'s file system in {time.monotonic() - began:.0f} s")
+        return target
+
+    async def _build_machine(self, root: Path) -> None:
+        await _bootstrap(root, _MACHINE_PACKAGES)
+        binaries = root / "tmp/binaries"
+        binaries.mkdir()
+        for name in ("kubelet", "kubeadm"):
+            await asyncio.to_thread(shutil.copy, self._binaries / name, binaries)
+        await asyncio.to_thread(shutil.copy, PROVISION, root / "tmp/provision.sh")
+        # No package may start a service in here.
+        policy = root / "usr/sbin/policy-rc.d"
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+        await _run(
+            "unshare", "--mount", "sh", "-ec",
+            'mount -t proc proc "$0/proc"; exec env KUBERNETES_BINARIES=/tmp/binaries chroot "$0" sh /tmp/provision.sh',
+            str(root),
+        )  # fmt: skip
+        await _run("rm", "-rf", str(binaries), str(root / "tmp/provision.sh"), str(policy))
+        _forget_hosts(root)
+
+    async def _build_training(self, root: Path) -> None:
+        await _bootstrap(root, _TRAINING_PACKAGES)
+        share = root / "usr/share"
+        await _run("rm", "-rf", *(str(share / name) for name in ("doc", "man", "locale", "info")))
+        _forget_hosts(root)
+
+
+async def _bootstrap(root: Path, packages: str) -> None:
+    """The least Debian with some packages more, from the mirror that this machine's own apt uses."""
+    tools = root.with_name(f"{root.name}.debootstrap")
+    debootstrap, directory = shutil.which("debootstrap") or "", {}
+    if not debootstrap:  # it is a script and needs no installing
+        tools.mkdir(parents=True, exist_ok=True)
+        await _run("apt-get", "download", "debootstrap", cwd=tools)
+        await _run("dpkg", "-x", str(next(tools.glob("*.deb"))), str(tools))
+        debootstrap = str(tools / "usr/sbin/debootstrap")
+        directory = {"DEBOOTSTRAP_DIR": str(tools / "usr/share/debootstrap")}
+    mirror = [each] if (each := await _mirror()) else []
+    await _run(
+        debootstrap, "--variant=minbase", f"--include={packages}", RELEASE, str(root), *mirror, environment=directory
+    )
+    await _run("rm", "-rf", str(tools))
+    # How this machine reaches packages: proxies, and what is said of a mirror that was frozen.
+    own = Path("/etc/apt/apt.conf.d")
+    await _run("cp", "-r", f"{own}/.", str(root / own.relative_to("/")))
+    (root / own.relative_to("/") / "99sandbox").write_text('Acquire::Check-Valid-Until "false";\n')
+    await _run("cp", "--dereference", "/etc/resolv.conf", str(root / "etc/resolv.conf"))
+
+
+async def _mirror() -> str | None:
+    """OUTLAST_DEBIAN_MIRROR, else where this machine's packages come from if it is a Debian."""
+    if chosen := os.environ.get("OUTLAST_DEBIAN_MIRROR"):
+        return chosen
+    if "ID=debian\n" not in Path("/etc/os-release").read_text():  # noqa: ASYNC240 - a line or two
+        return None
+    sites = await _run("apt-get", "indextargets", "--format", "$(SITE)", "Identifier: Packages")
+    return next((site for site in sites.splitlines() if "security" not in site), None)
+
+
+def _forget_hosts(root: Path) -> None:
+    """Leave nothing in it of the machine that it was built on."""
+    (root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")
+    (root / "etc/apt/apt.conf.d/99sandbox").unlink()
+
+
+async def _run(*command: str, cwd: Path | None = None, environment: dict[str, str] | None = None) -> str:
+    """Run a command and return what it printed. Raises SandboxError with its last lines where it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *command, cwd=cwd, env=os.environ | (environment or {}), stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    try:
+        output, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    said = output.decode(errors="replace")
+    if process.returncode != 0:
+        raise SandboxError(f"{command[0]} failed:\n" + "\n".join(said.splitlines()[-12:]))
+    return said

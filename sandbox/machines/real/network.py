@@ -1,0 +1,129 @@
+"""The cloud's network: in a namespace of the sandbox's own, with a bridge for each zone.
+
+The process of the sandbox moves there itself, so that every server that it starts afterwards is in it and nothing of
+the machine's own network is touched. All of it is gone with the last process that is in it.
+
+| address | what |
+|---|---|
+| 10.128.0.1 | the control plane, as machines reach it |
+| 10.96.0.1 | the Service `kubernetes`, as pods reach it |
+| 10.128.Z.1 | gateway of zone Z, on its bridge |
+| 10.128.Z.H | a machine |
+| 10.244.N.0/24 | the pods of a machine |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+from sandbox.errors import SandboxError
+from sandbox.machines.real import netns
+from sandbox.machines.real.forward import Forward
+
+CONTROL_PLANE = "10.128.0.1"
+SERVICE = "10.96.0.1"
+MACHINES = "10.128"
+METADATA = "169.254.169.254"
+_LOOPBACK_PORT = re.compile(r"(?:^|//)127\.0\.0\.1:(\d+)")
+
+
+class Network:
+    """The network of one sandbox."""
+
+    def __init__(self) -> None:
+        self._outside: int | None = None
+        self._zones: set[int] = set()
+        self._pods: set[int] = set()
+        self._forwards: list[Forward] = []
+
+    async def up(self) -> None:
+        """Move this process to a namespace of its own.
+
+        Raises:
+            SandboxError: where the kernel does not allow it.
+        """
+        self._outside = netns.enter_new()
+        await ip("link", "set", "lo", "up")
+        for address in (CONTROL_PLANE, SERVICE):
+            await ip("address", "add", f"{address}/32", "dev", "lo")
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")  # noqa: ASYNC240 - no disk
+
+    async def down(self) -> None:
+        """Move this process back to where it was."""
+        await asyncio.gather(*(forward.stop() for forward in self._forwards))
+        if self._outside is not None:
+            netns.enter(self._outside)
+            os.close(self._outside)
+            self._outside = None
+
+    async def publish(self, addresses: Iterable[str]) -> None:
+        """Let what listens on 127.0.0.1 here be reached under the same port outside.
+
+        Raises:
+            SandboxError: where such a port is taken there.
+        """
+        assert self._outside is not None
+        ports = {int(port) for address in addresses for port in _LOOPBACK_PORT.findall(address)}
+        for port in sorted(ports):
+            try:
+                listening = netns.listen(self._outside, "127.0.0.1", port)
+            except OSError as error:
+                raise SandboxError(f"127.0.0.1:{port} is taken outside of the sandbox's network: {error}") from error
+            await self._forward(listening, "127.0.0.1", port)
+
+    async def serve_pods(self, port: int) -> None:
+        """Let pods reach the API server as the Service `kubernetes`: there is no kube-proxy on the machines."""
+        await self._forward(socket.create_server((SERVICE, 443)), "127.0.0.1", port)
+
+    async def _forward(self, listening: socket.socket, host: str, port: int) -> None:
+        forward = Forward(listening, host, port)
+        await forward.start()
+        self._forwards.append(forward)
+
+    async def attach(self, pid: int, address: str) -> int:
+        """Plug the machine whose first process is `pid` into its zone; the number of its pods' network."""
+        zone, host = (int(part) for part in address.split(".")[2:])
+        bridge, gateway = f"zone{zone}", f"{MACHINES}.{zone}.1"
+        if zone not in self._zones:
+            self._zones.add(zone)
+            await ip("link", "add", bridge, "type", "bridge")
+            await ip("address", "add", f"{gateway}/24", "dev", bridge)
+            await ip("link", "set", bridge, "up")
+        number = next(number for number in range(1, 255) if number not in self._pods)
+        self._pods.add(number)
+        veth = f"vm{zone}-{host}"
+        await ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+        await ip("link", "set", veth, "master", bridge, "up")
+        inside = ("nsenter", "--target", str(pid), "--net")
+        await ip("link", "set", "lo", "up", inside=inside)
+        await ip("address", "add", f"{METADATA}/32", "dev", "lo", inside=inside)
+        await ip("address", "add", f"{address}/24", "dev", "eth0", inside=inside)
+        await ip("link", "set", "eth0", "up", inside=inside)
+        await ip("route", "add", "default", "via", gateway, inside=inside)
+        await ip("route", "replace", pods(number), "via", address)
+        return number
+
+    async def detach(self, number: int) -> None:
+        """Forget the pods' network of a machine; its interface went with its namespace."""
+        await ip("route", "delete", pods(number), check=False)
+        self._pods.discard(number)
+
+
+def pods(number: int) -> str:
+    """The network of a machine's pods."""
+    return f"10.244.{number}.0/24"
+
+
+async def ip(*words: str, inside: tuple[str, ...] = (), check: bool = True) -> None:
+    """`ip` with these words, in the namespaces of another process where `inside` is a call of nsenter."""
+    process = await asyncio.create_subprocess_exec(
+        *inside, "ip", *words, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await process.communicate()
+    if check and process.returncode != 0:
+        raise SandboxError(f"ip {' '.join(words)}: {said.decode().strip()}")

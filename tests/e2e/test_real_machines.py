@@ -1,0 +1,90 @@
+"""The main job on real machines: kubelets, kubeadm, and memory that survives the machine it was in."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from sandbox.binaries import Binaries
+from sandbox.machines.real.disk import Disks
+from sandbox.machines.real.requirements import obstacle
+from tests.e2e.conftest import TIMINGS
+from tests.e2e.rig import Rig, Running
+
+STEPS = 400
+LOSS = re.compile(r"step=(\d+)/\d+ loss=(\S+)")
+UP_SECONDS = 900.0  # disks are built once
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1200)]
+if reason := obstacle():
+    pytestmark.append(pytest.mark.skip(reason=reason))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def real(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    """A cloud whose VMs are machines."""
+    environment = {f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()}
+    rig = Rig(tmp_path_factory.mktemp("real") / "cloud", 20.0, environment, machines="real")
+    try:
+        await rig.up(UP_SECONDS)
+        yield rig
+    finally:
+        await rig.down()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def undisturbed(real: Rig, executables: Binaries) -> Mapping[int, str]:
+    """The loss after each step of a training that nothing happens to, in all its digits."""
+    root = await Disks(executables.kubelet.parent, print).training()
+    program = (Path(__file__).parents[2] / "sandbox/machines/real/train.py").read_bytes()
+    process = await asyncio.create_subprocess_exec(
+        "chroot", root, "/usr/bin/env", "SANDBOX_STEP_SECONDS=0", f"SANDBOX_STEPS={STEPS}", "OPENBLAS_NUM_THREADS=1",
+        "python3", "-", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await process.communicate(program)
+    assert process.returncode == 0
+    return losses(output.decode().splitlines())
+
+
+def losses(lines: list[str]) -> dict[int, str]:
+    """Step → loss, of a log."""
+    return {int(found[1]): found[2] for line in lines if (found := LOSS.search(line))}
+
+
+async def lose_and_see(job: Running, *replicas: int) -> None:
+    """Take machines away, and wait until their replicas train elsewhere."""
+    before = tuple(job.training(replica) for replica in replicas)
+    await job.preempt(*replicas)
+    await job.trains(*replicas, but=before, seconds=180)
+
+
+async def test_memory_goes_on_bit_for_bit_through_two_losses(real: Rig, undisturbed: Mapping[int, str]) -> None:
+    namespace = await real.namespace()
+    job = await real.start(namespace, real.job(interval="8s", SANDBOX_STEPS=STEPS, SANDBOX_STEP_SECONDS=0.25))
+    await job.checkpointed()
+    await lose_and_see(job, 0)  # the survivor is dumped
+    first = job.training(0)
+    assert first.first, "replica 0 began anew"
+    assert "training from step 0" not in "\n".join(first.lines)
+    await job.checkpointed()
+    await lose_and_see(job, 0, 1)  # from an image, of a process that was restored itself
+    assert job.training(0).first
+    assert job.training(1).first
+    await job.completed(300)
+    trainings = real.trainings.of(job.id)
+    assert len(trainings) >= 5
+    for training in trainings:
+        found = losses(training.lines)
+        assert found
+        assert found == {step: undisturbed[step] for step in found}
+    assert STEPS in {step for training in trainings for step in losses(training.lines)}
+    identities = {line for line in first.lines if line.startswith("identity ")}
+    assert any("replica=0" in line and f"incarnation={first.incarnation}" in line for line in identities)
+    await real.kubectl("delete", "namespace", namespace, deadline=180)
+    await job.nothing_left()
