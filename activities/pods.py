@@ -9,6 +9,7 @@ import aiohttp
 
 from activities import ownership
 from activities.signatures import ReplicaRef
+from api import names
 from clients.kube import Json, Kube, KubeError, path
 
 PROGRESS_LINES = 500
@@ -40,8 +41,12 @@ async def read_logs(kube: Kube, pod: Json, lines: int) -> dict[str, str]:
 async def _read_log(kube: Kube, pod: Json, container: str, lines: int) -> str:
     metadata = pod["metadata"]
     where = path("v1", "pods", metadata["namespace"], metadata["name"], "log")
+    options: dict[str, str | int] = {"container": container, "tailLines": lines}
+    if metadata.get("annotations", {}).get(names.ANNOTATION_RESTORED_FROM):
+        # containerd lets the log of a restored container begin with that of the dumped one, lines of another pod.
+        options["sinceTime"] = metadata["creationTimestamp"]
     try:
-        return (await kube.text(where, container=container, tailLines=lines)).decode(errors="replace")
+        return (await kube.text(where, **options)).decode(errors="replace")
     except (KubeError, aiohttp.ClientError, TimeoutError) as error:
         log.info("no log of %s/%s: %s", metadata["name"], container, error)
         return ""

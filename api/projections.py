@@ -194,7 +194,9 @@ def _all_started(containers: list[Json]) -> datetime | None:
     """When the last of the containers started; None as long as one did not."""
     states = [each.get("state") or {} for each in containers]
     starts = [(state.get("running") or state.get("terminated") or {}).get("startedAt") for state in states]
-    return max((_time(start) for start in starts if start), default=None) if all(starts) else None
+    times = [_time(start) for start in starts if start]
+    # A kubelet gives a container that its runtime could not start the epoch as its start.
+    return max(times, default=None) if all(starts) and all(time.year > 1970 for time in times) else None
 
 
 def _last_words(ended: list[Json]) -> str | None:

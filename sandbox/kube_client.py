@@ -114,7 +114,7 @@ class KubeClient:
     ) -> Json:
         """Make one request and return the decoded answer, empty where it is no JSON.
 
-        As other clients do, it comes again where the server puts it off (429), for a resource whose CRD has just changed.
+        As other clients do, it comes again where the server puts it off (429), as for one whose CRD has just changed.
         Raises `ApiError` where the server refuses, one of `UNREACHABLE` where it does not answer in `seconds`.
         """
         for _ in range(PUT_OFF_AT_MOST):

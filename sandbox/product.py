@@ -7,6 +7,7 @@ that may do no more than its role says, and its environment.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ class Product:
         self._repository = repository
         self._settings = settings
         self._cluster = cluster
+        self._registry = addresses["REGISTRY"]
         environment: dict[str, str | None] = {
             # Those of a Temporal that the user works with: its address, key and profile are not for this one.
             **dict.fromkeys(name for name in os.environ if name.startswith("TEMPORAL_")),
@@ -72,7 +74,7 @@ class Product:
         kubectl = self._cluster.kubectl
         await kubectl("apply", "--server-side", "-f", self._repository / "deploy" / "crd")
         await kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        await self._cluster.install("-k", self._repository / "deploy" / "overlays" / "sandbox")
+        await self._cluster.install("-k", self._overlay())
         accounts = (self._cluster.account(account, NAMESPACE, self._kubeconfig(name)) for name, _, account in PARTS)
         await asyncio.gather(*accounts)
         for process in self.processes:
@@ -82,6 +84,20 @@ class Product:
     async def stop(self) -> None:
         """Stop the processes."""
         await asyncio.gather(*(process.stop() for process in self.processes))
+
+    def _overlay(self) -> Path:
+        """The manifests to install: with the image that the sandbox's registry has, where nodes really pull it."""
+        shipped = self._repository / "deploy" / "overlays" / "sandbox"
+        if self._settings.machines == "light":
+            return shipped
+        ours = self._settings.state_dir / "overlay"
+        ours.mkdir(exist_ok=True)
+        kustomization = {
+            "resources": [os.path.relpath(shipped, ours)],
+            "images": [{"name": "outlast", "newName": f"{self._registry}/outlast"}],
+        }
+        (ours / "kustomization.yaml").write_text(json.dumps(kustomization))
+        return ours
 
     def _kubeconfig(self, name: str) -> Path:
         return self._settings.state_dir / f"{name}.kubeconfig"

@@ -103,7 +103,9 @@ class Trainings:
             incarnation=int(labels[LABEL_INCARNATION]),
         )
         self._trainings[uid] = training
-        command = ("logs", "--follow", "--namespace", training.namespace, training.pod)
+        # A restored container's log may begin with that of the dumped one.
+        since = f"--since-time={metadata['creationTimestamp']}"
+        command = ("logs", "--follow", since, "--namespace", training.namespace, training.pod)
         while not training.lines and any(each["metadata"]["uid"] == uid for each in self._observer.all("pods")):
             async with child(self._observer.kubeconfig, *command) as process:
                 assert process.stdout is not None

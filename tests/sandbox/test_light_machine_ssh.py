@@ -152,7 +152,7 @@ async def test_a_soft_off_lets_processes_end_within_the_grace(world: World) -> N
     saving = 'trap "sleep 0.3; echo saved >state; exit" TERM; touch listens; while :; do sleep 0.05; done'
     await world.run(machine, f"setsid --fork sh -c '{saving}' </dev/null >/dev/null 2>&1")
     async with asyncio.timeout(10):
-        while not (machine.root / "listens").exists():
+        while not (machine.root / "listens").exists():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     await machine.power_off(10)
     assert (machine.root / "state").read_text() == "saved\n"

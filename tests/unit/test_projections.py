@@ -63,6 +63,12 @@ def test_exit_code_is_that_of_the_first_failure_else_zero_once_all_ended(statuse
     assert pod_view(pod({"containerStatuses": statuses})).exit_code == code
 
 
+def test_container_that_its_runtime_could_not_start_has_not_started() -> None:
+    state = {"exitCode": 128, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z", "finishedAt": FINISHED}
+    status = {"phase": "Failed", "containerStatuses": [container("train", terminated=state)]}
+    assert pod_view(pod(status)).started_at is None
+
+
 def test_failed_init_container_gives_the_exit_code() -> None:
     status = {"initContainerStatuses": [ended(9, "init")], "containerStatuses": [waiting("PodInitializing")]}
     assert pod_view(pod(status)).exit_code == 9

@@ -1,4 +1,4 @@
-"""The file systems that machines and containers begin with: Debian, built once and cached.
+"""The file systems that machines and containers begin with, built once and cached.
 
 A machine's is what `deploy/images/provision.sh` makes of it, so that what users build is what runs here.
 """
@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import os
 import shutil
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,7 +19,10 @@ from sandbox.errors import SandboxError
 from sandbox.settings import cache_dir
 
 RELEASE = "trixie"
-PROVISION = Path(__file__).parents[3] / "deploy" / "images" / "provision.sh"
+DEPLOY = Path(__file__).parents[3] / "deploy"
+PROVISION = DEPLOY / "images" / "provision.sh"
+LOCK = DEPLOY / "requirements.lock"
+PYTHON = "3.13"  # of that release
 
 #: Beside what provisioning installs: an init for the machine, and what a pod's first process is made of.
 _MACHINE_PACKAGES = "ca-certificates,tini,busybox-static"
@@ -44,6 +48,15 @@ class Disks:
     async def training(self) -> Path:
         """The root file system of a training's container: Python and NumPy. Raises as `machine`."""
         return await self._ensure("training", _TRAINING_PACKAGES, "2 min", self._build_training)
+
+    async def product(self) -> Path:
+        """What Outlast's own image adds to `training`: its dependencies, as `deploy/Dockerfile` installs them."""
+        base = await self.training()
+
+        async def build(root: Path) -> None:
+            await _build_product(root, base)
+
+        return await self._ensure("product", PYTHON + LOCK.read_text(), "2 min", build)
 
     async def _ensure(self, name: str, contents: str, about: str, build: Callable[[Path], Awaitable[None]]) -> Path:
         key = hashlib.sha256(f"{RELEASE}\n{contents}".encode()).hexdigest()[:12]
@@ -90,6 +103,25 @@ class Disks:
         share = root / "usr/share"
         await _run("rm", "-rf", *(str(share / name) for name in ("doc", "man", "locale", "info")))
         _forget_hosts(root)
+
+
+async def _build_product(root: Path, base: Path) -> None:
+    """The packages for the container's Python, not for ours, compiled by it: nothing can be written where they run."""
+    library, programs = root / "opt/outlast/lib", root / "opt/outlast/bin"
+    library.mkdir(parents=True)
+    programs.mkdir()
+    (programs / "python").symlink_to("/usr/bin/python3")
+    platforms = [f"--platform={name}_x86_64" for name in ("manylinux_2_28", "manylinux_2_17", "manylinux2014")]
+    await _run(
+        sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps",
+        "--require-hashes", "--only-binary=:all:", f"--python-version={PYTHON}", *platforms,
+        "--target", str(library), "--requirement", str(LOCK),
+    )  # fmt: skip
+    await _run(
+        "unshare", "--mount", "sh", "-ec",
+        'mount --bind "$0" "$1/mnt"; exec chroot "$1" python3 -m compileall -q -s /mnt -p / /mnt/opt/outlast/lib',
+        str(root), str(base),
+    )  # fmt: skip
 
 
 async def _bootstrap(root: Path, packages: str) -> None:

@@ -35,7 +35,7 @@ class Forward:
         assert task
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
-        with contextlib.suppress(OSError), contextlib.closing(writer):
+        with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
             there, back = await asyncio.open_connection(*self._target)
             with contextlib.closing(back):
                 await asyncio.gather(_pump(reader, back), _pump(there, writer))

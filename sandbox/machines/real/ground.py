@@ -34,6 +34,7 @@ class Ground:
         disks = Disks(self._binaries.kubelet.parent, self._progress)
         self._root = await disks.machine()
         self._training = await disks.training()
+        self._product = await disks.product() if self._settings.product else None
         sysctls.remember(self._settings.state_dir)
         await self.network.up()
 
@@ -45,6 +46,8 @@ class Ground:
     async def push_images(self, registry: str) -> str:
         """Put the images that machines need into the registry; the name of the training's."""
         await images.push_pause(registry, self._root)
+        if self._product:
+            await images.push_product(registry, self._training, self._product)
         return await images.push_training(registry, self._training)
 
     def machines(self, registry: str) -> RealMachines:

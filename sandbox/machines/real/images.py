@@ -17,13 +17,16 @@ Json = dict[str, Any]
 
 PAUSE = "pause:1"
 TRAINING = "training:1"
+PRODUCT = "outlast:0.1.0"  # the tag of deploy/base
+_REPOSITORY = Path(__file__).parents[3]
+_PACKAGES = ("api", "activities", "clients", "crd_bridge", "worker", "workflows")
 _PROGRAM = Path(__file__).parent / "train.py"
 
 
 async def push_pause(registry: str, machine: Path) -> None:
     """The image of a pod's first process, which does nothing."""
-    layer = _tar({"pause": (machine / "usr/bin/busybox").read_bytes()})
-    await _push(registry, PAUSE, [layer], {"Entrypoint": ["/pause", "sleep", "infinity"]})
+    layer = _tar({"busybox": (machine / "usr/bin/busybox").read_bytes()})
+    await _push(registry, PAUSE, [layer], {"Entrypoint": ["/busybox", "sleep", "infinity"]})
 
 
 async def push_training(registry: str, root: Path) -> str:
@@ -38,6 +41,30 @@ async def push_training(registry: str, root: Path) -> str:
     return f"{registry}/{TRAINING}"
 
 
+async def push_product(registry: str, base: Path, dependencies: Path) -> str:
+    """Outlast's own image, as `deploy/Dockerfile` makes it; returns its name."""
+    code = {
+        f"srv/outlast/{file.relative_to(_REPOSITORY)}": file.read_bytes()
+        for package in _PACKAGES
+        for file in sorted((_REPOSITORY / package).rglob("*.py"))
+    }
+    layers = [await asyncio.to_thread(_layer_of, root) for root in (base, dependencies)]
+    config = {
+        "Entrypoint": ["python", "-m"],
+        "Cmd": ["worker"],
+        "Env": [
+            "PATH=/opt/outlast/bin:/usr/bin:/bin",
+            "PYTHONPATH=/opt/outlast/lib",
+            "PYTHONUNBUFFERED=1",
+            "PYTHONDONTWRITEBYTECODE=1",
+        ],
+        "User": "65532:65532",
+        "WorkingDir": "/srv/outlast",
+    }
+    await _push(registry, PRODUCT, [*layers, _tar(code, 0o644)], config)
+    return f"{registry}/{PRODUCT}"
+
+
 def _layer_of(root: Path) -> bytes:
     """A directory as a layer; kept beside it, because packing it takes seconds."""
     packed = root.with_suffix(".tar")
@@ -49,13 +76,13 @@ def _layer_of(root: Path) -> bytes:
     return packed.read_bytes()
 
 
-def _tar(files: dict[str, bytes]) -> bytes:
-    """A layer of executable files."""
+def _tar(files: dict[str, bytes], mode: int = 0o755) -> bytes:
+    """A layer of files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode = len(content), 0o755
+            entry.size, entry.mode = len(content), mode
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
 
