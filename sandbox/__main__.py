@@ -22,6 +22,8 @@ from sandbox.control import ControlClient, read_env
 from sandbox.demo.manifests import Samples
 from sandbox.errors import SandboxError
 from sandbox.kubectl import Kubectl
+from sandbox.machines.real.disk import Disks
+from sandbox.machines.real.requirements import obstacle
 from sandbox.settings import MACHINE_KINDS, PARTS, Settings
 from sandbox.state import State, clear_up
 
@@ -116,7 +118,10 @@ def _parser() -> argparse.ArgumentParser:
     logs = add(_logs, "print the log of a child process, or list the logs")
     logs.add_argument("process", nargs="?")
     add(_down, "end the sandbox, or clean up after one that crashed")
-    add(_build, "build the executables now rather than at the first `up`")
+    add(
+        _build,
+        "build the executables now rather than at the first `up`, and where there can be real machines their disks",
+    )
     return parser
 
 
@@ -248,7 +253,12 @@ async def _down(_: argparse.Namespace, settings: Settings) -> None:
 
 
 async def _build(_: argparse.Namespace, settings: Settings) -> None:
-    await binaries.ensure()
+    if reason := obstacle():
+        print(f"no real machines here, only light ones: {reason}")
+        await binaries.ensure()
+        return
+    built = await binaries.ensure(parts=(*PARTS, "node"))
+    await Disks(built.kubelet.parent, print).all()
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ class Disks:
         self._binaries = binaries
         self._progress = progress
 
+    async def all(self) -> None:
+        """Build whatever is missing. Raises as `machine`."""
+        await self.machine()
+        await self.product()
+
     async def machine(self) -> Path:
         """The root file system of a machine.
 
