@@ -34,6 +34,7 @@ check: .venv/stamp  ## what a commit has to pass besides the tests
 bench: .venv/stamp  ## the numbers of docs/benchmarks.md
 	$(BIN)/python -m sandbox build
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench_real
 
 crds: .venv/stamp  ## generate deploy/crd from api
 	$(BIN)/python -m api.crd

@@ -62,26 +62,8 @@ class Cluster(ABC):
         return public_key_pin(self.ca_file.read_bytes())
 
     async def create_bootstrap_token(self, ttl: float = 3600.0) -> str:
-        """A new bootstrap token, valid for `ttl` seconds: what `kubeadm token create` makes."""
-        letters = string.ascii_lowercase + string.digits
-        token_id, secret = ("".join(secrets.choice(letters) for _ in range(n)) for n in (6, 16))
-        expiration = datetime.now(UTC) + timedelta(seconds=ttl)
-        manifest = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "type": "bootstrap.kubernetes.io/token",
-            "metadata": {"name": f"bootstrap-token-{token_id}", "namespace": "kube-system"},
-            "stringData": {
-                "token-id": token_id,
-                "token-secret": secret,
-                "expiration": expiration.isoformat(timespec="seconds").replace("+00:00", "Z"),
-                "usage-bootstrap-authentication": "true",
-                "usage-bootstrap-signing": "true",
-                "auth-extra-groups": TOKEN_GROUP,
-            },
-        }
-        await self.kubectl("create", "-f", "-", stdin=json.dumps(manifest))
-        return f"{token_id}.{secret}"
+        """A new bootstrap token, valid for `ttl` seconds."""
+        return await create_bootstrap_token(self.kubectl, ttl)
 
     async def install(self, *manifests: str | Path) -> list[Json]:
         """Apply manifests, named as kubectl names them (`-f FILE` or `-k DIRECTORY`); the objects that they became."""
@@ -94,3 +76,26 @@ class Cluster(ABC):
             "create", "token", name, "--namespace", namespace, "--duration", ACCOUNT_TOKEN_DURATION
         )
         return write_private(path, kubeconfig(self.url, self.ca_file.read_bytes(), name, by_token(token.strip())))
+
+
+async def create_bootstrap_token(kubectl: Kubectl, ttl: float = 3600.0) -> str:
+    """A new bootstrap token, valid for `ttl` seconds: what `kubeadm token create` makes."""
+    letters = string.ascii_lowercase + string.digits
+    token_id, secret = ("".join(secrets.choice(letters) for _ in range(n)) for n in (6, 16))
+    expiration = datetime.now(UTC) + timedelta(seconds=ttl)
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "bootstrap.kubernetes.io/token",
+        "metadata": {"name": f"bootstrap-token-{token_id}", "namespace": "kube-system"},
+        "stringData": {
+            "token-id": token_id,
+            "token-secret": secret,
+            "expiration": expiration.isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "usage-bootstrap-authentication": "true",
+            "usage-bootstrap-signing": "true",
+            "auth-extra-groups": TOKEN_GROUP,
+        },
+    }
+    await kubectl("create", "-f", "-", stdin=json.dumps(manifest))
+    return f"{token_id}.{secret}"

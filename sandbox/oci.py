@@ -5,6 +5,7 @@ Protocol: OCI Distribution Specification 1.1. Credentials are sent as HTTP Basic
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import ipaddress
@@ -128,7 +129,7 @@ class OciClient:
 
     async def push_blob(self, repository: str, data: bytes, media_type: str) -> Json:
         """Upload a blob in one piece and return its descriptor."""
-        digest = digest_of(data)
+        digest = await asyncio.to_thread(digest_of, data)  # of a gigabyte it takes a second
         start = f"{self._base}/v2/{repository}/blobs/uploads/"
         headers, _ = await self._call("POST", start)
         location = urljoin(start, headers["Location"])

@@ -26,7 +26,7 @@ SPEED = 20.0
 NOTICE_SECONDS = 33.0  # the machine is shut down 30 s before its end, whatever the notice
 TAINT = "training.dcnlab.com/preempted"
 DOCUMENT = REPOSITORY / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- notice: begin -->", "<!-- notice: end -->"
+TABLE = "notice"
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     rounds = asyncio.run(_measure(parser.parse_args().rounds))
-    _write(_table(rounds))
+    write(TABLE, _table(rounds))
     print(_table(rounds))
     return 0
 
@@ -103,8 +103,9 @@ def _table(rounds: list[Round]) -> str:
     for name, seconds in moments.items():
         p50, p99 = (_percentile(seconds, share) for share in (0.5, 0.99))
         lines.append(f"| {name} | {p50:.2f} | {p99:.2f} | {max(seconds):.2f} |")
-    where = f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
-    return "\n".join([*lines, "", f"{len(rounds)} preemptions, {time.strftime('%Y-%m-%d')}, on {where}; `make bench`."])
+    return "\n".join(
+        [*lines, "", f"{len(rounds)} preemptions, {time.strftime('%Y-%m-%d')}, on {where()}; `make bench`."]
+    )
 
 
 def _percentile(values: list[float], share: float) -> float:
@@ -115,11 +116,17 @@ def _percentile(values: list[float], share: float) -> float:
     return low + (high - low) * (rank - math.floor(rank))
 
 
-def _write(table: str) -> None:
-    text = DOCUMENT.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    DOCUMENT.write_text(f"{head}{BEGIN}\n{table}\n{END}{tail}")
+def write(name: str, table: str) -> None:
+    """Put a table between its marks in docs/benchmarks.md."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    head, _, rest = DOCUMENT.read_text().partition(begin)
+    _, _, tail = rest.partition(end)
+    DOCUMENT.write_text(f"{head}{begin}\n{table}\n{end}{tail}")
+
+
+def where() -> str:
+    """What it was measured on."""
+    return f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,13 +41,14 @@ async def push(archive: bytes, image: str, base_image: str, container: str, regi
     does not answer.
     """
     ref = ImageRef.parse(registry.destination(image))
+    digest = await asyncio.to_thread(digest_of, archive)
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     config = {
         "created": created,
         "architecture": "amd64",
         "os": "linux",
         "config": {},
-        "rootfs": {"type": "layers", "diff_ids": [digest_of(archive)]},
+        "rootfs": {"type": "layers", "diff_ids": [digest]},
         "history": [{"created": created, "created_by": "checkpoint"}],
     }
     credentials = (registry.username, registry.password)

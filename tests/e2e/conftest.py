@@ -12,6 +12,7 @@ from sandbox.demo.observe import Observer
 from tests.e2e.rig import Rig, why_not
 
 SPEED = 20.0
+REAL_UP_SECONDS = 900.0  # for who runs pytest by hand, and builds now
 #: Seconds; beside a training of some seconds the real ones would be long (`api/timings.py`).
 TIMINGS = {
     "SCHEDULE_WAIT": 3,
@@ -36,6 +37,18 @@ async def rig(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> Asy
         await made.up()
         yield made
         await made.until(lambda: not _left(made.observer), 60, "every test's VMs and Nodes to be gone")
+    finally:
+        await made.down()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def real(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    """A cloud whose VMs are machines; `make test` builds their disks before."""
+    environment = {f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()}
+    made = Rig(tmp_path_factory.mktemp("real") / "cloud", SPEED, environment, machines="real")
+    try:
+        await made.up(REAL_UP_SECONDS)
+        yield made
     finally:
         await made.down()
 

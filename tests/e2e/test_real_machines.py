@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -14,28 +13,14 @@ import pytest_asyncio
 from sandbox.binaries import Binaries
 from sandbox.machines.real.disk import Disks
 from sandbox.machines.real.requirements import obstacle
-from tests.e2e.conftest import TIMINGS
 from tests.e2e.rig import Rig, Running
 
 STEPS = 400
 LOSS = re.compile(r"step=(\d+)/\d+ loss=(\S+)")
-UP_SECONDS = 900.0  # disks are built once
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1200)]
 if reason := obstacle():
     pytestmark.append(pytest.mark.skip(reason=reason))
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def real(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    """A cloud whose VMs are machines."""
-    environment = {f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()}
-    rig = Rig(tmp_path_factory.mktemp("real") / "cloud", 20.0, environment, machines="real")
-    try:
-        await rig.up(UP_SECONDS)
-        yield rig
-    finally:
-        await rig.down()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

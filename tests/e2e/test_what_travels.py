@@ -1,0 +1,134 @@
+"""What a process takes along to another machine, and what not: the table of docs/checkpointing.md, each row a test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from sandbox.machines.real.requirements import obstacle
+from tests.e2e.real_pods import Pods, Restored
+from tests.e2e.rig import Rig
+
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1200)]
+if reason := obstacle():
+    pytestmark.append(pytest.mark.skip(reason=reason))
+
+# Each script sets something up, says ready, and then says every fifth of a second whether it still has it.
+LOOP = """
+import time
+print("ready")
+while True:
+    time.sleep(0.2)
+    try:
+        print(look())
+    except Exception as error:
+        print(f"lost: {type(error).__name__}")
+"""
+EMPTY_DIR: dict[str, Any] = {
+    "volumes": [{"name": "scratch", "emptyDir": {}}],
+    "container": {"volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]},
+}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def pods(real: Rig) -> AsyncIterator[Pods]:
+    """Two nodes and a namespace."""
+    made = Pods(real, await real.namespace())
+    await made.up()
+    yield made
+    await real.kubectl("delete", "namespace", made.namespace, deadline=120)
+    await made.down()
+
+
+async def travel(pods: Pods, name: str, setup: str, **spec: Any) -> Restored:
+    """Checkpoint a script and restore it elsewhere."""
+    pod = await pods.start(name, setup + LOOP, **spec)
+    image = await pods.checkpoint(name)
+    assert "/travels/" in image, image
+    return await pods.restore(name, pod, image)
+
+
+async def test_memory(pods: Pods) -> None:
+    setup = "import itertools\ncount = itertools.count()\ndef look(): return next(count)\n"
+    restored = await travel(pods, "memory", setup)
+    assert restored.runs
+    assert int(restored.lines[-1]) > 5
+
+
+async def test_files_in_the_containers_own_file_system(pods: Pods) -> None:
+    setup = "open('/kept', 'w').write('kept')\ndef look(): return open('/kept').read()\n"
+    restored = await travel(pods, "own-files", setup)
+    assert restored.lines[-1] == "kept"
+
+
+async def test_an_open_file_in_the_containers_own_file_system(pods: Pods) -> None:
+    setup = "file = open('/log', 'w')\ndef look(): file.write('x'); file.flush(); return file.tell()\n"
+    restored = await travel(pods, "own-open-file", setup)
+    assert int(restored.lines[-1]) > 5
+
+
+async def test_hostname_and_environment_are_those_of_the_dumped_one(pods: Pods) -> None:
+    setup = "import os, socket\ndef look(): return f'{socket.gethostname()} {os.environ.get(\"ROLE\")}'\n"
+    pod = await pods.start("who", setup + LOOP, container={"env": [{"name": "ROLE", "value": "source"}]})
+    image = await pods.checkpoint("who")
+    pod["spec"]["containers"][0]["env"][0]["value"] = "restored"
+    restored = await pods.restore("who", pod, image)
+    assert restored.lines[-1] == "who source"
+
+
+async def test_worker_processes(pods: Pods) -> None:
+    setup = (
+        "import multiprocessing\nhere, there = multiprocessing.Pipe()\n"
+        "def work():\n    while True: there.send(there.recv() + 1)\n"
+        "multiprocessing.Process(target=work, daemon=True).start()\n"
+        "def look(): here.send(41); return here.recv()\n"
+    )
+    restored = await travel(pods, "workers", setup)
+    assert restored.lines[-1] == "42"
+
+
+async def test_a_listening_socket(pods: Pods) -> None:
+    setup = (
+        "import socket\nserver = socket.create_server(('127.0.0.1', 7000))\n"
+        "def look():\n    socket.create_connection(('127.0.0.1', 7000)).close(); server.accept()[0].close()\n"
+        "    return 'accepts'\n"
+    )
+    restored = await travel(pods, "listening", setup)
+    assert restored.lines[-1] == "accepts"
+
+
+async def test_an_established_connection_is_lost_and_a_new_one_can_be_made(pods: Pods) -> None:
+    setup = (
+        "import socket\nlink = socket.create_connection(('10.128.0.1', PORT))\n"
+        "def look():\n"
+        "    global link\n"
+        "    try:\n        link.getpeername()\n"
+        "    except OSError:\n"
+        "        link = socket.create_connection(('10.128.0.1', PORT)); return 'connected again'\n"
+        "    return 'connected'\n"
+    ).replace("PORT", pods.api_server_port)
+    restored = await travel(pods, "connection", setup)
+    assert "connected again" in restored.lines
+    assert restored.lines[-1] == "connected"
+
+
+async def test_files_in_an_empty_dir_stay_behind(pods: Pods) -> None:
+    setup = "open('/scratch/kept', 'w').write('kept')\ndef look(): return open('/scratch/kept').read()\n"
+    restored = await travel(pods, "empty-dir", setup, **EMPTY_DIR)
+    assert restored.runs
+    assert restored.lines[-1] == "lost: FileNotFoundError"
+
+
+async def test_an_open_file_in_an_empty_dir_keeps_it_from_starting(pods: Pods) -> None:
+    setup = "file = open('/scratch/log', 'w')\ndef look(): file.write('x'); file.flush(); return file.tell()\n"
+    restored = await travel(pods, "empty-dir-open", setup, **EMPTY_DIR)
+    assert not restored.runs
+
+
+async def test_shared_memory_stays_behind(pods: Pods) -> None:
+    setup = "open('/dev/shm/kept', 'w').write('kept')\ndef look(): return open('/dev/shm/kept').read()\n"
+    restored = await travel(pods, "shm", setup)
+    assert restored.lines[-1] == "lost: FileNotFoundError"

@@ -1,0 +1,157 @@
+"""Real machines: what a VM in namespaces is, and that nothing of it outlives the sandbox, or its crash."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from light_nodes import eventually
+
+from sandbox.binaries import Binaries
+from sandbox.control import read_env
+from sandbox.machines.real import cgroups, requirements
+from sandbox.machines.real.requirements import obstacle
+from sandbox.processes import leftovers
+from sandbox.settings import Settings
+
+ZONE = "us-central1-a"
+INSTANCES = f"/compute/v1/projects/outlast-tests/zones/{ZONE}/instances"
+SCRIPT = """#!/bin/sh
+echo "I am $(hostname) with uid $(id -u) and $(ls /proc | grep -c '^[0-9]') processes"
+echo "metadata says $(curl -s -H Metadata-Flavor:Google http://169.254.169.254/computeMetadata/v1/instance/name)"
+"""
+
+real = pytest.mark.skipif(obstacle() is not None, reason=obstacle() or "")
+
+
+class Running:
+    """A sandbox with real machines in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process, settings: Settings) -> None:
+        self.process = process
+        self.settings = settings
+        self.gce = read_env(settings.env_file)["GCE_ENDPOINT"]
+
+    async def buy(self, name: str) -> None:
+        """Insert a spot VM that runs SCRIPT at its boot."""
+        source = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts"
+        body = {
+            "name": name,
+            "machineType": f"zones/{ZONE}/machineTypes/n1-standard-4",
+            "disks": [{"boot": True, "autoDelete": True, "initializeParams": {"sourceImage": source}}],
+            "networkInterfaces": [{"network": "global/networks/default"}],
+            "scheduling": {"provisioningModel": "SPOT", "onHostMaintenance": "TERMINATE", "automaticRestart": False},
+            "metadata": {
+                "items": [
+                    {"key": "startup-script", "value": SCRIPT},
+                    {"key": "enable-guest-attributes", "value": "TRUE"},
+                ]
+            },
+        }
+        async with aiohttp.ClientSession(self.gce) as session, session.post(INSTANCES, json=body) as answer:
+            assert answer.status == 200, await answer.text()
+
+    async def delete(self, name: str) -> None:
+        async with aiohttp.ClientSession(self.gce) as session, session.delete(f"{INSTANCES}/{name}") as answer:
+            assert answer.status == 200
+
+    async def host_keys(self, name: str) -> str:
+        """What its guest attributes say of its SSH host keys; empty before."""
+        path = f"{INSTANCES}/{name}/getGuestAttributes?queryPath=hostkeys/"
+        async with aiohttp.ClientSession(self.gce) as session, session.get(path) as answer:
+            return await answer.text() if answer.status == 200 else ""
+
+    async def said(self, name: str, words: str) -> str:
+        """Its serial output, once that has these words."""
+        log = self.settings.state_dir / "vms" / name / "serial.log"
+
+        async def has() -> str | None:
+            text = log.read_text() if log.exists() else ""
+            return text if words in text else None
+
+        return await eventually(f"{name} says {words!r}", has, 60)
+
+
+@pytest_asyncio.fixture
+async def sandbox(executables: Binaries, tmp_path: Path) -> AsyncIterator[Running]:
+    settings = Settings(state_dir=tmp_path / "state")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sandbox", "--state", str(settings.state_dir), "up", "--machines", "real",
+        "--parts", "kubernetes", "registry", "gce", "--speed", "20", stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+
+    async def is_up() -> bool:
+        assert process.returncode is None
+        return settings.env_file.exists()
+
+    await eventually("the sandbox is up", is_up, 120)
+    yield Running(process, settings)
+    if process.returncode is None:
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+
+
+def traces(settings: Settings) -> list[str]:
+    """What a sandbox has left on this machine."""
+    group = cgroups.parent(settings.state_dir)
+    found = [f"process {pid}" for pid in leftovers(settings.state_dir)]
+    found += [f"cgroup {group}"] if cgroups.exists(group) else []
+    return found + [
+        f"mount {line}" for line in Path("/proc/mounts").read_text().splitlines() if str(settings.state_dir) in line
+    ]
+
+
+@real
+async def test_a_vm_is_a_machine_of_its_own_and_gone_when_it_is_deleted(sandbox: Running) -> None:
+    links = sorted(os.listdir("/sys/class/net"))
+    await sandbox.buy("vm-1")
+    text = await sandbox.said("vm-1", "startup-script exit status 0")
+    assert "I am vm-1 with uid 0 and" in text
+    assert "metadata says vm-1" in text
+
+    async def published() -> bool:
+        return "ssh-ed25519" in await sandbox.host_keys("vm-1")
+
+    await eventually("host keys", published)
+    assert sorted(os.listdir("/sys/class/net")) == links
+    await sandbox.delete("vm-1")
+    group = f"{cgroups.parent(sandbox.settings.state_dir)}/vm-1"
+
+    async def gone() -> bool:
+        return not cgroups.exists(group)
+
+    await eventually("no cgroup of vm-1", gone)
+
+
+@real
+async def test_a_crash_leaves_what_down_removes(sandbox: Running) -> None:
+    await sandbox.buy("vm-1")
+    await sandbox.said("vm-1", "Started OpenBSD")
+    sandbox.process.kill()
+    await sandbox.process.wait()
+    assert traces(sandbox.settings)
+    down = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "sandbox", "--state", str(sandbox.settings.state_dir), "down",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    output, _ = await down.communicate()
+    assert b"of a crashed one" in output
+    assert traces(sandbox.settings) == []
+
+
+def test_who_is_not_root_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements.os, "geteuid", lambda: 1000)
+    assert "need root" in (obstacle() or "")
+
+
+def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requirements.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(requirements.shutil, "which", lambda program: None if program == "nsenter" else program)
+    assert "nsenter: on Debian and Ubuntu apt install util-linux" in (obstacle() or "")
