@@ -19,7 +19,7 @@ test-whole: .venv/stamp  ## the product end to end
 	$(BIN)/python -m pytest tests/e2e
 
 test-parts: .venv/stamp  ## everything else
-	nice $(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/e2e
+	nice $(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e
 
 sandbox: .venv/stamp  ## a cloud in a box with Outlast installed, until Ctrl-C
 	$(BIN)/python -m sandbox up --product --machines $(MACHINES)

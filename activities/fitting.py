@@ -248,7 +248,7 @@ def parse_quantity(text: str | int | float) -> Decimal:
         ValueError: it is none.
     """
     quantity = str(text)
-    number = quantity.rstrip("nukmMGTPEi")
+    number = quantity.rstrip("numkKMGTPEi")
     suffix = quantity[len(number) :]
     try:
         if suffix in _BINARY:

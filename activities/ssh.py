@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import shlex
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ RUN_SECONDS = 15.0
 
 # asyncssh tells of each connection at level INFO.
 logging.getLogger("asyncssh").setLevel(logging.WARNING)
+
+# asyncssh insists on a name for whoever runs it, which is used for nothing here; a container's user may have none.
+os.environ.setdefault("LOGNAME", "outlast")
 
 
 class Unreachable(Exception):

@@ -29,6 +29,7 @@ from sandbox.machines.real import RealMachines
 from sandbox.machines.real.ground import Ground
 from sandbox.processes import Process
 from sandbox.product import Product
+from sandbox.product_pods import ProductPods
 from sandbox.registry import Registry
 from sandbox.settings import Settings
 from sandbox.state import State, claim_octet, clear_up
@@ -50,7 +51,7 @@ class Cloud:
         self.operator: CheckpointOperator | None = None
         self.gce: GceEmulator | None = None
         self.gce_endpoint: str | None = None
-        self.product: Product | None = None
+        self.product: Product | ProductPods | None = None
         self.control: ControlServer | None = None
         self.asked_to_stop = asyncio.Event()
         """Set by the control surface; whoever brought the cloud up takes it down then."""
@@ -238,7 +239,14 @@ class Cloud:
 
     async def _start_product(self) -> None:
         assert self.control_plane
-        self.product = Product(self.settings, self.control_plane, self.addresses)
+        if self._ground:
+            assert self.registry
+            addresses = self.addresses
+            await self._ground.network.serve_machines([addresses["TEMPORAL_ADDRESS"], addresses["GCE_ENDPOINT"]])
+            machines = self._ground.machines(self.registry.address)
+            self.product = ProductPods(self.settings, self.control_plane, addresses, machines)
+        else:
+            self.product = Product(self.settings, self.control_plane, self.addresses)
         self._teardown.push_async_callback(self.product.stop)
         await self._timed("Outlast", self.product.start())
 

@@ -7,7 +7,6 @@ that may do no more than its role says, and its environment.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -40,19 +39,13 @@ class Product:
         self._repository = repository
         self._settings = settings
         self._cluster = cluster
-        self._registry = addresses["REGISTRY"]
         environment: dict[str, str | None] = {
             # Those of a Temporal that the user works with: its address, key and profile are not for this one.
             **dict.fromkeys(name for name in os.environ if name.startswith("TEMPORAL_")),
             "TEMPORAL_CONFIG_FILE": os.devnull,
-            "TEMPORAL_ADDRESS": addresses["TEMPORAL_ADDRESS"],
-            "TEMPORAL_NAMESPACE": "default",
-            "OUTLAST_NAMESPACE": NAMESPACE,
-            "OUTLAST_GCE_ENDPOINT": addresses["GCE_ENDPOINT"],
-            "OUTLAST_SSH_PORT": str(settings.ssh_port),
             "OUTLAST_SSH_KEY_FILE": addresses["SSH_KEY_FILE"],
             "PYTHONUNBUFFERED": "1",
-            **settings.product_env,
+            **variables(settings, addresses),
         }
         self.processes = [
             Process(
@@ -71,10 +64,8 @@ class Product:
         Raises:
             SandboxError: where a manifest is refused, or a process ends at once.
         """
-        kubectl = self._cluster.kubectl
-        await kubectl("apply", "--server-side", "-f", self._repository / "deploy" / "crd")
-        await kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
-        await self._cluster.install("-k", self._overlay())
+        await install_crds(self._cluster, self._repository)
+        await self._cluster.install("-k", self._repository / "deploy" / "overlays" / "sandbox")
         accounts = (self._cluster.account(account, NAMESPACE, self._kubeconfig(name)) for name, _, account in PARTS)
         await asyncio.gather(*accounts)
         for process in self.processes:
@@ -84,20 +75,6 @@ class Product:
     async def stop(self) -> None:
         """Stop the processes."""
         await asyncio.gather(*(process.stop() for process in self.processes))
-
-    def _overlay(self) -> Path:
-        """The manifests to install: with the image that the sandbox's registry has, where nodes really pull it."""
-        shipped = self._repository / "deploy" / "overlays" / "sandbox"
-        if self._settings.machines == "light":
-            return shipped
-        ours = self._settings.state_dir / "overlay"
-        ours.mkdir(exist_ok=True)
-        kustomization = {
-            "resources": [os.path.relpath(shipped, ours)],
-            "images": [{"name": "outlast", "newName": f"{self._registry}/outlast"}],
-        }
-        (ours / "kustomization.yaml").write_text(json.dumps(kustomization))
-        return ours
 
     def _kubeconfig(self, name: str) -> Path:
         return self._settings.state_dir / f"{name}.kubeconfig"
@@ -109,3 +86,21 @@ class Product:
         except TimeoutError:
             return
         raise SandboxError(f"{process.name} ended with code {process.exit_code}:\n{process.log_tail()}")
+
+
+def variables(settings: Settings, addresses: Mapping[str, str]) -> dict[str, str]:
+    """The environment that says where everything is."""
+    return {
+        "TEMPORAL_ADDRESS": addresses["TEMPORAL_ADDRESS"],
+        "TEMPORAL_NAMESPACE": "default",
+        "OUTLAST_NAMESPACE": NAMESPACE,
+        "OUTLAST_GCE_ENDPOINT": addresses["GCE_ENDPOINT"],
+        "OUTLAST_SSH_PORT": str(settings.ssh_port),
+        **settings.product_env,
+    }
+
+
+async def install_crds(cluster: Cluster, repository: Path = REPOSITORY) -> None:
+    """Apply the CRDs, and wait until the API server serves them."""
+    await cluster.kubectl("apply", "--server-side", "-f", repository / "deploy" / "crd")
+    await cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")

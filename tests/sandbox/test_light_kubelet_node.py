@@ -185,17 +185,17 @@ async def test_a_container_that_ended_cannot_be_dumped(
 async def test_the_process_makes_no_step_while_it_is_dumped(
     admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane
 ) -> None:
-    name = await nodes.start(speed=4)
-    container = {"env": env(SANDBOX_STEP_SECONDS=0.2, SANDBOX_STEPS=1000)}
+    name = await nodes.start(speed=1)  # a dump of seconds, in which two looks have room on a busy machine
+    container = {"env": env(SANDBOX_STEP_SECONDS=0.05, SANDBOX_STEPS=10000)}
     await running_pod(admin, namespace, training_pod("frozen", name, container=container))
     dump = asyncio.create_task(checkpoint(control_plane, admin, name, f"{namespace}/frozen/trainer"))
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.5)
     logs = ("logs", "frozen", "-n", namespace)
     before = await control_plane.kubectl(*logs)
-    assert not dump.done()
     during = await control_plane.kubectl(*logs)
-    await dump
+    assert not dump.done()
     assert before == during
+    await dump
 
     async def goes_on() -> bool:
         return await control_plane.kubectl(*logs) != during

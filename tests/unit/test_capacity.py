@@ -13,7 +13,10 @@ GPU = "nvidia.com/gpu"
 
 
 def make_node(name: str = "n1", gpus: int = 1, *, labels: Json | None = None, ready: str = "True", **spec: Any) -> Json:
-    allocatable = {"cpu": "4", "memory": "16Gi", "pods": "10"} | ({GPU: str(gpus)} if gpus else {})
+    # In the units in which a kubelet writes them.
+    allocatable = {"cpu": "4", "memory": "16777216Ki", "ephemeral-storage": "267847642337", "pods": "10"} | (
+        {GPU: str(gpus)} if gpus else {}
+    )
     return {
         "metadata": {"name": name, "uid": name, "labels": labels or {}},
         "spec": spec,
@@ -235,7 +238,17 @@ def test_demand_is_counted_as_the_scheduler_does(spec: Json, cpu: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("1", "1"), ("500m", "0.5"), ("2Gi", str(2 * 1024**3)), ("1k", "1000"), ("1e3", "1000"), (3, "3"), ("2E", "2e18")],
+    [
+        ("1", "1"),
+        ("500m", "0.5"),
+        ("1e3", "1000"),
+        (3, "3"),
+        *(
+            (f"2{suffix}", f"2e{power}")
+            for suffix, power in zip("numkMGTPE", (-9, -6, -3, 3, 6, 9, 12, 15, 18), strict=True)
+        ),
+        *((f"3{letter}i", str(3 * 1024**power)) for power, letter in enumerate("KMGTPE", 1)),
+    ],
 )
 def test_quantities(text: Any, number: str) -> None:
     assert parse_quantity(text) == Decimal(number)

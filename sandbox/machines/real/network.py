@@ -68,8 +68,7 @@ class Network:
             SandboxError: where such a port is taken there.
         """
         assert self._outside is not None
-        ports = {int(port) for address in addresses for port in _LOOPBACK_PORT.findall(address)}
-        for port in sorted(ports):
+        for port in sorted(_ports(addresses)):
             try:
                 listening = netns.listen(self._outside, "127.0.0.1", port)
             except OSError as error:
@@ -79,6 +78,11 @@ class Network:
     async def serve_pods(self, port: int) -> None:
         """Let pods reach the API server as the Service `kubernetes`: there is no kube-proxy on the machines."""
         await self._forward(socket.create_server((SERVICE, 443)), "127.0.0.1", port)
+
+    async def serve_machines(self, addresses: Iterable[str]) -> None:
+        """Let machines and pods reach these, which listen on 127.0.0.1, under the control plane's address."""
+        for port in sorted(_ports(addresses)):
+            await self._forward(socket.create_server((CONTROL_PLANE, port)), "127.0.0.1", port)
 
     async def _forward(self, listening: socket.socket, host: str, port: int) -> None:
         forward = Forward(listening, host, port)
@@ -112,6 +116,10 @@ class Network:
         """Forget the pods' network of a machine; its interface went with its namespace."""
         await ip("route", "delete", pods(number), check=False)
         self._pods.discard(number)
+
+
+def _ports(addresses: Iterable[str]) -> set[int]:
+    return {int(port) for address in addresses for port in _LOOPBACK_PORT.findall(address)}
 
 
 def pods(number: int) -> str:
