@@ -69,6 +69,11 @@ class Pods:
         await self._said(name, "ready")
         return pod
 
+    async def config_map(self, name: str, **files: str) -> None:
+        """A ConfigMap with these files; `_` in a name stands for a dot."""
+        data = {file.replace("_", "."): text for file, text in files.items()}
+        await self._apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+
     async def checkpoint(self, name: str) -> str:
         """Let the operator checkpoint a pod; the image's name, or the reason why there is none."""
         registry = self._rig.addresses["REGISTRY"]

@@ -132,3 +132,16 @@ async def test_shared_memory_stays_behind(pods: Pods) -> None:
     setup = "open('/dev/shm/kept', 'w').write('kept')\ndef look(): return open('/dev/shm/kept').read()\n"
     restored = await travel(pods, "shm", setup)
     assert restored.lines[-1] == "lost: FileNotFoundError"
+
+
+async def test_a_shell_script_on_a_config_map_keeps_it_from_starting(pods: Pods) -> None:
+    """A shell reads its script as it goes, so it has the file open; another ConfigMap volume has another path to it."""
+    await pods.config_map("scripts", run_sh="echo ready\nwhile true; do sleep 0.2; echo $((count += 1)); done\n")
+    volumes = [{"name": "scripts", "configMap": {"name": "scripts"}}]
+    mounts = [{"name": "scripts", "mountPath": "/scripts"}]
+    container = {"command": ["bash", "/scripts/run.sh"], "volumeMounts": mounts}
+    pod = await pods.start("script", "", volumes=volumes, container=container)
+    image = await pods.checkpoint("script")
+    assert "/travels/" in image, image
+    restored = await pods.restore("script", pod, image)
+    assert not restored.runs

@@ -132,14 +132,14 @@ async def _build_product(root: Path, base: Path) -> None:
 async def _bootstrap(root: Path, packages: str) -> None:
     """The least Debian with some packages more, from the mirror that this machine's own apt uses."""
     tools = root.with_name(f"{root.name}.debootstrap")
+    apt = await _apt(tools)
     debootstrap, directory = shutil.which("debootstrap") or "", {}
     if not debootstrap:  # it is a script and needs no installing
-        tools.mkdir(parents=True, exist_ok=True)
-        await _run("apt-get", "download", "debootstrap", cwd=tools)
+        await _run(*apt, "download", "debootstrap", cwd=tools)
         await _run("dpkg", "-x", str(next(tools.glob("*.deb"))), str(tools))
         debootstrap = str(tools / "usr/sbin/debootstrap")
         directory = {"DEBOOTSTRAP_DIR": str(tools / "usr/share/debootstrap")}
-    mirror = [each] if (each := await _mirror()) else []
+    mirror = [each] if (each := await _mirror(apt)) else []
     await _run(
         debootstrap, "--variant=minbase", f"--include={packages}", RELEASE, str(root), *mirror, environment=directory
     )
@@ -151,13 +151,23 @@ async def _bootstrap(root: Path, packages: str) -> None:
     await _run("cp", "--dereference", "/etc/resolv.conf", str(root / "etc/resolv.conf"))
 
 
-async def _mirror() -> str | None:
+async def _apt(tools: Path) -> list[str]:
+    """apt-get with this machine's sources and lists of our own: a new machine has none, and its own are not ours."""
+    for directory in ("lists/partial", "cache/archives/partial"):
+        (tools / directory).mkdir(parents=True, exist_ok=True)
+    state = ("-o", f"Dir::State::lists={tools}/lists", "-o", f"Dir::Cache={tools}/cache")
+    apt = ["apt-get", *state, "-o", "Acquire::Check-Valid-Until=false", "-o", "APT::Sandbox::User=root"]
+    await _run(*apt, "-qq", "update")
+    return apt
+
+
+async def _mirror(apt: list[str]) -> str | None:
     """OUTLAST_DEBIAN_MIRROR, else where this machine's packages come from if it is a Debian."""
     if chosen := os.environ.get("OUTLAST_DEBIAN_MIRROR"):
         return chosen
     if "ID=debian\n" not in Path("/etc/os-release").read_text():  # noqa: ASYNC240 - a line or two
         return None
-    sites = await _run("apt-get", "indextargets", "--format", "$(SITE)", "Identifier: Packages")
+    sites = await _run(*apt, "indextargets", "--format", "$(SITE)", "Identifier: Packages")
     return next((site for site in sites.splitlines() if "security" not in site), None)
 
 
