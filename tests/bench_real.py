@@ -82,12 +82,16 @@ async def _measure_size(rig: Rig, megabytes: int, count: int) -> list[Round]:
 
 
 async def _preempt(job: Running, lost: int) -> Round:
+    # An agent listens on every node, once its image is there.
+    agents = ("rollout", "status", "daemonset/outlast-agent", "-n", "outlast-system", "--timeout=90s")
+    await job.rig.kubectl(*agents, deadline=100)
     before, survivor = job.training(lost), job.training(1 - lost)
     began = time.time()
     [vm] = await job.preempt(lost, notice=NOTICE_SECONDS)
     notice = job.observer.happened("notice", vm) or 0.0
+    backups = await job.until(lambda: job.completed_backups(survivor.pod, began), 90, "the survivor's checkpoint")
+    backup = backups[0]["metadata"]["name"]
     await job.trains(lost, but=(before,), seconds=180)
-    backup = job.completed_backups(survivor.pod, began)[0]["metadata"]["name"]
     after = job.training(lost)
     history = [each for each in job.observer.history if each.at >= began]
 
