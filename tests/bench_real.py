@@ -132,10 +132,8 @@ def _table(sizes: dict[int, list[Round]]) -> str:
     for name, read in moments.items():
         figures = [statistics.median(map(read, rounds)) for rounds in sizes.values()]
         lines.append(f"| {name} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |")
-    count = len(next(iter(sizes.values())))
-    return "\n".join(
-        [*lines, "", f"{count} preemptions each, {time.strftime('%Y-%m-%d')}, on {where()}; `make bench`."]
-    )
+    lines.append("| preemptions | " + " | ".join(str(len(rounds)) for rounds in sizes.values()) + " |")
+    return "\n".join([*lines, "", f"{time.strftime('%Y-%m-%d')}, on {where()}; `make bench`."])
 
 
 if __name__ == "__main__":
