@@ -37,6 +37,8 @@ def remove(group: str) -> None:
 
 def _hierarchies() -> list[Path]:
     """The mounted hierarchies; some are links to others (cpu, cpuacct)."""
+    if not CGROUPS.is_dir():
+        return []  # no Linux
     return [entry for entry in CGROUPS.iterdir() if entry.is_dir() and not entry.is_symlink()]
 
 
