@@ -134,7 +134,8 @@ class Story:
             came_from = tag_of(self.job.entry(lost)["restoredFrom"])
             # The furthest one then: by the schedule the survivor may have been checkpointed once more meanwhile.
             tags = [tag_of(image_of(each)) for each in self.job.completed_backups(pod, notice)]
-            _require(came_from in tags, f"restored from {came_from}, not from the survivor's {', '.join(tags)}")
+            further = progress_of(came_from) >= max(map(progress_of, tags))  # one from just before the notice
+            _require(came_from in tags or further, f"restored from {came_from}, not the survivor's {', '.join(tags)}")
             self.steps_lost.append(max(0, (before.last or 0) - self.job.step(survivor)))
             step.remark = f"from step {self.job.training(lost).first}"
         with self._narrator.step("Nothing is left of the lost VM, its Node and its Job"):

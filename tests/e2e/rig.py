@@ -90,7 +90,13 @@ class Rig:
     async def apply(self, namespace: str, *documents: Json) -> None:
         """`kubectl apply` of all documents in one file."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-        await self.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=text)
+        try:
+            await self.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=text)
+        except SandboxError as error:
+            if "AlreadyExists" not in str(error):
+                raise
+            # Another test of this namespace created the same machine or credentials in this moment.
+            await self.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=text)
 
     async def delete(self, namespace: str, *documents: Json) -> None:
         """`kubectl delete` of all documents in one file; waits as kubectl does."""

@@ -44,9 +44,12 @@ def losses(lines: list[str]) -> dict[int, str]:
 
 async def lose_and_see(job: Running, *replicas: int) -> None:
     """Take machines away, and wait until their replicas train elsewhere."""
+    # An agent listens on every node, once its image is there.
+    agents = ("rollout", "status", "daemonset/outlast-agent", "-n", "outlast-system", "--timeout=120s")
+    await job.rig.kubectl(*agents, deadline=130)
     before = tuple(job.training(replica) for replica in replicas)
     await job.preempt(*replicas)
-    await job.trains(*replicas, but=before, seconds=180)
+    await job.trains(*replicas, but=before, seconds=300)
 
 
 async def test_memory_goes_on_bit_for_bit_through_two_losses(real: Rig, undisturbed: Mapping[int, str]) -> None:
