@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from sandbox.errors import SandboxError
+from sandbox.machines.real import cgroups
 from sandbox.machines.real.ground import clear
 from sandbox.processes import kill_leftovers
 from sandbox.settings import OCTETS
@@ -87,6 +88,7 @@ class State:
 
 async def clear_up(state_dir: Path) -> int:
     """End and undo what a sandbox left on this machine; returns how many processes that were."""
+    cgroups.thaw(cgroups.parent(state_dir))
     ended = await kill_leftovers(state_dir)
     clear(state_dir)
     return ended

@@ -116,7 +116,9 @@ class RealMachine:
                 process.send_signal(signal.SIGKILL)  # its child, the first in its namespace, takes all others along
         elif process.returncode is None:
             process.kill()
+        cgroups.thaw(self._group)
         await process.wait()
+        cgroups.thaw(self._group)
         self._first = None
         await self.metadata.cut()
         if self._registry:

@@ -101,6 +101,7 @@ class Network:
         number = next(number for number in range(1, 255) if number not in self._pods)
         self._pods.add(number)
         veth = f"vm{zone}-{host}"
+        await ip("link", "delete", veth, check=False)  # of a dead machine with this address that is not quite gone
         await ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
         await ip("link", "set", veth, "master", bridge, "up")
         inside = ("nsenter", "--target", str(pid), "--net")
