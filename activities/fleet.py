@@ -73,6 +73,7 @@ class FleetActivities:
             id_reuse_policy=reuse,
             id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
             start_signal=signal,
+            start_signal_args=[start.wish] if signal else [],
             static_summary=f"{start.namespace}/{start.job_name} · replica {start.replica} · {gcp.machine_type}"[:200],
             rpc_timeout=RPC_SECONDS,
         )

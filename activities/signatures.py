@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
+from api import names
 from api.common import Condition, LocalReference, SecretReference
+from api.market import Candidate, Choice, Choose, MarketNews, PreemptedVm, Price
 from api.messages import VmStart
 from api.model import Model
 from api.spot_instance_job import CheckpointConfig, SpotInstanceJobSpec, SpotInstanceJobStatus
@@ -29,6 +31,7 @@ class Signature(Generic[In, Out]):
     gives: type[Out]
     timeout: float = 20
     heartbeat: float | None = None
+    queue: str | None = None  # a task queue of its own, where its rate is bounded
 
 
 class Done(Model):
@@ -255,7 +258,7 @@ class CreateVm(Model):
 
     vm: VmRef
     spec: SpotInstanceVMSpec
-    machine_type: str
+    candidate: Candidate
     ssh_public_key_of: LocalReference | None = None  # Secret with ssh-privatekey; default: the installation's
 
 
@@ -278,22 +281,52 @@ class CreateProgress(Model):
     done: bool
     error: str | None = None
     message: str = ""
+    scope: str = ""  # of a quota: its metric
     vm: VmView
 
 
-class ListVms(Model):
-    """All instances of a cluster in a project."""
+class ReadPrice(Model):
+    """What a spot VM of this kind costs now, in the candidate's region."""
 
     project: str
-    cluster_label: str
+    candidate: Candidate
     namespace: str
     credentials: SecretReference | None = None
 
 
-class VmList(Model):
-    """Instances with our cluster's label."""
+class FindPreempted(Model):
+    """Operations by which the cloud took machines back in these zones, since a moment."""
 
-    vms: list[VmView]
+    project: str
+    zones: list[str]
+    since: datetime
+    namespace: str
+    credentials: SecretReference | None = None
+
+
+class Preempted(Model):
+    """The machines taken back."""
+
+    vms: list[PreemptedVm]
+
+
+# --- market.py: the market's workflow, by Temporal's API
+
+
+class AskMarket(Model):
+    """Put a question to a project's market."""
+
+    project: str
+    timings: Timings
+    question: Choose
+
+
+class TellMarket(Model):
+    """Tell a project's market what became of a VM."""
+
+    project: str
+    timings: Timings
+    news: MarketNews
 
 
 # --- nodes.py: SSH and the Node
@@ -458,10 +491,12 @@ DELETE_CHECKPOINT = Signature("delete_checkpoint", CheckpointRef, CheckpointView
 FIND_IMAGE = Signature("find_image", FindImage, FoundImage, timeout=60)
 PIN_IMAGES = Signature("pin_images", PinImages, RestorePoint, timeout=20)
 
-CREATE_VM = Signature("create_vm", CreateVm, VmOperation, timeout=60)
+CREATE_VM = Signature("create_vm", CreateVm, VmOperation, timeout=60, queue=names.CREATES_QUEUE)
 OBSERVE_CREATE = Signature("observe_create", ObserveCreate, CreateProgress, timeout=60, heartbeat=20)
 OBSERVE_VM = Signature("observe_vm", VmRef, VmView)
 DELETE_VM = Signature("delete_vm", VmRef, VmView, timeout=60)
+READ_PRICE = Signature("read_price", ReadPrice, Price)
+FIND_PREEMPTED = Signature("find_preempted", FindPreempted, Preempted, timeout=60)
 
 START_JOIN = Signature("start_join", StartJoin, JoinProgress, timeout=60, heartbeat=20)
 OBSERVE_JOIN = Signature("observe_join", StartJoin, JoinProgress, timeout=60, heartbeat=20)
@@ -475,6 +510,9 @@ ENSURE_VM = Signature("ensure_vm", VmStart, EnsuredVm)
 CHECK_OWNER = Signature("check_owner", CheckOwner, Owner)
 FIND_ORPHANS = Signature("find_orphans", SweepRequest, Orphans, timeout=60)
 ADOPT_ORPHAN = Signature("adopt_orphan", VmStart, EnsuredVm)
+
+ASK_MARKET = Signature("ask_market", AskMarket, Choice, timeout=20)
+TELL_MARKET = Signature("tell_market", TellMarket, Done, timeout=10)
 
 WRITE_STATUS = Signature("write_status", WriteStatus, Done, timeout=10)
 WRITE_VM_ENTRY = Signature("write_vm_entry", WriteVmEntry, Done, timeout=10)

@@ -163,7 +163,6 @@ VM_ADDITIONS: dict[str, Schema] = {
             )
         ]
     },
-    "spec.gcp.zone": {"maxLength": 63},
     "status.conditions": _keyed("type"),
     "status.provisionedInstances": _keyed("name"),
 }

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from api.common import LocalReference, SecretReference
+from api.market import Candidate, VmWish
 from api.model import Model
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
@@ -96,6 +97,7 @@ class VmStart(Model):
     credentials: SecretReference | None = None
     ssh_key: LocalReference | None = None
     timings: Timings = Timings()
+    wish: VmWish = VmWish()
     teardown: bool = False  # started by the sweep or by a teardown that took stock: nothing is created
     found: list[str] = []  # "zone/name" of instances to tear down where this run did not create them
     state: dict[str, Any] | None = None  # of the run before, after continue-as-new; the workflow's own
@@ -115,6 +117,9 @@ class VmReport(Model):
     node_uid: str | None = None
     dead: bool = False  # the machine is confirmed not to run any more
     fingerprint: dict[str, str] = {}
+    candidate: Candidate | None = None  # that was or is being tried
+    price: float | None = None  # of it, in USD per hour
+    why: str = ""  # this candidate
     at: datetime | None = None
 
 

@@ -40,8 +40,10 @@ GCE_LABEL_CLUSTER = "outlast-cluster"
 
 JOB_WORKFLOW = "SpotInstanceJob"
 VM_WORKFLOW = "SpotVM"
+MARKET_WORKFLOW = "SpotMarket"
 SWEEP_WORKFLOW = "Sweep"
 TASK_QUEUE = "outlast"
+CREATES_QUEUE = "outlast-creates"  # VMs are created at a bounded rate
 SWEEP_SCHEDULE = "outlast-sweep"
 
 _REQUEST_IDS = uuid.UUID("6f0a5f0e-0f4e-5c86-9a7b-0d1f3c2b1a90")
@@ -76,6 +78,11 @@ def vm_key(job: str, replica: int, place: int) -> str:
 def vm_workflow_id(key: str) -> str:
     """Workflow id of a VM's life."""
     return f"vm:{key}"
+
+
+def market_workflow_id(project: str) -> str:
+    """Workflow id of a project's market."""
+    return f"market:{project}"
 
 
 def vm_name(key: str, attempt: int) -> str:

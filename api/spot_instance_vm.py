@@ -1,11 +1,15 @@
 """``SpotInstanceVM``: what to buy. The origin's fields keep their names and meaning; new ones are optional."""
 
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import Field
 
 from api.common import Condition, LocalReference
+from api.duration import GoDuration
 from api.model import Model
+
+Zone = Annotated[str, Field(pattern=r"^[a-z]+-[a-z0-9]+-[a-z]$", max_length=63)]
 
 
 class Gpu(Model):
@@ -15,11 +19,25 @@ class Gpu(Model):
     count: int = Field(default=1, ge=1, le=16)
 
 
+class Alternative(Model):
+    """Another way to get the VM; what it leaves out is as in ``gcp``."""
+
+    zone: Zone | None = Field(default=None, description="default: gcp.zone and gcp.zones")
+    machine_type: str | None = Field(default=None, min_length=1, max_length=63)
+    gpu: Gpu | None = None
+
+
 class Gcp(Model):
     """Where and as what the VM is created on Google Compute Engine."""
 
     project: str = Field(min_length=1, max_length=63)
-    zone: str = Field(pattern=r"^[a-z]+-[a-z0-9]+-[a-z]$", description="for example us-central1-a")
+    zone: Zone = Field(description="for example us-central1-a")
+    zones: list[Zone] = Field(
+        default=[], max_length=32, description="further zones: the VM is bought in whichever costs least and has it"
+    )
+    alternatives: list[Alternative] = Field(
+        default=[], max_length=16, description="other machine types, GPUs or zones, where the first is not to be had"
+    )
     region: str | None = Field(default=None, max_length=63, description="derived from zone where left out")
     machine_type: str = Field(min_length=1, max_length=63, description="for example n1-standard-4")
     disk_size_gb: int = Field(default=100, ge=10, le=65536, description="boot disk, in GB")
@@ -43,6 +61,19 @@ class KubeadmJoinConfig(Model):
     control_plane_endpoint: str | None = Field(default=None, description="host:port of the API server")
 
 
+class OnDemandFallback(Model):
+    """Buy on-demand where no spot VM is to be had; the replica moves back to spot when that returns."""
+
+    after: GoDuration = Field(description="how long a replica waits for a spot VM first")
+    max_replicas: int = Field(default=16, ge=1, le=16, description="at most so many of a job's replicas at once")
+    price_per_hour: str | None = Field(
+        default=None,
+        max_length=12,
+        pattern=r"^[0-9]+(\.[0-9]+)?$",
+        description="what one on-demand VM costs, in USD: compared with what the spot VMs cost",
+    )
+
+
 class SpotInstanceVMSpec(Model):
     """The VM that a SpotInstanceJob buys for each replica that finds no free GPU in the cluster."""
 
@@ -52,6 +83,7 @@ class SpotInstanceVMSpec(Model):
     )
     gpu: Gpu | None = None
     gcp: Gcp
+    on_demand_fallback: OnDemandFallback | None = None
     startup_script: str | None = None
     kubeadm_join_config: KubeadmJoinConfig | None = None
     ssh_user: str = Field(default="outlast", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")

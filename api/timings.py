@@ -23,5 +23,7 @@ class Timings(Model):
     drain: float = 60  # for the pods of a released node to stop
     owner_check: float = 600  # between a VM's looks at whether its job still lives
     stockout_rest: float = 180  # of a candidate that is out of capacity; doubles to ten times this
+    preempted_poll: float = 5  # between looks at the operations by which the cloud takes machines back; 0: none
+    spot_return: float = 1800  # on on-demand, until spot is tried again
     retry: float = 10  # first back-off of a step that failed; doubles to thirty times this
     token_lifetime: float = 1800  # of a bootstrap token

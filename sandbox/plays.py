@@ -27,6 +27,7 @@ FAULTS = (
     "withdraw_permissions",
     "grant_permissions",
     "expire_credentials",
+    "set_price",
 )
 
 #: Traps of `CheckpointOperator.play`.

@@ -3,16 +3,18 @@
 Environment: ``TEMPORAL_*`` as the Temporal CLI reads them, ``KUBECONFIG`` outside of a pod, ``OUTLAST_GCE_ENDPOINT``,
 ``OUTLAST_SSH_PORT`` (22), ``OUTLAST_SSH_KEY_FILE``, ``OUTLAST_NAMESPACE`` (outlast-system), ``OUTLAST_METRICS_ADDRESS``
 (host:port of Prometheus metrics; not served where unset), ``OUTLAST_CONNECT_DEADLINE`` (60 s),
-``OUTLAST_SWEEP_INTERVAL`` (10m) and ``OUTLAST_TIMING_<NAME>`` (seconds, see :mod:`api.timings`).
+``OUTLAST_SWEEP_INTERVAL`` (10m), ``OUTLAST_CREATES_PER_SECOND`` (2; VMs, over all workers of the cluster) and
+``OUTLAST_TIMING_<NAME>`` (seconds, see :mod:`api.timings`).
 """
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
 
 from clients.installation import WrongClusterError, connected
-from worker.registration import build_worker
+from worker.registration import build_workers
 from worker.settings import Settings, from_environment
 from worker.sweeping import ensure_schedule
 
@@ -42,7 +44,9 @@ async def run(settings: Settings) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connected(settings.connections) as here:
         await ensure_schedule(here.temporal, settings.sweep_interval, here.cluster_id)
-        async with build_worker(here.temporal, here.kube, settings, here.cluster_id):
+        async with contextlib.AsyncExitStack() as stack:
+            for worker in build_workers(here.temporal, here.kube, settings, here.cluster_id):
+                await stack.enter_async_context(worker)
             log.info("at work")
             await stop.wait()
             log.info("stopping")

@@ -15,6 +15,7 @@ from activities.compute.gcp import GcpCloud
 from activities.fleet import FleetActivities
 from activities.images import ImageActivities
 from activities.join import JoinActivities
+from activities.market import MarketActivities
 from activities.nodes import NodeActivities
 from activities.preflight import PreflightActivities
 from activities.refusals import Refusals
@@ -22,14 +23,15 @@ from activities.replicas import ReplicaActivities
 from activities.specs import SpecActivities
 from activities.ssh import SshKeys
 from activities.status import StatusActivities
-from api.names import TASK_QUEUE
+from api.names import CREATES_QUEUE, TASK_QUEUE
 from clients.kube import Kube
 from worker.settings import Settings
 from workflows.spot_instance_job import SpotInstanceJob
+from workflows.spot_market import SpotMarket
 from workflows.spot_vm import SpotVM
 from workflows.sweep import Sweep
 
-WORKFLOWS = [SpotInstanceJob, SpotVM, Sweep]
+WORKFLOWS = [SpotInstanceJob, SpotVM, SpotMarket, Sweep]
 # Vocabulary and pure functions hold no state, so each workflow need not load its own copy of them.
 PASSED_THROUGH = ("api", "activities.signatures", "workflows.policy")
 GRACE = timedelta(seconds=25)  # the pod's terminationGracePeriodSeconds exceeds it
@@ -51,6 +53,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         FleetActivities(client, kube, cloud),
         ImageActivities(kube),
         JoinActivities(cloud, kube, keys, settings.ssh_port),
+        MarketActivities(client),
         NodeActivities(kube),
         PreflightActivities(kube, cloud),
         ReplicaActivities(kube),
@@ -65,16 +68,27 @@ def _defined(instance: object) -> list[Callable[..., Any]]:
     return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
 
 
-def build_worker(client: Client, kube: Kube, settings: Settings, cluster_id: str) -> Worker:
-    """The worker of one cluster."""
-    return Worker(
-        client,
-        task_queue=TASK_QUEUE,
-        workflows=WORKFLOWS,
-        activities=activities(client, kube, settings, cluster_id),
-        workflow_runner=sandbox(),
-        interceptors=[Refusals()],
-        graceful_shutdown_timeout=GRACE,
-        # A killed worker's workflows go on in another after a second instead of ten (measured).
-        sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
-    )
+def build_workers(client: Client, kube: Kube, settings: Settings, cluster_id: str) -> list[Worker]:
+    """The workers of one cluster: of everything, and of the creations of VMs, whose rate the service bounds."""
+    implementations = activities(client, kube, settings, cluster_id)
+    return [
+        Worker(
+            client,
+            task_queue=TASK_QUEUE,
+            workflows=WORKFLOWS,
+            activities=implementations,
+            workflow_runner=sandbox(),
+            interceptors=[Refusals()],
+            graceful_shutdown_timeout=GRACE,
+            # A killed worker's workflows go on in another after a second instead of ten (measured).
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+        ),
+        Worker(
+            client,
+            task_queue=CREATES_QUEUE,
+            activities=implementations,
+            interceptors=[Refusals()],
+            graceful_shutdown_timeout=GRACE,
+            max_task_queue_activities_per_second=settings.creates_per_second,
+        ),
+    ]

@@ -25,6 +25,7 @@ class Settings:
     ssh_port: int
     ssh_key_file: Path | None  # the installation's private key
     sweep_interval: timedelta
+    creates_per_second: float  # of VMs, over all workers of the cluster
     timings: Timings
 
 
@@ -42,6 +43,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         ssh_port=_number(environment, "OUTLAST_SSH_PORT", 22),
         ssh_key_file=Path(key) if key else None,
         sweep_interval=_duration(environment, "OUTLAST_SWEEP_INTERVAL", "10m"),
+        creates_per_second=_rate(environment, "OUTLAST_CREATES_PER_SECOND", 2),
         timings=_timings(environment),
     )
 
@@ -51,6 +53,16 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
         return int(environment.get(name) or default)
     except ValueError as error:
         raise ValueError(f"{name}={environment[name]!r} is not a whole number") from error
+
+
+def _rate(environment: Mapping[str, str], name: str, default: float) -> float:
+    try:
+        rate = float(environment.get(name) or default)
+    except ValueError as error:
+        raise ValueError(f"{name}={environment[name]!r} is not a number") from error
+    if not rate > 0:
+        raise ValueError(f"{name}={environment[name]!r}: a rate above 0 is needed, or nothing would ever be created")
+    return rate
 
 
 def _duration(environment: Mapping[str, str], name: str, default: str) -> timedelta:

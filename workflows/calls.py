@@ -30,6 +30,7 @@ async def call(signature: Signature[In, Out], request: In, *, summary: str, urge
     result: Out = await workflow.execute_activity(
         signature.name,
         request,
+        task_queue=signature.queue,
         result_type=signature.gives,
         start_to_close_timeout=timedelta(seconds=signature.timeout),
         heartbeat_timeout=timedelta(seconds=signature.heartbeat) if signature.heartbeat else None,
@@ -47,3 +48,9 @@ def explain(error: ActivityError) -> tuple[str, str]:
     if isinstance(cause, TimeoutError):
         return "Transient", f"{error.activity_type} did not answer in time"
     return "Transient", str(cause or error)
+
+
+def scope_of(error: ActivityError) -> str:
+    """The quota's metric in the details of a refused creation; empty where it names none."""
+    details = error.cause.details if isinstance(error.cause, ApplicationError) else ()
+    return str(details[0]) if details else ""

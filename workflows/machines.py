@@ -11,6 +11,7 @@ from temporalio.exceptions import ActivityError, FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import names
+    from api.market import VmWish
     from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
     from api.views import NodeView
     from workflows.calls import call
@@ -60,9 +61,29 @@ class Machines:
             credentials=self.job.spec.gcp_credentials_secret_ref,
             ssh_key=state.vm_spec.ssh_key_secret_ref,
             timings=state.timings,
+            wish=self._wish_of(vm),
             teardown=found is not None,
             found=found or [],
         )
+
+    def _wish_of(self, vm: Vm) -> VmWish:
+        """What counts while it is still to be bought; told again each time it is ensured."""
+        siblings = [other for other in self.state.vms.values() if other.replica != vm.replica and not other.gone]
+        zones = {other.report.zone for other in siblings if other.report and other.report.zone}
+        vm.on_demand = self._may_fall_back(vm)
+        return VmWish(
+            on_demand=vm.on_demand,
+            avoid_zones=sorted(zones),
+            same_gpu=any(point.kind == "Image" for point in self.state.points),
+        )
+
+    def _may_fall_back(self, vm: Vm) -> bool:
+        """On-demand is granted to so many VMs at once as the spec says; one that runs on spot gives its grant back."""
+        fallback = self.state.vm_spec.on_demand_fallback if self.state.vm_spec else None
+        if fallback is None or vm.spot_only:
+            return False
+        granted = [other for other in self.state.vms.values() if other is not vm and other.holds_on_demand]
+        return len(granted) < fallback.max_replicas
 
     def changed(self, report: VmReport) -> None:
         """A VM told how it is; older reports are dropped. One that nobody here wants is let go of."""
@@ -72,7 +93,26 @@ class Machines:
                 self.job.spawn(self._send_release(report.key, "NotWanted"), f"release of {report.key}")
             return
         if vm.report is None or vm.report.number < report.number:
+            if report.why and (vm.report is None or vm.report.vm_name != report.vm_name):
+                self.job.event("Buying", f"replica {vm.replica}: {report.vm_name}: {report.why}")
             vm.report = report
+            self._compare_costs()
+
+    def _compare_costs(self) -> None:
+        """Two spot VMs may cost more than one on-demand VM, which nobody takes away."""
+        fallback = self.state.vm_spec.on_demand_fallback if self.state.vm_spec else None
+        if fallback is None or fallback.price_per_hour is None or self.state.on_demand_told:
+            return
+        reports = [vm.report for vm in self.state.vms.values() if vm.report and not vm.gone and not vm.runs_on_demand]
+        prices = [report.price for report in reports if report.price is not None]
+        if len(prices) < 2 or sum(prices) <= float(fallback.price_per_hour):
+            return
+        self.state.on_demand_told = True
+        message = (
+            f"{len(prices)} spot VMs cost ${sum(prices):.3f} an hour, one on-demand VM ${fallback.price_per_hour}: "
+            "with replicas: 1 on-demand would cost less"
+        )
+        self.job.event("OnDemandCheaper", message, warning=True)
 
     def see_node(self, view: NodeView) -> None:
         """A Node as it is now."""
@@ -230,4 +270,4 @@ class Machines:
         """A replica is on it, or still has to conclude from its end."""
         replicas = self.state.replicas.values()
         olds = [old.vm_key for replica in replicas if replica.recovery for old in replica.recovery.olds]
-        return key in olds or any(replica.vm_key == key for replica in replicas)
+        return key in olds or any(key in {replica.vm_key, replica.reserved} for replica in replicas)

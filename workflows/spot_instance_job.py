@@ -34,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.status import job_status
     from workflows.replica import ReplicaLife
     from workflows.reporting import Reporting
+    from workflows.returning import Returning
     from workflows.state import TERMINAL, JobState, Notice
     from workflows.teardown import Teardown
 
@@ -152,6 +153,7 @@ class SpotInstanceJob:
         self.job.spawn(self.reporting.run(), "status")
         self.job.spawn(Admission(self.job, self.checkpointing).run(), "admission")
         self.job.spawn(self.checkpointing.run(), "checkpoint timer")
+        self.job.spawn(Returning(self.job, self.checkpointing, self.machines).run(), "back to spot")
         while not self._over():
             await self._turn()
             if self.job.parking:

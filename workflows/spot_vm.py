@@ -13,6 +13,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import names
+    from api.market import VmWish
     from api.messages import NodeChanged, PreemptionNotice, VmRelease, VmStart
     from workflows.calls import call, explain
     from workflows.cancelling import outlive_cancel
@@ -43,9 +44,10 @@ class SpotVM:
         self.ending = Ending(self.machine)
 
     @workflow.signal(description="The job wants this VM and asks how it is; answered by a report.")
-    def ensure(self) -> None:
-        """That this run exists is what was ensured."""
+    def ensure(self, wish: VmWish | None = None) -> None:
+        """That this run exists is what was ensured; what is wished for counts until it is bought."""
         self.state.asked += 1
+        self.state.wish = wish or self.state.wish
 
     @workflow.signal(description="Let go of this VM: drain, delete, confirm that it is gone.")
     def release(self, message: VmRelease) -> None:
@@ -147,7 +149,8 @@ class SpotVM:
 
 def _first_state(start: VmStart) -> VmState:
     if not start.teardown:
-        return VmState(owner_checked_at=workflow.now())  # the job itself has just asked
+        now = workflow.now()  # the job itself has just asked
+        return VmState(owner_checked_at=now, wanted_at=now, wish=start.wish)
     found = [name.partition("/") for name in start.found]
     tries = [Try(zone=zone, name=name) for zone, _, name in found]
     return VmState(stage="Deleting", released="Sweep", reason="Sweep", tries=tries)

@@ -95,6 +95,10 @@ class Replica(Mutable):
     failures: int = 0  # of steps, one after the other: for the back-off
     retry_at: datetime | None = None
     avoid: list[str] = []  # nodes where it did not start
+    reserved: str | None = None  # key of the spot VM that is to take it over from on-demand
+    return_at: datetime | None = None  # when such a one is sought
+    return_checkpoint: int | None = None  # number of the checkpoint that it goes over with
+    moving: bool = False  # it is to leave its machine for that one
     last_checkpoint_image: str | None = None
     last_checkpoint_time: datetime | None = None
 
@@ -125,6 +129,22 @@ class Vm(Mutable):
     replica: int
     report: VmReport | None = None
     released: str | None = None
+    on_demand: bool = False  # it may fall back to on-demand
+    spot_only: bool = False  # bought to bring a replica back from on-demand
+
+    @property
+    def runs_on_demand(self) -> bool:
+        """Bought, or being bought, on-demand."""
+        candidate = self.report.candidate if self.report else None
+        return candidate is not None and candidate.provisioning == "OnDemand"
+
+    @property
+    def holds_on_demand(self) -> bool:
+        """It is counted among those that may be on-demand: it is, or it may still become so."""
+        if self.gone or self.released:
+            return False
+        looking = self.report is None or self.report.stage == "Creating"
+        return self.runs_on_demand or (self.on_demand and looking)
 
     @property
     def dead(self) -> bool:
@@ -176,6 +196,7 @@ class JobState(Mutable):
     next_checkpoint_at: datetime | None = None
     points: list[RestorePoint] = []
     ever_checkpointed: bool = False
+    on_demand_told: bool = False  # that on-demand would cost less
     suspended: bool = False
     suspend_checkpoint: int | None = None
     checkpoint_wanted: bool = False

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from api.market import Candidate, VmWish
 from api.views import NodeView, VmView
 
 Stage = Literal["Creating", "Booting", "Joining", "Registering", "Ready", "Noticed", "Lost", "Deleting", "Gone"]
@@ -15,6 +16,9 @@ class Try(BaseModel):
 
     name: str
     zone: str
+    candidate: Candidate | None = None  # None of those that a sweep found
+    price: float | None = None  # in USD per hour, where it is known
+    why: str = ""  # this candidate
     operation: str | None = None
     absent: bool = False  # confirmed that nothing of ours is there by this name
     node_gone: bool = False
@@ -32,7 +36,10 @@ class VmState(BaseModel):
     attempt: int = 0  # counts the create tries, also those no longer kept
     tries: list[Try] = []
     failures: int = 0  # of steps in a row, for the back-off
-    stockouts: int = 0  # create tries in a row that failed: the rest after each grows
+    unclear: int = 0  # answers in a row to the present create call
+    wish: VmWish = VmWish()
+    wanted_at: datetime | None = None  # since when a machine is looked for
+    on_market: bool = False  # the market knows of this machine
     view: VmView | None = None
     node: NodeView | None = None
     node_version: int = 0
@@ -43,6 +50,7 @@ class VmState(BaseModel):
     released: str | None = None
     noticed_at: datetime | None = None
     not_ready_since: datetime | None = None
+    lost: bool = False  # the cloud took it back
     dead: bool = False  # confirmed that the machine does not run
     owner_checked_at: datetime | None = None
     number: int = 0  # of the last report

@@ -15,10 +15,12 @@ a client library. The kinds differ in what helps::
 """
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from api import errors
 from api.common import SecretReference
+from api.market import Candidate, PreemptedVm
 from api.views import VmView
 
 CALL_SECONDS = 15.0  # of one HTTP call, so that two of them fit into the shortest activity
@@ -129,6 +131,14 @@ class Compute(Protocol):
 
     async def delete(self, project: str, zone: str, name: str) -> None:
         """Ask for the deletion of an instance; one that is not there is success."""
+        ...
+
+    async def spot_price(self, project: str, candidate: Candidate) -> float | None:
+        """List price of a spot VM in the candidate's region, in USD per hour; None where the cloud tells none."""
+        ...
+
+    async def preempted(self, project: str, zone: str, since: datetime) -> list[PreemptedVm]:
+        """Instances of a zone that the cloud took back since a moment, oldest first."""
         ...
 
     async def host_keys(self, project: str, zone: str, name: str) -> list[str]:

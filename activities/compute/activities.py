@@ -8,12 +8,22 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities import signatures
-from activities.compute import Cloud, Compute, ComputeError, Conflict, NoCapacity, Transient
+from activities.compute import Cloud, Compute, ComputeError, Conflict, NoCapacity, Quota, Transient
 from activities.compute.instance import instance_body
 from activities.heartbeat import heartbeats
-from activities.signatures import CreateProgress, CreateVm, ObserveCreate, VmOperation, VmRef
+from activities.signatures import (
+    CreateProgress,
+    CreateVm,
+    FindPreempted,
+    ObserveCreate,
+    Preempted,
+    ReadPrice,
+    VmOperation,
+    VmRef,
+)
 from activities.ssh import SshKeys, public_key
 from api import names
+from api.market import Price
 from api.views import VmView
 
 OBSERVE_SECONDS = 25.0  # of watching a create operation in one activity; the last look may take two calls more
@@ -45,8 +55,7 @@ class ComputeActivities:
             body = instance_body(
                 create.spec,
                 name=vm.name,
-                zone=vm.zone,
-                machine_type=create.machine_type,
+                candidate=create.candidate,
                 labels=vm.labels,
                 ssh_public_key=public_key(key),
             )
@@ -89,7 +98,8 @@ class ComputeActivities:
         if operation is None:  # unknown to us or, after some weeks, to GCE: the instance itself tells
             return CreateProgress(done=view.status not in _BEING_MADE, vm=view)
         if operation.error is not None:
-            return CreateProgress(done=True, error=operation.error.type, message=str(operation.error), vm=view)
+            error = operation.error
+            return CreateProgress(done=True, error=error.type, message=str(error), scope=_scope(error), vm=view)
         return CreateProgress(done=operation.done, vm=view)
 
     @activity.defn(name=signatures.OBSERVE_VM.name)
@@ -126,6 +136,25 @@ class ComputeActivities:
         except ComputeError as error:
             raise to_application_error(error) from error
 
+    @activity.defn(name=signatures.READ_PRICE.name)
+    async def read_price(self, read: ReadPrice) -> Price:
+        """The spot list price of a machine type with its GPUs."""
+        try:
+            compute = await self._cloud.open(read.credentials, read.namespace)
+            return Price(usd_per_hour=await compute.spot_price(read.project, read.candidate))
+        except ComputeError as error:
+            raise to_application_error(error) from error
+
+    @activity.defn(name=signatures.FIND_PREEMPTED.name)
+    async def find_preempted(self, find: FindPreempted) -> Preempted:
+        """One list a zone, side by side."""
+        try:
+            compute = await self._cloud.open(find.credentials, find.namespace)
+            zones = [compute.preempted(find.project, zone, find.since) for zone in find.zones]
+            return Preempted(vms=[vm for vms in await asyncio.gather(*zones) for vm in vms])
+        except ComputeError as error:
+            raise to_application_error(error) from error
+
 
 def refuse_strangers(vm: VmRef, found: VmView) -> None:
     """An instance without the labels that ours bears is somebody else's.
@@ -145,7 +174,13 @@ def to_application_error(error: ComputeError) -> ApplicationError:
     benign = isinstance(error, NoCapacity)
     return ApplicationError(
         str(error),
+        *filter(None, [_scope(error)]),
         type=error.type,
         non_retryable=not isinstance(error, Transient),
         category=ApplicationErrorCategory.BENIGN if benign else ApplicationErrorCategory.UNSPECIFIED,
     )
+
+
+def _scope(error: ComputeError) -> str:
+    """The metric of a quota that is used up."""
+    return error.scope if isinstance(error, Quota) else ""

@@ -24,7 +24,9 @@ from google.oauth2 import service_account
 
 from activities.compute import CALL_SECONDS, Invalid, MachineType, Missing, Operation
 from activities.compute.errors import classify, classify_operation
+from activities.compute.instance import has_gpus_built_in
 from api.common import SecretReference
+from api.market import Candidate, PreemptedVm
 from api.views import VmView
 from clients.kube import Kube
 
@@ -113,6 +115,7 @@ class GcpCompute:
         self._machine_types = compute_v1.MachineTypesClient(**made)
         self._accelerators = compute_v1.AcceleratorTypesClient(**made)
         self._images = compute_v1.ImagesClient(**made)
+        self._advice = compute_v1.AdviceClient(**made)
         self._session = AuthorizedSession(credentials)
         self._resource_manager = endpoint or RESOURCE_MANAGER
         self._run = run
@@ -153,6 +156,41 @@ class GcpCompute:
         """Ask for the deletion of an instance."""
         request = compute_v1.DeleteInstanceRequest(project=project, zone=zone, instance=name)
         await self._find(self._instances.delete_unary, request)
+
+    async def spot_price(self, project: str, candidate: Candidate) -> float | None:
+        """Ask ``advice.capacityHistory`` for the latest list price."""
+        body = compute_v1.CapacityHistoryRequest.from_json(json.dumps(price_question(project, candidate)))
+        request = compute_v1.CapacityHistoryAdviceRequest(
+            project=project, region=candidate.region, capacity_history_request_resource=body
+        )
+        found = await self._find(self._advice.capacity_history, request)
+        records = sorted(found.price_history, key=lambda one: one.interval.start_time) if found else []
+        if not records or records[-1].list_price.currency_code != "USD":
+            return None
+        price = records[-1].list_price
+        return float(price.units) + float(price.nanos) / 1e9
+
+    async def preempted(self, project: str, zone: str, since: datetime) -> list[PreemptedVm]:
+        """List the zone's operations ``compute.instances.preempted``, newest first until they are too old."""
+        request = compute_v1.ListZoneOperationsRequest(
+            project=project,
+            zone=zone,
+            filter='operationType = "compute.instances.preempted"',
+            order_by="creationTimestamp desc",
+        )
+
+        def read_pages() -> list[PreemptedVm]:
+            recent: list[PreemptedVm] = []
+            for operation in self._operations.list(request, retry=None, timeout=CALL_SECONDS):
+                at = datetime.fromisoformat(operation.insert_time)
+                if at < since:
+                    break
+                name = _last_part(operation.target_link)
+                recent.append(PreemptedVm(name=name, zone=zone, operation=operation.name, at=at))
+            return recent[::-1]
+
+        found: list[PreemptedVm] = await self._run(read_pages)
+        return found
 
     async def host_keys(self, project: str, zone: str, name: str) -> list[str]:
         """Read the guest attributes ``hostkeys/*``."""
@@ -240,3 +278,23 @@ def vm_view(instance: compute_v1.Instance) -> VmView:
 
 def _last_part(url: str) -> str:
     return url.rpartition("/")[2]
+
+
+def price_question(project: str, candidate: Candidate) -> dict[str, Any]:
+    """Body of ``advice.capacityHistory``.
+
+    https://cloud.google.com/compute/docs/reference/rest/v1/advice/capacityHistory
+    """
+    properties: dict[str, Any] = {
+        "machineType": candidate.machine_type,
+        "scheduling": {"provisioningModel": "SPOT"},
+    }
+    if candidate.gpu and not has_gpus_built_in(candidate.machine_type):
+        properties["guestAccelerators"] = [
+            {"acceleratorType": candidate.gpu.type, "acceleratorCount": candidate.gpu.count}
+        ]
+    return {
+        "instanceProperties": properties,
+        "locationPolicy": {"location": f"projects/{project}/zones/{candidate.zone}"},
+        "types": ["PRICE"],
+    }

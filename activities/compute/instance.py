@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from activities.compute import Invalid
+from api.market import Candidate
 from api.spot_instance_vm import Gcp, SpotInstanceVMSpec
 
 Json = dict[str, Any]
@@ -34,42 +35,44 @@ def instance_body(
     spec: SpotInstanceVMSpec,
     *,
     name: str,
-    zone: str,
-    machine_type: str,
+    candidate: Candidate,
     labels: Mapping[str, str],
     ssh_public_key: str,
 ) -> Json:
-    """The instance to ask for; ``zone`` and ``machine_type`` are a candidate's, the spec's own or another.
+    """The instance to ask for; the candidate is the spec's own zone, machine type and GPU, or others that it allows.
 
     Raises:
         Invalid: the image cannot become a node.
     """
-    gcp = spec.gcp
+    gcp, zone, machine_type, gpu = spec.gcp, candidate.zone, candidate.machine_type, candidate.gpu
     body: Json = {
         "name": name,
         "machineType": f"zones/{zone}/machineTypes/{machine_type}",
         "labels": dict(labels),
         "disks": [_boot_disk(spec, zone)],
         "networkInterfaces": [_network_interface(gcp, zone)],
-        "scheduling": {
-            "provisioningModel": "SPOT",
-            "automaticRestart": False,
-            "onHostMaintenance": "TERMINATE",
-            # A stopped VM would leave its pods Terminating for minutes and its disk on the bill.
-            "instanceTerminationAction": "DELETE",
-        },
+        "scheduling": _scheduling(candidate),
         "metadata": {"items": _metadata(spec, ssh_public_key)},
         "tags": {"items": gcp.network_tags},
     }
-    if spec.gpu and not has_gpus_built_in(machine_type):
-        accelerator = f"zones/{zone}/acceleratorTypes/{spec.gpu.type}"
-        body["guestAccelerators"] = [{"acceleratorType": accelerator, "acceleratorCount": spec.gpu.count}]
+    if gpu and not has_gpus_built_in(machine_type):
+        accelerator = f"zones/{zone}/acceleratorTypes/{gpu.type}"
+        body["guestAccelerators"] = [{"acceleratorType": accelerator, "acceleratorCount": gpu.count}]
     if gcp.service_account:
         scopes = ["https://www.googleapis.com/auth/cloud-platform"]  # what it may do is IAM's to say
         body["serviceAccounts"] = [{"email": gcp.service_account, "scopes": scopes}]
     if gcp.min_cpu_platform:
         body["minCpuPlatform"] = gcp.min_cpu_platform
     return body
+
+
+def _scheduling(candidate: Candidate) -> Json:
+    """Neither kind is started again behind our back; with a GPU none can be moved to another host."""
+    common: Json = {"automaticRestart": False, "onHostMaintenance": "TERMINATE"}
+    if candidate.provisioning == "OnDemand":
+        return {"provisioningModel": "STANDARD", **common}
+    # A stopped VM would leave its pods Terminating for minutes and its disk on the bill.
+    return {"provisioningModel": "SPOT", **common, "instanceTerminationAction": "DELETE"}
 
 
 def _boot_disk(spec: SpotInstanceVMSpec, zone: str) -> Json:

@@ -7,6 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from sandbox.gce.addresses import Addresses
+from sandbox.gce.api_advice import AdviceApi
 from sandbox.gce.api_instances import InstancesApi
 from sandbox.gce.api_zones import ZonesApi
 from sandbox.gce.errors import bad_payload
@@ -41,6 +42,7 @@ class GceEmulator:
         prefix = "/compute/v1/projects"
         add_routes(app, prefix, InstancesApi(self.fleet, self._operations, self.faults).routes(), self.faults)
         add_routes(app, prefix, ZonesApi(self.fleet, self._operations, self.faults).routes(), self.faults)
+        add_routes(app, prefix, AdviceApi(self.faults).routes(), self.faults)
         for version in ("v1", "v3"):  # Cloud Resource Manager, which answers for a project's rights
             app.router.add_post(f"/{version}/projects/{{project}}:testIamPermissions", self._test_iam_permissions)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True)

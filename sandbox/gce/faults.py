@@ -37,6 +37,7 @@ class Faults:
         self._list_lag = 0.0
         self._withdrawn: set[str] = set()
         self._expired_until = 0.0
+        self._prices: dict[tuple[str, str], float] = {}
 
     # What the control surface calls.
 
@@ -91,7 +92,15 @@ class Faults:
         """Answer every call with 401 for `seconds` of real time; 0 ends it."""
         self._expired_until = time.monotonic() + seconds
 
+    def set_price(self, region: str, machine_type: str, usd: float) -> None:
+        """Set the spot list price of a machine type in a region, in USD per hour, whatever GPUs it has."""
+        self._prices[region, machine_type] = usd
+
     # What the emulator asks.
+
+    def price(self, region: str, machine_type: str) -> float | None:
+        """The price that was set, if any."""
+        return self._prices.get((region, machine_type))
 
     def limits(self, *, at_once: bool | None = None) -> dict[Quota, float]:
         """Limits by (region or None, metric): all of them, or those that show at this point of a creation."""

@@ -24,6 +24,7 @@ from activities.signatures import CreateProgress, CreateVm, JobRef, ObserveCreat
 from activities.ssh import SshKeys
 from api import errors
 from api.common import SecretReference
+from api.market import Candidate
 from api.names import vm_name
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
@@ -88,7 +89,9 @@ def create_vm(vm: VmRef | None = None, **spec: Any) -> CreateVm:
         "gcp": {"project": "demo", "zone": ZONE, "machineType": "n1-standard-4"},
         **spec,
     }
-    return CreateVm(vm=vm or vm_ref(), spec=SpotInstanceVMSpec.model_validate(document), machine_type="n1-standard-4")
+    read = SpotInstanceVMSpec.model_validate(document)
+    candidate = Candidate(zone=ZONE, machine_type="n1-standard-4", gpu=read.gpu)
+    return CreateVm(vm=vm or vm_ref(), spec=read, candidate=candidate)
 
 
 def kind_of(raised: pytest.ExceptionInfo[ApplicationError]) -> str | None:
@@ -133,8 +136,7 @@ async def insert_directly(setting: Setting, labels: dict[str, str]) -> None:
     body = instance_body(
         create.spec,
         name=create.vm.name,
-        zone=ZONE,
-        machine_type=create.machine_type,
+        candidate=create.candidate,
         labels=labels,
         ssh_public_key="ssh-ed25519 AAAA",
     )

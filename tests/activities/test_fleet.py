@@ -17,6 +17,7 @@ from activities.compute.instance import instance_body
 from activities.fleet import FleetActivities, sources_by_project
 from activities.signatures import CheckOwner, Orphans, SweepRequest
 from api import names
+from api.market import Candidate
 from api.messages import JobStart, VmStart
 from api.spot_instance_vm import SpotInstanceVMSpec
 from sandbox.gce import GceEmulator
@@ -65,8 +66,7 @@ class Fleet:
         body = instance_body(
             self.start.spec,
             name=name,
-            zone=ZONE,
-            machine_type="n1-standard-4",
+            candidate=Candidate(zone=ZONE, machine_type="n1-standard-4", gpu=self.start.spec.gpu),
             labels={names.GCE_LABEL_CLUSTER: names.cluster_label(self.cluster_id)},
             ssh_public_key="ssh-ed25519 AAAA",
         )

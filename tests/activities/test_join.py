@@ -33,6 +33,7 @@ from activities.signatures import (
 from activities.ssh import SshKeys
 from activities.tokens import token_id_of
 from api import errors
+from api.market import Candidate
 from api.names import vm_name
 from api.spot_instance_vm import SpotInstanceVMSpec
 from clients.kube import Kube
@@ -84,7 +85,8 @@ class Setting:
         }
         # Nodes belong to no namespace, so that their names have to differ between tests.
         vm = VmRef(project="demo", zone=ZONE, name=f"{vm_name(key, 1)}-{self.namespace}", namespace=self.namespace)
-        made = CreateVm(vm=vm, spec=SpotInstanceVMSpec.model_validate(document), machine_type="n1-standard-4")
+        read = SpotInstanceVMSpec.model_validate(document)
+        made = CreateVm(vm=vm, spec=read, candidate=Candidate(zone=vm.zone, machine_type="n1-standard-4", gpu=read.gpu))
         operation = await self.run(self.compute.create_vm, made)
         progress = await self.run(self.compute.observe_create, ObserveCreate(vm=vm, operation=operation.name))
         assert progress.vm.status == "RUNNING", progress

@@ -19,7 +19,7 @@ from clients.installation import connected
 from clients.kube import KubeError
 from sandbox.temporal_server import TemporalServer
 from tests.activities.world import World, training
-from worker.registration import build_worker
+from worker.registration import build_workers
 from worker.settings import from_environment
 
 
@@ -51,7 +51,7 @@ async def client(
     settings = from_environment({"TEMPORAL_ADDRESS": temporal.address})
     async with (
         connected(settings.connections) as here,
-        build_worker(here.temporal, here.kube, settings, here.cluster_id),
+        build_workers(here.temporal, here.kube, settings, here.cluster_id)[0],
     ):
         client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
         async with Worker(client, task_queue="asking", workflows=[Create], workflow_runner=UnsandboxedWorkflowRunner()):

@@ -8,6 +8,7 @@ from google.cloud import compute_v1
 
 from activities.compute import Invalid
 from activities.compute.instance import image_path, instance_body
+from api.market import Candidate, ProvisioningModel
 from api.spot_instance_vm import SpotInstanceVMSpec
 
 ZONE = "us-central1-b"
@@ -19,12 +20,13 @@ def vm_spec(**changes: Any) -> SpotInstanceVMSpec:
     return SpotInstanceVMSpec.model_validate({"vmImage": "ubuntu-2204-lts", "gpu": gpu, "gcp": gcp, **changes})
 
 
-def body_of(spec: SpotInstanceVMSpec, machine_type: str = "n1-standard-4") -> compute_v1.Instance:
+def body_of(
+    spec: SpotInstanceVMSpec, machine_type: str = "n1-standard-4", provisioning: ProvisioningModel = "Spot"
+) -> compute_v1.Instance:
     body = instance_body(
         spec,
         name="vm",
-        zone=ZONE,
-        machine_type=machine_type,
+        candidate=Candidate(zone=ZONE, machine_type=machine_type, gpu=spec.gpu, provisioning=provisioning),
         labels={"outlast-job": "a"},
         ssh_public_key="ssh-ed25519 K",
     )
@@ -38,6 +40,12 @@ def metadata_of(instance: compute_v1.Instance) -> dict[str, str]:
 def test_is_spot_and_goes_for_good() -> None:
     scheduling = body_of(vm_spec()).scheduling
     assert (scheduling.provisioning_model, scheduling.instance_termination_action) == ("SPOT", "DELETE")
+    assert (scheduling.automatic_restart, scheduling.on_host_maintenance) == (False, "TERMINATE")
+
+
+def test_on_demand_is_a_standard_instance_that_nobody_takes_back() -> None:
+    scheduling = body_of(vm_spec(), provisioning="OnDemand").scheduling
+    assert (scheduling.provisioning_model, scheduling.instance_termination_action) == ("STANDARD", "")
     assert (scheduling.automatic_restart, scheduling.on_host_maintenance) == (False, "TERMINATE")
 
 

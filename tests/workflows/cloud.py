@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import signatures as act
 from api import errors, names
+from api.market import Candidate, PreemptedVm, Price
 from api.views import VmView
 from tests.workflows.clock import Clock
 
@@ -38,7 +39,12 @@ class Cloud:
     instances: dict[str, Instance] = field(default_factory=dict)
     gone: dict[str, datetime] = field(default_factory=dict)  # when each instance was gone
     created: list[str] = field(default_factory=list)
+    asked: list[Candidate] = field(default_factory=list)  # what each creation was for
     stockouts: int = 0  # so many creations fail in their operation
+    exhausted: set[str] = field(default_factory=set)  # zones and candidates of which nothing is to be had
+    unclear: set[str] = field(default_factory=set)  # zones whose answers to creations say nothing
+    prices: dict[str, float] = field(default_factory=dict)  # USD per hour by region and machine type
+    preemptions: list[PreemptedVm] = field(default_factory=list)  # as the cloud's operations tell of them
     refuse_creates: list[str] = field(default_factory=list)  # so many creations fail at once, by error type
     refuse_deletes: int = 0
     failed: set[str] = field(default_factory=set)
@@ -55,12 +61,15 @@ class Cloud:
             return act.VmOperation(name=None)
         if vm.name in self.created:
             return act.VmOperation(name=f"operation-{vm.name}")  # the same request id: the same operation
+        self.asked.append(request.candidate)
+        if vm.zone in self.unclear:
+            raise ApplicationError(f"503 from {vm.zone}")
         if self.refuse_creates:
             kind = self.refuse_creates.pop(0)
             raise ApplicationError(f"{kind} in {vm.zone}", type=kind, non_retryable=True)
         self.created.append(vm.name)
-        if self.stockouts:
-            self.stockouts -= 1
+        if self.stockouts or vm.zone in self.exhausted or request.candidate.key in self.exhausted:
+            self.stockouts -= 1 if self.stockouts else 0
             self.failed.add(vm.name)
             return act.VmOperation(name=f"operation-{vm.name}")
         self.boot(vm.name, vm.zone, vm.labels)
@@ -89,6 +98,13 @@ class Cloud:
             labels=found.labels,
             creation_time=found.created_at,
         )
+
+    def read_price(self, request: act.ReadPrice) -> Price:
+        return Price(usd_per_hour=self.prices.get(f"{request.candidate.region}/{request.candidate.machine_type}"))
+
+    def find_preempted(self, request: act.FindPreempted) -> act.Preempted:
+        found = [vm for vm in self.preemptions if vm.zone in request.zones and vm.at >= request.since]
+        return act.Preempted(vms=found)
 
     def delete_vm(self, vm: act.VmRef) -> VmView:
         found = self.instances.get(vm.name)
@@ -129,6 +145,8 @@ class Cloud:
         if instance is None:
             return
         self.died(name)
+        operation = f"systemevent-{len(self.preemptions)}"
+        self.preemptions.append(PreemptedVm(name=name, zone=instance.zone, operation=operation, at=self.clock.now))
         if self.lingering:
             self.clock.after(self.lingering, lambda: self._vanish(instance))
         else:

@@ -19,13 +19,20 @@ CLUSTER_ID = "0b0e7a52-4fcb-4f7e-9d3e-0c2b6d1f5a11"
 NAMESPACE = "team"
 NAME = "llm"
 
-VM_SPEC = SpotInstanceVMSpec.model_validate(
-    {
-        "vmImage": "gpu-node",
-        "gpu": {"type": "nvidia-tesla-t4", "count": 1},
-        "gcp": {"project": "p", "zone": "us-central1-a", "machineType": "n1-standard-4"},
-    }
-)
+
+def vm_spec(*, more: dict[str, Any] | None = None, **gcp: Any) -> SpotInstanceVMSpec:
+    """A SpotInstanceVM as people write it; ``more`` stands beside ``gcp``."""
+    return SpotInstanceVMSpec.model_validate(
+        {
+            "vmImage": "gpu-node",
+            "gpu": {"type": "nvidia-tesla-t4", "count": 1},
+            "gcp": {"project": "p", "zone": "us-central1-a", "machineType": "n1-standard-4", **gcp},
+            **(more or {}),
+        }
+    )
+
+
+VM_SPEC = vm_spec()
 
 
 def job_spec(**changes: Any) -> SpotInstanceJobSpec:
@@ -58,7 +65,7 @@ class Documents:
         self.uid = str(uuid.UUID(int=7))
         self.spec = job_spec()
         self.vm_spec: SpotInstanceVMSpec | None = VM_SPEC
-        self.timings = Timings()
+        self.timings = Timings(preempted_poll=0)
         self.generation = 1
         self.exists = True
         self.deleting = False

@@ -44,6 +44,7 @@ class Fleet:
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 id_reuse_policy=reuse,
                 start_signal="ensure",
+                start_signal_args=[start.wish],
             )
         except WorkflowAlreadyStartedError:
             return

@@ -6,6 +6,8 @@ from temporalio.worker import Replayer
 
 from activities import signatures as act
 from api import names
+from api.timings import Timings
+from tests.workflows.documents import vm_spec
 from tests.workflows.world import RUNNER, WORKFLOW_ID, Fault, World
 from workflows.spot_instance_job import SpotInstanceJob
 from workflows.spot_vm import SpotVM
@@ -18,6 +20,8 @@ GROUPS = [NAMES[first::5] for first in range(5)]
 async def story(world: World) -> None:
     """Two replicas, a lost machine, the end; with what must hold whatever failed on the way."""
     world.checkpoints.dump_seconds = 71  # longer than the operator's silence is trusted
+    world.documents.vm_spec = vm_spec(zones=["us-central1-b"])  # so that prices are compared
+    world.documents.timings = Timings(preempted_poll=60)
     await world.submit(replicas=2, checkpoint={"checkpointInterval": "3m"})
     await world.running(2, within=1200)
     await world.until(lambda: world.documents.told("CheckpointCompleted"), within=1200)

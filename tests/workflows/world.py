@@ -5,7 +5,8 @@ it. Between the steps virtual time runs; what is due on the world's clock happen
 The workflows of the VMs run beside the job's for real, with the signals between them.
 """
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from temporalio.worker import Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities import signatures as act
+from activities.market import MarketActivities
 from api import names
 from api.messages import PreemptionNotice, VmRelease
 from api.spot_instance_job import JobStatusEntry
@@ -30,6 +32,7 @@ from tests.workflows.fleet import Fleet
 from tests.workflows.machines import Machines
 from tests.workflows.timers import CancelsNoFiringTimer
 from workflows.spot_instance_job import SpotInstanceJob
+from workflows.spot_market import SpotMarket
 from workflows.spot_vm import SpotVM
 from workflows.sweep import Sweep
 
@@ -82,26 +85,33 @@ class World:
         self.checkpoints = Checkpoints(self.cluster, self.bridge.tell)
         self.documents = Documents(self.cluster, self.checkpoints, self.bridge.tell)
         self.fleet = Fleet(self.env.client, TASK_QUEUE)
+        self.market = MarketActivities(self.env.client, TASK_QUEUE)  # no fake: it only reaches a workflow
 
     # --- the worker
 
-    def worker(self, **options: Any) -> Worker:
-        """A worker with all workflows, and every activity acting on this world."""
-        return Worker(
-            self.env.client,
-            task_queue=TASK_QUEUE,
-            workflows=[SpotInstanceJob, SpotVM, Sweep],
-            activities=[self._activity(signature) for signature in act.ALL],
-            workflow_runner=self._runner(),
-            **options,
-        )
+    @contextlib.asynccontextmanager
+    async def worker(self, **options: Any) -> AsyncIterator[Worker]:
+        """Workers with all workflows, and every activity acting on this world."""
+        activities = [self._activity(signature) for signature in act.ALL]
+        async with (
+            Worker(
+                self.env.client,
+                task_queue=TASK_QUEUE,
+                workflows=[SpotInstanceJob, SpotVM, SpotMarket, Sweep],
+                activities=activities,
+                workflow_runner=self._runner(),
+                **options,
+            ) as worker,
+            Worker(self.env.client, task_queue=names.CREATES_QUEUE, activities=activities),
+        ):
+            yield worker
 
     def _runner(self) -> WorkflowRunner:
         # On the real server timers may fire as they like.
         return CancelsNoFiringTimer(RUNNER, self.env.get_current_time) if self.env.supports_time_skipping else RUNNER
 
     def _activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
-        parts = [self.documents, self.cluster, self.checkpoints, self.cloud, self.machines, self.fleet]
+        parts = [self.documents, self.cluster, self.checkpoints, self.cloud, self.machines, self.fleet, self.market]
         part = next(part for part in parts if hasattr(part, signature.name))
 
         async def run(request: Any) -> Any:
@@ -276,4 +286,5 @@ class World:
 VM_CALLS = {
     "create_vm", "observe_create", "observe_vm", "delete_vm", "start_join", "observe_join", "revoke_token",
     "prepare_node", "observe_node", "cordon_and_drain", "delete_node", "check_owner", "write_vm_entry",
+    "ask_market", "tell_market", "read_price", "find_preempted",
 }  # fmt: skip

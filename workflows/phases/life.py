@@ -129,7 +129,17 @@ class Life:
             return 0.0 if self.me.running_since is None else float("inf")
         return (pod.finished_at - self.me.running_since).total_seconds()
 
-    def replace(self, cause: str, *, machine_stays: bool, ask_survivor: bool = True) -> None:
+    async def move(self) -> None:
+        """Over to the spot VM that is Ready for it, from the checkpoint just made of it; its machine is let go of."""
+        me, left, number = self.me, self.me.vm_key, self.me.return_checkpoint
+        me.moving, me.return_at, me.return_checkpoint = False, None, None
+        self.job.event("BackToSpot", f"replica {me.index} leaves {me.node} for the spot VM {me.reserved}")
+        self.replace("back to spot", machine_stays=False, ask_survivor=False, announce=False)
+        if me.recovery:
+            me.recovery.checkpoint = number
+        await self.machines.release(left, "BackToSpot")
+
+    def replace(self, cause: str, *, machine_stays: bool, ask_survivor: bool = True, announce: bool = True) -> None:
         """Begin a recovery, in one workflow task: the survivor's checkpoint is asked for, a place is sought."""
         me = self.me
         me.recovery = me.recovery or Recovery(cause=cause, noticed_at=workflow.now())
@@ -140,7 +150,8 @@ class Life:
             me.live, me.view = False, None
             me.running_since = me.reading = me.reading_at = None  # its memory is lost
         if not machine_stays:
-            self.machines.noticed(me.vm_key, cause)
+            if announce:
+                self.machines.noticed(me.vm_key, cause)
             me.vm_key = me.node = None
         elif me.vm_key is None and me.node is not None:
             me.candidates = [me.node]  # a free GPU is the scheduler's to give, also to who just had it

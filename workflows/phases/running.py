@@ -20,13 +20,18 @@ class Running(Part):
             pod = self.me.view.pod if self.me.view else None
             if self.life.lost_place():
                 return
+            if self.me.moving:
+                await self.life.move()
+                return
             if pod is None or pod.phase in {"Succeeded", "Failed"} or pod.deleting or pod.disrupted:
                 self.life.enter("Judging", "its pod has ended" if pod else "its pod is gone")
                 self.me.deadline = self.job.after(self.state.timings.verdict_delay)
                 return
             version = self.me.view_version
             changed = await self.life.until(
-                lambda seen=version: self.me.view_version != seen or self.life.machine_lost(),  # type: ignore[misc]
+                lambda seen=version: (  # type: ignore[misc]
+                    self.me.view_version != seen or self.me.moving or self.life.machine_lost()
+                ),
                 self._next_look(),
                 f"replica {self.me.index} trains on {self.me.node}",
             )

@@ -17,6 +17,9 @@ class Seeking(Part):
         """A free GPU of the cluster before any VM is bought."""
         # Beside the search: a dying node may hold its log back until it is dead.
         self.job.spawn(self._save_old_logs(), f"logs of replica {self.me.index}")
+        if self.me.reserved:
+            self._take_reserved(self.me.reserved)
+            return
         request = act.FindCapacity(
             job=self.job.ref, job_template=self.job.spec.job_template, avoid=self._nodes_to_avoid()
         )
@@ -28,6 +31,14 @@ class Seeking(Part):
             self.life.enter("NodeReady", f"room on {', '.join(capacity.nodes[:3])}")
             return
         self._buy(capacity.reason)
+
+    def _take_reserved(self, key: str) -> None:
+        """A spot VM is there for it, or on its way."""
+        self.me.vm_key, self.me.reserved, self.me.return_checkpoint, self.me.moving = key, None, None, False
+        self.me.candidates = []
+        if key in self.state.vms:
+            self.state.vms[key].spot_only = False  # who has lost its machine takes what there is
+        self.life.enter("Provisioning", "the spot VM that was sought for it")
 
     async def _save_old_logs(self) -> None:
         """While the dying node still answers."""

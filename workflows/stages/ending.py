@@ -23,6 +23,8 @@ class Ending(Part):
             await self._drain(self.state.node)
         for one in self.state.tries:
             await self.machine.remove(one)
+        if self.state.on_market:
+            await self.machine.tell_market("Ended", lost=self.state.lost)
         self.state.dead = True
         await self.machine.revoke_token()
         for one in self.state.tries:

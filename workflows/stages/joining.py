@@ -79,7 +79,7 @@ class Joining(Part):
 
     def _lacks(self, readiness: act.NodeReadiness) -> str | None:
         """What the node still waits for, None where it can take its replica."""
-        view, gpu = readiness.view, self.start.spec.gpu
+        view, gpu = readiness.view, self.machine.candidate.gpu
         if not view.exists:
             return f"waits for node {view.name} to register"
         if not view.ready:

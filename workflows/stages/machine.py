@@ -4,13 +4,15 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import names
+    from api.market import Candidate, MarketNews, identity_of
     from api.messages import VmStart
     from api.views import NodeView, VmView
-    from workflows.calls import call
+    from workflows.calls import call, explain
     from workflows.stages.telling import Telling
     from workflows.vm_state import Stage, Try, VmState
 
@@ -37,9 +39,41 @@ class Machine:
         return self.state.tries[-1] if self.state.tries else Try(name="", zone="")
 
     @property
+    def candidate(self) -> Candidate:
+        """What the present try is for."""
+        gcp = self.start.spec.gcp
+        own = Candidate(zone=self.current.zone or gcp.zone, machine_type=gcp.machine_type, gpu=self.start.spec.gpu)
+        return self.current.candidate or own
+
+    @property
     def name(self) -> str:
         """Of the instance, and of its Node."""
         return self.current.name
+
+    async def tell_market(self, kind: str, *, message: str = "", scope: str = "", lost: bool = False) -> bool:
+        """What became of this machine or of the try; False where the market did not take it in."""
+        start = self.start
+        news = MarketNews(
+            vm=start.key,
+            kind=kind,
+            candidate=self.candidate,
+            name=self.name,
+            message=message,
+            scope=scope,
+            identity=identity_of(start.credentials, start.namespace),
+            namespace=start.namespace,
+            credentials=start.credentials,
+            lost=lost,
+            at=workflow.now(),
+        )
+        self.state.on_market = kind == "Bought"
+        request = act.TellMarket(project=start.spec.gcp.project, timings=self.timings, news=news)
+        try:
+            await call(act.TELL_MARKET, request, summary=f"{self.candidate.key}: {kind}")
+        except ActivityError as error:
+            workflow.logger.warning("the market: %s", explain(error)[1])
+            return False
+        return True
 
     def vm_ref(self, one: Try | None = None) -> act.VmRef:
         """The instance of a try, for activities; with what tells ours from a stranger's."""
@@ -66,7 +100,7 @@ class Machine:
 
     def lose(self, reason: str, message: str) -> None:
         """The machine runs no more."""
-        self.state.dead = True
+        self.state.dead = self.state.lost = True
         self.enter("Lost", reason=reason, message=message)
 
     def give_up(self, reason: str, message: str) -> None:

@@ -50,6 +50,9 @@ class Telling:
             node_uid=state.node.uid if state.node else None,
             dead=state.dead,
             fingerprint=state.fingerprint,
+            candidate=current.candidate if current else None,
+            price=current.price if current else None,
+            why=current.why if current else "",
             at=workflow.now(),
         )
 

@@ -1,0 +1,121 @@
+"""The market's vocabulary: what can be bought, what is known of it, and which of it is to be tried next."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from api.common import SecretReference
+from api.model import Model
+from api.spot_instance_vm import Gpu
+from api.timings import Timings
+
+ProvisioningModel = Literal["Spot", "OnDemand"]
+
+
+class Candidate(Model):
+    """One way to buy a VM."""
+
+    zone: str
+    machine_type: str
+    gpu: Gpu | None = None
+    provisioning: ProvisioningModel = "Spot"
+
+    @property
+    def region(self) -> str:
+        """``us-central1-a`` → ``us-central1``."""
+        return self.zone.rpartition("-")[0]
+
+    @property
+    def key(self) -> str:
+        """What its capacity is remembered by; also how people read it."""
+        gpus = f" + {self.gpu.count} x {self.gpu.type}" if self.gpu else ""
+        return f"{self.machine_type}{gpus} in {self.zone} ({self.provisioning})"
+
+
+class VmWish(Model):
+    """What a job wants of a VM that is still to be bought; told again with each ``ensure``."""
+
+    on_demand: bool = False  # it may fall back to on-demand, as far as the spec says
+    avoid_zones: list[str] = []  # of the job's other replicas: preemptions in one zone come together
+    same_gpu: bool = False  # a process image is to be restored: no other GPU than the spec's own
+
+
+class MarketStart(Model):
+    """Input of the workflow ``SpotMarket``: one a project."""
+
+    project: str
+    timings: Timings = Timings()
+    state: dict[str, Any] | None = None  # of the run before, after continue-as-new; the workflow's own
+
+
+class Choose(Model):
+    """Which of these is to be tried next?"""
+
+    asker: str  # the VM's key
+    replica: int
+    candidates: list[Candidate]
+    avoid_zones: list[str] = []
+    namespace: str
+    credentials: SecretReference | None = None
+
+    @property
+    def identity(self) -> str:
+        """Whose credentials these are: what one may not do, another may."""
+        return identity_of(self.credentials, self.namespace)
+
+
+def identity_of(credentials: SecretReference | None, namespace: str) -> str:
+    """How people call the owner of these credentials."""
+    return f"{credentials.namespace or namespace}/{credentials.name}" if credentials else "the worker's own identity"
+
+
+class Considered(Model):
+    """A candidate with what spoke for and against it. ``cost`` in USD per useful hour, None where no price is known."""
+
+    candidate: Candidate
+    cost: float | None = None
+    price: float | None = None  # USD per hour
+    losses_per_hour: float = 0
+    rests_until: datetime | None = None
+    why: str = ""
+
+
+class Choice(Model):
+    """``candidate`` is None where all of them rest; then ask again at ``until``."""
+
+    candidate: Candidate | None
+    price: float | None = None
+    reason: str
+    blocked_by: str = ""  # one of api.errors, where all of them rest
+    until: datetime | None = None
+    considered: list[Considered] = []
+
+
+class MarketNews(Model):
+    """What became of a VM or of an attempt to buy it. ``kind``: a reason of ``api.errors``, Bought or Ended."""
+
+    vm: str  # its key
+    kind: str
+    candidate: Candidate
+    name: str = ""  # of the instance
+    message: str = ""
+    scope: str = ""  # the quota's metric
+    identity: str = ""
+    namespace: str = ""
+    credentials: SecretReference | None = None
+    lost: bool = False  # with Ended: the cloud took it back
+    at: datetime
+
+
+class Price(Model):
+    """Spot list price of a machine type with its GPUs, in USD per hour; None where the cloud tells none."""
+
+    usd_per_hour: float | None
+
+
+class PreemptedVm(Model):
+    """An instance that the cloud says it has taken back."""
+
+    name: str
+    zone: str
+    operation: str
+    at: datetime

@@ -1,0 +1,188 @@
+"""Which candidate is tried next, as a table over what the market remembers."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from api import errors
+from api.common import SecretReference
+from api.market import Candidate, Choice, Choose, MarketNews
+from workflows.market_state import Exposure, MarketState, Quote
+from workflows.policy import market
+from workflows.policy.placement import choose, exposure_key, quote_key
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+FIRST_REST = 180.0
+A = Candidate(zone="us-central1-a", machine_type="n1-standard-4")
+B = Candidate(zone="us-central1-b", machine_type="n1-standard-4")
+EAST = Candidate(zone="us-east1-b", machine_type="n1-standard-4")
+BIG = Candidate(zone="us-central1-a", machine_type="n1-standard-8")
+A_ON_DEMAND = A.model_copy(update={"provisioning": "OnDemand"})
+
+
+def ask(*candidates: Candidate, state: MarketState | None = None, now: datetime = NOW, **fields: Any) -> Choice:
+    question = {"asker": "vm", "replica": 0, "namespace": "team", **fields}
+    return choose(Choose(candidates=list(candidates), **question), state or MarketState(), now)
+
+
+def news(kind: str, candidate: Candidate = A, *, vm: str = "vm", at: datetime = NOW, **fields: Any) -> MarketNews:
+    return MarketNews(vm=vm, kind=kind, candidate=candidate, identity="the worker's own identity", at=at, **fields)
+
+
+def after(*heard: MarketNews) -> MarketState:
+    state = MarketState()
+    for each in heard:
+        market.learn(state, each, FIRST_REST)
+    return state
+
+
+def priced(**prices: float) -> MarketState:
+    by_name = {"A": A, "EAST": EAST, "BIG": BIG}
+    quotes = {quote_key(by_name[name]): Quote(usd_per_hour=usd, read_at=NOW) for name, usd in prices.items()}
+    return MarketState(quotes=quotes)
+
+
+# --- order
+
+
+def test_without_prices_the_order_of_the_spec_decides_between_machine_types() -> None:
+    assert ask(A, BIG).candidate == A
+    assert ask(BIG, A).candidate == BIG
+
+
+def test_the_cheapest_comes_first() -> None:
+    assert ask(A, BIG, EAST, state=priced(A=0.2, BIG=0.3, EAST=0.15)).candidate == EAST
+
+
+def test_one_unknown_price_makes_prices_incomparable() -> None:
+    assert ask(A, BIG, EAST, state=priced(BIG=0.3, EAST=0.15)).candidate == A
+
+
+def test_losses_make_an_hour_dearer_than_its_price() -> None:
+    state = priced(A=0.20, EAST=0.22)
+    state.exposures[exposure_key(A)] = Exposure(hours=24, losses=30)
+    choice = ask(A, EAST, state=state)
+    assert choice.candidate == EAST
+    assert "0.042 losses/h" in choice.reason
+
+
+def test_losses_decide_between_zones_of_equal_price() -> None:
+    state = MarketState(exposures={exposure_key(A): Exposure(hours=24, losses=3)})
+    assert ask(A, B, state=state).candidate == B
+
+
+def test_siblings_that_are_bought_at_once_begin_in_different_zones() -> None:
+    assert [ask(A, B, replica=index).candidate for index in range(3)] == [A, B, A]
+
+
+def test_the_zone_of_a_sibling_is_left_for_one_that_costs_little_more() -> None:
+    assert ask(A, EAST, state=priced(A=0.20, EAST=0.21), avoid_zones=["us-central1-a"]).candidate == EAST
+    assert ask(A, EAST, state=priced(A=0.20, EAST=0.30), avoid_zones=["us-central1-a"]).candidate == A
+
+
+# --- rests
+
+
+def test_a_stockout_rests_its_candidate_alone() -> None:
+    state = after(news(errors.NO_CAPACITY))
+    choice = ask(A, B, state=state)
+    assert choice.candidate == B
+    assert f"not {A.key}: NoCapacity since 12:00, rests until 12:03:00 UTC" in choice.reason
+
+
+@pytest.mark.parametrize(("failures", "minutes"), [(1, 3), (2, 6), (3, 12), (4, 24), (5, 30), (9, 30)])
+def test_a_rest_doubles_up_to_half_an_hour(failures: int, minutes: int) -> None:
+    state = after(*(news(errors.NO_CAPACITY) for _ in range(failures)))
+    assert ask(A, state=state).until == NOW + timedelta(minutes=minutes)
+
+
+def test_a_stockout_is_forgotten_after_three_hours() -> None:
+    later = NOW + timedelta(hours=3, minutes=1)
+    state = after(news(errors.NO_CAPACITY), news(errors.NO_CAPACITY), news(errors.NO_CAPACITY, at=later))
+    assert ask(A, state=state, now=later).until == later + timedelta(minutes=3)
+
+
+def test_a_quota_rests_its_region_and_spares_the_other() -> None:
+    state = after(news(errors.QUOTA, scope="PREEMPTIBLE_NVIDIA_T4_GPUS"))
+    assert ask(A, B, EAST, state=state).candidate == EAST
+
+
+def test_a_spot_quota_spares_on_demand() -> None:
+    state = after(news(errors.QUOTA, scope="PREEMPTIBLE_NVIDIA_T4_GPUS"))
+    assert ask(A, A_ON_DEMAND, state=state).candidate == A_ON_DEMAND
+
+
+def test_the_quota_of_all_regions_rests_everything() -> None:
+    state = after(news(errors.QUOTA, scope="GPUS_ALL_REGIONS"))
+    assert ask(A, EAST, A_ON_DEMAND, state=state).candidate is None
+
+
+def test_a_missing_permission_stops_all_that_these_credentials_ask_for() -> None:
+    state = after(news(errors.PERMISSION, message="Required 'compute.instances.create' permission"))
+    choice = ask(A, B, EAST, state=state)
+    assert (choice.candidate, choice.blocked_by) == (None, errors.PERMISSION)
+    assert "compute.instances.create" in choice.reason
+    other = SecretReference(name="other")
+    assert ask(A, B, EAST, state=state, credentials=other).candidate == A
+
+
+def test_an_unsupported_configuration_rests_for_an_hour() -> None:
+    assert ask(A, state=after(news(errors.UNSUPPORTED))).until == NOW + timedelta(hours=1)
+
+
+def test_where_all_rest_it_says_why_since_when_and_what_is_next() -> None:
+    state = after(
+        news(errors.NO_CAPACITY, message="none left"), news(errors.NO_CAPACITY, B), news(errors.NO_CAPACITY, B)
+    )
+    choice = ask(A, B, state=state)
+    assert choice.candidate is None
+    assert choice.until == NOW + timedelta(minutes=3)
+    expected = f"none left; since 2026-01-01 12:00 UTC (2 candidates rest); next: {A.key} at 12:03:00 UTC"
+    assert choice.reason == expected
+
+
+def test_after_a_rest_one_tries_and_the_others_wait_for_what_becomes_of_it() -> None:
+    state, later = after(news(errors.NO_CAPACITY)), NOW + timedelta(minutes=4)
+    request = Choose(asker="first", replica=0, candidates=[A], namespace="team")
+    market.granted(state, request, choose(request, state, later), later, create_seconds=300)
+    assert ask(A, asker="first", state=state, now=later).candidate == A
+    second = ask(A, asker="second", state=state, now=later)
+    assert (second.candidate, second.until) == (None, later + timedelta(minutes=5))
+    market.learn(state, news(market.BOUGHT, vm="first", at=later), FIRST_REST)
+    assert ask(A, asker="second", state=state, now=later).candidate == A
+
+
+# --- memory
+
+
+def test_the_hours_of_a_machine_and_its_loss_are_remembered() -> None:
+    end = NOW + timedelta(hours=6)
+    state = after(news(market.BOUGHT, name="m"), news(market.ENDED, lost=True, at=end))
+    assert state.exposures[exposure_key(A)] == Exposure(hours=6, losses=1, last_loss=end)
+    assert state.bought == {}
+
+
+def test_losses_of_one_moment_count_once() -> None:
+    vms = [f"vm{index}" for index in range(16)]
+    bought = [news(market.BOUGHT, vm=vm) for vm in vms]
+    end = NOW + timedelta(hours=1)
+    gone = [news(market.ENDED, vm=vm, lost=True, at=end + timedelta(seconds=index)) for index, vm in enumerate(vms)]
+    assert after(*bought, *gone).exposures[exposure_key(A)].losses == 1
+
+
+def test_what_its_owner_let_go_of_is_no_loss() -> None:
+    state = after(news(market.BOUGHT), news(market.ENDED, at=NOW + timedelta(hours=2)))
+    assert state.exposures[exposure_key(A)] == Exposure(hours=2, losses=0)
+
+
+def test_an_end_without_a_beginning_says_nothing() -> None:
+    assert after(news(market.ENDED, lost=True)) == MarketState()
+
+
+def test_what_nobody_needs_is_dropped() -> None:
+    state = after(*(news(errors.NO_CAPACITY, Candidate(zone=f"z{n}-a", machine_type="m")) for n in range(600)))
+    market.forget(state, NOW + timedelta(minutes=5))
+    assert len(state.rests) == market.KEPT
+    market.forget(state, NOW + timedelta(hours=4))
+    assert state.rests == {}

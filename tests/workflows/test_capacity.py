@@ -1,0 +1,168 @@
+"""What is bought where: candidates, shortages that all jobs learn from, on-demand and the way back."""
+
+from datetime import timedelta
+from typing import Any
+
+from api import errors, names
+from api.market import Candidate
+from api.timings import Timings
+from tests.workflows.documents import vm_spec
+from tests.workflows.world import World
+from workflows.market_state import MarketState
+
+A, B = "us-central1-a", "us-central1-b"
+FALLBACK = {"onDemandFallback": {"after": "10m", "maxReplicas": 1, "pricePerHour": "0.3"}}
+
+
+def zones_asked(world: World) -> list[str]:
+    return [candidate.zone for candidate in world.cloud.asked]
+
+
+async def memory(world: World) -> MarketState:
+    handle = world.env.client.get_workflow_handle(names.market_workflow_id("p"))
+    return await handle.query("memory", result_type=MarketState)
+
+
+async def test_another_zone_is_tried_at_once_where_one_is_exhausted(world: World) -> None:
+    world.documents.vm_spec = vm_spec(zones=[B])
+    world.cloud.exhausted = {A}
+    await world.submit(replicas=1)
+    await world.running(1, within=200)
+    assert zones_asked(world) == [A, B]
+    assert world.documents.condition("CapacityAvailable").status == "True"
+
+
+async def test_replicas_are_bought_in_different_zones(world: World) -> None:
+    world.documents.vm_spec = vm_spec(zones=[B])
+    await world.submit(replicas=2)
+    await world.running(2)
+    assert sorted(zones_asked(world)) == [A, B]
+
+
+async def test_the_choice_and_its_reasons_are_told(world: World) -> None:
+    world.documents.vm_spec = vm_spec(alternatives=[{"zone": "us-east1-c"}])
+    world.cloud.prices = {"us-central1/n1-standard-4": 0.25, "us-east1/n1-standard-4": 0.2}
+    await world.submit(replicas=1)
+    await world.running(1)
+    assert zones_asked(world) == ["us-east1-c"]
+    assert "us-east1-c (Spot): $0.202 per useful hour ($0.200, 0.042 losses/h)" in world.documents.told("Buying")[0]
+
+
+async def test_a_price_that_cannot_be_read_leaves_the_order_of_the_spec(world: World) -> None:
+    world.documents.vm_spec = vm_spec(alternatives=[{"zone": "us-east1-c"}])
+    world.down.add("read_price")
+    await world.submit(replicas=1)
+    await world.running(1)
+    assert zones_asked(world) == [A]
+
+
+async def test_a_stockout_spares_the_other_replica_its_own(world: World) -> None:
+    """Of two VMs that find a zone exhausted one tries it again after the rest, and the other waits for that."""
+    world.cloud.exhausted = {A}
+    await world.submit(replicas=2)
+    await world.pass_time(1800)
+    tries = [call.at for call in world.of("create_vm")]
+    assert len(tries) <= 2 + 4  # both at first, for neither knew; then at 3, 6, 12 and 24 minutes
+    world.cloud.exhausted = set()
+    await world.running(2, within=3600)
+
+
+async def test_a_shortage_says_why_since_when_and_what_is_tried_next(world: World) -> None:
+    world.cloud.exhausted = {A}
+    await world.submit(replicas=1)
+    await world.until(lambda: (c := world.documents.condition("CapacityAvailable")) and c.status == "False")
+    condition = world.documents.condition("CapacityAvailable")
+    assert condition.reason == errors.NO_CAPACITY
+    await world.until(lambda: "next: n1-standard-4" in world.documents.condition("CapacityAvailable").message)
+    assert "since " in world.documents.condition("CapacityAvailable").message
+
+
+async def test_a_shortage_behind_an_unclear_answer_is_not_asked_for_for_ever(world: World) -> None:
+    world.documents.vm_spec = vm_spec(zones=[B])
+    world.cloud.unclear = {A}
+    await world.submit(replicas=1)
+    await world.running(1)
+    assert zones_asked(world)[-1] == B
+
+
+async def test_on_demand_is_bought_after_the_wait_and_for_no_more_replicas_than_allowed(world: World) -> None:
+    world.documents.vm_spec = vm_spec(more=FALLBACK)
+    world.cloud.exhausted = {spot(A)}
+    await world.submit(replicas=2)
+    await world.pass_time(9 * 60)
+    assert {candidate.provisioning for candidate in world.cloud.asked} == {"Spot"}
+    await world.running(1, within=400)
+    await world.pass_time(1200)
+    assert [candidate.provisioning for candidate in world.cloud.asked].count("OnDemand") == 1
+    assert world.active == 1
+
+
+async def test_back_to_spot_by_checkpointing_over(world: World) -> None:
+    world.documents.vm_spec = vm_spec(more=FALLBACK)
+    world.cloud.exhausted = {spot(A)}
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "5h"})
+    await world.running(1, within=1200)
+    dear = world.node_of(0)
+    await world.pass_time(600)
+    world.cloud.exhausted = set()
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1, within=3600)
+    assert world.cloud.asked[-1].provisioning == "Spot"
+    restored = world.job(0, 1).request.restore
+    assert restored is not None
+    assert restored.lineage == "0.0"
+    assert world.entry(0).preemptions == 0
+    await world.until(lambda: dear not in world.cloud.instances)
+    await world.delete()
+    await world.ended()
+    await world.nothing_left()
+
+
+async def test_who_is_preempted_takes_the_spot_vm_that_is_sought_for_it(world: World) -> None:
+    world.documents.vm_spec = vm_spec(more=FALLBACK)
+    world.cloud.exhausted = {spot(A)}
+    await world.submit(replicas=1)
+    await world.running(1, within=1200)
+    await world.until(lambda: world.documents.told("SeeksSpot"), within=3600)
+    world.cloud.exhausted = set()
+    world.cloud.power_off(world.node_of(0))
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1, within=3600)
+    await world.pass_time(900)
+    assert len(world.cloud.of_job(world.documents.start.job_id)) == 1
+
+
+async def test_dearer_spot_is_told_with_the_figures(world: World) -> None:
+    world.documents.vm_spec = vm_spec(zones=[B], more=FALLBACK)
+    world.cloud.prices = {"us-central1/n1-standard-4": 0.2}
+    await world.submit(replicas=2)
+    await world.running(2)
+    await world.until(lambda: world.documents.told("OnDemandCheaper"))
+    told = [event.message for event in world.documents.events if event.reason == "OnDemandCheaper"]
+    assert told == ["2 spot VMs cost $0.400 an hour, one on-demand VM $0.3: with replicas: 1 on-demand would cost less"]
+
+
+async def test_the_market_remembers_how_long_machines_ran_and_that_one_was_lost(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    await world.pass_time(3600)
+    world.cloud.power_off(world.node_of(0))
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1)
+    await world.pass_time(60)
+    seen = (await memory(world)).exposures[f"{A}/n1-standard-4"]
+    assert seen.losses == 1
+    assert 1 <= seen.hours <= 1.2
+
+
+async def test_the_clouds_own_word_of_a_preemption_is_a_notice(world: World) -> None:
+    world.documents.timings = Timings(preempted_poll=5)
+    await world.submit(replicas=2)
+    await world.running(2)
+    world.bridge.lost = {"node_changed", "preemption_notice", "replica_changed"}
+    began = world.clock.now
+    world.cloud.power_off(world.node_of(0))
+    await world.until(lambda: world.entry(0).preemptions == 1, within=60)
+    assert world.clock.now - began < timedelta(seconds=30)
+
+
+def spot(zone: str) -> str:
+    gpu: Any = vm_spec().gpu
+    return Candidate(zone=zone, machine_type="n1-standard-4", gpu=gpu).key

@@ -1,0 +1,62 @@
+"""What the market of one project remembers, carried over continue-as-new as it is. All of it is bounded."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, ConfigDict
+
+from api.common import SecretReference
+from api.market import Candidate
+
+
+class Memory(BaseModel):
+    """Part of the state."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Rest(Memory):
+    """Something that could not be had: it is left alone until a moment, longer each time."""
+
+    reason: str
+    message: str = ""
+    since: datetime
+    last: datetime
+    until: datetime
+    times: int = 1
+    tried_by: str | None = None  # after the rest one VM tries, the others wait for what becomes of it
+
+
+class Exposure(Memory):
+    """How long machines of a kind ran, and how often the cloud took them back; losses of one moment count once."""
+
+    hours: float = 0
+    losses: float = 0
+    last_loss: datetime | None = None
+
+
+class Bought(Memory):
+    """A VM that exists: the poll of preempted operations looks for it."""
+
+    name: str
+    candidate: Candidate
+    since: datetime
+    namespace: str = ""
+    credentials: SecretReference | None = None
+
+
+class Quote(Memory):
+    """A price as it was read; ``usd_per_hour`` is None where the cloud told none."""
+
+    usd_per_hour: float | None = None
+    read_at: datetime
+
+
+class MarketState(Memory):
+    """All of it."""
+
+    rests: dict[str, Rest] = {}
+    exposures: dict[str, Exposure] = {}  # by zone and machine type
+    bought: dict[str, Bought] = {}  # by the VM's key
+    quotes: dict[str, Quote] = {}  # by region and machine type
+    looked_at: datetime | None = None  # preempted operations up to here are told of
+    told: list[str] = []  # names of the last operations told of

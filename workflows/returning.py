@@ -1,0 +1,101 @@
+"""Back from on-demand to spot when spot returns: by checkpointing over, never by killing.
+
+For a replica that runs on-demand a spot VM is bought beside it, however long that takes. Once that VM is Ready the
+replica is checkpointed, and goes on from there on the new machine; only then is the dear one let go of.
+"""
+
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from api.names import vm_key
+    from workflows.calls import explain
+    from workflows.checkpointing import Checkpointing
+    from workflows.job import Job
+    from workflows.machines import Machines
+    from workflows.policy.returning import Step, next_step, return_time
+    from workflows.state import Replica
+
+
+class Returning:
+    """The ways back of one job's replicas."""
+
+    def __init__(self, job: Job, checkpointing: Checkpointing, machines: Machines) -> None:
+        self.job = job
+        self.state = job.state
+        self.checkpointing = checkpointing
+        self.machines = machines
+
+    async def run(self) -> None:
+        """Take each step when it is due, until the job ends."""
+        while not self.job.parking and not self.job.ending:
+            await self.job.until(
+                lambda: self.job.ending or any(self._step(replica) for replica in self.state.replicas.values()),
+                self._next(),
+                "a way back to spot",
+            )
+            if self.job.parking or self.job.ending:
+                return
+            for replica in list(self.state.replicas.values()):
+                replica.return_at = return_time(replica, self.state.vms.get(replica.vm_key or ""), self._wait)
+                step = self._step(replica)
+                if step is not None:
+                    await self._take(replica, step)
+
+    @property
+    def _wait(self) -> timedelta:
+        return timedelta(seconds=self.state.timings.spot_return)
+
+    def _step(self, replica: Replica) -> Step | None:
+        vms, record = self.state.vms, self.state.checkpoints.get(replica.return_checkpoint or 0)
+        return next_step(
+            replica,
+            vms.get(replica.vm_key or ""),
+            vms.get(replica.reserved or ""),
+            record,
+            workflow.now(),
+            images=self.state.spec is not None and self.checkpointing.takes_images,
+        )
+
+    def _next(self) -> datetime:
+        """The earliest moment at which time alone makes a step due."""
+        times = [
+            return_time(replica, self.state.vms.get(replica.vm_key or ""), self._wait)
+            for replica in self.state.replicas.values()
+            if replica.reserved is None
+        ]
+        resync = self.job.after(self.state.timings.resync)
+        return min([resync, *(max(at, workflow.now()) for at in times if at is not None)])
+
+    async def _take(self, replica: Replica, step: Step) -> None:
+        match step:
+            case "Reserve":
+                await self._reserve(replica)
+            case "Checkpoint":
+                replica.return_checkpoint = self.checkpointing.request(replica, "BackToSpot").number
+            case "Move":
+                replica.moving = True
+            case "GiveUp":
+                await self._give_up(replica)
+        self.job.touch()
+
+    async def _reserve(self, replica: Replica) -> None:
+        """Buy a spot VM for it; the search goes on for as long as nothing is to be had."""
+        replica.place += 1
+        replica.reserved = vm_key(self.job.start.job_id, replica.index, replica.place)
+        self.machines.wanted(replica.reserved, replica.index)
+        self.state.vms[replica.reserved].spot_only = True
+        self.job.event("SeeksSpot", f"replica {replica.index} runs on-demand: a spot VM is sought for it")
+        try:
+            await self.machines.ensure(replica.reserved)
+        except ActivityError as error:
+            workflow.logger.warning("spot for replica %s: %s", replica.index, explain(error)[1])
+            await self._give_up(replica)
+
+    async def _give_up(self, replica: Replica) -> None:
+        """It stays where it is, and spot is tried again later."""
+        await self.machines.release(replica.reserved, "NotNeeded")
+        replica.reserved = replica.return_checkpoint = None
+        replica.return_at = workflow.now() + self._wait

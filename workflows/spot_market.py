@@ -1,0 +1,157 @@
+"""The market of one project: what all jobs have learnt of it, so that one job's stockout spares the others theirs.
+
+One entity a project. VMs ask it which candidate to try (an update, so that the answers are given one after the other)
+and tell it what became of it; it reads prices, and looks for the operations by which the cloud took machines back:
+once a zone, however many machines are there.
+"""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, FailureError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api import names
+    from api.market import Candidate, Choice, Choose, MarketNews, MarketStart
+    from api.messages import PreemptionNotice
+    from workflows.calls import call, explain
+    from workflows.history import is_long
+    from workflows.market_state import MarketState, Quote
+    from workflows.policy import market as policy
+    from workflows.policy import placement
+    from workflows.policy.placement import quote_key
+
+PRICE_SECONDS = 5.0  # that a first choice waits for prices; they are worth a short wait and no more
+QUOTE_LASTS = timedelta(days=1)
+IDLE = timedelta(days=1)  # an entity without work wakes daily, so that it moves on to newer code
+
+
+@workflow.defn(name=names.MARKET_WORKFLOW)
+class SpotMarket:
+    """Lives as long as its project is used; its memory goes with it from run to run."""
+
+    @workflow.init
+    def __init__(self, start: MarketStart) -> None:
+        """Begin, or go on after continue-as-new."""
+        self.start = start
+        self.state = MarketState.model_validate(start.state or {})
+        self._unpriced: list[Choose] = []
+
+    @workflow.update(description="Which candidate is to be tried next, and why.")
+    async def choose(self, request: Choose) -> Choice:
+        """The one whose useful hour is expected to cost least, of those that do not rest."""
+        if len(request.candidates) > 1 and self._without_quote(request):
+            self._unpriced.append(request)
+            try:
+                await workflow.wait_condition(
+                    lambda: not self._without_quote(request),
+                    timeout=timedelta(seconds=PRICE_SECONDS),
+                    timeout_summary="prices",
+                )
+            except TimeoutError:
+                workflow.logger.info("no prices for %s yet", request.asker)
+        now = workflow.now()
+        choice = placement.choose(request, self.state, now)
+        policy.granted(self.state, request, choice, now, self.start.timings.create_deadline)
+        return choice
+
+    @workflow.signal(description="A VM was bought, could not be had, or has ended.")
+    def news(self, message: MarketNews) -> None:
+        """Remember what it means for the next choice."""
+        policy.learn(self.state, message, self.start.timings.stockout_rest)
+
+    @workflow.query(description="What is remembered: rests, losses, prices, machines.")
+    def memory(self) -> MarketState:
+        """The whole state."""
+        return self.state
+
+    @workflow.run
+    async def run(self, start: MarketStart) -> str:
+        """Poll and read prices while there is something to do; for ever, in runs of bounded length."""
+        began = workflow.now()
+        while not is_long() and workflow.now() - began < IDLE:
+            await self._read_prices()
+            await self._look_for_preempted()
+            await self._rest()
+        await workflow.wait_condition(workflow.all_handlers_finished)
+        policy.forget(self.state, workflow.now())
+        workflow.continue_as_new(start.model_copy(update={"state": self.state.model_dump(mode="json")}))
+
+    async def _rest(self) -> None:
+        """Until the next look, or until there is something to look for."""
+        polls = self.start.timings.preempted_poll
+        busy = bool(self.state.bought) and polls > 0
+        try:
+            await workflow.wait_condition(
+                lambda: bool(self._unpriced) or (not busy and bool(self.state.bought) and polls > 0),
+                timeout=timedelta(seconds=polls) if busy else IDLE,
+                timeout_summary="the next look for preempted operations" if busy else "something to do",
+            )
+        except TimeoutError:
+            return
+
+    # --- prices
+
+    def _without_quote(self, request: Choose) -> list[Candidate]:
+        """Spot candidates of which no price was read for a day; one a region and machine type."""
+        fresh = workflow.now() - QUOTE_LASTS
+        lacking: dict[str, Candidate] = {}
+        for candidate in request.candidates:
+            quote = self.state.quotes.get(quote_key(candidate))
+            if candidate.provisioning == "Spot" and (quote is None or quote.read_at < fresh):
+                lacking.setdefault(quote_key(candidate), candidate)
+        return list(lacking.values())
+
+    async def _read_prices(self) -> None:
+        requests, self._unpriced = self._unpriced, []
+        lacking = {
+            quote_key(candidate): (candidate, request)
+            for request in requests
+            for candidate in self._without_quote(request)
+        }
+        await asyncio.gather(*(self._read_price(candidate, request) for candidate, request in lacking.values()))
+
+    async def _read_price(self, candidate: Candidate, asked: Choose) -> None:
+        request = act.ReadPrice(
+            project=self.start.project, candidate=candidate, namespace=asked.namespace, credentials=asked.credentials
+        )
+        usd = None
+        try:
+            usd = (await call(act.READ_PRICE, request, summary=f"price of {quote_key(candidate)}")).usd_per_hour
+        except ActivityError as error:
+            # Without a price the spec's own order decides.
+            workflow.logger.warning("price of %s: %s", quote_key(candidate), explain(error)[1])
+        self.state.quotes[quote_key(candidate)] = Quote(usd_per_hour=usd, read_at=workflow.now())
+
+    # --- preempted machines
+
+    async def _look_for_preempted(self) -> None:
+        """One look at each zone with machines of ours; whose machine was taken back is told."""
+        bought = self.state.bought
+        if not bought or self.start.timings.preempted_poll <= 0:
+            return
+        any_of_them = next(iter(bought.values()))
+        request = act.FindPreempted(
+            project=self.start.project,
+            zones=sorted({vm.candidate.zone for vm in bought.values()}),
+            since=self.state.looked_at or min(vm.since for vm in bought.values()),
+            namespace=any_of_them.namespace,
+            credentials=any_of_them.credentials,
+        )
+        began = workflow.now()
+        try:
+            found = await call(act.FIND_PREEMPTED, request, summary=f"preempted in {', '.join(request.zones)}?")
+        except ActivityError as error:
+            workflow.logger.warning("preempted operations: %s", explain(error)[1])
+            return
+        for key in policy.newly_preempted(self.state, found.vms, began):
+            await self._tell(key)
+
+    async def _tell(self, key: str) -> None:
+        handle = workflow.get_external_workflow_handle(names.vm_workflow_id(key))
+        try:
+            await handle.signal("preemption_notice", PreemptionNotice(source="compute.instances.preempted"))
+        except FailureError:
+            self.state.bought.pop(key, None)  # its life is over
