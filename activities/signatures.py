@@ -96,6 +96,7 @@ class PreflightRequest(Model):
     job: JobRef
     spec: SpotInstanceJobSpec
     vm_spec: SpotInstanceVMSpec
+    candidates: list[Candidate]  # that vm_spec allows
 
 
 class Preflight(Model):

@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.checkpointing import Checkpointing
     from workflows.job import Job
     from workflows.policy.backoff import back_off
+    from workflows.policy.candidates import candidates_of
 
 
 class Admission:
@@ -89,7 +90,12 @@ class Admission:
     async def _preflight(self) -> None:
         assert self.state.spec is not None
         assert self.state.vm_spec is not None
-        request = act.PreflightRequest(job=self.job.ref, spec=self.state.spec, vm_spec=self.state.vm_spec)
+        request = act.PreflightRequest(
+            job=self.job.ref,
+            spec=self.state.spec,
+            vm_spec=self.state.vm_spec,
+            candidates=candidates_of(self.state.vm_spec),
+        )
         preflight = await call(act.PREFLIGHT, request, summary="what has to be right before money is spent")
         for condition in preflight.conditions:
             status = {"True": True, "False": False}.get(condition.status)

@@ -1,15 +1,19 @@
 """What has to be right in the cloud before money is spent: credentials, permissions, the things that the spec names."""
 
+import asyncio
+
 from activities.compute import Cloud, Compute, ComputeError, Invalid, Transient
 from activities.compute.instance import has_gpus_built_in, image_path
 from activities.refusals import kind_of
 from activities.signatures import PreflightRequest
 from api.common import Condition
+from api.market import Candidate
 from api.spot_instance_vm import SpotInstanceVMSpec
 from clients.kube import KubeError
 
 CREDENTIALS = "CredentialsReady"
 CLOUD = "CloudReady"
+TOLD = 5  # candidates in one message
 
 _PERMISSIONS = [
     "compute.instances.create",
@@ -22,6 +26,7 @@ _PERMISSIONS = [
     "compute.disks.create",
     "compute.subnetworks.use",
     "compute.zoneOperations.get",
+    "compute.zoneOperations.list",
 ]
 
 
@@ -34,7 +39,7 @@ async def check_cloud(cloud: Cloud, request: PreflightRequest) -> list[Condition
     except (ComputeError, KubeError) as error:
         return [_unmet(CREDENTIALS, error), Condition(type=CLOUD, status="Unknown", reason="NoCredentials")]
     try:
-        return [credentials, await _check_spec(compute, spec)]
+        return [credentials, await _check_spec(compute, request)]
     except ComputeError as error:
         return [credentials, _unmet(CLOUD, error)]
 
@@ -54,31 +59,36 @@ async def _check_permissions(compute: Compute, spec: SpotInstanceVMSpec) -> Cond
     return Condition(type=CREDENTIALS, status="True", reason="Granted", message=f"on project {spec.gcp.project}")
 
 
-async def _check_spec(compute: Compute, spec: SpotInstanceVMSpec) -> Condition:
-    problem = await _problem_of(compute, spec)
-    if problem:
-        return Condition(type=CLOUD, status="False", reason="Unsupported", message=problem)
-    what = f"{spec.gcp.machine_type} in {spec.gcp.zone}"
-    return Condition(type=CLOUD, status="True", reason="Available", message=what)
+async def _check_spec(compute: Compute, request: PreflightRequest) -> Condition:
+    """One candidate that exists is enough; which of them do not is told, for it may be a slip of the pen."""
+    spec, candidates = request.vm_spec, request.candidates
+    image = image_path(spec.vm_image, spec.gcp.project)
+    if not await compute.exists("image", spec.gcp.project, spec.gcp.zone, image):
+        message = f"vmImage: there is no {image}, or the credentials may not read it (gcloud compute images list)"
+        return Condition(type=CLOUD, status="False", reason="Unsupported", message=message)
+    problems = await asyncio.gather(*(_problem_of(compute, spec.gcp.project, each) for each in candidates))
+    told = [problem for problem in problems if problem]
+    if len(told) == len(candidates):
+        return Condition(type=CLOUD, status="False", reason="Unsupported", message="; ".join(told[:TOLD]))
+    there = [candidate.key for candidate, problem in zip(candidates, problems, strict=True) if not problem]
+    message = "; ".join([", ".join(there[:TOLD]), *(f"left out: {problem}" for problem in told[:TOLD])])
+    return Condition(type=CLOUD, status="True", reason="Available", message=message)
 
 
-async def _problem_of(compute: Compute, spec: SpotInstanceVMSpec) -> str | None:
-    """The first thing of the spec that the cloud does not have."""
-    project, zone, machine_type = spec.gcp.project, spec.gcp.zone, spec.gcp.machine_type
-    image = image_path(spec.vm_image, project)
+async def _problem_of(compute: Compute, project: str, candidate: Candidate) -> str | None:
+    """The first thing of this candidate that the cloud does not have."""
+    zone, machine_type, gpu = candidate.zone, candidate.machine_type, candidate.gpu
     if not await compute.exists("zone", project, zone, zone):
         return f"gcp.zone: project {project} has no zone {zone} (gcloud compute zones list)"
     found = await compute.machine_type(project, zone, machine_type)
     if found is None:
         return f"gcp.machineType: {zone} has no {machine_type} (gcloud compute machine-types list --zones={zone})"
-    if spec.gpu and has_gpus_built_in(machine_type):
-        if found.gpus.get(spec.gpu.type) != spec.gpu.count:
-            built_in = ", ".join(f"{count} x {gpu}" for gpu, count in found.gpus.items()) or "none"
-            return f"gpu: {machine_type} has {built_in} built in, the spec says {spec.gpu.count} x {spec.gpu.type}"
-    elif spec.gpu and not await compute.exists("accelerator", project, zone, spec.gpu.type):
-        return f"gpu.type: {zone} has no {spec.gpu.type} (gcloud compute accelerator-types list)"
-    if not await compute.exists("image", project, zone, image):
-        return f"vmImage: there is no {image}, or the credentials may not read it (gcloud compute images list)"
+    if gpu and has_gpus_built_in(machine_type):
+        if found.gpus.get(gpu.type) != gpu.count:
+            built_in = ", ".join(f"{count} x {kind}" for kind, count in found.gpus.items()) or "none"
+            return f"gpu: {machine_type} has {built_in} built in, the spec says {gpu.count} x {gpu.type}"
+    elif gpu and not await compute.exists("accelerator", project, zone, gpu.type):
+        return f"gpu.type: {zone} has no {gpu.type} (gcloud compute accelerator-types list)"
     return None
 
 

@@ -3,11 +3,8 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
-import asyncssh
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
@@ -19,79 +16,18 @@ from activities.compute import Invalid, Missing
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
 from activities.compute.instance import instance_body
-from activities.compute.preflight import check_cloud
-from activities.signatures import CreateProgress, CreateVm, JobRef, ObserveCreate, PreflightRequest, VmRef
+from activities.signatures import ObserveCreate
 from activities.ssh import SshKeys
 from api import errors
 from api.common import SecretReference
-from api.market import Candidate
-from api.names import vm_name
-from api.spot_instance_job import SpotInstanceJobSpec
-from api.spot_instance_vm import SpotInstanceVMSpec
 from api.views import VmView
 from clients.kube import Kube
 from sandbox.gce import GceEmulator
 from sandbox.settings import Settings
 from tests.activities.boxes import Boxes
+from tests.activities.compute_setting import LABELS, ZONE, Setting, create_vm, setting, vm_ref
 
-ZONE = "us-central1-a"
-LABELS = {"outlast-job": "0badcafe", "outlast-replica": "0", "outlast-cluster": "c1"}
-T = TypeVar("T")
-
-
-class Setting:
-    """An emulated cloud and the activities on it."""
-
-    def __init__(self, gce: GceEmulator, cloud: GcpCloud, activities: ComputeActivities) -> None:
-        self.gce = gce
-        self.cloud = cloud
-        self.activities = activities
-
-    async def run(self, call: Callable[[Any], Awaitable[T]], argument: Any) -> T:
-        return await ActivityEnvironment().run(call, argument)
-
-    async def created(self, create: CreateVm) -> CreateProgress:
-        """Create a VM and wait until its operation is done."""
-        operation = await self.run(self.activities.create_vm, create)
-        return await self.run(self.activities.observe_create, ObserveCreate(vm=create.vm, operation=operation.name))
-
-    async def gone(self, vm: VmRef) -> None:
-        """Delete a VM until it is gone."""
-        async with asyncio.timeout(20):
-            while True:
-                if not (await self.run(self.activities.delete_vm, vm)).exists:
-                    return
-                await asyncio.sleep(0.1)
-
-
-@pytest.fixture
-async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
-    """Emulated GCE, fifty times as fast as the real one."""
-    gce = GceEmulator(Settings(state_dir=tmp_path, speed=50, octet=191), Boxes())
-    key_file = tmp_path / "id_ed25519"
-    asyncssh.generate_private_key("ssh-ed25519").write_private_key(key_file)
-    kube: Any = None  # nothing here names a Secret
-    cloud = GcpCloud(kube, await gce.start())
-    yield Setting(gce, cloud, ComputeActivities(cloud, SshKeys(kube, key_file)))
-    cloud.close()
-    await gce.stop()
-
-
-def vm_ref(attempt: int = 1, **changes: Any) -> VmRef:
-    name = vm_name("0badcafe-r0-v1", attempt)
-    return VmRef(**{"project": "demo", "zone": ZONE, "name": name, "namespace": "default", "labels": LABELS, **changes})
-
-
-def create_vm(vm: VmRef | None = None, **spec: Any) -> CreateVm:
-    document = {
-        "vmImage": "ubuntu-2404-lts-amd64",
-        "gpu": {"type": "nvidia-tesla-t4", "count": 1},
-        "gcp": {"project": "demo", "zone": ZONE, "machineType": "n1-standard-4"},
-        **spec,
-    }
-    read = SpotInstanceVMSpec.model_validate(document)
-    candidate = Candidate(zone=ZONE, machine_type="n1-standard-4", gpu=read.gpu)
-    return CreateVm(vm=vm or vm_ref(), spec=read, candidate=candidate)
+__all__ = ["setting"]
 
 
 def kind_of(raised: pytest.ExceptionInfo[ApplicationError]) -> str | None:
@@ -272,63 +208,6 @@ async def test_a_cloud_that_does_not_answer_is_transient(tmp_path: Path) -> None
     with pytest.raises(ApplicationError) as raised:
         await ActivityEnvironment().run(activities.observe_vm, vm_ref())
     assert not raised.value.non_retryable
-    cloud.close()
-
-
-# --- preflight
-
-
-def preflight(**spec: Any) -> PreflightRequest:
-    job = {
-        "jobTemplate": {},
-        "checkpointConfig": {"checkpointImageRepo": "r/a"},
-        "spotInstanceVMRef": {"name": "t4"},
-    }
-    return PreflightRequest(
-        job=JobRef(namespace="default", name="train", uid="u", job_id="0badcafe"),
-        spec=SpotInstanceJobSpec.model_validate(job),
-        vm_spec=create_vm(**spec).spec,
-    )
-
-
-async def test_preflight_passes(setting: Setting) -> None:
-    conditions = await check_cloud(setting.cloud, preflight())
-    assert [(c.type, c.status) for c in conditions] == [("CredentialsReady", "True"), ("CloudReady", "True")]
-
-
-async def test_preflight_names_the_permission_that_lacks(setting: Setting) -> None:
-    setting.gce.faults.withdraw_permissions("compute.instances.delete")
-    credentials, _ = await check_cloud(setting.cloud, preflight())
-    assert (credentials.status, credentials.reason) == ("False", "PermissionDenied")
-    assert "compute.instances.delete on project demo" in credentials.message
-
-
-GCP = {"project": "demo", "zone": ZONE, "machineType": "n1-standard-4"}
-
-
-@pytest.mark.parametrize(
-    ("spec", "problem"),
-    [
-        ({"gcp": GCP | {"zone": "us-nowhere9-a"}}, "us-nowhere9-a"),
-        ({"gcp": GCP | {"machineType": "n1-standard-5"}}, "no n1-standard-5"),
-        ({"gpu": {"type": "nvidia-tesla-x9"}}, "no nvidia-tesla-x9"),
-        (
-            {"gcp": GCP | {"machineType": "g2-standard-4"}},
-            "has 1 x nvidia-l4 built in, the spec says 1 x nvidia-tesla-t4",
-        ),
-        ({"vmImage": "projects/demo/global/images/none"}, "there is no projects/demo/global/images/none"),
-        ({"vmImage": "cos-stable"}, "cannot run kubeadm"),
-    ],
-)
-async def test_preflight_names_what_the_cloud_does_not_have(setting: Setting, spec: Any, problem: str) -> None:
-    _, cloud = await check_cloud(setting.cloud, preflight(**spec))
-    assert cloud.status == "False"
-    assert problem in cloud.message
-
-
-async def test_preflight_does_not_blame_anybody_for_a_cloud_that_is_down() -> None:
-    cloud = GcpCloud(None, "http://127.0.0.1:1")  # type: ignore[arg-type] # nothing here names a Secret
-    assert {condition.status for condition in await check_cloud(cloud, preflight())} == {"Unknown"}
     cloud.close()
 
 

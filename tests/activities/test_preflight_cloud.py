@@ -1,0 +1,78 @@
+"""The cloud's part of the preflight, against the emulated GCE through Google's own client."""
+
+from typing import Any
+
+import pytest
+
+from activities.compute.gcp import GcpCloud
+from activities.compute.preflight import check_cloud
+from activities.signatures import JobRef, PreflightRequest
+from api.market import Candidate
+from api.spot_instance_job import SpotInstanceJobSpec
+from tests.activities.compute_setting import ZONE, Setting, create_vm, setting
+
+__all__ = ["setting"]
+
+
+def preflight(*others: Candidate, **spec: Any) -> PreflightRequest:
+    job = {
+        "jobTemplate": {},
+        "checkpointConfig": {"checkpointImageRepo": "r/a"},
+        "spotInstanceVMRef": {"name": "t4"},
+    }
+    vm_spec = create_vm(**spec).spec
+    own = Candidate(zone=vm_spec.gcp.zone, machine_type=vm_spec.gcp.machine_type, gpu=vm_spec.gpu)
+    return PreflightRequest(
+        candidates=[own, *others],
+        job=JobRef(namespace="default", name="train", uid="u", job_id="0badcafe"),
+        spec=SpotInstanceJobSpec.model_validate(job),
+        vm_spec=vm_spec,
+    )
+
+
+async def test_preflight_passes(setting: Setting) -> None:
+    conditions = await check_cloud(setting.cloud, preflight())
+    assert [(c.type, c.status) for c in conditions] == [("CredentialsReady", "True"), ("CloudReady", "True")]
+
+
+async def test_preflight_names_the_permission_that_lacks(setting: Setting) -> None:
+    setting.gce.faults.withdraw_permissions("compute.instances.delete")
+    credentials, _ = await check_cloud(setting.cloud, preflight())
+    assert (credentials.status, credentials.reason) == ("False", "PermissionDenied")
+    assert "compute.instances.delete on project demo" in credentials.message
+
+
+GCP = {"project": "demo", "zone": ZONE, "machineType": "n1-standard-4"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "problem"),
+    [
+        ({"gcp": GCP | {"zone": "us-nowhere9-a"}}, "us-nowhere9-a"),
+        ({"gcp": GCP | {"machineType": "n1-standard-5"}}, "no n1-standard-5"),
+        ({"gpu": {"type": "nvidia-tesla-x9"}}, "no nvidia-tesla-x9"),
+        (
+            {"gcp": GCP | {"machineType": "g2-standard-4"}},
+            "has 1 x nvidia-l4 built in, the spec says 1 x nvidia-tesla-t4",
+        ),
+        ({"vmImage": "projects/demo/global/images/none"}, "there is no projects/demo/global/images/none"),
+        ({"vmImage": "cos-stable"}, "cannot run kubeadm"),
+    ],
+)
+async def test_preflight_names_what_the_cloud_does_not_have(setting: Setting, spec: Any, problem: str) -> None:
+    _, cloud = await check_cloud(setting.cloud, preflight(**spec))
+    assert cloud.status == "False"
+    assert problem in cloud.message
+
+
+async def test_preflight_does_not_blame_anybody_for_a_cloud_that_is_down() -> None:
+    cloud = GcpCloud(None, "http://127.0.0.1:1")  # type: ignore[arg-type] # nothing here names a Secret
+    assert {condition.status for condition in await check_cloud(cloud, preflight())} == {"Unknown"}
+    cloud.close()
+
+
+async def test_one_candidate_that_exists_is_enough_and_the_others_are_told(setting: Setting) -> None:
+    nowhere = Candidate(zone="us-nowhere9-a", machine_type="n1-standard-4")
+    _, cloud = await check_cloud(setting.cloud, preflight(nowhere))
+    assert cloud.status == "True"
+    assert "left out: gcp.zone: project demo has no zone us-nowhere9-a" in cloud.message
