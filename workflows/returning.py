@@ -31,9 +31,10 @@ class Returning:
     async def run(self) -> None:
         """Take each step when it is due, until the job ends."""
         while not self.job.parking and not self.job.ending:
+            due = self._next()
             await self.job.until(
-                lambda: self.job.ending or any(self._step(replica) for replica in self.state.replicas.values()),
-                self._next(),
+                lambda seen=due: self.job.ending or self._next() < seen or self._any_step(),  # type: ignore[misc]
+                due,
                 "a way back to spot",
             )
             if self.job.parking or self.job.ending:
@@ -43,6 +44,9 @@ class Returning:
                 step = self._step(replica)
                 if step is not None:
                     await self._take(replica, step)
+
+    def _any_step(self) -> bool:
+        return any(self._step(replica) for replica in self.state.replicas.values())
 
     @property
     def _wait(self) -> timedelta:

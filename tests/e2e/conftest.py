@@ -17,7 +17,8 @@ REAL_UP_SECONDS = 900.0  # for who runs pytest by hand, and builds now
 TIMINGS = {
     "SCHEDULE_WAIT": 3,
     "VERDICT_DELAY": 3,
-    "STOCKOUT_REST": 2,
+    "STOCKOUT_REST": 5,
+    "SPOT_RETURN": 8,
     "POD_STOP": 10,
     "RETRY": 1,
     "OWNER_CHECK": 15,
