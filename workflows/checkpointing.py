@@ -5,6 +5,7 @@ failed or stuck never goes on.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -32,6 +33,7 @@ class Checkpointing:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.state = job.state
+        self.on_failure: Callable[[Checkpoint], None] = lambda record: None
 
     # --- when
 
@@ -142,9 +144,8 @@ class Checkpointing:
         running = self.under_way_on(source)
         if running is not None:
             return running
-        self.state.checkpoint_number += 1
         record = Checkpoint(
-            number=self.state.checkpoint_number,
+            number=self.state.checkpoint_number + 1,
             replica=source.index,
             incarnation=source.incarnation,
             node=source.node,
@@ -153,6 +154,11 @@ class Checkpointing:
             lineage_seconds=lineage_seconds(source, workflow.now()),
             reading=source.reading,
         )
+        return self.begin(record)
+
+    def begin(self, record: Checkpoint) -> Checkpoint:
+        """Begin a checkpoint that nobody has recorded yet."""
+        self.state.checkpoint_number = record.number
         self.state.checkpoints[record.number] = record
         self.job.spawn(self.follow(record), f"checkpoint {record.number}")
         self.job.touch()
@@ -223,7 +229,7 @@ class Checkpointing:
             await self._conclude(record, view)
             return
         await self.job.until(
-            lambda: (record.view is not None and record.view.ended) or self._source_lost(record),
+            lambda: (record.view is not None and record.view.ended) or self.source_lost(record),
             self._silent_until(record),
             f"checkpoint {record.number}: {(view.phase if view else None) or 'the operator takes it up'}",
         )
@@ -239,7 +245,7 @@ class Checkpointing:
             return
         if seen.ended:
             return
-        if self._source_lost(record):
+        if self.source_lost(record):
             self._fail(record, "its node went away before it was done")
         elif not seen.exists:
             self._fail(record, "the CheckpointBackup is gone")
@@ -258,7 +264,7 @@ class Checkpointing:
         last = record.requested_at + timedelta(seconds=self.state.timings.checkpoint_total)
         return min(last, record.ends_at or last)
 
-    def _source_lost(self, record: Checkpoint) -> bool:
+    def source_lost(self, record: Checkpoint) -> bool:
         """The node is gone (a notice alone is not the end: the dump may be done before)."""
         node = self.state.nodes.get(record.node or "")
         vms = [vm for vm in self.state.vms.values() if vm.report and vm.report.node_name == record.node]
@@ -338,6 +344,7 @@ class Checkpointing:
     def _fail(self, record: Checkpoint, message: str) -> None:
         record.outcome, record.message, record.ended_at = "Failed", message, workflow.now()
         self.job.event("CheckpointFailed", f"checkpoint {record.number}: {message}", warning=True)
+        self.on_failure(record)
         self.job.spawn(self._retire(), "retire checkpoints")
 
     async def _retire(self) -> None:

@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.state import Checkpoint, Notice, Recovery, Replica
 
 MAX_TRIES = 2
+NOTICE = "Notice"  # why the first dump of a dying replica is made
 
 
 class Rescue:
@@ -34,7 +35,7 @@ class Rescue:
             return
         if self.checkpointing.under_way_on(me) is None and not self._fits(me, notice):
             return
-        record = self.checkpointing.request(me, "Notice")
+        record = self.checkpointing.request(me, NOTICE)
         record.ends_at = notice.ends_at + SOFT_OFF if notice.ends_at else None
         recovery.own = record.number
 
@@ -46,6 +47,31 @@ class Rescue:
         elif left is not None and left > 0:
             self.job.event("NoticeTooShort", f"replica {me.index} is not checkpointed itself: {why}")
         return enough
+
+    def ask_again(self, failed: Checkpoint) -> None:
+        """A dying replica's dump that failed is asked for once more, in the same moment, where that still fits."""
+        recoveries = [replica.recovery for replica in self.state.replicas.values() if replica.recovery]
+        waiting = [recovery for recovery in recoveries if recovery.own == failed.number]
+        if not waiting or failed.reason != NOTICE or failed.ends_at is None or self.checkpointing.source_lost(failed):
+            return
+        left = (failed.ends_at - SOFT_OFF - workflow.now()).total_seconds()
+        if not fits(left, self.state.recent_dumps, survivor=False)[0]:
+            return
+        now = workflow.now()
+        again = Checkpoint(  # by that record, for nothing else is known of the replica any more
+            number=self.state.checkpoint_number + 1,
+            replica=failed.replica,
+            incarnation=failed.incarnation,
+            node=failed.node,
+            reason="NoticeAgain",
+            requested_at=now,
+            lineage_seconds=failed.lineage_seconds + (now - failed.requested_at).total_seconds(),
+            reading=failed.reading,
+            ends_at=failed.ends_at,
+        )
+        self.checkpointing.begin(again)
+        for recovery in waiting:
+            recovery.own = again.number
 
     def settled(self, recovery: Recovery) -> bool:
         """Nothing is under way any more that would be worth waiting for."""

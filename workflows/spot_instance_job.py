@@ -34,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.status import job_status
     from workflows.replica import ReplicaLife
     from workflows.reporting import Reporting
+    from workflows.rescue import Rescue
     from workflows.returning import Returning
     from workflows.state import TERMINAL, JobState
     from workflows.teardown import Teardown
@@ -50,6 +51,7 @@ class SpotInstanceJob:
         """Begin a job, or go on with one after continue-as-new."""
         self.job = Job(start, JobState.model_validate(start.state or {}))
         self.checkpointing = Checkpointing(self.job)
+        self.checkpointing.on_failure = Rescue(self.job, self.checkpointing).ask_again
         self.machines = Machines(self.job)
         self.directing = Directing(self.job, self.checkpointing, self.machines)
         self.reporting = Reporting(self.job)

@@ -129,6 +129,36 @@ async def test_a_single_replica_whose_dump_is_late_goes_on_from_the_image_before
     assert (world.clock.now - noticed_at).total_seconds() < LATEST + 60
 
 
+async def test_a_dump_that_fails_is_made_anew_where_that_still_fits(world: World) -> None:
+    await running(world, 1)
+    world.checkpoints.plans = ["fail"]
+    before = progress(world, 0)
+    world.notice(0, LATEST)
+    await recovered(world, 0)
+    assert world.job(0, 1).pod.base >= before
+    assert len(world.checkpoints.history) == 3
+
+
+async def test_a_dump_that_fails_twice_is_left_at_that(world: World) -> None:
+    await running(world, 1)
+    world.checkpoints.plans = ["fail", "fail"]
+    world.notice(0, LATEST)
+    await recovered(world, 0)
+    assert world.checkpoints.history[0].tag in world.job(0, 1).request.restore.label
+    assert len(world.checkpoints.history) == 3
+
+
+async def test_a_machine_that_goes_before_its_time_is_not_asked_again(world: World) -> None:
+    await running(world, 1)
+    world.checkpoints.dump_seconds = 60
+    noticed_at = world.clock.now
+    world.notice(0, seconds=20)
+    await recovered(world, 0)
+    assert world.checkpoints.history[0].tag in world.job(0, 1).request.restore.label
+    assert len(world.checkpoints.history) == 2
+    assert (world.clock.now - noticed_at).total_seconds() < 90
+
+
 async def test_a_single_replica_whose_checkpoints_never_fit_is_not_tried(world: World) -> None:
     world.checkpoints.dump_seconds = 200
     await running(world, 1)
