@@ -68,14 +68,7 @@ def test_taints_that_do_not(key: str) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [
-        "PreemptScheduled",
-        "PreemptionScheduled",
-        "TerminateScheduled",
-        "RedeployScheduled",
-        "RebootScheduled",
-        "VMEventScheduled",
-    ],
+    [*(f"{what}Scheduled" for what in ("Preempt", "Preemption", "Terminate", "Redeploy", "Reboot", "VMEvent"))],
 )
 def test_conditions_that_announce_its_end(kind: str) -> None:
     said = condition(kind, message="Preempt Scheduled: Sat, 01 Aug 2026 05:41:02 GMT.")
