@@ -7,6 +7,8 @@ whose rules could become expensive, which is why everything that a rule compares
 
 from typing import Any
 
+from api.duration import PATTERN
+
 Schema = dict[str, Any]
 
 _OTHERWISE = "delete the SpotInstanceJob and create it again"
@@ -160,6 +162,15 @@ VM_ADDITIONS: dict[str, Schema] = {
             rule(
                 "!has(self.region) || self.zone.startsWith(self.region + '-')",
                 "region and zone do not match: leave region out, it is derived from zone",
+            )
+        ]
+    },
+    "spec.gcp.preemptionNoticeDuration": {
+        "x-kubernetes-validations": [
+            rule(
+                f"self.matches(r'{PATTERN}') && (duration(self) == duration('0s') || duration(self) == "
+                "duration('120s'))",
+                'GCE knows two notices: write "120s", or leave it out for none',
             )
         ]
     },

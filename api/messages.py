@@ -67,6 +67,7 @@ class PreemptionNotice(Model):
     replica: int | None = Field(default=None, description="or the index of the replica on it")
     source: str = "person"
     seconds: float | None = Field(default=None, description="how long it has left, where known")
+    at: datetime | None = Field(default=None, description="when the cloud gave its notice, by the node agent's mark")
 
 
 class Shutdown(Model):
@@ -121,6 +122,8 @@ class VmReport(Model):
     price: float | None = None  # of it, in USD per hour
     why: str = ""  # this candidate
     at: datetime | None = None
+    notice_seconds: float = 0  # between a preemption's notice and the soft off, as it was bought
+    ends_at: datetime | None = None  # when it is shut down, where its notice says so
 
 
 class VmRelease(Model):

@@ -32,6 +32,7 @@ ANNOTATION_PROGRESS = f"{PREFIX}/progress"  # of the training when it was asked 
 ANNOTATION_REPORTED = f"{PREFIX}/progress-reported"  # "true" where the training said so itself
 FINALIZER = f"{PREFIX}/teardown"
 TAINT_PREEMPTED = f"{PREFIX}/preempted"  # the node agent's mark on its own Node
+MARK_TIME = "%Y%m%dT%H%M%SZ"  # its value: when the cloud gave its notice, UTC. A label's value has no colons
 GPU_RESOURCE = "nvidia.com/gpu"
 
 GCE_LABEL_JOB = "outlast-job"

@@ -5,7 +5,7 @@ The input is an object as the API server sends it, a dict; no field but those th
 
 import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from api import names
@@ -20,20 +20,26 @@ _MARK_TAINTS = {
     "cloud.google.com/impending-node-termination",  # GKE
     "karpenter.sh/disrupted",
     "karpenter.sh/disruption",  # Karpenter before v1
+    "remediator.kubernetes.azure.com/unschedulable",  # AKS' node auto-drain
     "ToBeDeletedByClusterAutoscaler",
     "node.cloudprovider.kubernetes.io/shutdown",  # a cloud controller: the VM is stopped
     "node.kubernetes.io/out-of-service",
 }
+# spot-itn, scheduled-maintenance, rebalance-recommendation and asg-lifecycle-termination: each is followed by a drain.
 _MARK_TAINT_PREFIXES = ("aws-node-termination-handler/",)
 
-# Conditions that AKS's node problem detector sets from Azure's Scheduled Events. A freeze is no end.
+# Conditions that AKS's node problem detector sets from Azure's Scheduled Events.
 _MARK_CONDITIONS = {
     "PreemptScheduled",
+    "PreemptionScheduled",
     "TerminateScheduled",
     "RedeployScheduled",
     "RebootScheduled",
     "VMEventScheduled",
 }
+
+# VMEventScheduled stands for any of them; its reason or message says which. A freeze lasts seconds and is no end.
+_FREEZE = re.compile(r"freeze", re.IGNORECASE)
 
 # What the kubelet says on its Ready condition once the operating system goes down (graceful node shutdown).
 _SHUTTING_DOWN = "node is shutting down"
@@ -44,13 +50,15 @@ def node_view(node: Json) -> NodeView:
     """A Node."""
     metadata, spec, status = node["metadata"], node.get("spec") or {}, node.get("status") or {}
     ready: Json = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
+    marks = node_marks(node)
     return NodeView(
         name=metadata["name"],
         uid=metadata.get("uid"),
         ready=ready.get("status") == "True",
         schedulable=not spec.get("unschedulable", False),
         gpus=int((status.get("allocatable") or {}).get(GPU_RESOURCE, 0)),
-        marks=node_marks(node),
+        marks=marks,
+        marked_at=None if MARK_SHUTDOWN in marks else _marked_at(spec),
         provider_id=spec.get("providerID"),
     )
 
@@ -60,9 +68,22 @@ def node_marks(node: Json) -> list[str]:
     taints = [taint["key"] for taint in (node.get("spec") or {}).get("taints") or []]
     conditions = (node.get("status") or {}).get("conditions") or []
     marks = {key for key in taints if key in _MARK_TAINTS or key.startswith(_MARK_TAINT_PREFIXES)}
-    marks |= {c["type"] for c in conditions if c["type"] in _MARK_CONDITIONS and c["status"] == "True"}
+    marks |= {c["type"] for c in conditions if c["type"] in _MARK_CONDITIONS and _holds(c, c["type"]) and _ends(c)}
     marks |= {MARK_SHUTDOWN for c in conditions if c["type"] == "Ready" and _SHUTTING_DOWN in c.get("message", "")}
     return sorted(marks)
+
+
+def _ends(condition: Json) -> bool:
+    return not _FREEZE.search(f"{condition.get('reason', '')} {condition.get('message', '')}")
+
+
+def _marked_at(spec: Json) -> datetime | None:
+    """When the cloud told our agent, by its mark's value; whoever puts the taint on by hand writes what he likes."""
+    values = [taint.get("value", "") for taint in spec.get("taints") or [] if taint["key"] == TAINT_PREEMPTED]
+    try:
+        return datetime.strptime(values[0], names.MARK_TIME).replace(tzinfo=UTC) if values else None
+    except ValueError:
+        return None
 
 
 # Why a pod ended, in the kubelet's words (status.reason), where the training is not to blame.

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from api.common import Condition, LocalReference
-from api.duration import GoDuration
+from api.duration import GoDuration, parse_duration
 from api.model import Model
 
 Zone = Annotated[str, Field(pattern=r"^[a-z]+-[a-z0-9]+-[a-z]$", max_length=63)]
@@ -51,6 +51,16 @@ class Gcp(Model):
         default=None,
         description="pin the CPU platform: a process image restores on the platform it was made on",
     )
+    preemption_notice_duration: str | None = Field(
+        default=None,
+        max_length=32,
+        description='how long before it is shut down a VM is told of its preemption: "0s" (GCE\'s default) or "120s"',
+    )
+
+    @property
+    def notice_seconds(self) -> float:
+        """Seconds between a preemption's notice and the soft off."""
+        return parse_duration(self.preemption_notice_duration or "0s").total_seconds()
 
 
 class KubeadmJoinConfig(Model):

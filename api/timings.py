@@ -15,7 +15,7 @@ class Timings(Model):
     checkpoint_total: float = 1200
     resync: float = 300  # of silence, until the world is read again
     not_ready_grace: float = 600  # for a NotReady node whose VM is RUNNING
-    preempted_gone: float = 180  # after a notice, until a VM that is still there is deleted by us
+    preempted_gone: float = 180  # after a notice has run out, until a VM that is still there is deleted by us
     create_deadline: float = 300  # for a create operation to be DONE
     boot_deadline: float = 600  # for SSH to answer
     join_deadline: float = 600  # for kubeadm join to end

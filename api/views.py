@@ -45,6 +45,7 @@ class NodeView(Model):
     schedulable: bool = True
     gpus: int = 0  # allocatable nvidia.com/gpu
     marks: list[str] = []  # taints and conditions that announce its end
+    marked_at: datetime | None = None  # when the cloud gave its notice, by our agent's mark; None once it shuts down
     provider_id: str | None = None
 
 

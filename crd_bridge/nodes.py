@@ -88,7 +88,7 @@ class Nodes:
         noticed = self._noticed.setdefault(node.view.name, set())
         for workflow in jobs - noticed:
             noticed.add(workflow)
-            message = PreemptionNotice(node=node.view.name, source=node.view.marks[0])
+            message = PreemptionNotice(node=node.view.name, source=node.view.marks[0], at=node.view.marked_at)
             key = ("notice", node.view.name, workflow)
             self._queues.put(key, partial(self._signal, workflow, "preemption_notice", message))
 

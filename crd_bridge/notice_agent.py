@@ -144,8 +144,7 @@ class Agent:
 
     async def _patch(self, session: aiohttp.ClientSession) -> None:
         assert self._preempted_at is not None
-        # A taint's value is a label's: no colons.
-        value = self._preempted_at.strftime("%Y%m%dT%H%M%SZ")
+        value = self._preempted_at.strftime(names.MARK_TIME)
         taint = {"key": names.TAINT_PREEMPTED, "value": value, "effect": "NoSchedule"}
         before = self._taints or None
         patch = [

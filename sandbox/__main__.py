@@ -100,7 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     add(_vms, "list the VMs with their nodes")
     preempt = add(_preempt, "take a spot VM away")
     preempt.add_argument("vm")
-    preempt.add_argument("--notice", type=float, default=30.0, help="seconds between notice and end (default: 30)")
+    preempt.add_argument(
+        "--notice",
+        type=float,
+        help="seconds between notice and end (default: the VM's preemptionNoticeDuration, if any, and 30)",
+    )
     fault = add(
         _fault, "let the emulated cloud misbehave: no capacity, quotas, refusals, lags, lost answers, lost rights"
     )

@@ -51,8 +51,10 @@ class ControlClient:
         answer = await self._call("GET", "/events")
         return list(answer["events"])
 
-    async def preempt(self, name: str, notice: float = 30.0) -> None:
+    async def preempt(self, name: str, notice: float | None = None) -> None:
         """Take a spot VM away, `notice` seconds (of real time) from now; its metadata server says so at once.
+
+        Where it is None, after the VM's own notice: 30 s, or 150 s with a `preemptionNoticeDuration` of 120 s.
 
         Returns as soon as the notice is out.
         """

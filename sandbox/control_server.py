@@ -78,7 +78,8 @@ class ControlServer:
         return self._cloud.gce.instances() if self._cloud.gce else []
 
     async def _preempt(self, request: web.Request) -> web.Response:
-        notice = float((await _body(request)).get("notice", 30.0))
+        seconds = (await _body(request)).get("notice")
+        notice = None if seconds is None else float(seconds)
         preemption = asyncio.create_task(self._gce().preempt(request.match_info["name"], notice))
         self._preemptions.add(preemption)
         preemption.add_done_callback(self._preemptions.discard)

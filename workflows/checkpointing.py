@@ -5,6 +5,7 @@ failed or stuck never goes on.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -23,6 +24,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.state import Checkpoint, Recovery, Replica
 
 KEEP_LAST = 3
+DUMPS_REMEMBERED = 3
 
 
 class Checkpointing:
@@ -31,6 +33,7 @@ class Checkpointing:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.state = job.state
+        self.on_failure: Callable[[Checkpoint], None] = lambda record: None
 
     # --- when
 
@@ -138,19 +141,24 @@ class Checkpointing:
 
     def request(self, source: Replica, reason: str) -> Checkpoint:
         """Record a checkpoint of this replica and begin it; the one under way on it serves as well."""
-        for running in self._under_way():
-            if (running.replica, running.incarnation) == (source.index, source.incarnation):
-                return running
-        self.state.checkpoint_number += 1
+        running = self.under_way_on(source)
+        if running is not None:
+            return running
         record = Checkpoint(
-            number=self.state.checkpoint_number,
+            number=self.state.checkpoint_number + 1,
             replica=source.index,
             incarnation=source.incarnation,
             node=source.node,
             reason=reason,
             requested_at=workflow.now(),
             lineage_seconds=lineage_seconds(source, workflow.now()),
+            reading=source.reading,
         )
+        return self.begin(record)
+
+    def begin(self, record: Checkpoint) -> Checkpoint:
+        """Begin a checkpoint that nobody has recorded yet."""
+        self.state.checkpoint_number = record.number
         self.state.checkpoints[record.number] = record
         self.job.spawn(self.follow(record), f"checkpoint {record.number}")
         self.job.touch()
@@ -160,6 +168,11 @@ class Checkpointing:
         """After continue-as-new: go on with those under way."""
         for record in self._under_way():
             self.job.spawn(self.follow(record), f"checkpoint {record.number}")
+
+    def under_way_on(self, source: Replica) -> Checkpoint | None:
+        """The checkpoint of this incarnation that has not ended yet."""
+        mine = (source.index, source.incarnation)
+        return next((one for one in self._under_way() if (one.replica, one.incarnation) == mine), None)
 
     def _under_way(self) -> list[Checkpoint]:
         return [record for record in self.state.checkpoints.values() if record.outcome is None]
@@ -204,7 +217,8 @@ class Checkpointing:
         if record.view is None:  # else the bridge was quicker, and what it told is newer
             self._see(record, view)
         source = self.state.replicas.get(record.replica)
-        if source and source.incarnation == record.incarnation and view.reported and view.progress is not None:
+        same = source is not None and source.live and source.incarnation == record.incarnation
+        if source and same and view.reported and view.progress is not None:
             self._take_reading(source, view.progress)
         return record.outcome is None
 
@@ -215,7 +229,7 @@ class Checkpointing:
             await self._conclude(record, view)
             return
         await self.job.until(
-            lambda: (record.view is not None and record.view.ended) or self._source_lost(record),
+            lambda: (record.view is not None and record.view.ended) or self.source_lost(record),
             self._silent_until(record),
             f"checkpoint {record.number}: {(view.phase if view else None) or 'the operator takes it up'}",
         )
@@ -231,7 +245,7 @@ class Checkpointing:
             return
         if seen.ended:
             return
-        if self._source_lost(record):
+        if self.source_lost(record):
             self._fail(record, "its node went away before it was done")
         elif not seen.exists:
             self._fail(record, "the CheckpointBackup is gone")
@@ -247,9 +261,10 @@ class Checkpointing:
         return min(since + timedelta(seconds=step), self._last_moment(record))
 
     def _last_moment(self, record: Checkpoint) -> datetime:
-        return record.requested_at + timedelta(seconds=self.state.timings.checkpoint_total)
+        last = record.requested_at + timedelta(seconds=self.state.timings.checkpoint_total)
+        return min(last, record.ends_at or last)
 
-    def _source_lost(self, record: Checkpoint) -> bool:
+    def source_lost(self, record: Checkpoint) -> bool:
         """The node is gone (a notice alone is not the end: the dump may be done before)."""
         node = self.state.nodes.get(record.node or "")
         vms = [vm for vm in self.state.vms.values() if vm.report and vm.report.node_name == record.node]
@@ -296,14 +311,17 @@ class Checkpointing:
     def _progress(self, record: Checkpoint, view: CheckpointView) -> tuple[float, bool]:
         """What the image holds; at least what the training reported last, where its log could not be read in time."""
         source = self.state.replicas.get(record.replica)
-        if not view.reported and source and source.incarnation == record.incarnation and source.reading is not None:
-            return source.reading, True
+        same = source is not None and source.incarnation == record.incarnation
+        reading = source.reading if source and same and source.reading is not None else record.reading
+        if not view.reported and reading is not None:
+            return reading, True
         return (view.progress if view.progress is not None else record.lineage_seconds), view.reported
 
     def _keep(self, record: Checkpoint, point: RestorePoint) -> None:
         now, state = workflow.now(), self.state
         record.outcome, record.ended_at = "Usable", now
         state.last_dump_seconds = (now - record.requested_at).total_seconds()
+        state.recent_dumps = [*state.recent_dumps, state.last_dump_seconds][-DUMPS_REMEMBERED:]
         state.ever_checkpointed = True
         state.points = keep([*state.points, point], KEEP_LAST)
         source = state.replicas.get(record.replica)
@@ -326,6 +344,7 @@ class Checkpointing:
     def _fail(self, record: Checkpoint, message: str) -> None:
         record.outcome, record.message, record.ended_at = "Failed", message, workflow.now()
         self.job.event("CheckpointFailed", f"checkpoint {record.number}: {message}", warning=True)
+        self.on_failure(record)
         self.job.spawn(self._retire(), "retire checkpoints")
 
     async def _retire(self) -> None:
@@ -345,7 +364,8 @@ class Checkpointing:
 
     def _awaited(self) -> set[int]:
         recoveries = [replica.recovery for replica in self.state.replicas.values() if replica.recovery]
-        return {recovery.checkpoint for recovery in recoveries if recovery.checkpoint is not None}
+        numbers = [number for recovery in recoveries for number in (recovery.own, recovery.checkpoint)]
+        return {number for number in numbers if number is not None}
 
     def settled(self, recovery: Recovery) -> bool:
         """The checkpoint that this recovery waits for has ended, or there is none."""

@@ -3,7 +3,7 @@
 Each VM is an entity of its own (``SpotVM``); this is the job's side of the conversation.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError
@@ -16,8 +16,9 @@ with workflow.unsafe.imports_passed_through():
     from api.views import NodeView
     from workflows.calls import call
     from workflows.job import Job
+    from workflows.policy.notice import ends_at
     from workflows.policy.survivor import going
-    from workflows.state import Old, Replica, Vm
+    from workflows.state import Notice, Old, Replica, Vm
 
 FAILED = frozenset({"Noticed", "Lost", "Deleting", "Gone"})
 POLL_SECONDS = 30.0
@@ -97,6 +98,8 @@ class Machines:
                 self.job.event("Buying", f"replica {vm.replica}: {report.vm_name}: {report.why}")
             vm.report = report
             self._compare_costs()
+        if report.stage == "Noticed" and report.vm_name:
+            self._record(report.vm_name, report.reason, report.ends_at)
 
     def _compare_costs(self) -> None:
         """Two spot VMs may cost more than one on-demand VM, which nobody takes away."""
@@ -115,13 +118,27 @@ class Machines:
         self.job.event("OnDemandCheaper", message, warning=True)
 
     def see_node(self, view: NodeView) -> None:
-        """A Node as it is now."""
+        """A Node as it is now; its marks are notices."""
         self.state.nodes[view.name] = view
+        if view.marks:
+            self.notice(view.name, view.marks[0], began=view.marked_at)
         if view.exists and not view.ready:
             self.state.unready.setdefault(view.name, workflow.now())
         else:
             self.state.unready.pop(view.name, None)
         self.job.touch()
+
+    def notice(self, node: str, source: str, *, told: float | None = None, began: datetime | None = None) -> None:
+        """Somebody announces a machine's end: ``told`` so many seconds from now, or in a notice that ``began`` then."""
+        reports = [vm.report for vm in self.state.vms.values() if vm.report]
+        usual = next((report.notice_seconds for report in reports if report.vm_name == node), None)
+        self._record(node, source, ends_at(workflow.now(), told=told, began=began, usual=usual))
+
+    def _record(self, node: str, source: str, ends: datetime | None) -> None:
+        """The second notice of the same machine changes nothing, whoever it comes from."""
+        if node not in self.state.notices:
+            self.state.notices[node] = Notice(source=source, at=workflow.now(), ends_at=ends)
+            self.job.touch()
 
     def forget_gone(self) -> None:
         """The state is bounded: nothing is kept of a VM of which nothing is left."""
@@ -134,12 +151,16 @@ class Machines:
         """Tell the VM that its machine is going; it may not have heard."""
         vm = self.state.vms.get(key or "")
         if vm and not (vm.report and vm.report.stage in FAILED):
-            self.job.spawn(self._send_notice(vm.key, source), f"notice to {vm.key}")
+            notice = self.state.notices.get(vm.report.vm_name or "") if vm.report else None
+            ends = notice.ends_at if notice else None
+            left = max(0.0, (ends - workflow.now()).total_seconds()) if ends else None
+            message = PreemptionNotice(source=source, seconds=left)
+            self.job.spawn(self._send_notice(vm.key, message), f"notice to {vm.key}")
 
-    async def _send_notice(self, key: str, source: str) -> None:
+    async def _send_notice(self, key: str, message: PreemptionNotice) -> None:
         handle = workflow.get_external_workflow_handle(names.vm_workflow_id(key))
         try:
-            await handle.signal("preemption_notice", PreemptionNotice(source=source))
+            await handle.signal("preemption_notice", message)
         except FailureError:
             self._closed(key)
 

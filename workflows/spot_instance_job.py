@@ -34,8 +34,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.status import job_status
     from workflows.replica import ReplicaLife
     from workflows.reporting import Reporting
+    from workflows.rescue import Rescue
     from workflows.returning import Returning
-    from workflows.state import TERMINAL, JobState, Notice
+    from workflows.state import TERMINAL, JobState
     from workflows.teardown import Teardown
 
 LAST_WORDS = 10  # tries to write the last status; then the objects go all the same
@@ -50,6 +51,7 @@ class SpotInstanceJob:
         """Begin a job, or go on with one after continue-as-new."""
         self.job = Job(start, JobState.model_validate(start.state or {}))
         self.checkpointing = Checkpointing(self.job)
+        self.checkpointing.on_failure = Rescue(self.job, self.checkpointing).ask_again
         self.machines = Machines(self.job)
         self.directing = Directing(self.job, self.checkpointing, self.machines)
         self.reporting = Reporting(self.job)
@@ -78,15 +80,13 @@ class SpotInstanceJob:
         self.job.state.checkpoint_wanted = True
         self.job.touch()
 
-    @workflow.signal(description='A machine is about to go: {"node": "<name>"} or {"replica": 0}')
+    @workflow.signal(description='A machine is about to go: {"node": "<name>"} or {"replica": 0}, "seconds": 120')
     def preemption_notice(self, message: PreemptionNotice) -> None:
         """The second notice for the same machine changes nothing."""
         replica = self.job.state.replicas.get(message.replica) if message.replica is not None else None
         node = message.node or (self.machines.node_of(replica) if replica else None)
-        if node is None or node in self.job.state.notices:
-            return
-        self.job.state.notices[node] = Notice(source=message.source, at=workflow.now())
-        self.job.touch()
+        if node is not None:
+            self.machines.notice(node, message.source, told=message.seconds, began=message.at)
 
     @workflow.query(description="The job's status, as in the SpotInstanceJob.")
     def status(self) -> SpotInstanceJobStatus:

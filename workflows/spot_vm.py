@@ -57,7 +57,7 @@ class SpotVM:
     @workflow.signal(description="The machine is about to be preempted.")
     def preemption_notice(self, message: PreemptionNotice) -> None:
         """The second notice changes nothing."""
-        self.machine.notice(message.source)
+        self.machine.notice(message.source, told=message.seconds, began=message.at)
 
     @workflow.signal(description="The Node of this VM changed.")
     def node_changed(self, message: NodeChanged) -> None:
@@ -103,7 +103,8 @@ class SpotVM:
         if self.state.released and self.state.stage != "Deleting":
             self.machine.enter("Deleting", reason=self.state.released)
         if self.state.noticed_at and self.state.stage in {"Booting", "Joining", "Registering", "Ready"}:
-            self.machine.enter("Noticed", seconds=self.timings.preempted_gone, reason=self.state.reason)
+            patience = self.machine.notice_left() + self.timings.preempted_gone
+            self.machine.enter("Noticed", seconds=patience, reason=self.state.reason)
         match self.state.stage:
             case "Creating":
                 await self.buying.create()

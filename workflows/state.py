@@ -60,6 +60,7 @@ class Recovery(Mutable):
     cause: str
     noticed_at: datetime
     olds: list[Old] = []
+    own: int | None = None  # number of the checkpoint of the dying replica itself
     checkpoint: int | None = None  # number of the survivor's checkpoint that it waits for
     checkpoint_tries: int = 0
     node_ready_at: datetime | None = None
@@ -113,6 +114,8 @@ class Checkpoint(Mutable):
     reason: str
     requested_at: datetime
     lineage_seconds: float
+    reading: float | None = None  # what the training had last reported
+    ends_at: datetime | None = None  # when the machine under it is gone, where its notice says so
     created: bool = False
     phase_at: datetime | None = None  # when its phase last changed
     view: CheckpointView | None = None
@@ -162,6 +165,7 @@ class Notice(Mutable):
 
     source: str
     at: datetime
+    ends_at: datetime | None = None  # when it is shut down, where that is known
 
 
 class Outbound(Mutable):
@@ -193,6 +197,7 @@ class JobState(Mutable):
     checkpoints: dict[int, Checkpoint] = {}
     checkpoint_number: int = 0
     last_dump_seconds: float = 0
+    recent_dumps: list[float] = []  # seconds from the request to the pushed image, of the last few
     next_checkpoint_at: datetime | None = None
     points: list[RestorePoint] = []
     ever_checkpointed: bool = False

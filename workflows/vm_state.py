@@ -49,6 +49,7 @@ class VmState(BaseModel):
     fingerprint: dict[str, str] = {}
     released: str | None = None
     noticed_at: datetime | None = None
+    ends_at: datetime | None = None  # when it is shut down, where its notice says so
     not_ready_since: datetime | None = None
     lost: bool = False  # the cloud took it back
     dead: bool = False  # confirmed that the machine does not run

@@ -51,7 +51,7 @@ def instance_body(
         "labels": dict(labels),
         "disks": [_boot_disk(spec, zone)],
         "networkInterfaces": [_network_interface(gcp, zone)],
-        "scheduling": _scheduling(candidate),
+        "scheduling": _scheduling(gcp, candidate),
         "metadata": {"items": _metadata(spec, ssh_public_key)},
         "tags": {"items": gcp.network_tags},
     }
@@ -66,13 +66,16 @@ def instance_body(
     return body
 
 
-def _scheduling(candidate: Candidate) -> Json:
+def _scheduling(gcp: Gcp, candidate: Candidate) -> Json:
     """Neither kind is started again behind our back; with a GPU none can be moved to another host."""
     common: Json = {"automaticRestart": False, "onHostMaintenance": "TERMINATE"}
     if candidate.provisioning == "OnDemand":
         return {"provisioningModel": "STANDARD", **common}
     # A stopped VM would leave its pods Terminating for minutes and its disk on the bill.
-    return {"provisioningModel": "SPOT", **common, "instanceTerminationAction": "DELETE"}
+    spot: Json = {"provisioningModel": "SPOT", **common, "instanceTerminationAction": "DELETE"}
+    if gcp.notice_seconds:
+        spot["preemptionNoticeDuration"] = {"seconds": str(int(gcp.notice_seconds))}
+    return spot
 
 
 def _boot_disk(spec: SpotInstanceVMSpec, zone: str) -> Json:

@@ -12,7 +12,7 @@ from sandbox.gce.api_instances import InstancesApi
 from sandbox.gce.api_zones import ZonesApi
 from sandbox.gce.errors import bad_payload
 from sandbox.gce.faults import Faults
-from sandbox.gce.fleet import SOFT_OFF_SECONDS, Fleet
+from sandbox.gce.fleet import Fleet
 from sandbox.gce.http import add_routes, answer, error_bodies
 from sandbox.gce.instance import Instance
 from sandbox.gce.ledger import Ledger
@@ -58,18 +58,20 @@ class GceEmulator:
         await self._operations.close()
         await self.fleet.close()
 
-    async def preempt(self, name: str, notice: float = SOFT_OFF_SECONDS) -> None:
+    async def preempt(self, name: str, notice: float | None = None) -> None:
         """Take the VM `name` back as the cloud would; returns when it is TERMINATED or gone.
 
         Its metadata says so at once, ACPI soft off comes 30 s before the end, and `notice` real seconds from now
-        everything in it is dead: 0 for a preemption without warning. GCE's own `preemptionNoticeDuration` is not added.
+        everything in it is dead: 0 for a preemption without warning, and where it is None the VM's own
+        `preemptionNoticeDuration` and those 30 s.
 
         Raises:
             LookupError: when there is no such VM, or more than one of that name.
             ApiError: when it is going already.
             ValueError: when it is not a spot VM.
         """
-        await self.fleet.preempt(self._named(name), notice)
+        instance = self._named(name)
+        await self.fleet.preempt(instance, self.fleet.usual_notice(instance) if notice is None else notice)
 
     def instances(self) -> list[dict[str, Any]]:
         """All VMs that exist, as the API shows them."""

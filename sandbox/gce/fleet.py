@@ -180,13 +180,17 @@ class Fleet:
 
         async def work() -> None:
             if instance.placement.spot:  # the operation ends once the event has begun, not half a minute later
-                preemption = asyncio.create_task(self.preempt(instance, instance.notice_seconds + SOFT_OFF_SECONDS))
+                preemption = asyncio.create_task(self.preempt(instance, self.usual_notice(instance)))
                 self._preemptions.add(preemption)
                 preemption.add_done_callback(self._preemptions.discard)
             elif instance.resource["scheduling"]["onHostMaintenance"] == "TERMINATE":
                 await instance.become(lambda: self._restart(instance))
 
         return self._change("compute.instances.simulateMaintenanceEvent", instance, work, request_id)
+
+    def usual_notice(self, instance: Instance) -> float:
+        """Real seconds from the notice until the power is off, as its owner chose them: 30 or 150."""
+        return instance.notice_seconds + SOFT_OFF_SECONDS
 
     async def preempt(self, instance: Instance, notice: float) -> None:
         """Take a VM back: `notice` seconds from now everything in it is dead. Returns when it is TERMINATED or gone.

@@ -94,6 +94,7 @@ def change(manifest: Any, path: str, value: Any) -> Any:
 INTERVAL = "spec.checkpointConfig.checkpointInterval"
 REPO = "spec.checkpointConfig.checkpointImageRepo"
 JOB = "spec.jobTemplate.spec"
+NOTICE = "spec.gcp.preemptionNoticeDuration"
 
 
 @pytest.mark.parametrize(
@@ -187,12 +188,19 @@ async def test_the_rest_can_be_edited(apply: Any, job: Any, path: str, value: An
         ("spec.gpu", {"type": "nvidia-l4", "count": 0}, "spec.gpu.count"),
         ("spec.kubeadmJoinConfig", {"caCertHash": "sha256:12"}, "spec.kubeadmJoinConfig.caCertHash"),
         ("spec.gcp.diskSizeGb", 100, 'unknown field "spec.gcp.diskSizeGb"'),
+        (NOTICE, "30s", 'GCE knows two notices: write "120s", or leave it out'),
+        (NOTICE, "two minutes", 'GCE knows two notices: write "120s", or leave it out'),
     ],
 )
 async def test_a_wrong_vm_is_refused(apply: Any, vm: Any, path: str, value: Any, complaint: str) -> None:
     with pytest.raises(SandboxError) as refused:
         await apply(change(vm, path, value))
     assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize("value", ["0s", "120s", "2m"])
+async def test_a_notice_that_gce_knows_is_taken(apply: Any, vm: Any, value: str) -> None:
+    await apply(change(vm, NOTICE, value))
 
 
 async def test_kubectl_scale_changes_the_replicas(control_plane: Any, namespace: str, apply: Any, job: Any) -> None:

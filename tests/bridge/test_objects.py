@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +285,7 @@ async def test_a_vm_hears_when_its_node_is_ready_has_its_gpus_and_is_gone(
 
 
 async def mark(world: Cluster, name: str) -> None:
-    await world.kubectl("taint", "node", name, f"{names.TAINT_PREEMPTED}=now:NoSchedule")
+    await world.kubectl("taint", "node", name, f"{names.TAINT_PREEMPTED}=20260301T120005Z:NoSchedule")
 
 
 async def notices(client: Client, workflow: str) -> list[PreemptionNotice]:
@@ -322,7 +323,7 @@ async def test_a_mark_that_came_while_the_bridge_was_away_is_told(
     await mark(world, name)
     async with bridge():
         (told,) = await eventually(lambda: notices(client, workflow), "the notice")
-    assert told.node == name
+    assert (told.node, told.at) == (name, datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC))
 
 
 async def test_the_job_for_which_a_node_was_bought_hears_of_its_mark_before_its_pod_is_there(

@@ -151,8 +151,8 @@ class Running(JobSight):
 
         await self.until(all_train, seconds, f"replicas {replicas} to train")
 
-    async def preempt(self, *replicas: int, notice: float = NOTICE_SECONDS) -> list[str]:
-        """Take these replicas' VMs away at once; gives the VMs' names once their notices are out."""
+    async def preempt(self, *replicas: int, notice: float | None = NOTICE_SECONDS) -> list[str]:
+        """Take these replicas' VMs away at once; gives the VMs' names once their notices are out. None: their own."""
         vms = [self.vm(replica) for replica in replicas]
         await asyncio.gather(*(self.rig.control.preempt(vm, notice) for vm in vms))
         noticed = lambda: all(self.observer.happened("notice", vm) for vm in vms)  # noqa: E731

@@ -82,6 +82,21 @@ async def test_a_longer_notice_comes_before_the_soft_off(world: World, monkeypat
     assert time.monotonic() - started > 0.5
 
 
+@pytest.mark.parametrize(("duration", "seconds"), [(None, 0.2), ("120", 120.2)])
+async def test_a_vm_has_its_own_notice_where_none_is_named(
+    world: World, monkeypatch: pytest.MonkeyPatch, duration: str | None, seconds: float
+) -> None:
+    monkeypatch.setattr("sandbox.gce.fleet.SOFT_OFF_SECONDS", 0.2)
+    own = {"preemption_notice_duration": {"seconds": duration}} if duration else {}
+    machine = await world.running("vm-1", scheduling={"provisioning_model": "SPOT", **own})
+    preemption = asyncio.create_task(world.gce.preempt("vm-1"))
+    await asyncio.sleep(0.6)
+    (instance,) = world.gce.fleet.all()
+    assert world.gce.fleet.usual_notice(instance) == pytest.approx(seconds)
+    assert ("power_off(0.2)" in machine.calls) == (duration is None)
+    preemption.cancel()
+
+
 async def test_a_preemption_without_warning(world: World) -> None:
     machine = await world.running("vm-1")
     await world.gce.preempt("vm-1", notice=0)

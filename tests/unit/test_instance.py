@@ -49,6 +49,13 @@ def test_on_demand_is_a_standard_instance_that_nobody_takes_back() -> None:
     assert (scheduling.automatic_restart, scheduling.on_host_maintenance) == (False, "TERMINATE")
 
 
+@pytest.mark.parametrize(("written", "seconds"), [(None, 0), ("0s", 0), ("120s", 120), ("2m", 120)])
+def test_is_told_of_its_preemption_as_long_before_as_the_spec_says(written: str | None, seconds: int) -> None:
+    spec = vm_spec(gcp={"preemptionNoticeDuration": written})
+    assert body_of(spec).scheduling.preemption_notice_duration.seconds == seconds
+    assert body_of(spec, provisioning="OnDemand").scheduling.preemption_notice_duration.seconds == 0
+
+
 def test_uses_the_candidates_zone_and_machine_type() -> None:
     instance = body_of(vm_spec(), machine_type="n1-standard-8")
     assert instance.machine_type == f"zones/{ZONE}/machineTypes/n1-standard-8"

@@ -1,9 +1,11 @@
 """What a Node says about itself, and who announces its end."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from api.names import TAINT_PREEMPTED
 from api.projections import MARK_SHUTDOWN, node_view
 
 Json = dict[str, Any]
@@ -46,7 +48,12 @@ def test_a_cordoned_node() -> None:
         "training.dcnlab.com/preempted",
         "cloud.google.com/impending-node-termination",
         "aws-node-termination-handler/spot-itn",
+        "aws-node-termination-handler/scheduled-maintenance",
+        "aws-node-termination-handler/rebalance-recommendation",
+        "aws-node-termination-handler/asg-lifecycle-termination",
         "karpenter.sh/disrupted",
+        "karpenter.sh/disruption",
+        "remediator.kubernetes.azure.com/unschedulable",
         "ToBeDeletedByClusterAutoscaler",
     ],
 )
@@ -59,14 +66,39 @@ def test_taints_that_do_not(key: str) -> None:
     assert node_view(make_node(taints=[{"key": key, "effect": "NoSchedule"}])).marks == []
 
 
-@pytest.mark.parametrize("kind", ["PreemptScheduled", "VMEventScheduled", "TerminateScheduled"])
+@pytest.mark.parametrize(
+    "kind",
+    [*(f"{what}Scheduled" for what in ("Preempt", "Preemption", "Terminate", "Redeploy", "Reboot", "VMEvent"))],
+)
 def test_conditions_that_announce_its_end(kind: str) -> None:
-    assert node_view(make_node(conditions=[condition(kind)])).marks == [kind]
+    said = condition(kind, message="Preempt Scheduled: Sat, 01 Aug 2026 05:41:02 GMT.")
+    assert node_view(make_node(conditions=[said])).marks == [kind]
     assert node_view(make_node(conditions=[condition(kind, "False")])).marks == []
+    assert node_view(make_node(conditions=[condition(kind, "Unknown")])).marks == []
 
 
-def test_a_freeze_is_no_end() -> None:
-    assert node_view(make_node(conditions=[condition("FreezeScheduled")])).marks == []
+@pytest.mark.parametrize("kind", ["FreezeScheduled", "VMEventScheduled"])
+def test_a_freeze_is_no_end(kind: str) -> None:
+    said = condition(kind, message="Freeze Scheduled: Sat, 01 Aug 2026 05:41:02 GMT.")
+    assert node_view(make_node(conditions=[said])).marks == []
+
+
+def test_the_agents_mark_says_since_when_the_notice_runs() -> None:
+    mark = {"key": TAINT_PREEMPTED, "value": "20260301T120005Z", "effect": "NoSchedule"}
+    assert node_view(make_node(taints=[mark])).marked_at == datetime(2026, 3, 1, 12, 0, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("value", ["now", "", None])
+def test_a_mark_by_hand_says_nothing_of_a_time(value: str | None) -> None:
+    mark = {"key": TAINT_PREEMPTED, "effect": "NoSchedule"} | ({} if value is None else {"value": value})
+    view = node_view(make_node(taints=[mark]))
+    assert (view.marks, view.marked_at) == ([TAINT_PREEMPTED], None)
+
+
+def test_a_notice_has_run_out_once_the_kubelet_shuts_down() -> None:
+    mark = {"key": TAINT_PREEMPTED, "value": "20260301T120005Z", "effect": "NoSchedule"}
+    shutting_down = condition("Ready", "False", "node is shutting down")
+    assert node_view(make_node(taints=[mark], conditions=[shutting_down])).marked_at is None
 
 
 def test_a_kubelet_that_shuts_down() -> None:

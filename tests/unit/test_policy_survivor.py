@@ -6,7 +6,7 @@ import pytest
 
 from api.views import ReplicaView
 from tests.unit.policy import NOW, ago, node, pod, replica
-from workflows.policy.survivor import going, least_far, source_for_checkpoint
+from workflows.policy.survivor import going, least_far, out_of_sight, source_for_checkpoint, trains
 from workflows.state import Replica
 
 
@@ -96,3 +96,45 @@ def test_one_that_does_not_run_is_let_go_first() -> None:
 
 def test_nobody_is_let_go_where_nobody_is() -> None:
     assert least_far([], NOW) is None
+
+
+def silent(*replicas: Replica, nodes: dict[str, Any], notices: tuple[str, ...] = ()) -> int | None:
+    found = out_of_sight(replicas, nodes, notices, NOW)
+    return found.index if found else None
+
+
+NOT_READY = {"node-0": node(ready=False), "node-1": node("node-1", ready=False)}
+
+
+def test_only_a_silent_node_puts_a_replica_out_of_sight() -> None:
+    assert silent(replica(0), nodes={}) is None
+    assert silent(replica(0), nodes={"node-0": node()}) is None
+    assert silent(replica(0), nodes=NOT_READY) == 0
+
+
+def test_furthest_of_the_silent_ones_is_waited_for() -> None:
+    assert silent(replica(0), replica(1, running_since=ago(90)), nodes=NOT_READY) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"phase": "Preempted"},
+        {"halt": "Suspended"},
+        {"stalled": True},
+        {"view": ReplicaView(job_name="job", pod=pod(phase="Failed"))},
+    ],
+    ids=str,
+)
+def test_a_replica_that_does_not_train_is_not_waited_for(changes: dict[str, Any]) -> None:
+    assert silent(replica(0, **changes), nodes=NOT_READY) is None
+
+
+def test_a_replica_whose_machine_is_going_is_not_waited_for() -> None:
+    assert silent(replica(0), nodes=NOT_READY, notices=("node-0",)) is None
+    assert silent(replica(0), nodes={"node-0": node(ready=False, marks=["taint"])}) is None
+
+
+def test_a_noticed_replica_can_still_be_dumped() -> None:
+    assert trains(replica(0), {"node-0": node(marks=["taint"])})
+    assert not trains(replica(0), NOT_READY)

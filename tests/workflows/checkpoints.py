@@ -46,6 +46,7 @@ class Checkpoints:
         self.history: list[Backup] = []
         self.plans: list[str] = []  # for the next ones: fail, stick, empty, ignored; well otherwise
         self.dump_seconds = 8.0
+        self.slow: dict[int, float] = {}  # dump_seconds of a replica, where it is another
         self.registry: dict[str, RestorePoint] = {}  # by image
         self.registry_down = False
         self.stalled: float | None = None  # what every training reports, once it reports no progress
@@ -77,8 +78,9 @@ class Checkpoints:
         self.backups[request.number] = backup
         self.history.append(backup)
         if backup.plan != "ignored":
+            stretch = self.slow.get(request.replica, self.dump_seconds) / 8
             for seconds, phase in PHASES:
-                self.cluster.clock.after(seconds * self.dump_seconds / 8, lambda phase=phase: self._go(backup, phase))
+                self.cluster.clock.after(seconds * stretch, lambda phase=phase: self._go(backup, phase))
         return self.view(request.number, request.job)
 
     def observe_checkpoint(self, ref: act.CheckpointRef) -> CheckpointView:

@@ -29,6 +29,7 @@ class Node:
     owner: str | None = None
     workflow: str | None = None
     marks: list[str] = field(default_factory=list)
+    marked_at: datetime | None = None  # by the node agent
     alive: bool = True  # its machine runs
 
 
@@ -187,8 +188,9 @@ class Cluster:
         if node is None or mark in node.marks:
             return
         node.marks.append(mark)
+        node.marked_at = self.clock.now if mark == names.TAINT_PREEMPTED else node.marked_at
         for workflow in self._jobs_on(name) | ({node.workflow} if node.workflow else set()):
-            self.tell(workflow, "preemption_notice", PreemptionNotice(node=name, source=mark))
+            self.tell(workflow, "preemption_notice", PreemptionNotice(node=name, source=mark, at=node.marked_at))
         self.node_changed(name)
 
     def machine_died(self, name: str) -> None:
@@ -211,7 +213,10 @@ class Cluster:
         node = self.nodes.get(name)
         if node is None:
             return NodeView(name=name, exists=False)
-        return NodeView(name=name, uid=node.uid, ready=node.ready, gpus=node.gpus, marks=sorted(node.marks))
+        marks = sorted(node.marks)
+        return NodeView(
+            name=name, uid=node.uid, ready=node.ready, gpus=node.gpus, marks=marks, marked_at=node.marked_at
+        )
 
     def node_changed(self, name: str) -> None:
         """Tell who has a pod or a VM there."""

@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.machines import Machines
     from workflows.policy.backoff import back_off
     from workflows.policy.survivor import going
+    from workflows.rescue import Rescue
     from workflows.restoring import Restoring
     from workflows.state import Old, Phase, Recovery, Replica
 
@@ -33,6 +34,7 @@ class Life:
         self.machines = machines
         self.me = me
         self.restoring = Restoring(job)
+        self.rescue = Rescue(job, checkpointing)
 
     # --- going on
 
@@ -144,6 +146,8 @@ class Life:
         me = self.me
         me.recovery = me.recovery or Recovery(cause=cause, noticed_at=workflow.now())
         me.recovery.node_ready_at = None
+        if not machine_stays:
+            self.rescue.dump_the_dying(me, me.recovery)
         if me.live:
             key = None if machine_stays else me.vm_key
             me.recovery.olds.append(Old(incarnation=me.incarnation, node=me.node, vm_key=key, view=me.view))
@@ -179,4 +183,5 @@ class Part:
         self.checkpointing = life.checkpointing
         self.machines = life.machines
         self.restoring = life.restoring
+        self.rescue = life.rescue
         self.me = life.me

@@ -8,9 +8,9 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from workflows.calls import call
     from workflows.phases.life import Part
-    from workflows.state import Old, Recovery
+    from workflows.policy.survivor import out_of_sight
+    from workflows.state import Old, Recovery, Replica
 
-MAX_CHECKPOINT_TRIES = 2
 POLL_SECONDS = 3.0
 
 
@@ -21,6 +21,7 @@ class Preparing(Part):
         """Wait for the survivor's checkpoint and for the predecessor's end; then the furthest point *then*."""
         recovery = self.me.recovery
         if recovery is not None:
+            await self._await_survivor(recovery)
             await self._await_checkpoint(recovery)
             await self._await_old_end(recovery)
         if self.job.parking or self.life.lost_place():
@@ -39,26 +40,59 @@ class Preparing(Part):
         self.me.view, self.me.view_version, self.me.stalled = None, 0, False
         self.life.enter("Starting", why)
 
-    async def _await_checkpoint(self, recovery: Recovery) -> None:
-        while not self.job.parking and not self.life.machine_lost():
-            if recovery.checkpoint is not None:
-                self.life.say(f"waits for checkpoint {recovery.checkpoint}")
-            # A checkpoint has deadlines of its own; this one only says that silence is not waited for without end.
-            await self.life.until(
-                lambda: self.checkpointing.settled(recovery) or self.life.machine_lost(),
-                self.job.after(self.state.timings.checkpoint_total),
+    async def _await_survivor(self, recovery: Recovery) -> None:
+        """Nothing was ever saved, and who trains on is out of sight: better to wait a while than to begin anew."""
+        if recovery.checkpoint_tries or not self.checkpointing.takes_images or not self.rescue.settled(recovery):
+            return
+        since = recovery.node_ready_at or workflow.now()
+        deadline = since + timedelta(seconds=self.state.timings.not_ready_grace)
+        while not self.job.parking and not self.life.machine_lost() and not self.restoring.usable_point():
+            silent = self._out_of_sight()
+            if silent is None or workflow.now() >= deadline:
+                break
+            self.life.say(
+                f"waits until {deadline:%H:%M:%S} UTC for node {silent.node} to be Ready again: replica {silent.index} "
+                "trains there, and nothing was checkpointed yet"
+            )
+            changed = await self.life.until(
+                lambda seen=silent: self._out_of_sight() is not seen or self.life.machine_lost(),  # type: ignore[misc]
+                min(deadline, self.job.after(self.state.timings.resync)),
                 f"replica {self.me.index}: {self.me.message}",
             )
-            again = self.checkpointing.failed(recovery) and recovery.checkpoint_tries < MAX_CHECKPOINT_TRIES
-            if not again or self.checkpointing.source() is None:
-                return
-            recovery.checkpoint = None
+            if not changed and silent.node:
+                node = act.NodeRef(name=silent.node)
+                self.machines.see_node((await call(act.OBSERVE_NODE, node, summary=f"is {node.name} back?")).view)
+        if self.checkpointing.source() is not None and not self.restoring.usable_point():
             self.checkpointing.for_recovery(recovery)
+
+    def _out_of_sight(self) -> Replica | None:
+        state = self.state
+        if self.checkpointing.source() is not None:
+            return None
+        return out_of_sight(state.replicas.values(), state.nodes, state.notices, workflow.now())
+
+    async def _await_checkpoint(self, recovery: Recovery) -> None:
+        while not self.job.parking and not self.life.machine_lost():
+            if self.rescue.to_be_tried_again(recovery):
+                recovery.checkpoint = None
+                self.checkpointing.for_recovery(recovery)
+            if self.rescue.settled(recovery):
+                return
+            self.life.say(f"waits for {self.rescue.waits_for(recovery)}")
+            await self.life.until(
+                lambda: (
+                    self.rescue.settled(recovery) or self.rescue.to_be_tried_again(recovery) or self.life.machine_lost()
+                ),
+                self.rescue.patience(recovery),
+                f"replica {self.me.index}: {self.me.message}",
+            )
 
     async def _await_old_end(self, recovery: Recovery) -> None:
         """No two of one replica: the old pod is confirmed stopped, or its machine gone, before the new one starts."""
         for old in recovery.olds:
             while not old.stopped and not self.job.parking and not self.life.machine_lost():
+                if self.rescue.saved(recovery) and not old.asked_to_stop and not self.machines.stopped(old):
+                    await self._stop_old(old)
                 self.life.say(f"waits for incarnation {old.incarnation} on {old.node or 'no node'} to have stopped")
                 await self.life.until(
                     lambda one=old: self.machines.stopped(one) or self.life.machine_lost(),  # type: ignore[misc]

@@ -33,11 +33,30 @@ def least_far(replicas: Iterable[Replica], now: datetime) -> Replica | None:
     return min(replicas, key=lambda replica: (lineage_seconds(replica, now), -replica.index), default=None)
 
 
+def out_of_sight(
+    replicas: Iterable[Replica], nodes: Mapping[str, NodeView], notices: Collection[str], now: datetime
+) -> Replica | None:
+    """The furthest replica that only its node's silence keeps from being checkpointed; None where there is none."""
+    silent = [one for one in replicas if _runs(one) and not going(one.node, nodes, notices) and not _ready(one, nodes)]
+    return max(silent, key=lambda replica: (lineage_seconds(replica, now), -replica.index), default=None)
+
+
+def trains(replica: Replica, nodes: Mapping[str, NodeView]) -> bool:
+    """It can be dumped now, whatever was announced of its machine."""
+    return _runs(replica) and _ready(replica, nodes)
+
+
 def _healthy(replica: Replica, nodes: Mapping[str, NodeView], notices: Collection[str]) -> bool:
-    if replica.phase != "Running" or replica.halt or replica.stalled or going(replica.node, nodes, notices):
-        return False
-    view = nodes.get(replica.node or "")
-    if view is not None and not view.ready:
+    return trains(replica, nodes) and not going(replica.node, nodes, notices)
+
+
+def _runs(replica: Replica) -> bool:
+    if replica.phase != "Running" or replica.halt or replica.stalled:
         return False
     pod = replica.view.pod if replica.view else None
     return pod is not None and pod.phase == "Running" and not pod.deleting and not pod.disrupted
+
+
+def _ready(replica: Replica, nodes: Mapping[str, NodeView]) -> bool:
+    view = nodes.get(replica.node or "")
+    return view is None or view.ready

@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from api.messages import VmStart
     from api.views import NodeView, VmView
     from workflows.calls import call, explain
+    from workflows.policy.notice import ends_at
     from workflows.stages.telling import Telling
     from workflows.vm_state import Stage, Try, VmState
 
@@ -144,13 +145,19 @@ class Machine:
         """The Node as it is now; its marks are notices."""
         self.state.node = view
         if view.marks:
-            self.notice(view.marks[0])
+            self.notice(view.marks[0], began=view.marked_at)
 
-    def notice(self, source: str) -> None:
+    def notice(self, source: str, *, told: float | None = None, began: datetime | None = None) -> None:
         """Somebody announces the machine's end; the second notice changes nothing."""
         if self.state.noticed_at is None and self.state.stage not in {"Lost", "Deleting", "Gone"}:
-            self.state.noticed_at = workflow.now()
+            self.state.noticed_at = now = workflow.now()
             self.state.reason = source
+            self.state.ends_at = ends_at(now, told=told, began=began, usual=self.start.spec.gcp.notice_seconds)
+
+    def notice_left(self) -> float:
+        """Seconds until the machine is shut down, as far as that is known."""
+        ends = self.state.ends_at
+        return max(0.0, (ends - workflow.now()).total_seconds()) if ends else 0.0
 
     def not_ready_since(self) -> datetime | None:
         """Since when the Node is not Ready, None where it is or is not known."""

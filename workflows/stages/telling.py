@@ -54,6 +54,8 @@ class Telling:
             price=current.price if current else None,
             why=current.why if current else "",
             at=workflow.now(),
+            notice_seconds=self.start.spec.gcp.notice_seconds,
+            ends_at=state.ends_at,
         )
 
     async def write_entry(self, *, gone: bool) -> None:

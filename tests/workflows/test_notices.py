@@ -1,0 +1,106 @@
+"""Whoever announces a machine's end, and however many do: one recovery, once."""
+
+from collections.abc import Awaitable, Callable
+from itertools import permutations
+
+import pytest
+
+from api import names
+from api.projections import MARK_SHUTDOWN
+from tests.workflows.world import World
+
+Source = Callable[[World, str], Awaitable[None]]
+
+
+def marked(mark: str) -> Source:
+    async def source(world: World, node: str) -> None:
+        world.cluster.mark(node, mark)
+
+    return source
+
+
+async def not_ready(world: World, node: str) -> None:
+    world.cluster.set_ready(node, False)
+
+
+async def gone(world: World, node: str) -> None:
+    world.cloud.power_off(node)
+
+
+async def a_person(world: World, node: str) -> None:
+    await world.notice_by_hand(node=node)
+
+
+async def a_person_by_replica(world: World, node: str) -> None:
+    await world.notice_by_hand(replica=0)
+
+
+SOURCES: dict[str, Source] = {
+    "agent": marked(names.TAINT_PREEMPTED),
+    "GKE": marked("cloud.google.com/impending-node-termination"),
+    "NTH": marked("aws-node-termination-handler/spot-itn"),
+    "Karpenter": marked("karpenter.sh/disrupted"),
+    "AKS": marked("PreemptScheduled"),
+    "kubelet": marked(MARK_SHUTDOWN),
+    "NotReady": not_ready,
+    "gone": gone,
+    "person": a_person,
+    "person by replica": a_person_by_replica,
+}
+PAIRS = list(permutations(["agent", "AKS", "NotReady", "gone", "person"], 2))
+
+
+async def recovers_once(world: World, node: str) -> None:
+    """And nothing comes after it."""
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2, within=1500)
+    await world.pass_time(300)
+    assert (world.entry(0).incarnation, world.entry(1).incarnation) == (1, 0)
+    assert len(world.documents.told("Preempted")) == 1
+    assert world.entry(0).preemptions == 1
+    assert world.entry(0).restarts == 0
+    assert len(world.cloud.created) == 3
+    assert node not in world.cloud.instances
+
+
+@pytest.mark.parametrize("source", list(SOURCES))
+async def test_each_source_leads_to_one_recovery(world: World, source: str) -> None:
+    await world.submit(replicas=2)
+    await world.running(2)
+    node = world.node_of(0)
+    await SOURCES[source](world, node)
+    await recovers_once(world, node)
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+async def test_two_sources_lead_to_one_recovery(world: World, first: str, second: str) -> None:
+    await world.submit(replicas=2)
+    await world.running(2)
+    node = world.node_of(0)
+    await SOURCES[first](world, node)
+    await world.pass_time(5)
+    await SOURCES[second](world, node)
+    await recovers_once(world, node)
+
+
+async def test_all_sources_at_once_lead_to_one_recovery(world: World) -> None:
+    world.bridge.twice = True
+    await world.submit(replicas=2)
+    await world.running(2)
+    node = world.node_of(0)
+    for source in SOURCES.values():
+        await source(world, node)
+    await recovers_once(world, node)
+
+
+async def test_a_mark_on_a_node_that_was_there_before_leads_to_one_recovery(world: World) -> None:
+    world.cluster.add_node("gpu-a")
+    world.cluster.add_node("gpu-b")
+    await world.submit(replicas=1)
+    await world.running(1)
+    node = world.node_of(0)
+    world.cluster.mark(node, "VMEventScheduled")
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1)
+    await world.pass_time(300)
+    assert world.entry(0).incarnation == 1
+    assert world.node_of(0) in {"gpu-a", "gpu-b"} - {node}
+    assert world.cloud.created == []
