@@ -131,6 +131,12 @@ def container_tag(tag: str, container: str, containers: list[str]) -> str:
     return tag if len(containers) == 1 else f"{tag}_{container}"
 
 
+def tag_in(image: str) -> str:
+    """The tag in an image's name, empty where it has none."""
+    last = image.partition("@")[0].rpartition("/")[2]
+    return last.partition(":")[2]
+
+
 def parse_image_tag(tag: str) -> tuple[str, int, int] | None:
     """(job id, progress, unix seconds) of a tag of ours, or None for anybody else's."""
     found = _TAG.match(tag.split("_", 1)[0])

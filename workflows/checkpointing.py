@@ -12,17 +12,15 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api.duration import parse_duration
     from api.names import checkpoint_name
     from api.views import CheckpointView, RestorePoint
     from workflows.calls import call, explain
     from workflows.job import Job
+    from workflows.pacing import Pacing
     from workflows.policy.progress import lineage_seconds
-    from workflows.policy.restore import keep
     from workflows.policy.survivor import source_for_checkpoint
+    from workflows.retention import Retention
     from workflows.state import Checkpoint, Recovery, Replica
-
-KEEP_LAST = 3
 
 
 class Checkpointing:
@@ -31,6 +29,8 @@ class Checkpointing:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.state = job.state
+        self.pacing = Pacing(job)
+        self.retention = Retention(job)
 
     # --- when
 
@@ -41,7 +41,7 @@ class Checkpointing:
             await self.job.until(
                 lambda seen=due: self._wanted() or self.job.ending or self._due() != seen,  # type: ignore[misc]
                 due or self.job.after(self.state.timings.resync),
-                "the next checkpoint",
+                self._waits_for(),
             )
             if not self.job.ending and not self.job.parking:
                 await self._begin_what_is_due()
@@ -49,15 +49,18 @@ class Checkpointing:
     def _due(self) -> datetime | None:
         return self.state.next_checkpoint_at if self.state.admitted and self.takes_images else None
 
+    def _waits_for(self) -> str:
+        if self._due() is None:
+            return "checkpoints to be possible"
+        choice = self.pacing.choice()
+        return f"the next checkpoint, each {choice.seconds:.0f} s: {choice.reason}"
+
     def _wanted(self) -> bool:
         return self.state.admitted and self.state.checkpoint_wanted
 
     def arm(self) -> None:
         """The next scheduled checkpoint is due an interval from now."""
-        self.state.next_checkpoint_at = workflow.now() + max(self._interval(), timedelta(seconds=1))
-
-    def _interval(self) -> timedelta:
-        return parse_duration(self.job.spec.checkpoint_config.checkpoint_interval)
+        self.pacing.arm()
 
     async def _begin_what_is_due(self) -> None:
         """The scheduled checkpoint, or the one a person asked for: of the replica that is furthest now."""
@@ -100,7 +103,9 @@ class Checkpointing:
         now = workflow.now()
         if progress != replica.reading:
             replica.reading, replica.reading_at, replica.stalled = progress, now, False
-        elif replica.reading_at and now - replica.reading_at >= self._interval() / 2 and not replica.stalled:
+            return
+        patience = timedelta(seconds=self.pacing.choice().seconds / 2)
+        if replica.reading_at and now - replica.reading_at >= patience and not replica.stalled:
             replica.stalled = True
             self.job.event("Stalled", f"replica {replica.index} reports no progress", warning=True)
 
@@ -283,15 +288,32 @@ class Checkpointing:
             lineage=f"{record.replica}.{record.incarnation}",
             created_at=workflow.now(),
             fingerprint=self._fingerprint(record),
+            checkpoint=record.number,
         )
-        request = act.PinImages(job=self.job.ref, config=self.job.spec.checkpoint_config, point=point)
+        self._keep(record, await self._pinned(point))
+        await self._pin_the_others()
+        await self.retention.run()
+
+    async def _pinned(self, point: RestorePoint) -> RestorePoint:
+        """With its digests, where the registry gives them: one that is away must not cost a restore point."""
+        spec = self.job.spec
+        request = act.PinImages(
+            job=self.job.ref,
+            config=spec.checkpoint_config,
+            point=point,
+            cloud_credentials=spec.gcp_credentials_secret_ref,
+        )
         try:
-            point = await call(act.PIN_IMAGES, request, summary=f"digest of checkpoint {record.number}")
+            return await call(act.PIN_IMAGES, request, summary=f"digest of checkpoint {point.checkpoint}")
         except ActivityError as error:
-            # The operator says that it is pushed: a registry that is away must not cost a restore point.
-            workflow.logger.warning("digest of checkpoint %s: %s", record.number, explain(error)[1])
-        self._keep(record, point)
-        await self._retire()
+            workflow.logger.warning("digest of checkpoint %s: %s", point.checkpoint, explain(error)[1])
+            return point
+
+    async def _pin_the_others(self) -> None:
+        """Those whose digests the registry did not give at their time."""
+        for point in [one for one in self.state.points if not all("@" in image for image in one.images.values())]:
+            pinned = await self._pinned(point)
+            self.state.points = [pinned if one is point else one for one in self.state.points]
 
     def _progress(self, record: Checkpoint, view: CheckpointView) -> tuple[float, bool]:
         """What the image holds; at least what the training reported last, where its log could not be read in time."""
@@ -305,7 +327,8 @@ class Checkpointing:
         record.outcome, record.ended_at = "Usable", now
         state.last_dump_seconds = (now - record.requested_at).total_seconds()
         state.ever_checkpointed = True
-        state.points = keep([*state.points, point], KEEP_LAST)
+        self.retention.add(point)
+        self.pacing.measured(state.last_dump_seconds)
         source = state.replicas.get(record.replica)
         if source is not None:
             source.last_checkpoint_image, source.last_checkpoint_time = point.label, now
@@ -326,26 +349,8 @@ class Checkpointing:
     def _fail(self, record: Checkpoint, message: str) -> None:
         record.outcome, record.message, record.ended_at = "Failed", message, workflow.now()
         self.job.event("CheckpointFailed", f"checkpoint {record.number}: {message}", warning=True)
-        self.job.spawn(self._retire(), "retire checkpoints")
-
-    async def _retire(self) -> None:
-        """Delete the CheckpointBackups that nobody needs any more; images stay."""
-        ended = [record for record in self.state.checkpoints.values() if record.outcome is not None]
-        usable = [record for record in ended if record.outcome == "Usable"]
-        kept = {record.number for record in usable[-KEEP_LAST:]} | self._awaited()
-        for record in [record for record in ended if record.number not in kept]:
-            ref = act.CheckpointRef(job=self.job.ref, number=record.number)
-            try:
-                left = await call(act.DELETE_CHECKPOINT, ref, summary=f"delete CheckpointBackup {record.number}")
-            except ActivityError as error:
-                workflow.logger.warning("checkpoint %s: %s", record.number, explain(error)[1])
-                return  # tried again with the next one
-            if not left.exists:  # else the operator's finalizer holds it: asked again with the next one
-                self.state.checkpoints.pop(record.number, None)
-
-    def _awaited(self) -> set[int]:
-        recoveries = [replica.recovery for replica in self.state.replicas.values() if replica.recovery]
-        return {recovery.checkpoint for recovery in recoveries if recovery.checkpoint is not None}
+        self.retention.give_up(record)
+        self.job.spawn(self.retention.run(), "retire checkpoints")
 
     def settled(self, recovery: Recovery) -> bool:
         """The checkpoint that this recovery waits for has ended, or there is none."""

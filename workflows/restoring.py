@@ -7,7 +7,7 @@ with workflow.unsafe.imports_passed_through():
     from api.views import RestorePoint
     from workflows.calls import call
     from workflows.job import Job
-    from workflows.policy.restore import BAD_AFTER_NODES, furthest, usable
+    from workflows.policy.restore import BAD_AFTER_NODES, furthest, same, usable
     from workflows.state import Replica
 
 Choice = tuple[RestorePoint | None, str]
@@ -50,11 +50,17 @@ class Restoring:
 
     async def _find(self, which: "act.Which") -> RestorePoint | None:
         config = self.job.spec.checkpoint_config
-        request = act.FindImage(job=self.job.ref, config=config, containers=self.job.containers, which=which)
+        request = act.FindImage(
+            job=self.job.ref,
+            config=config,
+            containers=self.job.containers,
+            which=which,
+            cloud_credentials=self.job.spec.gcp_credentials_secret_ref,
+        )
         found = (await call(act.FIND_IMAGE, request, summary=f"look into the registry: {which}")).point
         if found is None or self._known_bad(found):
             return None
-        known = [point for point in self.state.points if point.images == found.images]
+        known = [point for point in self.state.points if same(point, found)]
         if known:  # another replica looked at the same moment
             return known[0]
         self.state.points.append(found)
@@ -62,7 +68,7 @@ class Restoring:
         return found
 
     def _known_bad(self, found: RestorePoint) -> bool:
-        return any(not usable(point) and point.images == found.images for point in self.state.points)
+        return any(not usable(point) and same(point, found) for point in self.state.points)
 
     def held(self) -> str:
         """Tell why nothing can be restored, and what a person can do; gives the message."""
@@ -86,13 +92,15 @@ class Restoring:
 
     def proven(self, restored: RestorePoint) -> None:
         """A replica runs from it."""
-        self._replace(restored, restored.model_copy(update={"proven": True}))
+        self.state.points = [
+            point.model_copy(update={"proven": True}) if same(point, restored) else point for point in self.state.points
+        ]
         self.job.condition("CheckpointsProven", True, "Restored", restored.label)
 
     def failed(self, tried: RestorePoint, node: str, *, missing: bool) -> None:
         """It did not start on this node; where the registry has it no more, on no node at all."""
         nodes = [f"missing-{count}" for count in range(BAD_AFTER_NODES)] if missing else [node]
-        self._replace(tried, tried.model_copy(update={"failed_on": [*tried.failed_on, *nodes]}))
-
-    def _replace(self, old: RestorePoint, new: RestorePoint) -> None:
-        self.state.points = [new if point.images == old.images else point for point in self.state.points]
+        self.state.points = [
+            point.model_copy(update={"failed_on": [*point.failed_on, *nodes]}) if same(point, tried) else point
+            for point in self.state.points
+        ]

@@ -16,6 +16,7 @@ from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
 from api.views import CheckpointView, NodeView, ReplicaView, RestorePoint
+from workflows.policy.exposure import Observations
 
 Phase = Literal[
     "Pending",  # looks for a free GPU in the cluster
@@ -101,6 +102,7 @@ class Replica(Mutable):
     moving: bool = False  # it is to leave its machine for that one
     last_checkpoint_image: str | None = None
     last_checkpoint_time: datetime | None = None
+    counted_until: datetime | None = None  # its machine's running time is in the hazard's figures
 
 
 class Checkpoint(Mutable):
@@ -120,6 +122,13 @@ class Checkpoint(Mutable):
     outcome: Literal["Usable", "Failed"] | None = None
     message: str = ""
     ended_at: datetime | None = None
+
+
+class Discard(Mutable):
+    """Images that retention has dropped, until they are out of the registry."""
+
+    images: list[str]
+    not_before: datetime  # of a checkpoint that was given up an image may still come
 
 
 class Vm(Mutable):
@@ -145,6 +154,8 @@ class Vm(Mutable):
             return False
         looking = self.report is None or self.report.stage == "Creating"
         return self.runs_on_demand or (self.on_demand and looking)
+
+    ran_since: datetime | None = None  # a replica came to run on it: its age, for the hazard
 
     @property
     def dead(self) -> bool:
@@ -195,6 +206,12 @@ class JobState(Mutable):
     last_dump_seconds: float = 0
     next_checkpoint_at: datetime | None = None
     points: list[RestorePoint] = []
+    discarded: list[Discard] = []
+    deletion_refused: bool = False  # the registry's refusal was told
+    observations: Observations = Observations()  # of this job's machines
+    dump_mean_seconds: float | None = None
+    armed_at: datetime | None = None  # when the checkpoint timer began
+    interval_told: float | None = None  # seconds, where checkpointInterval is auto
     ever_checkpointed: bool = False
     on_demand_told: bool = False  # that on-demand would cost less
     suspended: bool = False

@@ -1,5 +1,6 @@
 """The world's checkpoint operator and its registry, with the operator's traps on request."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +36,10 @@ class Backup:
     image: str | None = None
     held: float = 0
 
+    def wanted_image(self) -> str:
+        """The image that it is to become."""
+        return f"{REPOSITORY}:{self.tag}"
+
 
 class Checkpoints:
     """All CheckpointBackups, and the images that came of them."""
@@ -48,6 +53,7 @@ class Checkpoints:
         self.dump_seconds = 8.0
         self.registry: dict[str, RestorePoint] = {}  # by image
         self.registry_down = False
+        self.deletes_nothing = False
         self.stalled: float | None = None  # what every training reports, once it reports no progress
 
     # --- activities
@@ -106,8 +112,22 @@ class Checkpoints:
     def pin_images(self, request: act.PinImages) -> RestorePoint:
         if self.registry_down:
             raise RuntimeError("the registry does not answer")
-        pinned = {name: f"{image}@sha256:{len(image):064d}" for name, image in request.point.images.items()}
+        pinned = {
+            name: image if "@" in image else f"{image}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+            for name, image in request.point.images.items()
+        }
         return request.point.model_copy(update={"images": pinned})
+
+    def delete_images(self, request: act.DeleteImages) -> act.DeletedImages:
+        if self.registry_down:
+            raise RuntimeError("the registry does not answer")
+        if self.deletes_nothing:
+            return act.DeletedImages(refused="405 UNSUPPORTED")
+        for image in request.images:
+            plain = image.partition("@")[0]
+            self.registry.pop(plain, None)
+            self.cluster.held.pop(plain, None)
+        return act.DeletedImages()
 
     # --- what happens
 
@@ -125,7 +145,7 @@ class Checkpoints:
             backup.held = self.cluster.progress(job)
         backup.phase = phase
         if phase == "Completed" and backup.plan != "empty":
-            backup.image = f"{REPOSITORY}:{backup.tag}"
+            backup.image = backup.wanted_image()
             self.push(backup.image, backup.progress, backup.held)
         if phase in {"Checkpointing", "Failed", "Completed"}:
             self._changed(backup.number, backup.job)

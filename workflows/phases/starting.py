@@ -72,6 +72,7 @@ class Starting(Part):
             restore=self.me.restore,
             image_pull=config.checkpoint_repo_credential_ref,
             checkpoint_image_repo=config.checkpoint_image_repo,
+            cloud_credentials=self.job.spec.gcp_credentials_secret_ref,
         )
         came_from = self.me.restore.label if self.me.restore else "the original image"
         view = await call(

@@ -3,7 +3,9 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+from api.names import tag_in
 from api.views import RestorePoint
+from workflows.state import Replica
 
 BAD_AFTER_NODES = 2  # a node can be at fault once; the image is at fault when two could not start it
 
@@ -23,15 +25,40 @@ def furthest(points: Iterable[RestorePoint]) -> RestorePoint | None:
     return max(fit, key=_rank, default=None)
 
 
-def keep(points: Iterable[RestorePoint], last: int) -> list[RestorePoint]:
-    """The ``last`` furthest points and the furthest proven one, in the order given."""
+def keep(points: Iterable[RestorePoint], last: int, in_use: Iterable[RestorePoint] = ()) -> list[RestorePoint]:
+    """The ``last`` furthest points, the furthest proven one and those in use, in the order given.
+
+    Usable ones go before bad ones, so that the last usable one is never dropped as long as ``last`` is 1 at least.
+    """
     points = list(points)
     ranked = sorted(points, key=lambda point: (usable(point), *_rank(point)), reverse=True)
     kept = ranked[:last]
     proven = [point for point in ranked if point.proven and usable(point)]
     if proven and proven[0] not in kept:
         kept.append(proven[0])
-    return [point for point in points if point in kept]
+    used = list(in_use)
+    return [point for point in points if point in kept or any(same(point, other) for other in used)]
+
+
+def same(one: RestorePoint, other: RestorePoint) -> bool:
+    """The same images, though the digests of one were not known yet."""
+    return one.images == other.images or ("" not in _tags(one) and _tags(one) == _tags(other))
+
+
+def _tags(point: RestorePoint) -> list[str]:
+    return [tag_in(image) and image.partition("@")[0] for image in point.images.values()]
+
+
+def restoring(replicas: Iterable[Replica]) -> list[RestorePoint]:
+    """The points in use: a replica is being started from them, and does not run yet."""
+    return [replica.restore for replica in replicas if replica.restore and replica.live and not replica.running_since]
+
+
+def images_to_delete(dropped: Iterable[RestorePoint], kept: Iterable[RestorePoint]) -> list[str]:
+    """Images of the dropped points that no kept one holds too, under whatever tag."""
+    held = {part for point in kept for image in point.images.values() for part in (image, image.partition("@")[2])}
+    images = [image for point in dropped for image in point.images.values()]
+    return [image for image in images if image not in held and (image.partition("@")[2] or image) not in held]
 
 
 def _rank(point: RestorePoint) -> tuple[bool, float, datetime]:
