@@ -5,6 +5,7 @@ failed or stuck never goes on.
 """
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -12,6 +13,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from api import errors
     from api.names import checkpoint_name
     from api.views import CheckpointView, RestorePoint
     from workflows.calls import call, explain
@@ -116,16 +118,17 @@ class Checkpointing:
 
     # --- who
 
-    def source(self) -> Replica | None:
+    def source(self, but: Collection[int] = ()) -> Replica | None:
         """The furthest healthy replica."""
         state = self.state
-        return source_for_checkpoint(state.replicas.values(), state.nodes, state.notices, workflow.now())
+        replicas = [replica for replica in state.replicas.values() if replica.index not in but]
+        return source_for_checkpoint(replicas, state.nodes, state.notices, workflow.now())
 
     def for_recovery(self, recovery: Recovery) -> None:
         """Ask the furthest survivor for a fresh image; its own dump pauses it, so a young one is good enough."""
         if not self.takes_images:
             return
-        survivor = self.source()
+        survivor = self.source(but=recovery.asked) or self.source()
         if survivor is None:
             # Of one that is going itself: it may be done before the machine is gone.
             recovery.checkpoint = max((one.number for one in self._under_way()), default=None)
@@ -133,6 +136,7 @@ class Checkpointing:
         if self._seconds_unsaved(survivor) < self.state.last_dump_seconds:
             return
         recovery.checkpoint_tries += 1
+        recovery.asked.append(survivor.index)
         recovery.checkpoint = self.request(survivor, "Recovery").number
 
     def _seconds_unsaved(self, replica: Replica) -> float:
@@ -155,6 +159,7 @@ class Checkpointing:
             reason=reason,
             requested_at=workflow.now(),
             lineage_seconds=lineage_seconds(source, workflow.now()),
+            fingerprint=self._fingerprint(source),
         )
         self.state.checkpoints[record.number] = record
         self.job.spawn(self.follow(record), f"checkpoint {record.number}")
@@ -202,8 +207,9 @@ class Checkpointing:
             lineage_seconds=record.lineage_seconds,
             unix=int(record.requested_at.timestamp()),
         )
-        summary = f"checkpoint {record.number} of replica {record.replica} · {record.reason}"
-        view = await call(act.CREATE_CHECKPOINT, request, summary=summary, urgent=True)
+        view = await self._ask(record, request)
+        if view is None:
+            return False
         record.created = True
         record.phase_at = record.phase_at or workflow.now()
         if record.view is None:  # else the bridge was quicker, and what it told is newer
@@ -212,6 +218,23 @@ class Checkpointing:
         if source and source.incarnation == record.incarnation and view.reported and view.progress is not None:
             self._take_reading(source, view.progress)
         return record.outcome is None
+
+    async def _ask(self, record: Checkpoint, request: act.CreateCheckpoint) -> CheckpointView | None:
+        """Create the CheckpointBackup; None where the job parks while another one occupies the node."""
+        summary = f"checkpoint {record.number} of replica {record.replica} · {record.reason}"
+        timings = self.state.timings
+        patience = timings.checkpoint_total if record.reason == "Scheduled" else timings.checkpoint_start
+        while not self.job.parking:
+            try:
+                return await call(act.CREATE_CHECKPOINT, request, summary=summary, urgent=True)
+            except ActivityError as error:
+                waited = (workflow.now() - record.requested_at).total_seconds()
+                if explain(error)[0] != errors.BUSY or waited >= patience or self._source_lost(record):
+                    raise
+                await self.job.until(
+                    lambda: self._source_lost(record), self.job.after(timings.retry), explain(error)[1]
+                )
+        return None
 
     async def _watch(self, record: Checkpoint) -> None:
         """Wait for its end; before anything is concluded from silence, look once."""
@@ -252,7 +275,11 @@ class Checkpointing:
         return min(since + timedelta(seconds=step), self._last_moment(record))
 
     def _last_moment(self, record: Checkpoint) -> datetime:
-        return record.requested_at + timedelta(seconds=self.state.timings.checkpoint_total)
+        """The containers of a pod are dumped and pushed one after the other: each may take its time."""
+        timings = self.state.timings
+        return record.requested_at + timedelta(
+            seconds=max(timings.checkpoint_total, timings.checkpoint_step * len(self.job.containers))
+        )
 
     def _source_lost(self, record: Checkpoint) -> bool:
         """The node is gone (a notice alone is not the end: the dump may be done before)."""
@@ -287,7 +314,7 @@ class Checkpointing:
             seconds=record.lineage_seconds,
             lineage=f"{record.replica}.{record.incarnation}",
             created_at=workflow.now(),
-            fingerprint=self._fingerprint(record),
+            fingerprint=record.fingerprint,
             checkpoint=record.number,
         )
         self._keep(record, await self._pinned(point))
@@ -340,11 +367,9 @@ class Checkpointing:
         if "CheckpointsProven" not in state.conditions:
             self.job.condition("CheckpointsProven", False, "NeverRestored", "no replica has started from an image yet")
 
-    def _fingerprint(self, record: Checkpoint) -> dict[str, str]:
-        for vm in self.state.vms.values():
-            if vm.report and vm.report.node_name == record.node:
-                return vm.report.fingerprint
-        return {}
+    def _fingerprint(self, source: Replica) -> dict[str, str]:
+        vm = self.state.vms.get(source.vm_key or "")
+        return vm.report.fingerprint if vm and vm.report else {}
 
     def _fail(self, record: Checkpoint, message: str) -> None:
         record.outcome, record.message, record.ended_at = "Failed", message, workflow.now()

@@ -7,7 +7,7 @@ with workflow.unsafe.imports_passed_through():
     from api.views import RestorePoint
     from workflows.calls import call
     from workflows.job import Job
-    from workflows.policy.restore import BAD_AFTER_NODES, furthest, same, usable
+    from workflows.policy.restore import BAD_AFTER_NODES, furthest, misfit, same, usable
     from workflows.state import Replica
 
 Choice = tuple[RestorePoint | None, str]
@@ -30,7 +30,10 @@ class Restoring:
         config = self.job.spec.checkpoint_config
         if config.mode == "Application":
             return None, "the training restores itself from its checkpoint storage"
-        point = furthest(self.state.points)
+        machine = self._fingerprint(replica)
+        point, best = furthest(self.state.points, machine), furthest(self.state.points)
+        if point is None and best is not None:
+            return self._none_fits(replica, misfit(best, machine))
         if point is None and replica.incarnation >= 0:
             point = await self._find("Ours")
         if point is None and config.restore_from:
@@ -39,13 +42,26 @@ class Restoring:
                 return None  # what a person named is not there, or does not start: no other will do
         if point is not None:
             self._restorable()
-            return point, f"from progress {point.progress:.0f}: {point.label}"
+            return point, f"from progress {point.progress:.0f}: {point.label}{_passed_over(best, point, machine)}"
         on_record = self.state.ever_checkpointed or bool(self.state.points)
         if on_record and config.on_unrestorable == "Hold":
             return None
         self._restorable()
         if replica.incarnation >= 0:
             self.job.event("ColdStart", f"replica {replica.index}: nothing to restore, starts anew", warning=True)
+        return None, FROM_THE_BEGINNING
+
+    def _fingerprint(self, replica: Replica) -> dict[str, str]:
+        """Of the machine that it is to start on; nothing is known of one that we did not buy."""
+        vm = self.state.vms.get(replica.vm_key or "")
+        return vm.report.fingerprint if vm and vm.report else {}
+
+    def _none_fits(self, replica: Replica, why: str) -> Choice | None:
+        """Such a machine is for a start from the beginning, which a person may want or not."""
+        if self.job.spec.checkpoint_config.on_unrestorable == "Hold":
+            return None
+        self._restorable()
+        self.job.event("ColdStart", f"replica {replica.index}: no checkpoint fits its machine: {why}", warning=True)
         return None, FROM_THE_BEGINNING
 
     async def _find(self, which: "act.Which") -> RestorePoint | None:
@@ -70,9 +86,16 @@ class Restoring:
     def _known_bad(self, found: RestorePoint) -> bool:
         return any(not usable(point) and same(point, found) for point in self.state.points)
 
-    def held(self) -> str:
+    def held(self, replica: Replica) -> str:
         """Tell why nothing can be restored, and what a person can do; gives the message."""
-        config = self.job.spec.checkpoint_config
+        config, best = self.job.spec.checkpoint_config, furthest(self.state.points)
+        if best is not None and (why := misfit(best, self._fingerprint(replica))):
+            message = (
+                f"held: no checkpoint fits the machine of replica {replica.index}: {why}; correct the SpotInstanceVM, "
+                "or set checkpointConfig.onUnrestorable: ColdStart to begin anew"
+            )
+            self.job.condition("Restorable", False, "NoneFits", message)
+            return message
         if config.restore_from and config.restore_from != "LatestTag" and not self.state.ever_checkpointed:
             message = (
                 f"held: {config.restore_from} is not there or does not start; correct checkpointConfig.restoreFrom"
@@ -82,9 +105,9 @@ class Restoring:
         self.job.condition("Restorable", False, "NoUsableCheckpoint", message)
         return message
 
-    def usable_point(self) -> bool:
-        """There is something on record to start from."""
-        return furthest(self.state.points) is not None
+    def usable_point(self, replica: Replica) -> bool:
+        """There is something on record to start from on its machine."""
+        return furthest(self.state.points, self._fingerprint(replica)) is not None
 
     def _restorable(self) -> None:
         if "Restorable" in self.state.conditions:
@@ -104,3 +127,10 @@ class Restoring:
             point.model_copy(update={"failed_on": [*point.failed_on, *nodes]}) if same(point, tried) else point
             for point in self.state.points
         ]
+
+
+def _passed_over(best: RestorePoint | None, chosen: RestorePoint, machine: dict[str, str]) -> str:
+    """Why it is not the furthest of all."""
+    if best is None or best.progress <= chosen.progress or not (why := misfit(best, machine)):
+        return ""
+    return f"; progress {best.progress:.0f} does not fit this machine: {why}"

@@ -63,6 +63,7 @@ class Recovery(Mutable):
     olds: list[Old] = []
     checkpoint: int | None = None  # number of the survivor's checkpoint that it waits for
     checkpoint_tries: int = 0
+    asked: list[int] = []  # replicas that were asked for a checkpoint: the next one asks another
     node_ready_at: datetime | None = None
 
 
@@ -115,6 +116,7 @@ class Checkpoint(Mutable):
     reason: str
     requested_at: datetime
     lineage_seconds: float
+    fingerprint: dict[str, str] = {}  # of the machine under it
     created: bool = False
     phase_at: datetime | None = None  # when its phase last changed
     view: CheckpointView | None = None

@@ -6,7 +6,7 @@ import pytest
 
 from api.views import RestorePoint
 from tests.unit.policy import ago, point, replica
-from workflows.policy.restore import furthest, images_to_delete, keep, restoring, same, usable
+from workflows.policy.restore import furthest, images_to_delete, keep, misfit, restoring, same, usable
 
 BAD = ["node-a", "node-b"]
 
@@ -132,3 +132,31 @@ def test_the_same_images_are_known_by_tag_or_digest() -> None:
 def test_an_image_goes_only_where_no_kept_point_holds_it(dropped: str, kept: str, expected: list[str]) -> None:
     gone, stays = point(images={"train": dropped}), point(images={"train": kept})
     assert images_to_delete([gone], [stays]) == expected
+
+
+HERE = {"gpu": "t4", "gpuCount": "1", "driver": "570", "kernel": "6.1", "cpu": "Skylake", "runtime": "2.1"}
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ({}, ""),
+        (HERE, ""),
+        ({"gpu": "l4"}, "GPU l4 there, t4 here"),
+        ({"gpuCount": "2"}, "number of GPUs 2 there, 1 here"),
+        ({"driver": "580"}, "driver 580 there, 570 here"),
+        ({"kernel": "6.12", "cpu": "Milan"}, "kernel 6.12 there, 6.1 here, CPU Milan there, Skylake here"),
+        ({"runtime": "1.7"}, ""),
+    ],
+    ids=["nothing known", "the same", "GPU", "GPUs", "driver", "kernel and CPU", "of no account"],
+)
+def test_point_fits_where_what_it_depends_on_is_the_same(there: dict[str, str], expected: str) -> None:
+    assert misfit(point(fingerprint=there), HERE) == expected
+    assert misfit(point(fingerprint=there), {}) == ""
+
+
+def test_furthest_of_those_that_fit() -> None:
+    points = [point(300, fingerprint={"gpu": "l4"}), point(200, fingerprint=HERE), point(100)]
+    assert furthest(points, HERE) is points[1]
+    assert furthest(points[:1], HERE) is None
+    assert furthest(points) is points[0]

@@ -49,7 +49,8 @@ class Checkpoints:
         self.tell = tell
         self.backups: dict[int, Backup] = {}
         self.history: list[Backup] = []
-        self.plans: list[str] = []  # for the next ones: fail, stick, empty, ignored; well otherwise
+        self.plans: list[str] = []  # for the next ones: see ``_go``; well otherwise
+        self.busy_until: datetime | None = None  # another job's checkpoint occupies the nodes
         self.dump_seconds = 8.0
         self.registry: dict[str, RestorePoint] = {}  # by image
         self.registry_down = False
@@ -65,6 +66,8 @@ class Checkpoints:
         pod = job.pod if job else None
         if job is None or pod is None or pod.phase != "Running" or pod.deleting:
             raise ApplicationError("no running pod to checkpoint", type=errors.MISSING, non_retryable=True)
+        if self.busy_until is not None and self.cluster.clock.now < self.busy_until:
+            raise ApplicationError("another checkpoint is under way", type=errors.BUSY, non_retryable=True)
         reported = request.config.progress is not None
         progress = self.cluster.progress(job) if self.stalled is None else self.stalled
         progress = float(int(progress)) if reported else request.lineage_seconds
@@ -83,7 +86,9 @@ class Checkpoints:
         self.backups[request.number] = backup
         self.history.append(backup)
         if backup.plan != "ignored":
+            slow = 40.0 if backup.plan == "slow" else 1.0
             for seconds, phase in PHASES:
+                seconds *= slow
                 self.cluster.clock.after(seconds * self.dump_seconds / 8, lambda phase=phase: self._go(backup, phase))
         return self.view(request.number, request.job)
 
@@ -136,7 +141,14 @@ class Checkpoints:
         dead = node is None or not node.alive or (phase == "Checkpointing" and backup.pod.stopped_at is not None)
         if self.backups.get(backup.number) is not backup or dead or backup.phase == "Failed":
             return
-        if backup.plan == "stick" and phase not in {"Checkpointing", "ImageBuilding"}:
+        order = [phase for _, phase in PHASES]
+        if backup.plan.startswith("stick"):
+            last = backup.plan.partition(":")[2] or "ImageBuilding"
+            if order.index(phase) > order.index(last):
+                return
+        if backup.plan == "gone" and phase == "ImageBuilding":  # somebody deletes it, and the operator forgets it
+            del self.backups[backup.number]
+            self._changed(backup.number, backup.job)
             return
         if backup.plan == "fail" and phase == "ImageBuilding":
             phase, backup.message = "Failed", "CRIU: freezing timed out"
@@ -144,10 +156,12 @@ class Checkpoints:
             job = next(job for job in self.cluster.history.values() if job.pod is backup.pod)
             backup.held = self.cluster.progress(job)
         backup.phase = phase
-        if phase == "Completed" and backup.plan != "empty":
+        if phase == "Completed" and backup.plan == "not-deleted":
+            phase, backup.phase, backup.message = "CompletedWithError", "CompletedWithError", "the pod was not deleted"
+        if phase == "Completed" and backup.plan not in {"empty", "unpushed"}:
             backup.image = backup.wanted_image()
             self.push(backup.image, backup.progress, backup.held)
-        if phase in {"Checkpointing", "Failed", "Completed"}:
+        if phase in {"Checkpointing", "Failed", "Completed", "CompletedWithError"}:
             self._changed(backup.number, backup.job)
 
     def push(self, image: str, progress: float, held: float | None = None) -> RestorePoint:

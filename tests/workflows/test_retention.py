@@ -111,3 +111,37 @@ async def test_images_of_others_in_the_repository_stay(world: World) -> None:
     await world.running(1)
     await made(world, 5)
     assert image in world.checkpoints.registry
+
+
+async def test_a_registry_that_is_down_delays_a_recovery_and_never_fails_it(world: World) -> None:
+    """There is an image on record: nobody asks the registry but the kubelet, which pulls until it can."""
+    await running(world)
+    await made(world, 2)
+    world.checkpoints.registry_down = world.cluster.registry_down = True
+    world.notice(0, seconds=3)
+    await world.until(lambda: "ImagePullBackOff" in (world.entry(0).message or ""))
+    await world.pass_time(3600)
+    assert world.of("find_image") == []
+    assert world.entry(0).incarnation == 1
+    assert len(world.cloud.created) == 2
+    world.checkpoints.registry_down = world.cluster.registry_down = False
+    await world.running(1)
+    assert world.checkpoints.history[1].tag in world.job(0, 1).request.restore.label
+    assert world.entry(0).restarts == 0
+
+
+async def test_an_image_whose_digest_was_not_to_be_had_is_pinned_later(world: World) -> None:
+    world.checkpoints.registry_down = True
+    await running(world)
+    await made(world, 1)
+    world.checkpoints.registry_down = False
+    await made(world, 2)
+    world.checkpoints.plans = ["fail"] * 20
+    last, before = world.checkpoints.history[-1], world.checkpoints.history[0]
+    world.checkpoints.registry.pop(last.image)
+    world.cluster.bad[last.image] = "ImagePullBackOff: manifest unknown"
+    world.notice(0, seconds=3)
+    await world.running(0)
+    await world.running(1, within=1800)
+    label = next(job for key, job in world.cluster.history.items() if key[1] == 2).request.restore.label
+    assert label.startswith(f"{before.image}@sha256:")

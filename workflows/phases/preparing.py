@@ -89,10 +89,12 @@ class Preparing(Part):
     async def _hold(self) -> None:
         """Nothing to start from though there was something once: a person decides, or a sibling's image comes."""
         config = self.job.spec.checkpoint_config
-        self.life.say(self.restoring.held())
+        self.life.say(self.restoring.held(self.me))
         await self.life.until(
             lambda: (
-                self.restoring.usable_point() or self.job.spec.checkpoint_config != config or self.life.machine_lost()
+                self.restoring.usable_point(self.me)
+                or self.job.spec.checkpoint_config != config
+                or self.life.machine_lost()
             ),
             self.job.after(self.state.timings.resync),
             f"replica {self.me.index}: {self.me.message}",

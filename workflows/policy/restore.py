@@ -1,7 +1,8 @@
 """Which restore point a replica starts from: the furthest that may still work."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from api.names import tag_in
 from api.views import RestorePoint
@@ -9,19 +10,40 @@ from workflows.state import Replica
 
 BAD_AFTER_NODES = 2  # a node can be at fault once; the image is at fault when two could not start it
 
+FINGERPRINT = {
+    "gpu": "GPU",
+    "gpuCount": "number of GPUs",
+    "driver": "driver",
+    "kernel": "kernel",
+    "cpu": "CPU",
+}
+"""What a process image depends on, and how people call it."""
+
 
 def usable(point: RestorePoint) -> bool:
     """Not yet known to be bad."""
     return len(set(point.failed_on)) < BAD_AFTER_NODES
 
 
-def furthest(points: Iterable[RestorePoint]) -> RestorePoint | None:
+def misfit(point: RestorePoint, machine: Mapping[str, str]) -> str:
+    """Why a process image does not go on here: in what this machine differs from the one that it was dumped on.
+
+    Empty where it fits. What is not known of one of the two is taken to fit.
+    """
+    there = point.fingerprint
+    differing = [key for key in FINGERPRINT if key in there and key in machine and there[key] != machine[key]]
+    return ", ".join(f"{FINGERPRINT[key]} {there[key]} there, {machine[key]} here" for key in differing)
+
+
+def furthest(points: Iterable[RestorePoint], machine: Mapping[str, str] = MappingProxyType({})) -> RestorePoint | None:
     """By progress, not by time: an image written later by a replica that trains behind holds less.
+
+    Of those that go on on this machine, by its fingerprint; without one, of all.
 
     Reported figures and seconds are not comparable: where one point has a reported figure, one without (its log was
     not to be had) gives way.
     """
-    fit = [point for point in points if usable(point)]
+    fit = [point for point in points if usable(point) and not misfit(point, machine)]
     return max(fit, key=_rank, default=None)
 
 
