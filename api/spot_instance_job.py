@@ -57,6 +57,10 @@ class CheckpointConfig(Model):
     )
     on_unrestorable: Literal["Hold", "ColdStart"] = "Hold"
     retention: Retention = Retention()
+    verify_restore: bool = Field(
+        default=False,
+        description="start one more replica from the first image, on a GPU or VM of its own, to see that it starts",
+    )
 
 
 class SpotInstanceJobSpec(Model):

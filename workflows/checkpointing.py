@@ -121,7 +121,7 @@ class Checkpointing:
     def source(self, but: Collection[int] = ()) -> Replica | None:
         """The furthest healthy replica."""
         state = self.state
-        replicas = [replica for replica in state.replicas.values() if replica.index not in but]
+        replicas = [each for each in state.replicas.values() if each.index not in but and not each.proof]
         return source_for_checkpoint(replicas, state.nodes, state.notices, workflow.now())
 
     def for_recovery(self, recovery: Recovery) -> None:

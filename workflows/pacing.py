@@ -38,13 +38,14 @@ class Pacing:
 
     @property
     def _is_auto(self) -> bool:
-        return self.job.spec.checkpoint_config.checkpoint_interval == AUTO
+        config = self.job.spec.checkpoint_config
+        return config.mode == "Image" and config.checkpoint_interval == AUTO
 
     def choice(self) -> Choice:
         """The interval and the reason for it."""
-        if not self._is_auto:
-            set_by_hand = parse_duration(self.job.spec.checkpoint_config.checkpoint_interval).total_seconds()
-            return Choice(max(set_by_hand, LEAST_SECONDS), "checkpointInterval")
+        wanted = self.job.spec.checkpoint_config.checkpoint_interval
+        if wanted != AUTO:
+            return Choice(max(parse_duration(wanted).total_seconds(), LEAST_SECONDS), "checkpointInterval")
         running = [replica for replica in self.state.replicas.values() if replica.phase == "Running"]
         rates = [hazard(self.state.observations, self._zone(each), self._age_hours(each)) for each in running]
         return choose(self.state.dump_mean_seconds, sum(rates) / len(rates) if rates else PRIOR_PER_HOUR)

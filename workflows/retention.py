@@ -86,7 +86,10 @@ class Retention:
 
     async def _delete_images(self) -> None:
         for discard in [one for one in self.state.discarded if one.not_before <= workflow.now()]:
-            await self._delete(discard)
+            # One that came late may have been found in the registry, and be what a replica lives from now.
+            held = {image.partition("@")[0] for point in self.state.points for image in point.images.values()}
+            if not any(image.partition("@")[0] in held for image in discard.images):
+                await self._delete(discard)
             if discard in self.state.discarded:
                 self.state.discarded.remove(discard)
 

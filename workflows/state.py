@@ -78,6 +78,7 @@ class Replica(Mutable):
     message: str = ""
     deadline: datetime | None = None  # of the present phase
     halt: Halt | None = None
+    proof: bool = False  # only to see that an image starts
     outcome: Literal["Succeeded", "Failed"] | None = None
     place: int = 0  # counts its VMs
     vm_key: str | None = None
@@ -209,6 +210,7 @@ class JobState(Mutable):
     next_checkpoint_at: datetime | None = None
     points: list[RestorePoint] = []
     discarded: list[Discard] = []
+    proofs: int = 0  # replicas that were begun to see that an image starts
     deletion_refused: bool = False  # the registry's refusal was told
     observations: Observations = Observations()  # of this job's machines
     dump_mean_seconds: float | None = None

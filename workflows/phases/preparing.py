@@ -26,6 +26,9 @@ class Preparing(Part):
         if self.job.parking or self.life.lost_place():
             return
         choice = await self.restoring.choose(self.me)
+        if self.me.proof and (choice is None or choice[0] is None):
+            self.me.halt = "ScaledDown"  # there is nothing to be seen on this machine
+            return
         if choice is None:
             await self._hold()
             return
