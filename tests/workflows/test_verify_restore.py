@@ -34,7 +34,8 @@ async def test_the_first_image_is_seen_running_on_a_machine_that_is_let_go(world
 
 
 async def test_a_free_gpu_of_the_cluster_will_do(world: World) -> None:
-    await checkpointed(world)
+    await world.submit(replicas=1, checkpoint=VERIFY)
+    await world.running(1)
     world.cluster.add_node("gpu-a")
     await world.until(lambda: proven(world), within=1200)
     assert len(world.cloud.created) == 1
