@@ -46,7 +46,9 @@ class Pacing:
         wanted = self.job.spec.checkpoint_config.checkpoint_interval
         if wanted != AUTO:
             return Choice(max(parse_duration(wanted).total_seconds(), LEAST_SECONDS), "checkpointInterval")
-        running = [replica for replica in self.state.replicas.values() if replica.phase == "Running"]
+        running = [
+            each for each in self.state.replicas.values() if each.phase == "Running" and self._may_be_taken(each)
+        ]
         rates = [hazard(self.state.observations, self._zone(each), self._age_hours(each)) for each in running]
         return choose(self.state.dump_mean_seconds, sum(rates) / len(rates) if rates else PRIOR_PER_HOUR)
 
@@ -58,6 +60,8 @@ class Pacing:
     def lost(self, replica: Replica) -> None:
         """The machine under a replica is lost."""
         self._count(replica)
+        if not self._may_be_taken(replica):
+            return
         self.state.observations.lost(self._zone(replica), self._age_hours(replica), workflow.now())
         self._tune()
 
@@ -68,12 +72,17 @@ class Pacing:
     def _count(self, replica: Replica) -> None:
         """Add the time that its machine ran and that is in no figure yet."""
         now = workflow.now()
-        if replica.phase != "Running" or replica.running_since is None:
+        if replica.phase != "Running" or replica.running_since is None or not self._may_be_taken(replica):
             return
         since = max(replica.running_since, replica.counted_until or replica.running_since)
         self._note_birth(replica)
         self.state.observations.ran(self._zone(replica), self._age_hours(replica, since), self._age_hours(replica))
         replica.counted_until = now
+
+    def _may_be_taken(self, replica: Replica) -> bool:
+        """An on-demand machine says nothing of how often spot ones are lost."""
+        vm = self.state.vms.get(replica.vm_key or "")
+        return vm is None or not vm.runs_on_demand
 
     def _note_birth(self, replica: Replica) -> None:
         vm = self.state.vms.get(replica.vm_key or "")

@@ -82,7 +82,9 @@ class Retention:
                 self.state.checkpoints.pop(record.number, None)
 
     def _awaited(self) -> set[int | None]:
-        return {replica.recovery.checkpoint for replica in self.state.replicas.values() if replica.recovery}
+        replicas = self.state.replicas.values()
+        recoveries = {replica.recovery.checkpoint for replica in replicas if replica.recovery}
+        return recoveries | {replica.return_checkpoint for replica in replicas}
 
     async def _delete_images(self) -> None:
         for discard in [one for one in self.state.discarded if one.not_before <= workflow.now()]:

@@ -143,6 +143,7 @@ class Vm(Mutable):
     released: str | None = None
     on_demand: bool = False  # it may fall back to on-demand
     spot_only: bool = False  # bought to bring a replica back from on-demand
+    ran_since: datetime | None = None  # a replica came to run on it: its age, for the hazard
 
     @property
     def runs_on_demand(self) -> bool:
@@ -157,8 +158,6 @@ class Vm(Mutable):
             return False
         looking = self.report is None or self.report.stage == "Creating"
         return self.runs_on_demand or (self.on_demand and looking)
-
-    ran_since: datetime | None = None  # a replica came to run on it: its age, for the hazard
 
     @property
     def dead(self) -> bool:

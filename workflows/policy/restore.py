@@ -30,7 +30,11 @@ def misfit(point: RestorePoint, machine: Mapping[str, str]) -> str:
 
     Empty where it fits. What is not known of one of the two is taken to fit.
     """
-    there = point.fingerprint
+    return differences(point.fingerprint, machine)
+
+
+def differences(there: Mapping[str, str], machine: Mapping[str, str]) -> str:
+    """In what two machines differ that matters to a process image."""
     differing = [key for key in FINGERPRINT if key in there and key in machine and there[key] != machine[key]]
     return ", ".join(f"{FINGERPRINT[key]} {there[key]} there, {machine[key]} here" for key in differing)
 
