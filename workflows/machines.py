@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from api.views import NodeView
     from workflows.calls import call
     from workflows.job import Job
+    from workflows.policy.restore import furthest, gpu_of
     from workflows.policy.survivor import going
     from workflows.state import Old, Replica, Vm
 
@@ -75,6 +76,7 @@ class Machines:
             on_demand=vm.on_demand,
             avoid_zones=sorted(zones),
             same_gpu=any(point.kind == "Image" for point in self.state.points),
+            image_gpu=gpu_of(furthest(self.state.points)),
         )
 
     def _may_fall_back(self, vm: Vm) -> bool:

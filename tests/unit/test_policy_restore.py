@@ -6,7 +6,7 @@ import pytest
 
 from api.views import RestorePoint
 from tests.unit.policy import ago, point, replica
-from workflows.policy.restore import furthest, images_to_delete, keep, misfit, restoring, same, usable
+from workflows.policy.restore import furthest, gpu_of, images_to_delete, keep, misfit, restoring, same, usable
 
 BAD = ["node-a", "node-b"]
 
@@ -160,3 +160,14 @@ def test_furthest_of_those_that_fit() -> None:
     assert furthest(points, HERE) is points[1]
     assert furthest(points[:1], HERE) is None
     assert furthest(points) is points[0]
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "expected"),
+    [(HERE, ("t4", 1)), ({"gpu": "t4"}, None), ({}, None)],
+    ids=["known", "half known", "not known"],
+)
+def test_gpu_that_an_image_needs(fingerprint: dict[str, str], expected: tuple[str, int] | None) -> None:
+    found = gpu_of(point(fingerprint=fingerprint))
+    assert (found and (found.type, found.count)) == expected
+    assert gpu_of(None) is None

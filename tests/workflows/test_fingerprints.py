@@ -2,7 +2,9 @@
 
 import pytest
 
+from tests.workflows.documents import vm_spec
 from tests.workflows.world import World
+from workflows.policy.candidates import candidates_of
 
 
 async def with_a_checkpoint(world: World, **spec: object) -> None:
@@ -21,7 +23,6 @@ async def lose(world: World) -> None:
     [
         ({"kernel": "6.12"}, "kernel 6.1 there, 6.12 here"),
         ({"driver": "580"}, "driver 570 there, 580 here"),
-        ({"gpu": "l4"}, "GPU t4 there, l4 here"),
         ({"cpu": "Milan"}, "CPU Skylake there, Milan here"),
     ],
 )
@@ -75,3 +76,17 @@ async def test_a_machine_of_the_same_kind_is_restored_on(world: World) -> None:
     await lose(world)
     await world.running(1)
     assert world.job(0, 1).request.restore.fingerprint["kernel"] == "6.1"
+
+
+async def test_a_gpu_like_the_images_is_bought_though_it_is_not_the_specs_own(world: World) -> None:
+    """The first machine was an L4, for there was no T4; what was dumped there needs an L4 again."""
+    world.documents.vm_spec = vm_spec(alternatives=[{"machineType": "g2-standard-4", "gpu": {"type": "nvidia-l4"}}])
+    t4, l4 = (candidate.key for candidate in candidates_of(world.documents.vm_spec))
+    world.cloud.exhausted = {t4}
+    await with_a_checkpoint(world)
+    world.cloud.exhausted = set()
+    await world.pass_time(4000)  # the stockout is rested
+    await lose(world)
+    await world.running(1)
+    assert [candidate.key for candidate in world.cloud.asked] == [t4, l4, l4]
+    assert world.job(0, 1).request.restore.fingerprint["gpu"] == "nvidia-l4"

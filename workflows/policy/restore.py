@@ -5,6 +5,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from api.names import tag_in
+from api.spot_instance_vm import Gpu
 from api.views import RestorePoint
 from workflows.state import Replica
 
@@ -89,3 +90,10 @@ def images_to_delete(dropped: Iterable[RestorePoint], kept: Iterable[RestorePoin
 
 def _rank(point: RestorePoint) -> tuple[bool, float, datetime]:
     return point.reported, point.progress, point.created_at
+
+
+def gpu_of(point: RestorePoint | None) -> Gpu | None:
+    """The GPUs of the machine that it was dumped on, None where they are not known."""
+    there = point.fingerprint if point else {}
+    known = "gpu" in there and there.get("gpuCount", "").isdigit()
+    return Gpu(type=there["gpu"], count=int(there["gpuCount"])) if known else None
