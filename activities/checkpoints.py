@@ -23,7 +23,7 @@ from activities.signatures import (
     ReplicaRef,
 )
 from api import errors, names
-from api.projections import checkpoint_view
+from api.projections import checkpoint_view, node_view
 from api.views import CheckpointView
 from clients.kube import Json, Kube, KubeError, path
 
@@ -31,6 +31,8 @@ API_VERSION = f"{names.CHECKPOINT_GROUP}/{names.CHECKPOINT_VERSION}"
 OPERATOR_FINALIZER = "checkpointbackup.migration.dcnlab.com/finalizer"
 LOG_SECONDS = 1.0
 """How long the training's progress is looked for: on a notice every second counts."""
+WORK_SECONDS = 1200.0
+"""A CheckpointBackup of that age holds its node no longer: the operator's own client gives it up then."""
 FINALIZER_SECONDS = 30.0
 """How long the operator's agent may take to let go of a deleted CheckpointBackup; its node may be gone."""
 
@@ -46,34 +48,70 @@ class CheckpointActivities:
         """Ask for a checkpoint of a running replica, now; the one of that number is found again after a retry.
 
         Raises:
-            ApplicationError: ``errors.MISSING`` where no pod of the replica runs, ``errors.INVALID`` where there is
-                no repository to push to, ``errors.CONFLICT`` where the name is somebody else's.
+            ApplicationError: ``errors.MISSING`` where no pod of the replica runs on a Ready node, ``errors.BUSY``
+                where another checkpoint is under way on that node, ``errors.INVALID`` where there is no repository to
+                push to, ``errors.CONFLICT`` where the name is somebody else's.
         """
         job = request.job
         ref = ReplicaRef(job=job, replica=request.replica, incarnation=request.incarnation)
         pod = next((pod for pod in await pods_of(self._kube, ref) if _runs(pod)), None)
         if pod is None:
             # The operator would leave it without a status for ever. It may have been asked before the pod ended.
-            if asked := await self._find(job, request.number):
+            if asked := await self._asked(request):
                 return checkpoint_view(asked)
             raise ApplicationError(
                 f"replica {request.replica} of {job.namespace}/{job.name} has no running pod to checkpoint",
                 type=errors.MISSING,
                 non_retryable=True,
             )
-        body = _checkpoint_backup(request, pod, await self._progress(request, pod))
+        reported, _ = await asyncio.gather(self._progress(request, pod), self._check_node(request, pod))
+        body = _checkpoint_backup(request, pod, reported)
         try:
             return checkpoint_view(await self._kube.create(_path(job), body))
         except KubeError as error:
             if error.reason != "AlreadyExists":
                 raise
-        if asked := await self._find(job, request.number):
+        if asked := await self._asked(request):
             return checkpoint_view(asked)
         raise ApplicationError(
             f"CheckpointBackup {job.namespace}/{body['metadata']['name']} belongs to somebody else: delete it",
             type=errors.CONFLICT,
             non_retryable=True,
         )
+
+    async def _asked(self, request: CreateCheckpoint) -> Json | None:
+        """The CheckpointBackup of this very request, where there is one already.
+
+        One of that number that was asked for by a run of the job that is over says nothing of this one: it is deleted,
+        and the next attempt finds the name free.
+        """
+        found = await self._find(request.job, request.number)
+        if found is None or _asks_the_same(found, request):
+            return found
+        metadata = found["metadata"]
+        await self._kube.delete(_path(request.job, metadata["name"]), uid=metadata["uid"])
+        raise ConnectionError(f"CheckpointBackup {metadata['name']} of an earlier run is in the way: deleted")
+
+    async def _check_node(self, request: CreateCheckpoint, pod: Json) -> None:
+        """The node can do it: the operator leaves one that is not Ready without an answer, and does one at a time."""
+        name = pod["spec"]["nodeName"]
+        node, all_asked = await asyncio.gather(
+            self._kube.find(path("v1", "nodes", name=name)),
+            self._kube.list(
+                path(API_VERSION, names.CHECKPOINT_PLURAL),
+                labelSelector=f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}",
+            ),
+        )
+        if node is None or not node_view(node).ready:
+            raise ApplicationError(
+                f"node {name} is not Ready: no checkpoint can be made there", type=errors.MISSING, non_retryable=True
+            )
+        for backup in all_asked:
+            if _works_on(backup, name) and not _asks_the_same(backup, request):
+                where = f"{backup['metadata']['namespace']}/{backup['metadata']['name']}"
+                raise ApplicationError(
+                    f"CheckpointBackup {where} is under way on node {name}", type=errors.BUSY, non_retryable=True
+                )
 
     async def _progress(self, request: CreateCheckpoint, pod: Json) -> float | None:
         """What the training reported last; None where it reports nothing or its log does not come in time."""
@@ -131,6 +169,22 @@ def _runs(pod: Json) -> bool:
     return (pod.get("status") or {}).get("phase") == "Running" and "deletionTimestamp" not in pod["metadata"]
 
 
+def _asks_the_same(backup: Json, request: CreateCheckpoint) -> bool:
+    """Made for this request: the moment of a request is in the tag, which no retry changes."""
+    metadata = backup["metadata"]
+    labels, tag = metadata.get("labels") or {}, (metadata.get("annotations") or {}).get(names.ANNOTATION_TAG, "")
+    wanted = ownership.labels(request.job.job_id, request.replica, request.incarnation)
+    parsed = names.parse_image_tag(tag)
+    return wanted.items() <= labels.items() and parsed is not None and parsed[2] == request.unix
+
+
+def _works_on(backup: Json, node: str) -> bool:
+    metadata = backup["metadata"]
+    there = (metadata.get("annotations") or {}).get(names.ANNOTATION_NODE) == node
+    young = _seconds_since(metadata["creationTimestamp"]) < WORK_SECONDS
+    return there and young and "deletionTimestamp" not in metadata and not checkpoint_view(backup).ended
+
+
 def _checkpoint_backup(request: CreateCheckpoint, pod: Json, reported: float | None) -> Json:
     """The object; every field on which the operator would otherwise give up in silence is set."""
     job, config = request.job, request.config
@@ -161,6 +215,7 @@ def _checkpoint_backup(request: CreateCheckpoint, pod: Json, reported: float | N
             "labels": ownership.labels(job.job_id, request.replica, request.incarnation),
             "annotations": ownership.annotations(job)
             | {
+                names.ANNOTATION_NODE: pod["spec"]["nodeName"],
                 names.ANNOTATION_TAG: tag,
                 names.ANNOTATION_PROGRESS: str(progress),
                 names.ANNOTATION_REPORTED: str(reported is not None).lower(),

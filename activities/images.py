@@ -7,10 +7,21 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.registry import Registry
-from activities.registry_credentials import read_credentials
+from activities.registry_credentials import repository_credentials
 from activities.repository import Image, Repository, parse_image, parse_repository
-from activities.signatures import FIND_IMAGE, PIN_IMAGES, FindImage, FoundImage, JobRef, PinImages
+from activities.signatures import (
+    DELETE_IMAGES,
+    FIND_IMAGE,
+    PIN_IMAGES,
+    DeletedImages,
+    DeleteImages,
+    FindImage,
+    FoundImage,
+    JobRef,
+    PinImages,
+)
 from api import errors, names
+from api.common import SecretReference
 from api.spot_instance_job import CheckpointConfig
 from api.views import RestorePoint
 from clients.kube import Kube
@@ -35,7 +46,7 @@ class ImageActivities:
         if request.which == "Image":
             return FoundImage(point=await self._named(request))
         repository = _repository(request.config)
-        async with await self._registry(repository, request.job, request.config) as registry:
+        async with await self._registry(repository, request) as registry:
             if request.which == "Ours":
                 return FoundImage(point=await _furthest(registry, repository, request))
             return FoundImage(point=await _latest(registry, repository, request))
@@ -45,7 +56,7 @@ class ImageActivities:
         if not request.config.restore_from:
             raise _invalid("checkpointConfig.restoreFrom names no image")
         image = _image(request.config.restore_from)
-        async with await self._registry(image.repository, request.job, request.config) as registry:
+        async with await self._registry(image.repository, request) as registry:
             if image.digest:
                 made = await registry.created(image.digest)
                 alone = len(request.containers) == 1
@@ -71,7 +82,7 @@ class ImageActivities:
         image = _image(text)
         if image.digest:
             return text
-        async with await self._registry(image.repository, request.job, request.config) as registry:
+        async with await self._registry(image.repository, request) as registry:
             digest = await registry.digest(image.reference)
         if digest is None:
             raise ApplicationError(
@@ -79,11 +90,43 @@ class ImageActivities:
             )
         return str(Image(image.repository, image.tag, digest))
 
-    async def _registry(self, repository: Repository, job: JobRef, config: CheckpointConfig) -> Registry:
+    @activity.defn(name=DELETE_IMAGES.name)
+    async def delete_images(self, request: DeleteImages) -> DeletedImages:
+        """Delete images of this job from its repository; any other is left alone, one that is gone is deleted.
+
+        A registry that does not let us is no error: the answer says what it said.
+        """
+        repository = _repository(request.config)
+        ours = [image for image in map(_image, request.images) if _is_ours(image, repository, request.job)]
+        async with await self._registry(repository, request) as registry:
+            for image in ours:
+                try:
+                    refused = await registry.delete(image.tag or "", image.digest)
+                except ApplicationError as error:
+                    if error.type != errors.PERMISSION:
+                        raise
+                    refused = error.message
+                if refused is not None:
+                    return DeletedImages(refused=refused)
+        return DeletedImages()
+
+    async def _registry(self, repository: Repository, request: "FindImage | PinImages | DeleteImages") -> Registry:
         """Another registry than the checkpoints' gets no credentials: they are not meant for it."""
+        config, cloud = request.config, request.cloud_credentials
         ours = config.checkpoint_image_repo is not None and _repository(config).host == repository.host
-        reference = config.checkpoint_repo_credential_ref if ours else None
-        return Registry(repository, await read_credentials(self._kube, reference, job.namespace))
+        reference: SecretReference | None = config.checkpoint_repo_credential_ref
+        credentials = (
+            await repository_credentials(
+                self._kube, config.checkpoint_image_repo, reference, cloud, request.job.namespace
+            )
+            if ours
+            else None
+        )
+        return Registry(repository, credentials)
+
+
+def _is_ours(image: Image, repository: Repository, job: JobRef) -> bool:
+    return image.repository == repository and image.tag is not None and _ours(image.tag, job) is not None
 
 
 async def _furthest(registry: Registry, repository: Repository, request: FindImage) -> RestorePoint | None:

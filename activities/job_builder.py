@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from activities import ownership
+from activities.registry_credentials import pulls_by
 from activities.signatures import CreateReplica
 from api import names
 
@@ -122,7 +123,7 @@ def _own_pod(pod: Json, request: CreateReplica) -> None:
     if request.restore is not None:
         for container in pod["containers"]:
             container["image"] = request.restore.images.get(container.get("name"), container.get("image"))
-    if request.image_pull is not None:
+    if pulls_by(request) is not None:
         secret = {"name": names.pull_secret_name(request.job.name, request.job.job_id)}
         pod["imagePullSecrets"] = [*(pod.get("imagePullSecrets") or []), secret]
 

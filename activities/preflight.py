@@ -9,7 +9,7 @@ from activities.compute import Cloud
 from activities.compute.preflight import check_cloud
 from activities.refusals import kind_of
 from activities.registry import Registry
-from activities.registry_credentials import read_credentials
+from activities.registry_credentials import repository_credentials
 from activities.repository import parse_repository
 from activities.signatures import PREFLIGHT, Preflight, PreflightRequest
 from api import names
@@ -67,7 +67,13 @@ class PreflightActivities:
         try:
             repository = parse_repository(config.checkpoint_image_repo)
             reference = config.checkpoint_repo_credential_ref
-            credentials = await read_credentials(self._kube, reference, request.job.namespace)
+            credentials = await repository_credentials(
+                self._kube,
+                config.checkpoint_image_repo,
+                reference,
+                request.spec.gcp_credentials_secret_ref,
+                request.job.namespace,
+            )
             async with Registry(repository, credentials) as registry:
                 await registry.tags()
                 await registry.try_push()

@@ -132,6 +132,25 @@ class Registry:
         answer = await self._call("GET", f"{self._root}/blobs/{config}")
         return _time(answer.json.get("created")) if answer.status == 200 else None
 
+    async def delete(self, tag: str, digest: str | None) -> str | None:
+        """Delete an image; gives the registry's reason where it does not allow that. What is gone already is deleted.
+
+        The tag goes first: Google's registries delete no manifest that still has one, and many others know no
+        deletion of a tag alone, which goes there with its manifest.
+        """
+        digest = digest or await self.digest(tag)
+        if digest is None:
+            return None
+        for reference in (tag, digest):
+            answer = await self._call(
+                "DELETE", f"{self._root}/manifests/{reference}", scope="pull,push,delete", tolerate=True
+            )
+            if answer.status == 429 or answer.status >= 500:
+                raise ConnectionError(f"registry {self._repository.host} answered {answer.status} to a deletion")
+        if answer.status < 400 or answer.status == 404:
+            return None
+        return f"registry {self._repository.host} answered {answer.status} to DELETE: {answer.body[:200]!r}"
+
     async def try_push(self) -> None:
         """Begin an upload and cancel it: whoever may do that may push."""
         answer = await self._call("POST", f"{self._root}/blobs/uploads/", scope="pull,push")
@@ -184,7 +203,9 @@ class Registry:
         if kind.lower() != "bearer":
             return False
         fields = dict(_CHALLENGE.findall(rest))
-        query = {"scope": f"repository:{self._repository.path}:{scope}"}
+        # What a deletion is called differs from registry to registry: each says what it wants.
+        asked = fields.get("scope") if "delete" in scope else None
+        query = {"scope": asked or f"repository:{self._repository.path}:{scope}"}
         if "service" in fields:
             query["service"] = fields["service"]
         login = {"Authorization": self._basic()} if self._credentials is not None else {}

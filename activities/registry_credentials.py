@@ -12,13 +12,15 @@ from typing import Any
 from temporalio.exceptions import ApplicationError
 
 from activities import ownership
-from activities.repository import DOCKER_HUB, parse_repository
+from activities.repository import DOCKER_HUB, is_google, parse_repository
 from activities.secret import read_secret
-from activities.signatures import JobRef
+from activities.signatures import CreateReplica, JobRef
 from api import errors, names
 from api.common import SecretReference
 from clients.kube import Kube
 
+GOOGLE_USER = "_json_key"
+"""The user name by which Google's registries take a service account's key for the password."""
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 """What container runtimes look Docker Hub's credentials up by."""
 
@@ -30,6 +32,35 @@ class Credentials:
     username: str
     password: str = field(repr=False)
     registry: str | None = None
+
+
+async def repository_credentials(
+    kube: Kube,
+    repository: str | None,
+    reference: SecretReference | None,
+    cloud: SecretReference | None,
+    namespace: str,
+) -> Credentials | None:
+    """What opens the checkpoint repository: ``checkpointRepoCredentialRef``, else on Google's hosts the cloud's key.
+
+    The key of ``gcpCredentialsSecretRef`` (``cloud``) is shown to no other host.
+
+    Raises:
+        ApplicationError: of type ``errors.MISSING`` where the Secret or one of its keys is not there.
+    """
+    if reference is not None or cloud is None or repository is None:
+        return await read_credentials(kube, reference, namespace)
+    if not is_google(parse_repository(repository).host):
+        return None
+    where = cloud.namespace or namespace
+    key = (await read_secret(kube, where, cloud.name)).get("credentials.json")
+    if not key:
+        raise ApplicationError(
+            f"Secret {where}/{cloud.name} lacks credentials.json: it holds the service account's key for GCP",
+            type=errors.MISSING,
+            non_retryable=True,
+        )
+    return Credentials(GOOGLE_USER, key.strip())
 
 
 async def read_credentials(kube: Kube, reference: SecretReference | None, namespace: str) -> Credentials | None:
@@ -51,6 +82,18 @@ async def read_credentials(kube: Kube, reference: SecretReference | None, namesp
             non_retryable=True,
         )
     return Credentials(entries["username"].strip(), entries["password"].strip(), entries.get("registry"))
+
+
+def pulls_by(request: CreateReplica) -> SecretReference | None:
+    """The Secret that a pull secret in the job's namespace may be made from, None where there is none.
+
+    The cloud's key of another namespace is not copied into the job's: it opens more than a registry.
+    """
+    cloud = request.cloud_credentials
+    if request.image_pull is not None or cloud is None or request.checkpoint_image_repo is None:
+        return request.image_pull
+    mine = cloud.namespace in (None, request.job.namespace)
+    return cloud if mine and is_google(parse_repository(request.checkpoint_image_repo).host) else None
 
 
 def pull_secret(job: JobRef, credentials: Credentials, repository: str | None) -> dict[str, Any]:

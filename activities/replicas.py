@@ -6,7 +6,7 @@ from temporalio.exceptions import ApplicationError
 from activities import ownership, saved_log
 from activities.job_builder import build_job
 from activities.pods import compile_pattern, pods_of, read_logs, reported_progress
-from activities.registry_credentials import pull_secret, read_credentials
+from activities.registry_credentials import pull_secret, pulls_by, repository_credentials
 from activities.signatures import (
     CREATE_REPLICA,
     OBSERVE_REPLICA,
@@ -40,11 +40,7 @@ class ReplicaActivities:
     async def create_replica(self, request: CreateReplica) -> ReplicaView:
         """Create the Job of an incarnation; it is there already after a retry."""
         job = request.job
-        credentials = await read_credentials(self._kube, request.image_pull, job.namespace)
-        if credentials is not None:
-            secret = pull_secret(job, credentials, request.checkpoint_image_repo)
-            where = path("v1", "secrets", job.namespace, secret["metadata"]["name"])
-            await self._kube.apply(where, secret, ownership.FIELD_MANAGER)
+        await self._prepare_pull(request)
         try:
             body = build_job(request)
         except ValueError as error:
@@ -56,6 +52,19 @@ class ReplicaActivities:
                 raise
             return await self._existing(ReplicaRef(job=job, replica=request.replica, incarnation=request.incarnation))
         return replica_view(created["metadata"]["name"], created, [])
+
+    async def _prepare_pull(self, request: CreateReplica) -> None:
+        """Make the Secret by which the pod pulls its images."""
+        if pulls_by(request) is None:
+            return
+        job, repository = request.job, request.checkpoint_image_repo
+        credentials = await repository_credentials(
+            self._kube, repository, request.image_pull, request.cloud_credentials, job.namespace
+        )
+        if credentials is not None:
+            secret = pull_secret(job, credentials, repository)
+            where = path("v1", "secrets", job.namespace, secret["metadata"]["name"])
+            await self._kube.apply(where, secret, ownership.FIELD_MANAGER)
 
     async def _existing(self, ref: ReplicaRef) -> ReplicaView:
         view = await self._observe(ref)

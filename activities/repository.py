@@ -17,6 +17,11 @@ _DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
 _LOOPBACK = re.compile(r"^(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?$")
 
 
+def is_google(host: str) -> bool:
+    """Whether a registry is Google's: Artifact Registry, or the gcr.io names that lead there."""
+    return host == "gcr.io" or host.endswith((".gcr.io", ".pkg.dev"))
+
+
 @dataclass(frozen=True)
 class Repository:
     """Where images are pushed: ``host`` with its port, ``path`` without one."""

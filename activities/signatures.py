@@ -143,6 +143,7 @@ class CreateReplica(Model):
     restore: RestorePoint | None = None
     image_pull: SecretReference | None = None  # checkpointRepoCredentialRef
     checkpoint_image_repo: str | None = None
+    cloud_credentials: SecretReference | None = None
 
 
 class ReplicaRef(Model):
@@ -223,6 +224,7 @@ class FindImage(Model):
     config: CheckpointConfig
     containers: list[str]
     which: Which
+    cloud_credentials: SecretReference | None = None  # gcpCredentialsSecretRef, which opens Google's registries too
 
 
 class FoundImage(Model):
@@ -237,6 +239,22 @@ class PinImages(Model):
     job: JobRef
     config: CheckpointConfig
     point: RestorePoint
+    cloud_credentials: SecretReference | None = None
+
+
+class DeleteImages(Model):
+    """Remove images that retention has dropped."""
+
+    job: JobRef
+    config: CheckpointConfig
+    images: list[str]
+    cloud_credentials: SecretReference | None = None
+
+
+class DeletedImages(Model):
+    """``refused`` is what the registry said where it deletes nothing for us."""
+
+    refused: str | None = None
 
 
 # --- compute/: GCE
@@ -491,6 +509,7 @@ DELETE_CHECKPOINT = Signature("delete_checkpoint", CheckpointRef, CheckpointView
 
 FIND_IMAGE = Signature("find_image", FindImage, FoundImage, timeout=60)
 PIN_IMAGES = Signature("pin_images", PinImages, RestorePoint, timeout=20)
+DELETE_IMAGES = Signature("delete_images", DeleteImages, DeletedImages, timeout=60)
 
 CREATE_VM = Signature("create_vm", CreateVm, VmOperation, timeout=60, queue=names.CREATES_QUEUE)
 OBSERVE_CREATE = Signature("observe_create", ObserveCreate, CreateProgress, timeout=60, heartbeat=20)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from activities.pods import compile_pattern
 from activities.repository import parse_image, parse_repository
 from api.common import Condition
-from api.duration import parse_duration
+from api.duration import AUTO, parse_duration
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 
@@ -54,7 +54,7 @@ def spec_problems(spec: SpotInstanceJobSpec) -> list[Condition]:
 
 def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
     config = spec.checkpoint_config
-    if parse_duration(config.checkpoint_interval).total_seconds() <= 0:
+    if config.checkpoint_interval != AUTO and parse_duration(config.checkpoint_interval).total_seconds() <= 0:
         yield 'checkpointConfig.checkpointInterval is zero: write for example "30m"'
     if config.checkpoint_image_repo is not None:
         yield from _told(parse_repository, config.checkpoint_image_repo, "checkpointConfig.checkpointImageRepo")

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from api import duration, names
-from api.crd_rules import JOB_ADDITIONS, VM_ADDITIONS, Schema, duration_rules
+from api.crd_rules import JOB_ADDITIONS, VM_ADDITIONS, Schema, duration_or_auto_rules, duration_rules
 from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
 from api.spot_instance_vm import SpotInstanceVMSpec, SpotInstanceVMStatus
@@ -197,6 +197,8 @@ def _convert(node: Schema, definitions: Schema) -> Schema:
             result["x-kubernetes-preserve-unknown-fields"] = value
         elif key == "pattern" and value == duration.PATTERN:
             result["x-kubernetes-validations"] = duration_rules(value)
+        elif key == "pattern" and value == duration.PATTERN_OR_AUTO:
+            result["x-kubernetes-validations"] = duration_or_auto_rules(duration.AUTO, duration.PATTERN)
         elif key == "description":
             result[key] = value.replace("``", "'")
         elif key == "default" and value in (None, "", [], {}):

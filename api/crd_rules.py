@@ -29,6 +29,16 @@ def duration_rules(pattern: str) -> list[Schema]:
     ]
 
 
+def duration_or_auto_rules(word: str, pattern: str) -> list[Schema]:
+    """As ``duration_rules``, with one word that stands for a duration yet to be found."""
+    right, least = duration_rules(pattern)
+    told = f'{right["message"]}, or "{word}" to have it tuned to what is measured'
+    return [
+        rule(f"self == '{word}' || {right['rule']}", told),
+        rule(f"self == '{word}' || {least['rule']}", least["message"]),
+    ]
+
+
 def _keyed(key: str) -> Schema:
     """A list that server-side apply merges entry by entry."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}

@@ -8,6 +8,9 @@ from pydantic import Field
 
 PATTERN = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"
 GoDuration = Annotated[str, Field(pattern=PATTERN, max_length=32)]
+AUTO = "auto"
+PATTERN_OR_AUTO = rf"^{AUTO}$|{PATTERN}"
+GoDurationOrAuto = Annotated[str, Field(pattern=PATTERN_OR_AUTO, max_length=32)]
 
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}

@@ -37,6 +37,7 @@ class VmWish(Model):
     on_demand: bool = False  # it may fall back to on-demand, as far as the spec says
     avoid_zones: list[str] = []  # of the job's other replicas: preemptions in one zone come together
     same_gpu: bool = False  # a process image is to be restored: no other GPU than the spec's own
+    image_gpu: Gpu | None = None  # and than this one, which it was dumped on
 
 
 class MarketStart(Model):

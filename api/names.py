@@ -27,6 +27,7 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "outlast"
 ANNOTATION_WORKFLOW = f"{PREFIX}/workflow"  # "<namespace>/<name>": where the bridge sends an object's changes
 ANNOTATION_RESTORED_FROM = f"{PREFIX}/restored-from"
+ANNOTATION_NODE = f"{PREFIX}/node"  # on a CheckpointBackup: where its pod runs
 ANNOTATION_TAG = f"{PREFIX}/tag"  # on a CheckpointBackup: the tag of the images asked for
 ANNOTATION_PROGRESS = f"{PREFIX}/progress"  # of the training when it was asked for
 ANNOTATION_REPORTED = f"{PREFIX}/progress-reported"  # "true" where the training said so itself
@@ -130,6 +131,12 @@ def image_tag(job: str, progress: float, unix: int) -> str:
 def container_tag(tag: str, container: str, containers: list[str]) -> str:
     """Tag of one container's image: a pod of several containers has an image for each."""
     return tag if len(containers) == 1 else f"{tag}_{container}"
+
+
+def tag_in(image: str) -> str:
+    """The tag in an image's name, empty where it has none."""
+    last = image.partition("@")[0].rpartition("/")[2]
+    return last.partition(":")[2]
 
 
 def parse_image_tag(tag: str) -> tuple[str, int, int] | None:

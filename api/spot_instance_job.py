@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from api.common import Condition, LocalReference, SecretReference
-from api.duration import GoDuration
+from api.duration import GoDurationOrAuto
 from api.model import Model
 
 
@@ -28,13 +28,26 @@ class Progress(Model):
     )
 
 
+class Retention(Model):
+    """Which checkpoints are kept; the others' images are removed from the repository."""
+
+    keep_last: int = Field(
+        default=3,
+        ge=1,
+        le=100,
+        description="so many of the furthest checkpoints are kept, and beside them what is in use or known to start",
+    )
+
+
 class CheckpointConfig(Model):
     """When and where the training's state is kept."""
 
     checkpoint_image_repo: str | None = Field(
         default=None, max_length=400, description="repository of checkpoint images, without a tag"
     )
-    checkpoint_interval: GoDuration = "30m"
+    checkpoint_interval: GoDurationOrAuto = Field(
+        default="30m", description="auto: tuned to what checkpoints take and how often machines are lost"
+    )
     checkpoint_repo_credential_ref: SecretReference | None = None
     checkpoint_storage: CheckpointStorage | None = None
     progress: Progress | None = None
@@ -43,6 +56,11 @@ class CheckpointConfig(Model):
         default=None, max_length=500, description="an image to start from, or LatestTag: the tag created last"
     )
     on_unrestorable: Literal["Hold", "ColdStart"] = "Hold"
+    retention: Retention = Retention()
+    verify_restore: bool = Field(
+        default=False,
+        description="start one more replica from the first image, on a GPU or VM of its own, to see that it starts",
+    )
 
 
 class SpotInstanceJobSpec(Model):

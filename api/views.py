@@ -100,6 +100,7 @@ class RestorePoint(Model):
     lineage: str = ""  # "<replica>.<incarnation>" that it was taken from
     created_at: datetime
     fingerprint: dict[str, str] = {}
+    checkpoint: int | None = None  # number of the CheckpointBackup that it came of, where this run asked for it
     proven: bool = False
     failed_on: list[str] = []  # nodes where it was pulled and did not start
 

@@ -31,7 +31,11 @@ ACCEPTED = ", ".join(
     )
 )
 DEFAULT_HOST = "docker.io"
-CALL_SECONDS = 30.0
+CONNECT_SECONDS = 30.0
+SILENCE_SECONDS = 120.0
+"""Without a byte from a registry that has the whole request: it may have to hash and store a gigabyte first."""
+SLOWEST_BYTES_PER_SECOND = 1_000_000
+"""Below that an upload is given up: how long one takes depends on its size, so no fixed deadline fits all."""
 _PATH = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
@@ -102,7 +106,7 @@ class OciClient:
         self._headers = {"Authorization": _basic(*credentials)} if credentials else {}
 
     async def __aenter__(self) -> OciClient:
-        self._session = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(total=CALL_SECONDS))
+        self._session = aiohttp.ClientSession(headers=self._headers)
         return self
 
     async def __aexit__(
@@ -147,7 +151,9 @@ class OciClient:
     async def _call(
         self, method: str, url: str, *, data: bytes | None = None, headers: dict[str, str] | None = None
     ) -> tuple[Mapping[str, str], bytes]:
-        async with self._session.request(method, url, data=data, headers=headers) as response:
+        upload = SILENCE_SECONDS + len(data) / SLOWEST_BYTES_PER_SECOND if data is not None else None
+        timeout = aiohttp.ClientTimeout(total=upload, sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+        async with self._session.request(method, url, data=data, headers=headers, timeout=timeout) as response:
             body = await response.read()
             if response.status >= 400:
                 raise RegistryError(response.status, body.decode(errors="replace").strip() or response.reason or "")

@@ -5,7 +5,7 @@ failed or stuck never goes on.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -13,17 +13,17 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api.duration import parse_duration
+    from api import errors
     from api.names import checkpoint_name
     from api.views import CheckpointView, RestorePoint
     from workflows.calls import call, explain
     from workflows.job import Job
+    from workflows.pacing import Pacing
     from workflows.policy.progress import lineage_seconds
-    from workflows.policy.restore import keep
     from workflows.policy.survivor import source_for_checkpoint
+    from workflows.retention import Retention
     from workflows.state import Checkpoint, Recovery, Replica
 
-KEEP_LAST = 3
 DUMPS_REMEMBERED = 3
 
 
@@ -34,6 +34,8 @@ class Checkpointing:
         self.job = job
         self.state = job.state
         self.on_failure: Callable[[Checkpoint], None] = lambda record: None
+        self.pacing = Pacing(job)
+        self.retention = Retention(job)
 
     # --- when
 
@@ -44,7 +46,7 @@ class Checkpointing:
             await self.job.until(
                 lambda seen=due: self._wanted() or self.job.ending or self._due() != seen,  # type: ignore[misc]
                 due or self.job.after(self.state.timings.resync),
-                "the next checkpoint",
+                self._waits_for(),
             )
             if not self.job.ending and not self.job.parking:
                 await self._begin_what_is_due()
@@ -52,15 +54,18 @@ class Checkpointing:
     def _due(self) -> datetime | None:
         return self.state.next_checkpoint_at if self.state.admitted and self.takes_images else None
 
+    def _waits_for(self) -> str:
+        if self._due() is None:
+            return "checkpoints to be possible"
+        choice = self.pacing.choice()
+        return f"the next checkpoint, each {choice.seconds:.0f} s: {choice.reason}"
+
     def _wanted(self) -> bool:
         return self.state.admitted and self.state.checkpoint_wanted
 
     def arm(self) -> None:
         """The next scheduled checkpoint is due an interval from now."""
-        self.state.next_checkpoint_at = workflow.now() + max(self._interval(), timedelta(seconds=1))
-
-    def _interval(self) -> timedelta:
-        return parse_duration(self.job.spec.checkpoint_config.checkpoint_interval)
+        self.pacing.arm()
 
     async def _begin_what_is_due(self) -> None:
         """The scheduled checkpoint, or the one a person asked for: of the replica that is furthest now."""
@@ -103,7 +108,9 @@ class Checkpointing:
         now = workflow.now()
         if progress != replica.reading:
             replica.reading, replica.reading_at, replica.stalled = progress, now, False
-        elif replica.reading_at and now - replica.reading_at >= self._interval() / 2 and not replica.stalled:
+            return
+        patience = timedelta(seconds=self.pacing.choice().seconds / 2)
+        if replica.reading_at and now - replica.reading_at >= patience and not replica.stalled:
             replica.stalled = True
             self.job.event("Stalled", f"replica {replica.index} reports no progress", warning=True)
 
@@ -114,16 +121,17 @@ class Checkpointing:
 
     # --- who
 
-    def source(self) -> Replica | None:
+    def source(self, but: Collection[int] = ()) -> Replica | None:
         """The furthest healthy replica."""
         state = self.state
-        return source_for_checkpoint(state.replicas.values(), state.nodes, state.notices, workflow.now())
+        replicas = [each for each in state.replicas.values() if each.index not in but and not each.proof]
+        return source_for_checkpoint(replicas, state.nodes, state.notices, workflow.now())
 
     def for_recovery(self, recovery: Recovery) -> None:
         """Ask the furthest survivor for a fresh image; its own dump pauses it, so a young one is good enough."""
         if not self.takes_images:
             return
-        survivor = self.source()
+        survivor = self.source(but=recovery.asked) or self.source()
         if survivor is None:
             # Of one that is going itself: it may be done before the machine is gone.
             recovery.checkpoint = max((one.number for one in self._under_way()), default=None)
@@ -131,6 +139,7 @@ class Checkpointing:
         if self._seconds_unsaved(survivor) < self.state.last_dump_seconds:
             return
         recovery.checkpoint_tries += 1
+        recovery.asked.append(survivor.index)
         recovery.checkpoint = self.request(survivor, "Recovery").number
 
     def _seconds_unsaved(self, replica: Replica) -> float:
@@ -153,6 +162,7 @@ class Checkpointing:
             requested_at=workflow.now(),
             lineage_seconds=lineage_seconds(source, workflow.now()),
             reading=source.reading,
+            fingerprint=self._fingerprint(source),
         )
         return self.begin(record)
 
@@ -210,8 +220,9 @@ class Checkpointing:
             lineage_seconds=record.lineage_seconds,
             unix=int(record.requested_at.timestamp()),
         )
-        summary = f"checkpoint {record.number} of replica {record.replica} · {record.reason}"
-        view = await call(act.CREATE_CHECKPOINT, request, summary=summary, urgent=True)
+        view = await self._ask(record, request)
+        if view is None:
+            return False
         record.created = True
         record.phase_at = record.phase_at or workflow.now()
         if record.view is None:  # else the bridge was quicker, and what it told is newer
@@ -221,6 +232,21 @@ class Checkpointing:
         if source and same and view.reported and view.progress is not None:
             self._take_reading(source, view.progress)
         return record.outcome is None
+
+    async def _ask(self, record: Checkpoint, request: act.CreateCheckpoint) -> CheckpointView | None:
+        """Create the CheckpointBackup; None where the job parks while another one occupies the node."""
+        summary = f"checkpoint {record.number} of replica {record.replica} · {record.reason}"
+        timings = self.state.timings
+        patience = timings.checkpoint_total if record.reason == "Scheduled" else timings.checkpoint_start
+        while not self.job.parking:
+            try:
+                return await call(act.CREATE_CHECKPOINT, request, summary=summary, urgent=True)
+            except ActivityError as error:
+                waited = (workflow.now() - record.requested_at).total_seconds()
+                if explain(error)[0] != errors.BUSY or waited >= patience or self.source_lost(record):
+                    raise
+                await self.job.until(lambda: self.source_lost(record), self.job.after(timings.retry), explain(error)[1])
+        return None
 
     async def _watch(self, record: Checkpoint) -> None:
         """Wait for its end; before anything is concluded from silence, look once."""
@@ -261,7 +287,10 @@ class Checkpointing:
         return min(since + timedelta(seconds=step), self._last_moment(record))
 
     def _last_moment(self, record: Checkpoint) -> datetime:
-        last = record.requested_at + timedelta(seconds=self.state.timings.checkpoint_total)
+        """The containers of a pod are dumped and pushed one after the other: each may take its time."""
+        timings = self.state.timings
+        longest = max(timings.checkpoint_total, timings.checkpoint_step * len(self.job.containers))
+        last = record.requested_at + timedelta(seconds=longest)
         return min(last, record.ends_at or last)
 
     def source_lost(self, record: Checkpoint) -> bool:
@@ -297,16 +326,33 @@ class Checkpointing:
             seconds=record.lineage_seconds,
             lineage=f"{record.replica}.{record.incarnation}",
             created_at=workflow.now(),
-            fingerprint=self._fingerprint(record),
+            fingerprint=record.fingerprint,
+            checkpoint=record.number,
         )
-        request = act.PinImages(job=self.job.ref, config=self.job.spec.checkpoint_config, point=point)
+        self._keep(record, await self._pinned(point))
+        await self._pin_the_others()
+        await self.retention.run()
+
+    async def _pinned(self, point: RestorePoint) -> RestorePoint:
+        """With its digests, where the registry gives them: one that is away must not cost a restore point."""
+        spec = self.job.spec
+        request = act.PinImages(
+            job=self.job.ref,
+            config=spec.checkpoint_config,
+            point=point,
+            cloud_credentials=spec.gcp_credentials_secret_ref,
+        )
         try:
-            point = await call(act.PIN_IMAGES, request, summary=f"digest of checkpoint {record.number}")
+            return await call(act.PIN_IMAGES, request, summary=f"digest of checkpoint {point.checkpoint}")
         except ActivityError as error:
-            # The operator says that it is pushed: a registry that is away must not cost a restore point.
-            workflow.logger.warning("digest of checkpoint %s: %s", record.number, explain(error)[1])
-        self._keep(record, point)
-        await self._retire()
+            workflow.logger.warning("digest of checkpoint %s: %s", point.checkpoint, explain(error)[1])
+            return point
+
+    async def _pin_the_others(self) -> None:
+        """Those whose digests the registry did not give at their time."""
+        for point in [one for one in self.state.points if not all("@" in image for image in one.images.values())]:
+            pinned = await self._pinned(point)
+            self.state.points = [pinned if one is point else one for one in self.state.points]
 
     def _progress(self, record: Checkpoint, view: CheckpointView) -> tuple[float, bool]:
         """What the image holds; at least what the training reported last, where its log could not be read in time."""
@@ -323,7 +369,8 @@ class Checkpointing:
         state.last_dump_seconds = (now - record.requested_at).total_seconds()
         state.recent_dumps = [*state.recent_dumps, state.last_dump_seconds][-DUMPS_REMEMBERED:]
         state.ever_checkpointed = True
-        state.points = keep([*state.points, point], KEEP_LAST)
+        self.retention.add(point)
+        self.pacing.measured(state.last_dump_seconds)
         source = state.replicas.get(record.replica)
         if source is not None:
             source.last_checkpoint_image, source.last_checkpoint_time = point.label, now
@@ -335,37 +382,16 @@ class Checkpointing:
         if "CheckpointsProven" not in state.conditions:
             self.job.condition("CheckpointsProven", False, "NeverRestored", "no replica has started from an image yet")
 
-    def _fingerprint(self, record: Checkpoint) -> dict[str, str]:
-        for vm in self.state.vms.values():
-            if vm.report and vm.report.node_name == record.node:
-                return vm.report.fingerprint
-        return {}
+    def _fingerprint(self, source: Replica) -> dict[str, str]:
+        vm = self.state.vms.get(source.vm_key or "")
+        return vm.report.fingerprint if vm and vm.report else {}
 
     def _fail(self, record: Checkpoint, message: str) -> None:
         record.outcome, record.message, record.ended_at = "Failed", message, workflow.now()
         self.job.event("CheckpointFailed", f"checkpoint {record.number}: {message}", warning=True)
+        self.retention.give_up(record)
         self.on_failure(record)
-        self.job.spawn(self._retire(), "retire checkpoints")
-
-    async def _retire(self) -> None:
-        """Delete the CheckpointBackups that nobody needs any more; images stay."""
-        ended = [record for record in self.state.checkpoints.values() if record.outcome is not None]
-        usable = [record for record in ended if record.outcome == "Usable"]
-        kept = {record.number for record in usable[-KEEP_LAST:]} | self._awaited()
-        for record in [record for record in ended if record.number not in kept]:
-            ref = act.CheckpointRef(job=self.job.ref, number=record.number)
-            try:
-                left = await call(act.DELETE_CHECKPOINT, ref, summary=f"delete CheckpointBackup {record.number}")
-            except ActivityError as error:
-                workflow.logger.warning("checkpoint %s: %s", record.number, explain(error)[1])
-                return  # tried again with the next one
-            if not left.exists:  # else the operator's finalizer holds it: asked again with the next one
-                self.state.checkpoints.pop(record.number, None)
-
-    def _awaited(self) -> set[int]:
-        recoveries = [replica.recovery for replica in self.state.replicas.values() if replica.recovery]
-        numbers = [number for recovery in recoveries for number in (recovery.own, recovery.checkpoint)]
-        return {number for number in numbers if number is not None}
+        self.job.spawn(self.retention.run(), "retire checkpoints")
 
     def settled(self, recovery: Recovery) -> bool:
         """The checkpoint that this recovery waits for has ended, or there is none."""

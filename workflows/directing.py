@@ -7,6 +7,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.job import Job
     from workflows.machines import Machines
     from workflows.policy.survivor import least_far
+    from workflows.proving import Proving
     from workflows.state import TERMINAL, Halt, Replica
 
 
@@ -18,6 +19,7 @@ class Directing:
         self.state = job.state
         self.checkpointing = checkpointing
         self.machines = machines
+        self.proving = Proving(job, checkpointing)
 
     def direct(self) -> None:
         """Level-triggered: the same orders however often it is called."""
@@ -28,6 +30,7 @@ class Directing:
             self._forget_scaled_down()
             self._suspend_or_resume()
             self._scale()
+            self.proving.direct()
         self.machines.forget_gone()
         self._forget_nodes()
         self._tell()
@@ -96,7 +99,8 @@ class Directing:
                 )
 
     def _meant(self) -> list[Replica]:
-        return [replica for replica in self.state.replicas.values() if replica.halt != "ScaledDown"]
+        replicas = self.state.replicas.values()
+        return [replica for replica in replicas if replica.halt != "ScaledDown" and not replica.proof]
 
     def _forget_nodes(self) -> None:
         """The state is bounded: of a node that nobody uses any more nothing is kept."""

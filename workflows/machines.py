@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import call
     from workflows.job import Job
     from workflows.policy.notice import ends_at
+    from workflows.policy.restore import furthest, gpu_of
     from workflows.policy.survivor import going
     from workflows.state import Notice, Old, Replica, Vm
 
@@ -76,6 +77,7 @@ class Machines:
             on_demand=vm.on_demand,
             avoid_zones=sorted(zones),
             same_gpu=any(point.kind == "Image" for point in self.state.points),
+            image_gpu=gpu_of(furthest(self.state.points)),
         )
 
     def _may_fall_back(self, vm: Vm) -> bool:

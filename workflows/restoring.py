@@ -7,7 +7,7 @@ with workflow.unsafe.imports_passed_through():
     from api.views import RestorePoint
     from workflows.calls import call
     from workflows.job import Job
-    from workflows.policy.restore import BAD_AFTER_NODES, furthest, usable
+    from workflows.policy.restore import BAD_AFTER_NODES, furthest, misfit, same, usable
     from workflows.state import Replica
 
 Choice = tuple[RestorePoint | None, str]
@@ -30,7 +30,10 @@ class Restoring:
         config = self.job.spec.checkpoint_config
         if config.mode == "Application":
             return None, "the training restores itself from its checkpoint storage"
-        point = furthest(self.state.points)
+        machine = self._fingerprint(replica)
+        point, best = furthest(self.state.points, machine), furthest(self.state.points)
+        if point is None and best is not None:
+            return self._none_fits(replica, misfit(best, machine))
         if point is None and replica.incarnation >= 0:
             point = await self._find("Ours")
         if point is None and config.restore_from:
@@ -39,7 +42,7 @@ class Restoring:
                 return None  # what a person named is not there, or does not start: no other will do
         if point is not None:
             self._restorable()
-            return point, f"from progress {point.progress:.0f}: {point.label}"
+            return point, f"from progress {point.progress:.0f}: {point.label}{_passed_over(best, point, machine)}"
         on_record = self.state.ever_checkpointed or bool(self.state.points)
         if on_record and config.on_unrestorable == "Hold":
             return None
@@ -48,13 +51,32 @@ class Restoring:
             self.job.event("ColdStart", f"replica {replica.index}: nothing to restore, starts anew", warning=True)
         return None, FROM_THE_BEGINNING
 
+    def _fingerprint(self, replica: Replica) -> dict[str, str]:
+        """Of the machine that it is to start on; nothing is known of one that we did not buy."""
+        vm = self.state.vms.get(replica.vm_key or "")
+        return vm.report.fingerprint if vm and vm.report else {}
+
+    def _none_fits(self, replica: Replica, why: str) -> Choice | None:
+        """Such a machine is for a start from the beginning, which a person may want or not."""
+        if self.job.spec.checkpoint_config.on_unrestorable == "Hold":
+            return None
+        self._restorable()
+        self.job.event("ColdStart", f"replica {replica.index}: no checkpoint fits its machine: {why}", warning=True)
+        return None, FROM_THE_BEGINNING
+
     async def _find(self, which: "act.Which") -> RestorePoint | None:
         config = self.job.spec.checkpoint_config
-        request = act.FindImage(job=self.job.ref, config=config, containers=self.job.containers, which=which)
+        request = act.FindImage(
+            job=self.job.ref,
+            config=config,
+            containers=self.job.containers,
+            which=which,
+            cloud_credentials=self.job.spec.gcp_credentials_secret_ref,
+        )
         found = (await call(act.FIND_IMAGE, request, summary=f"look into the registry: {which}")).point
         if found is None or self._known_bad(found):
             return None
-        known = [point for point in self.state.points if point.images == found.images]
+        known = [point for point in self.state.points if same(point, found)]
         if known:  # another replica looked at the same moment
             return known[0]
         self.state.points.append(found)
@@ -62,11 +84,18 @@ class Restoring:
         return found
 
     def _known_bad(self, found: RestorePoint) -> bool:
-        return any(not usable(point) and point.images == found.images for point in self.state.points)
+        return any(not usable(point) and same(point, found) for point in self.state.points)
 
-    def held(self) -> str:
+    def held(self, replica: Replica) -> str:
         """Tell why nothing can be restored, and what a person can do; gives the message."""
-        config = self.job.spec.checkpoint_config
+        config, best = self.job.spec.checkpoint_config, furthest(self.state.points)
+        if best is not None and (why := misfit(best, self._fingerprint(replica))):
+            message = (
+                f"held: no checkpoint fits the machine of replica {replica.index}: {why}; correct the SpotInstanceVM, "
+                "or set checkpointConfig.onUnrestorable: ColdStart to begin anew"
+            )
+            self.job.condition("Restorable", False, "NoneFits", message)
+            return message
         if config.restore_from and config.restore_from != "LatestTag" and not self.state.ever_checkpointed:
             message = (
                 f"held: {config.restore_from} is not there or does not start; correct checkpointConfig.restoreFrom"
@@ -76,9 +105,9 @@ class Restoring:
         self.job.condition("Restorable", False, "NoUsableCheckpoint", message)
         return message
 
-    def usable_point(self) -> bool:
-        """There is something on record to start from."""
-        return furthest(self.state.points) is not None
+    def usable_point(self, replica: Replica) -> bool:
+        """There is something on record to start from on its machine."""
+        return furthest(self.state.points, self._fingerprint(replica)) is not None
 
     def _restorable(self) -> None:
         if "Restorable" in self.state.conditions:
@@ -86,13 +115,22 @@ class Restoring:
 
     def proven(self, restored: RestorePoint) -> None:
         """A replica runs from it."""
-        self._replace(restored, restored.model_copy(update={"proven": True}))
+        self.state.points = [
+            point.model_copy(update={"proven": True}) if same(point, restored) else point for point in self.state.points
+        ]
         self.job.condition("CheckpointsProven", True, "Restored", restored.label)
 
     def failed(self, tried: RestorePoint, node: str, *, missing: bool) -> None:
         """It did not start on this node; where the registry has it no more, on no node at all."""
         nodes = [f"missing-{count}" for count in range(BAD_AFTER_NODES)] if missing else [node]
-        self._replace(tried, tried.model_copy(update={"failed_on": [*tried.failed_on, *nodes]}))
+        self.state.points = [
+            point.model_copy(update={"failed_on": [*point.failed_on, *nodes]}) if same(point, tried) else point
+            for point in self.state.points
+        ]
 
-    def _replace(self, old: RestorePoint, new: RestorePoint) -> None:
-        self.state.points = [new if point.images == old.images else point for point in self.state.points]
+
+def _passed_over(best: RestorePoint | None, chosen: RestorePoint, machine: dict[str, str]) -> str:
+    """Why it is not the furthest of all."""
+    if best is None or best.progress <= chosen.progress or not (why := misfit(best, machine)):
+        return ""
+    return f"; progress {best.progress:.0f} does not fit this machine: {why}"

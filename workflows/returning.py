@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.checkpointing import Checkpointing
     from workflows.job import Job
     from workflows.machines import Machines
+    from workflows.policy.restore import differences
     from workflows.policy.returning import Step, next_step, return_time
     from workflows.state import Replica
 
@@ -74,6 +75,9 @@ class Returning:
         return min([resync, *(max(at, workflow.now()) for at in times if at is not None)])
 
     async def _take(self, replica: Replica, step: Step) -> None:
+        if step != "Reserve" and (why := self._misfit(replica)):
+            self.job.event("SpotDoesNotFit", f"replica {replica.index} stays on {replica.node}: {why}", warning=True)
+            step = "GiveUp"
         match step:
             case "Reserve":
                 await self._reserve(replica)
@@ -84,6 +88,13 @@ class Returning:
             case "GiveUp":
                 await self._give_up(replica)
         self.job.touch()
+
+    def _misfit(self, replica: Replica) -> str:
+        """Why its process image would not go on on the VM that is reserved for it; empty where it would."""
+        on, reserved = (self.state.vms.get(key or "") for key in (replica.vm_key, replica.reserved))
+        if not self.checkpointing.takes_images or not (on and on.report and reserved and reserved.report):
+            return ""
+        return differences(on.report.fingerprint, reserved.report.fingerprint)
 
     async def _reserve(self, replica: Replica) -> None:
         """Buy a spot VM for it; the search goes on for as long as nothing is to be had."""

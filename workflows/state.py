@@ -16,6 +16,7 @@ from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
 from api.views import CheckpointView, NodeView, ReplicaView, RestorePoint
+from workflows.policy.exposure import Observations
 
 Phase = Literal[
     "Pending",  # looks for a free GPU in the cluster
@@ -63,6 +64,7 @@ class Recovery(Mutable):
     own: int | None = None  # number of the checkpoint of the dying replica itself
     checkpoint: int | None = None  # number of the survivor's checkpoint that it waits for
     checkpoint_tries: int = 0
+    asked: list[int] = []  # replicas that were asked for a checkpoint: the next one asks another
     node_ready_at: datetime | None = None
 
 
@@ -77,6 +79,7 @@ class Replica(Mutable):
     message: str = ""
     deadline: datetime | None = None  # of the present phase
     halt: Halt | None = None
+    proof: bool = False  # only to see that an image starts
     outcome: Literal["Succeeded", "Failed"] | None = None
     place: int = 0  # counts its VMs
     vm_key: str | None = None
@@ -102,6 +105,7 @@ class Replica(Mutable):
     moving: bool = False  # it is to leave its machine for that one
     last_checkpoint_image: str | None = None
     last_checkpoint_time: datetime | None = None
+    counted_until: datetime | None = None  # its machine's running time is in the hazard's figures
 
 
 class Checkpoint(Mutable):
@@ -116,6 +120,7 @@ class Checkpoint(Mutable):
     lineage_seconds: float
     reading: float | None = None  # what the training had last reported
     ends_at: datetime | None = None  # when the machine under it is gone, where its notice says so
+    fingerprint: dict[str, str] = {}  # of the machine under it
     created: bool = False
     phase_at: datetime | None = None  # when its phase last changed
     view: CheckpointView | None = None
@@ -123,6 +128,13 @@ class Checkpoint(Mutable):
     outcome: Literal["Usable", "Failed"] | None = None
     message: str = ""
     ended_at: datetime | None = None
+
+
+class Discard(Mutable):
+    """Images that retention has dropped, until they are out of the registry."""
+
+    images: list[str]
+    not_before: datetime  # of a checkpoint that was given up an image may still come
 
 
 class Vm(Mutable):
@@ -134,6 +146,7 @@ class Vm(Mutable):
     released: str | None = None
     on_demand: bool = False  # it may fall back to on-demand
     spot_only: bool = False  # bought to bring a replica back from on-demand
+    ran_since: datetime | None = None  # a replica came to run on it: its age, for the hazard
 
     @property
     def runs_on_demand(self) -> bool:
@@ -200,6 +213,13 @@ class JobState(Mutable):
     recent_dumps: list[float] = []  # seconds from the request to the pushed image, of the last few
     next_checkpoint_at: datetime | None = None
     points: list[RestorePoint] = []
+    discarded: list[Discard] = []
+    proofs: int = 0  # replicas that were begun to see that an image starts
+    deletion_refused: bool = False  # the registry's refusal was told
+    observations: Observations = Observations()  # of this job's machines
+    dump_mean_seconds: float | None = None
+    armed_at: datetime | None = None  # when the checkpoint timer began
+    interval_told: float | None = None  # seconds, where checkpointInterval is auto
     ever_checkpointed: bool = False
     on_demand_told: bool = False  # that on-demand would cost less
     suspended: bool = False

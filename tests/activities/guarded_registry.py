@@ -19,6 +19,9 @@ class Guarded:
     bearer: bool
     google: dict[str, Any] | None = None
     may_push: bool = True
+    deletion: int = 202  # what it answers to a deletion of a manifest
+    by_tag: int = 202  # and to one of a tag
+    deleted: list[str] = field(default_factory=list)
     address: str = ""
     scopes: list[str] = field(default_factory=list)
 
@@ -47,6 +50,16 @@ class Guarded:
             return refused
         return web.json_response({}, headers={"Docker-Content-Digest": DIGEST})
 
+    async def delete(self, request: web.Request) -> web.Response:
+        """A tag or a manifest goes, for those who may."""
+        if refused := self._refusal(request, "delete"):
+            return refused
+        reference = request.match_info["reference"]
+        status = self.deletion if reference.startswith("sha256:") else self.by_tag
+        if status < 300:
+            self.deleted.append(reference)
+        return web.json_response({"errors": [{"code": "UNSUPPORTED"}]}, status=status)
+
     async def upload(self, request: web.Request) -> web.Response:
         """The beginning of a push."""
         if refused := self._refusal(request, "pull,push"):
@@ -57,7 +70,8 @@ class Guarded:
         if not self.bearer:
             asks = {"WWW-Authenticate": 'Basic realm="registry"'}
             return None if self._is_user(request) else web.Response(status=401, headers=asks)
-        asks = {"WWW-Authenticate": f'Bearer realm="http://{self.address}/token",service="s",scope="any"'}
+        wanted = f"repository:p/repo:{scope}"
+        asks = {"WWW-Authenticate": f'Bearer realm="http://{self.address}/token",service="s",scope="{wanted}"'}
         good = request.headers.get("Authorization") == f"Bearer for {scope}"
         return None if good else web.Response(status=401, headers=asks)
 
@@ -74,6 +88,7 @@ async def guarded_registry(**how: Any) -> AsyncIterator[Guarded]:
     app.router.add_get("/token", registry.token)
     app.router.add_get("/v2/p/repo/tags/list", registry.tags)
     app.router.add_get("/v2/p/repo/manifests/{reference}", registry.manifest)
+    app.router.add_delete("/v2/p/repo/manifests/{reference}", registry.delete)
     app.router.add_post("/v2/p/repo/blobs/uploads/", registry.upload)
     runner = web.AppRunner(app)
     await runner.setup()

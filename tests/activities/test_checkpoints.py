@@ -84,7 +84,12 @@ async def progressed(world: World, checkpoints: CheckpointActivities, config: Ch
     async def reported() -> CheckpointView | None:
         nonlocal number
         number += 1
-        view = await run(checkpoints.create_checkpoint, asked(world, config, number=number))
+        try:
+            view = await run(checkpoints.create_checkpoint, asked(world, config, number=number))
+        except ApplicationError as error:
+            if error.type != errors.BUSY:
+                raise
+            return None
         return view if view.reported else None
 
     return await eventually("reported progress", reported)
@@ -158,8 +163,56 @@ async def test_asked_twice_is_asked_once(
     world: World, checkpoints: CheckpointActivities, config: CheckpointConfig, training: str
 ) -> None:
     first = await run(checkpoints.create_checkpoint, asked(world, config))
-    second = await run(checkpoints.create_checkpoint, asked(world, config, unix=1_800_000))
+    second = await run(checkpoints.create_checkpoint, asked(world, config))
     assert (second.uid, second.tag) == (first.uid, first.tag)
+
+
+async def test_one_that_an_earlier_run_asked_for_is_not_taken_for_this_request(
+    world: World, checkpoints: CheckpointActivities, config: CheckpointConfig, training: str
+) -> None:
+    first = await run(checkpoints.create_checkpoint, asked(world, config))
+    where = world.path("migration.dcnlab.com/v1", "checkpointbackups", first.name)
+    # It ended long ago.
+    await world.kube.patch(f"{where}/status", {"status": {"phase": "Completed"}})
+    with pytest.raises(ConnectionError, match="earlier run"):
+        await run(checkpoints.create_checkpoint, asked(world, config, unix=1_800_000))
+    second = await run(checkpoints.create_checkpoint, asked(world, config, unix=1_800_000))
+    assert (second.uid != first.uid, second.phase) == (True, None)
+
+
+async def test_one_at_a_time_on_a_node(
+    world: World, checkpoints: CheckpointActivities, config: CheckpointConfig, training: str
+) -> None:
+    first = await run(checkpoints.create_checkpoint, asked(world, config))
+    with pytest.raises(ApplicationError, match=f"{first.name} is under way on node {training}") as caught:
+        await run(checkpoints.create_checkpoint, asked(world, config, number=2, unix=1_800_000))
+    assert caught.value.type == errors.BUSY
+    where = world.path("migration.dcnlab.com/v1", "checkpointbackups", first.name)
+    await world.kube.patch(f"{where}/status", {"status": {"phase": "Failed"}})
+    assert (await run(checkpoints.create_checkpoint, asked(world, config, number=2, unix=1_800_000))).exists
+
+
+async def test_one_that_hangs_for_longer_than_any_takes_does_not_hold_the_node(
+    world: World,
+    checkpoints: CheckpointActivities,
+    config: CheckpointConfig,
+    training: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await run(checkpoints.create_checkpoint, asked(world, config))
+    monkeypatch.setattr("activities.checkpoints.WORK_SECONDS", -1)
+    assert (await run(checkpoints.create_checkpoint, asked(world, config, number=2, unix=1_800_000))).exists
+
+
+async def test_node_that_is_not_ready_is_not_asked(
+    world: World, checkpoints: CheckpointActivities, config: CheckpointConfig, training: str, nodes: Nodes
+) -> None:
+    await nodes.kubelets[training].kill()
+    conditions = [{"type": "Ready", "status": "Unknown", "reason": "NodeStatusUnknown"}]
+    await world.kube.patch(f"/api/v1/nodes/{training}/status", {"status": {"conditions": conditions}})
+    with pytest.raises(ApplicationError, match=f"node {training} is not Ready") as caught:
+        await run(checkpoints.create_checkpoint, asked(world, config))
+    assert caught.value.type == errors.MISSING
 
 
 async def test_asked_before_the_pod_ended_is_found_after(

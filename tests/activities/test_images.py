@@ -8,12 +8,12 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.images import ImageActivities
-from activities.signatures import FindImage, PinImages
+from activities.signatures import DeletedImages, DeleteImages, FindImage, PinImages
 from api import errors
 from api.spot_instance_job import CheckpointConfig
 from api.views import RestorePoint
 from clients.kube import Kube
-from sandbox.oci import CONFIG_TYPE, MANIFEST_TYPE, OciClient
+from sandbox.oci import CONFIG_TYPE, MANIFEST_TYPE, OciClient, RegistryError
 from sandbox.registry import Registry
 from tests.activities.guarded_registry import DIGEST, PASSWORD, USER, guarded_registry
 from tests.activities.world import JOB_ID, World, run
@@ -214,3 +214,94 @@ async def test_another_registry_gets_no_credentials(world: World, images: ImageA
 async def test_registry_that_is_down_may_be_up_at_the_next_look(world: World, images: ImageActivities) -> None:
     with pytest.raises(ConnectionError, match=r"registry 127\.0\.0\.1:9"):
         await run(images.find_image, find(world, "127.0.0.1:9/p/repo", "Ours"))
+
+
+async def delete(world: World, images: ImageActivities, repository: str, *which: str, **config: Any) -> DeletedImages:
+    request = {
+        "job": world.job,
+        "config": CheckpointConfig.model_validate({"checkpointImageRepo": repository, **config}),
+        "images": which,
+    }
+    return await run(images.delete_images, DeleteImages.model_validate(request))
+
+
+async def test_deleted_image_is_gone_by_tag_and_by_digest_and_the_others_stay(
+    world: World, images: ImageActivities, repository: Repository
+) -> None:
+    digest, other = await repository.push(OURS), await repository.push(FURTHER)
+    for _ in range(2):  # the second time it is gone already
+        gone = await delete(world, images, repository.full, f"{repository.full}:{OURS}@{digest}")
+        assert gone.refused is None
+    async with OciClient(repository.host, plain_http=True) as client:
+        for reference in (OURS, digest):
+            with pytest.raises(RegistryError, match="404"):
+                await client.manifest(repository.name, reference)
+        assert (await client.manifest(repository.name, FURTHER))[1] == other
+    assert (await found(images, find(world, repository.full, "Ours"))).progress == 9
+
+
+async def test_image_is_deleted_by_its_tag_where_its_digest_is_not_known(
+    world: World, images: ImageActivities, repository: Repository
+) -> None:
+    await repository.push(OURS)
+    assert (await delete(world, images, repository.full, f"{repository.full}:{OURS}")).refused is None
+    assert (await run(images.find_image, find(world, repository.full, "Ours"))).point is None
+
+
+async def test_images_of_others_are_never_deleted(
+    world: World, images: ImageActivities, repository: Repository
+) -> None:
+    digest = await repository.push(OTHERS)
+    await repository.push("latest")
+    elsewhere = f"{repository.host}/elsewhere:{OURS}"
+    which = (f"{repository.full}:{OTHERS}@{digest}", f"{repository.full}:latest", f"{repository.full}@{digest}")
+    assert (await delete(world, images, repository.full, *which, elsewhere)).refused is None
+    async with OciClient(repository.host, plain_http=True) as client:
+        assert (await client.manifest(repository.name, OTHERS))[1] == digest
+        await client.manifest(repository.name, "latest")
+
+
+@pytest.mark.parametrize(
+    ("how", "deleted"),
+    [({}, [OURS, DIGEST]), ({"by_tag": 405}, [DIGEST]), ({"by_tag": 400}, [DIGEST])],
+    ids=["a tag first, as Google wants it", "no deletion of a tag", "a tag is no digest"],
+)
+async def test_registries_that_differ_in_what_they_delete(
+    world: World, images: ImageActivities, how: dict[str, Any], deleted: list[str]
+) -> None:
+    await world.secret("registry", username=USER, password=PASSWORD)
+    config = {"checkpointRepoCredentialRef": {"name": "registry"}}
+    async with guarded_registry(bearer=True, **how) as guarded:
+        repository = f"{guarded.address}/p/repo"
+        assert (await delete(world, images, repository, f"{repository}:{OURS}", **config)).refused is None
+        assert guarded.deleted == deleted
+        assert guarded.scopes == ["repository:p/repo:pull", "repository:p/repo:delete"]
+
+
+@pytest.mark.parametrize("status", [400, 403, 405])
+async def test_refused_deletion_is_told_and_no_failure(world: World, images: ImageActivities, status: int) -> None:
+    await world.secret("registry", username=USER, password=PASSWORD)
+    config = {"checkpointRepoCredentialRef": {"name": "registry"}}
+    async with guarded_registry(bearer=False, deletion=status, by_tag=status) as guarded:
+        repository = f"{guarded.address}/p/repo"
+        refused = (await delete(world, images, repository, f"{repository}:{OURS}", **config)).refused
+    assert refused is not None
+    assert f"answered {status}" in refused
+
+
+async def test_wrong_credentials_refuse_a_deletion_too(world: World, images: ImageActivities) -> None:
+    async with guarded_registry(bearer=True) as guarded:
+        repository = f"{guarded.address}/p/repo"
+        refused = (await delete(world, images, repository, f"{repository}:{OURS}")).refused
+    assert refused is not None
+    assert "anonymous" in refused
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_registry_in_trouble_is_asked_again(world: World, images: ImageActivities, status: int) -> None:
+    await world.secret("registry", username=USER, password=PASSWORD)
+    config = {"checkpointRepoCredentialRef": {"name": "registry"}}
+    async with guarded_registry(bearer=False, deletion=status) as guarded:
+        repository = f"{guarded.address}/p/repo"
+        with pytest.raises(ConnectionError, match=str(status)):
+            await delete(world, images, repository, f"{repository}:{OURS}", **config)

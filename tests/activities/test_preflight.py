@@ -52,7 +52,7 @@ def request(world: World, repository: str, **config: Any) -> PreflightRequest:
             "spotInstanceVMRef": {"name": "spot"},
         }
     )
-    return PreflightRequest(job=world.job, spec=spec, vm_spec=SpotInstanceVMSpec.model_validate(VM))
+    return PreflightRequest(job=world.job, spec=spec, vm_spec=SpotInstanceVMSpec.model_validate(VM), candidates=[])
 
 
 async def look(activities: PreflightActivities, asked: PreflightRequest) -> dict[str, Condition]:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from datetime import UTC, datetime
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -10,7 +11,7 @@ from activities.replicas import ReplicaActivities
 from activities.signatures import ReadProgress, SaveLogs, StopReplica
 from api import errors
 from api.common import SecretReference
-from api.views import ReplicaView
+from api.views import ReplicaView, RestorePoint
 from clients.kube import Kube
 from tests.activities.world import World, eventually, run, training
 from tests.sandbox.light_nodes import Nodes
@@ -55,6 +56,22 @@ async def test_pull_secret_is_derived_and_owned_by_the_job(world: World, replica
     login = base64.b64decode(config["auths"]["https://index.docker.io/v1/"]["auth"]).decode()
     assert login == "_json_key:s3cret:with colon"
     assert [owner["uid"] for owner in secret["metadata"]["ownerReferences"]] == [world.job.uid]
+
+
+async def test_replica_of_an_image_on_record_is_created_while_the_registry_is_down(
+    world: World, replicas: ReplicaActivities
+) -> None:
+    await world.secret("registry", username="u", password="p")
+    nowhere = "127.0.0.1:9/p/repo"
+    image = f"{nowhere}:0a1b2c3d-p000000000007-1700000100"
+    request = world.create_replica(
+        image_pull=SecretReference(name="registry"),
+        checkpoint_image_repo=nowhere,
+        restore=RestorePoint(images={"trainer": image}, progress=7, created_at=datetime.now(UTC)),
+    )
+    view = await run(replicas.create_replica, request)
+    pod = (await world.kube.get(world.path("batch/v1", "jobs", view.job_name)))["spec"]["template"]["spec"]
+    assert pod["containers"][0]["image"] == image
 
 
 async def test_credentials_that_are_not_there_are_missing(world: World, replicas: ReplicaActivities) -> None:

@@ -65,6 +65,7 @@ async def test_defaults_are_the_types_defaults(control_plane: Any, namespace: st
     spec = json.loads(await control_plane.kubectl("get", "sij", "train", "-n", namespace, "-o", "json"))["spec"]
     assert spec["replicas"] == 2
     assert spec["checkpointConfig"]["checkpointInterval"] == "30m"
+    assert spec["checkpointConfig"]["retention"] == {"keepLast": 3}
     assert SpotInstanceJobSpec.model_validate(spec) == SpotInstanceJobSpec.model_validate(job["spec"])
 
 
@@ -92,6 +93,7 @@ def change(manifest: Any, path: str, value: Any) -> Any:
 
 
 INTERVAL = "spec.checkpointConfig.checkpointInterval"
+RETENTION = "spec.checkpointConfig.retention"
 REPO = "spec.checkpointConfig.checkpointImageRepo"
 JOB = "spec.jobTemplate.spec"
 NOTICE = "spec.gcp.preemptionNoticeDuration"
@@ -103,6 +105,8 @@ NOTICE = "spec.gcp.preemptionNoticeDuration"
         (INTERVAL, "half an hour", 'spec.checkpointConfig.checkpointInterval: Invalid value: "half an hour": not a'),
         (INTERVAL, "30", 'write for example "30m"'),
         (INTERVAL, "-5m", "not a duration"),
+        (INTERVAL, "automatic", 'or "auto" to have it tuned'),
+        (RETENTION, {"keepLast": 0}, "keepLast in body should be greater than or equal to 1"),
         (INTERVAL, "0s", "too short"),
         (INTERVAL, "900ms", "too short"),
         ("spec.replicas", 0, "spec.replicas in body should be greater than or equal to 1"),
@@ -139,6 +143,9 @@ async def test_a_wrong_job_is_refused_with_the_remedy(
     ("path", "value"),
     [
         (INTERVAL, "1.5h"),
+        (INTERVAL, "auto"),
+        (RETENTION, {"keepLast": 1}),
+        (RETENTION, {}),
         (INTERVAL, "1h30m10s"),
         ("metadata.name", "a" * 40),
         ("metadata.name", "x"),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api.spot_instance_vm import SpotInstanceVMSpec
+from api.spot_instance_vm import Gpu, SpotInstanceVMSpec
 from workflows.policy.candidates import candidates_of
 
 T4, L4 = "nvidia-tesla-t4", "nvidia-l4"
@@ -15,7 +15,7 @@ def vm_spec(**gcp: Any) -> SpotInstanceVMSpec:
     return SpotInstanceVMSpec.model_validate({"vmImage": "i", "gpu": {"type": T4}, "gcp": {**base, **gcp}})
 
 
-def told(spec: SpotInstanceVMSpec, **options: bool) -> list[str]:
+def told(spec: SpotInstanceVMSpec, **options: Any) -> list[str]:
     return [candidate.key for candidate in candidates_of(spec, **options)]
 
 
@@ -56,3 +56,11 @@ def test_what_has_another_gpu_is_no_candidate_for_a_process_image() -> None:
         alternatives=[{"machineType": "g2-standard-4", "gpu": {"type": L4}}, {"machineType": "n1-standard-8"}]
     )
     assert told(spec, same_gpu=True) == [OWN.format("a"), OWN.format("a").replace("n1-standard-4", "n1-standard-8")]
+
+
+def test_image_that_was_dumped_on_another_gpu_than_the_specs_own_needs_that() -> None:
+    spec = vm_spec(alternatives=[{"machineType": "g2-standard-4", "gpu": {"type": L4}}])
+    other = "g2-standard-4 + 1 x nvidia-l4 in us-central1-a (Spot)"
+    assert told(spec, same_gpu=True, image_gpu=Gpu(type=L4)) == [other]
+    assert told(spec, same_gpu=True, image_gpu=Gpu(type=L4, count=2)) == [OWN.format("a")], "not to be had any more"
+    assert told(spec, image_gpu=Gpu(type=L4)) == [OWN.format("a"), other], "no process image is to be restored"

@@ -64,7 +64,7 @@ def test_losses_make_an_hour_dearer_than_its_price() -> None:
     state.exposures[exposure_key(A)] = Exposure(hours=24, losses=30)
     choice = ask(A, EAST, state=state)
     assert choice.candidate == EAST
-    assert "0.042 losses/h" in choice.reason
+    assert "0.004 losses/h" in choice.reason
 
 
 def test_losses_decide_between_zones_of_equal_price() -> None:

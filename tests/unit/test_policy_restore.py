@@ -1,10 +1,12 @@
 """Which restore point is taken, and which are kept."""
 
+from typing import Any
+
 import pytest
 
 from api.views import RestorePoint
-from tests.unit.policy import ago, point
-from workflows.policy.restore import furthest, keep, usable
+from tests.unit.policy import ago, point, replica
+from workflows.policy.restore import furthest, gpu_of, images_to_delete, keep, misfit, restoring, same, usable
 
 BAD = ["node-a", "node-b"]
 
@@ -83,3 +85,89 @@ def test_proven_one_among_the_last_needs_no_place_of_its_own() -> None:
 def test_proven_one_that_went_bad_is_not_kept() -> None:
     points = [point(100, proven=True, failed_on=BAD), point(200), point(300)]
     assert keep(points, 2) == points[1:]
+
+
+def test_what_a_replica_is_being_started_from_is_kept_however_near() -> None:
+    points = [point(50), point(100), point(200), point(300)]
+    assert keep(points, 2, in_use=[points[0]]) == [points[0], *points[2:]]
+
+
+def test_the_last_usable_one_is_never_dropped() -> None:
+    points = [point(10), *(point(progress, failed_on=BAD) for progress in (100, 200, 300))]
+    assert points[0] in keep(points, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "in_use"),
+    [
+        ({"phase": "Starting", "running_since": None, "live": True}, True),
+        ({"phase": "Running", "live": True}, False),
+        ({"phase": "Preempted", "running_since": None, "live": False}, False),
+        ({"phase": "Starting", "running_since": None, "live": True, "restore": None}, False),
+    ],
+    ids=["is being started", "runs", "seeks another machine and will choose anew", "starts from the beginning"],
+)
+def test_in_use_is_what_a_replica_is_being_started_from(changes: dict[str, Any], in_use: bool) -> None:
+    assert bool(restoring([replica(**{"restore": point(1), **changes})])) is in_use
+
+
+def test_the_same_images_are_known_by_tag_or_digest() -> None:
+    pinned = point(images={"train": "r/t:1@sha256:a"})
+    assert same(pinned, point(images={"train": "r/t:1"}))
+    assert not same(pinned, point(images={"train": "r/t:2"}))
+    assert not same(point(images={"train": "r/t@sha256:a"}), point(images={"train": "r/t@sha256:b"}))
+    assert same(point(images={"train": "r:5/t@sha256:a"}), point(images={"train": "r:5/t@sha256:a"}))
+
+
+@pytest.mark.parametrize(
+    ("dropped", "kept", "expected"),
+    [
+        ("r/t:1@sha256:a", "r/t:2@sha256:b", ["r/t:1@sha256:a"]),
+        ("r/t:1", "r/t:2@sha256:b", ["r/t:1"]),
+        ("r/t:1@sha256:a", "r/t:2@sha256:a", []),
+        ("r/t:1", "r/t:1", []),
+    ],
+    ids=["another image", "not pinned", "the same manifest under another tag", "the same tag"],
+)
+def test_an_image_goes_only_where_no_kept_point_holds_it(dropped: str, kept: str, expected: list[str]) -> None:
+    gone, stays = point(images={"train": dropped}), point(images={"train": kept})
+    assert images_to_delete([gone], [stays]) == expected
+
+
+HERE = {"gpu": "t4", "gpuCount": "1", "driver": "570", "kernel": "6.1", "cpu": "Skylake", "runtime": "2.1"}
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        ({}, ""),
+        (HERE, ""),
+        ({"gpu": "l4"}, "GPU l4 there, t4 here"),
+        ({"gpuCount": "2"}, "number of GPUs 2 there, 1 here"),
+        ({"driver": "580"}, "driver 580 there, 570 here"),
+        ({"kernel": "6.12", "cpu": "Milan"}, "kernel 6.12 there, 6.1 here, CPU Milan there, Skylake here"),
+        ({"runtime": "1.7"}, ""),
+    ],
+    ids=["nothing known", "the same", "GPU", "GPUs", "driver", "kernel and CPU", "of no account"],
+)
+def test_point_fits_where_what_it_depends_on_is_the_same(there: dict[str, str], expected: str) -> None:
+    assert misfit(point(fingerprint=there), HERE) == expected
+    assert misfit(point(fingerprint=there), {}) == ""
+
+
+def test_furthest_of_those_that_fit() -> None:
+    points = [point(300, fingerprint={"gpu": "l4"}), point(200, fingerprint=HERE), point(100)]
+    assert furthest(points, HERE) is points[1]
+    assert furthest(points[:1], HERE) is None
+    assert furthest(points) is points[0]
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "expected"),
+    [(HERE, ("t4", 1)), ({"gpu": "t4"}, None), ({}, None)],
+    ids=["known", "half known", "not known"],
+)
+def test_gpu_that_an_image_needs(fingerprint: dict[str, str], expected: tuple[str, int] | None) -> None:
+    found = gpu_of(point(fingerprint=fingerprint))
+    assert (found and (found.type, found.count)) == expected
+    assert gpu_of(None) is None

@@ -40,7 +40,12 @@ def test_problem_says_what_to_change(config: dict[str, Any], says: str) -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"restoreFrom": "LatestTag"}, {"mode": "Application", "checkpointImageRepo": None}],
+    [
+        {},
+        {"checkpointInterval": "auto"},
+        {"restoreFrom": "LatestTag"},
+        {"mode": "Application", "checkpointImageRepo": None},
+    ],
 )
 def test_good_spec_has_no_problems(config: dict[str, Any]) -> None:
     assert spec_problems(spec(config)) == []

@@ -1,5 +1,6 @@
 """The world's checkpoint operator and its registry, with the operator's traps on request."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +36,10 @@ class Backup:
     image: str | None = None
     held: float = 0
 
+    def wanted_image(self) -> str:
+        """The image that it is to become."""
+        return f"{REPOSITORY}:{self.tag}"
+
 
 class Checkpoints:
     """All CheckpointBackups, and the images that came of them."""
@@ -44,11 +49,13 @@ class Checkpoints:
         self.tell = tell
         self.backups: dict[int, Backup] = {}
         self.history: list[Backup] = []
-        self.plans: list[str] = []  # for the next ones: fail, stick, empty, ignored; well otherwise
+        self.plans: list[str] = []  # for the next ones: see ``_go``; well otherwise
+        self.busy_until: datetime | None = None  # another job's checkpoint occupies the nodes
         self.dump_seconds = 8.0
         self.slow: dict[int, float] = {}  # dump_seconds of a replica, where it is another
         self.registry: dict[str, RestorePoint] = {}  # by image
         self.registry_down = False
+        self.deletes_nothing = False
         self.stalled: float | None = None  # what every training reports, once it reports no progress
 
     # --- activities
@@ -60,6 +67,8 @@ class Checkpoints:
         pod = job.pod if job else None
         if job is None or pod is None or pod.phase != "Running" or pod.deleting:
             raise ApplicationError("no running pod to checkpoint", type=errors.MISSING, non_retryable=True)
+        if self.busy_until is not None and self.cluster.clock.now < self.busy_until:
+            raise ApplicationError("another checkpoint is under way", type=errors.BUSY, non_retryable=True)
         reported = request.config.progress is not None
         progress = self.cluster.progress(job) if self.stalled is None else self.stalled
         progress = float(int(progress)) if reported else request.lineage_seconds
@@ -78,7 +87,8 @@ class Checkpoints:
         self.backups[request.number] = backup
         self.history.append(backup)
         if backup.plan != "ignored":
-            stretch = self.slow.get(request.replica, self.dump_seconds) / 8
+            slow = 40.0 if backup.plan == "slow" else 1.0
+            stretch = slow * self.slow.get(request.replica, self.dump_seconds) / 8
             for seconds, phase in PHASES:
                 self.cluster.clock.after(seconds * stretch, lambda phase=phase: self._go(backup, phase))
         return self.view(request.number, request.job)
@@ -108,8 +118,22 @@ class Checkpoints:
     def pin_images(self, request: act.PinImages) -> RestorePoint:
         if self.registry_down:
             raise RuntimeError("the registry does not answer")
-        pinned = {name: f"{image}@sha256:{len(image):064d}" for name, image in request.point.images.items()}
+        pinned = {
+            name: image if "@" in image else f"{image}@sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+            for name, image in request.point.images.items()
+        }
         return request.point.model_copy(update={"images": pinned})
+
+    def delete_images(self, request: act.DeleteImages) -> act.DeletedImages:
+        if self.registry_down:
+            raise RuntimeError("the registry does not answer")
+        if self.deletes_nothing:
+            return act.DeletedImages(refused="405 UNSUPPORTED")
+        for image in request.images:
+            plain = image.partition("@")[0]
+            self.registry.pop(plain, None)
+            self.cluster.held.pop(plain, None)
+        return act.DeletedImages()
 
     # --- what happens
 
@@ -118,7 +142,14 @@ class Checkpoints:
         dead = node is None or not node.alive or (phase == "Checkpointing" and backup.pod.stopped_at is not None)
         if self.backups.get(backup.number) is not backup or dead or backup.phase == "Failed":
             return
-        if backup.plan == "stick" and phase not in {"Checkpointing", "ImageBuilding"}:
+        order = [phase for _, phase in PHASES]
+        if backup.plan.startswith("stick"):
+            last = backup.plan.partition(":")[2] or "ImageBuilding"
+            if order.index(phase) > order.index(last):
+                return
+        if backup.plan == "gone" and phase == "ImageBuilding":  # somebody deletes it, and the operator forgets it
+            del self.backups[backup.number]
+            self._changed(backup.number, backup.job)
             return
         if backup.plan == "fail" and phase == "ImageBuilding":
             phase, backup.message = "Failed", "CRIU: freezing timed out"
@@ -126,10 +157,12 @@ class Checkpoints:
             job = next(job for job in self.cluster.history.values() if job.pod is backup.pod)
             backup.held = self.cluster.progress(job)
         backup.phase = phase
-        if phase == "Completed" and backup.plan != "empty":
-            backup.image = f"{REPOSITORY}:{backup.tag}"
+        if phase == "Completed" and backup.plan == "not-deleted":
+            phase, backup.phase, backup.message = "CompletedWithError", "CompletedWithError", "the pod was not deleted"
+        if phase == "Completed" and backup.plan not in {"empty", "unpushed"}:
+            backup.image = backup.wanted_image()
             self.push(backup.image, backup.progress, backup.held)
-        if phase in {"Checkpointing", "Failed", "Completed"}:
+        if phase in {"Checkpointing", "Failed", "Completed", "CompletedWithError"}:
             self._changed(backup.number, backup.job)
 
     def push(self, image: str, progress: float, held: float | None = None) -> RestorePoint:

@@ -86,6 +86,7 @@ class Cluster:
         self.steps: float = 100_000  # of the whole training, one a second
         self.sigterm_exit = 143
         self.slow_start = 0.0
+        self.registry_down = False  # for the kubelets
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
         self.no_logs = False
         self.logs: list[tuple[int, int]] = []
@@ -259,6 +260,12 @@ class Cluster:
         if pod is None or pod.deleting or self.jobs.get(job.key) is not job or not self.nodes[pod.node or ""].alive:
             return
         restore = job.request.restore
+        if restore and self.registry_down:
+            pod.waiting_reason, pod.message = "ImagePullBackOff", "dial tcp: connect: connection refused"
+            self.changed(job)
+            self.clock.after(10, lambda: self._start(job))
+            return
+        pod.waiting_reason = pod.message = None
         trouble = self.bad.get(_plain(restore.label)) if restore else None
         if trouble is not None:
             pod.waiting_reason, _, pod.message = trouble.partition(": ")

@@ -20,6 +20,7 @@ class Machines:
         self.failing_joins = 0
         self.never_ready: set[str] = set()
         self.ssh_closed = False
+        self.fingerprint = {"gpu": "t4", "driver": "570", "kernel": "6.1", "cpu": "Skylake"}  # of those that join
         cloud.died = cluster.machine_died
 
     # --- activities
@@ -40,7 +41,7 @@ class Machines:
         if not self.cloud.up_for(name, 0):
             return act.JoinProgress(state="Unreachable", message="no route to host")
         return act.JoinProgress(
-            state=self.joining.get(name, "Booting"), token_id=f"t-{name}"[:6], fingerprint={"gpu": "t4"}
+            state=self.joining.get(name, "Booting"), token_id=f"t-{name}"[:6], fingerprint=dict(self.fingerprint)
         )
 
     def revoke_token(self, ref: act.TokenRef) -> act.Done:

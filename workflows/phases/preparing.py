@@ -27,6 +27,9 @@ class Preparing(Part):
         if self.job.parking or self.life.lost_place():
             return
         choice = await self.restoring.choose(self.me)
+        if self.me.proof and (choice is None or choice[0] is None):
+            self.me.halt = "ScaledDown"  # there is nothing to be seen on this machine
+            return
         if choice is None:
             await self._hold()
             return
@@ -46,7 +49,7 @@ class Preparing(Part):
             return
         since = recovery.node_ready_at or workflow.now()
         deadline = since + timedelta(seconds=self.state.timings.not_ready_grace)
-        while not self.job.parking and not self.life.machine_lost() and not self.restoring.usable_point():
+        while not self.job.parking and not self.life.machine_lost() and not self.restoring.usable_point(self.me):
             silent = self._out_of_sight()
             if silent is None or workflow.now() >= deadline:
                 break
@@ -62,7 +65,7 @@ class Preparing(Part):
             if not changed and silent.node:
                 node = act.NodeRef(name=silent.node)
                 self.machines.see_node((await call(act.OBSERVE_NODE, node, summary=f"is {node.name} back?")).view)
-        if self.checkpointing.source() is not None and not self.restoring.usable_point():
+        if self.checkpointing.source() is not None and not self.restoring.usable_point(self.me):
             self.checkpointing.for_recovery(recovery)
 
     def _out_of_sight(self) -> Replica | None:
@@ -123,10 +126,12 @@ class Preparing(Part):
     async def _hold(self) -> None:
         """Nothing to start from though there was something once: a person decides, or a sibling's image comes."""
         config = self.job.spec.checkpoint_config
-        self.life.say(self.restoring.held())
+        self.life.say(self.restoring.held(self.me))
         await self.life.until(
             lambda: (
-                self.restoring.usable_point() or self.job.spec.checkpoint_config != config or self.life.machine_lost()
+                self.restoring.usable_point(self.me)
+                or self.job.spec.checkpoint_config != config
+                or self.life.machine_lost()
             ),
             self.job.after(self.state.timings.resync),
             f"replica {self.me.index}: {self.me.message}",

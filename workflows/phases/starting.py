@@ -72,6 +72,7 @@ class Starting(Part):
             restore=self.me.restore,
             image_pull=config.checkpoint_repo_credential_ref,
             checkpoint_image_repo=config.checkpoint_image_repo,
+            cloud_credentials=self.job.spec.gcp_credentials_secret_ref,
         )
         came_from = self.me.restore.label if self.me.restore else "the original image"
         view = await call(
@@ -118,7 +119,7 @@ class Starting(Part):
             self.restoring.failed(self.me.restore, self.me.node or "", missing=trouble == "MissingImage")
         self.job.event("RestoreFailed", f"replica {self.me.index} on {self.me.node}: {trouble}: {why}", warning=True)
         same_machine = trouble == "MissingImage"
-        nothing_else = not self.restoring.usable_point()
+        nothing_else = not self.restoring.usable_point(self.me)
         await self._again("RestoreFailed", keep_machine=same_machine, ask_survivor=nothing_else)
 
     async def _never_ran(self, why: str) -> None:

@@ -3,17 +3,24 @@
 from collections.abc import Iterator
 
 from api.market import Candidate, ProvisioningModel
-from api.spot_instance_vm import SpotInstanceVMSpec
+from api.spot_instance_vm import Gpu, SpotInstanceVMSpec
 
 
-def candidates_of(spec: SpotInstanceVMSpec, *, on_demand: bool = False, same_gpu: bool = False) -> list[Candidate]:
-    """All candidates, Spot before OnDemand; with ``same_gpu`` none with another GPU than the spec's own."""
+def candidates_of(
+    spec: SpotInstanceVMSpec, *, on_demand: bool = False, same_gpu: bool = False, image_gpu: Gpu | None = None
+) -> list[Candidate]:
+    """All candidates, Spot before OnDemand; with ``same_gpu`` none with another GPU than a process image's.
+
+    That is ``image_gpu``, else the spec's own; so it is too where the spec does not allow the image's any more.
+    """
     models: list[ProvisioningModel] = ["Spot", "OnDemand"] if on_demand else ["Spot"]
+    shapes = [candidate for model in models for candidate in _shapes(spec, model)]
+    if same_gpu:
+        wanted = image_gpu if image_gpu and any(candidate.gpu == image_gpu for candidate in shapes) else spec.gpu
+        shapes = [candidate for candidate in shapes if candidate.gpu == wanted]
     found: dict[str, Candidate] = {}
-    for model in models:
-        for candidate in _shapes(spec, model):
-            if not same_gpu or candidate.gpu == spec.gpu:
-                found.setdefault(candidate.key, candidate)
+    for candidate in shapes:
+        found.setdefault(candidate.key, candidate)
     return list(found.values())
 
 

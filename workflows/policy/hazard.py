@@ -1,10 +1,17 @@
-"""How often the cloud takes machines back: a rate learnt from what was seen, with a prior for what was not."""
+"""How often the cloud takes machines back: a rate learnt from what was seen, with a prior for what was not.
 
-PRIOR_LOSSES = 1.0
+The prior is the middle of what Google published of preemptible VMs: 5 % to 15 % of a project's a day, on a seven-day
+average (cloud.google.com/compute/docs/instances/preemptible). It weighs as much as one day of one VM: what is seen
+soon outweighs what was read.
+"""
+
+PRIOR_PER_HOUR = 0.10 / 24
 PRIOR_HOURS = 24.0
-"""One loss a day, held as firmly as one day's experience: the longest that GCE let a preemptible VM live."""
 
 
-def losses_per_hour(losses: float, hours: float) -> float:
-    """Posterior mean of a Poisson process's rate under a Gamma prior: ``losses`` in ``hours`` of machine time."""
-    return (PRIOR_LOSSES + losses) / (PRIOR_HOURS + hours)
+def losses_per_hour(losses: float, hours: float, expected: float = PRIOR_PER_HOUR) -> float:
+    """Posterior mean of a Poisson process's rate under a Gamma prior: ``losses`` in ``hours`` of machine time.
+
+    ``expected`` is the prior's mean, in losses per hour.
+    """
+    return (expected * PRIOR_HOURS + losses) / (PRIOR_HOURS + hours)

@@ -13,12 +13,13 @@ from workflows.state import JobState, Replica
 
 def job_status(start: JobStart, state: JobState, now: datetime) -> SpotInstanceJobStatus:
     """The whole status of the SpotInstanceJob."""
+    meant = [replica for replica in state.replicas.values() if not replica.proof]
     checkpointed = [replica for replica in state.replicas.values() if replica.last_checkpoint_time]
     last = max(checkpointed, key=lambda replica: replica.last_checkpoint_time or now, default=None)
     return SpotInstanceJobStatus(
         conditions=_sorted(state.conditions.values()),
-        replicas=len([replica for replica in state.replicas.values() if replica.halt != "ScaledDown"]),
-        active_replicas=len([replica for replica in state.replicas.values() if replica.phase == "Running"]),
+        replicas=len([replica for replica in meant if replica.halt != "ScaledDown"]),
+        active_replicas=len([replica for replica in meant if replica.phase == "Running"]),
         last_checkpoint_time=last.last_checkpoint_time if last else None,
         last_checkpoint_image=last.last_checkpoint_image if last else None,
         job_statuses=[_entry(start, state, replica) for _, replica in sorted(state.replicas.items())],

@@ -88,7 +88,9 @@ class Buying(Part):
         question = Choose(
             asker=start.key,
             replica=start.replica,
-            candidates=candidates_of(start.spec, on_demand=self._on_demand_allowed(), same_gpu=wish.same_gpu),
+            candidates=candidates_of(
+                start.spec, on_demand=self._on_demand_allowed(), same_gpu=wish.same_gpu, image_gpu=wish.image_gpu
+            ),
             avoid_zones=wish.avoid_zones,
             namespace=start.namespace,
             credentials=start.credentials,

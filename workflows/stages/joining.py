@@ -120,4 +120,6 @@ class Joining(Part):
 
     def _take(self, progress: act.JoinProgress) -> None:
         self.state.token_id = progress.token_id or self.state.token_id
-        self.state.fingerprint = {**self.state.fingerprint, **progress.fingerprint}
+        gpu = self.machine.candidate.gpu
+        bought = {"gpu": gpu.type, "gpuCount": str(gpu.count)} if gpu else {}
+        self.state.fingerprint = {**self.state.fingerprint, **progress.fingerprint, **bought}

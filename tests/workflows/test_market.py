@@ -45,7 +45,7 @@ async def test_the_choice_and_its_reasons_are_told(world: World) -> None:
     await world.submit(replicas=1)
     await world.running(1)
     assert zones_asked(world) == ["us-east1-c"]
-    assert "us-east1-c (Spot): $0.202 per useful hour ($0.200, 0.042 losses/h)" in world.documents.told("Buying")[0]
+    assert "us-east1-c (Spot): $0.200 per useful hour ($0.200, 0.004 losses/h)" in world.documents.told("Buying")[0]
 
 
 async def test_a_price_that_cannot_be_read_leaves_the_order_of_the_spec(world: World) -> None:

@@ -1,0 +1,72 @@
+"""How often machines are lost: what was read gives way to what is seen, and the nearest counts most."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.unit.policy import NOW, ago
+from workflows.policy.exposure import TICK, Observations, hazard
+from workflows.policy.hazard import PRIOR_HOURS, PRIOR_PER_HOUR
+
+A, B = "us-central1-a", "us-central1-b"
+
+
+def seen(*runs: tuple[str, float, float], lost: tuple[tuple[str, float], ...] = ()) -> Observations:
+    """Machines of these zones that ran from one age to another, and losses at some age, hours apart."""
+    observations = Observations()
+    for zone, since, until in runs:
+        observations.ran(zone, since, until)
+    for hours, (zone, age) in enumerate(lost):
+        observations.lost(zone, age, NOW + timedelta(hours=hours))
+    return observations
+
+
+def test_before_anything_is_seen_it_is_the_published_rate() -> None:
+    assert hazard(Observations(), A, 0) == PRIOR_PER_HOUR == pytest.approx(1 / 240)
+
+
+def test_posterior_of_one_range_of_age_is_gammas() -> None:
+    observations = seen((A, 6, 24), lost=((A, 7), (A, 8)))
+    assert hazard(observations, A, 10) == pytest.approx((PRIOR_PER_HOUR * PRIOR_HOURS + 2) / (PRIOR_HOURS + 18))
+
+
+@pytest.mark.parametrize(
+    ("hours", "losses", "mtbf"),
+    [(240_000, 1000, 240), (24_000, 4000, 6), (1_000, 0, 10_000)],
+    ids=["as published", "a hard zone", "a quiet zone"],
+)
+def test_much_data_outweighs_the_prior(hours: float, losses: int, mtbf: float) -> None:
+    observations = seen((A, 24, 24 + hours), lost=((A, 30),) * losses)
+    assert 1 / hazard(observations, A, 30) == pytest.approx(mtbf, rel=0.05)
+
+
+def test_hours_without_a_loss_lower_it_and_a_loss_raises_it() -> None:
+    quiet, struck = seen((A, 6, 12)), seen((A, 6, 12), lost=((A, 8),))
+    assert hazard(quiet, A, 8) < PRIOR_PER_HOUR < hazard(struck, A, 8)
+
+
+def test_run_is_divided_among_the_ranges_of_age() -> None:
+    assert [cell.hours for cell in seen((A, 0.5, 30)).cells[A]] == [0.5, 5, 18, 6]
+    assert [cell.hours for cell in seen((A, 2, 3)).cells[A]] == [0, 1, 0, 0]
+
+
+def test_the_nearest_observations_count_most() -> None:
+    observations = seen((A, 0, 30), (B, 0, 30), lost=((A, 0.5), (A, 0.5), (A, 0.5)))
+    young, old, other = hazard(observations, A, 0.5), hazard(observations, A, 10), hazard(observations, B, 10)
+    assert young > old > other > hazard(seen((A, 0, 30), (B, 0, 30)), B, 10)
+
+
+def test_machines_lost_in_one_tick_count_once_in_each_zone() -> None:
+    observations = Observations()
+    for late in (0, 1, 59):
+        observations.lost(A, 0.5, NOW + timedelta(seconds=late))
+    observations.lost(B, 0.5, NOW)
+    observations.lost(A, 0.5, NOW + TICK)
+    assert observations.cells[A][0].losses == 2
+    assert observations.cells[B][0].losses == 1
+
+
+def test_it_survives_the_way_through_the_state() -> None:
+    observations = seen((A, 0, 3), lost=((A, 2),))
+    observations.lost(B, 0, ago(5))
+    assert Observations.model_validate(observations.model_dump(mode="json")) == observations
