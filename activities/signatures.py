@@ -13,7 +13,7 @@ from api.common import Condition, LocalReference, SecretReference
 from api.market import Candidate, Choice, Choose, MarketNews, PreemptedVm, Price
 from api.messages import VmStart
 from api.model import Model
-from api.spot_instance_job import CheckpointConfig, SpotInstanceJobSpec, SpotInstanceJobStatus
+from api.spot_instance_job import CheckpointConfig, CheckpointStorage, SpotInstanceJobSpec, SpotInstanceJobStatus
 from api.spot_instance_vm import ProvisionedInstance, SpotInstanceVMSpec
 from api.timings import Timings
 from api.views import CheckpointView, NodeView, ReplicaView, RestorePoint, VmView
@@ -143,6 +143,7 @@ class CreateReplica(Model):
     restore: RestorePoint | None = None
     image_pull: SecretReference | None = None  # checkpointRepoCredentialRef
     checkpoint_image_repo: str | None = None
+    storage: CheckpointStorage | None = None  # where the training may keep checkpoints of its own
 
 
 class ReplicaRef(Model):
@@ -237,6 +238,26 @@ class PinImages(Model):
     job: JobRef
     config: CheckpointConfig
     point: RestorePoint
+
+
+# --- storage/: checkpoints that a training keeps itself
+
+
+class FindStored(Model):
+    """Look into the bucket for the furthest complete checkpoint of this job."""
+
+    job: JobRef
+    storage: CheckpointStorage
+    cloud: SecretReference | None = None  # gcpCredentialsSecretRef
+    restore_from: str | None = None  # a prefix, looked into where the job has none of its own
+    avoid: list[str] = []  # paths of such as were complete and did not start
+
+
+class FoundStored(Model):
+    """A restore point of kind Storage, None where there is none; and why others were passed over."""
+
+    point: RestorePoint | None
+    passed_over: list[str] = []
 
 
 # --- compute/: GCE
@@ -491,6 +512,8 @@ DELETE_CHECKPOINT = Signature("delete_checkpoint", CheckpointRef, CheckpointView
 
 FIND_IMAGE = Signature("find_image", FindImage, FoundImage, timeout=60)
 PIN_IMAGES = Signature("pin_images", PinImages, RestorePoint, timeout=20)
+
+FIND_STORED = Signature("find_stored", FindStored, FoundStored, timeout=60)
 
 CREATE_VM = Signature("create_vm", CreateVm, VmOperation, timeout=60, queue=names.CREATES_QUEUE)
 OBSERVE_CREATE = Signature("observe_create", ObserveCreate, CreateProgress, timeout=60, heartbeat=20)

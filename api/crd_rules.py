@@ -106,6 +106,11 @@ _CHECKPOINT_CONFIG: Schema = {
             "checkpointStorage is missing: in mode Application the training keeps its checkpoints in that bucket",
         ),
         rule(
+            "self.mode != 'Application' || !has(self.checkpointStorage) || "
+            "self.checkpointStorage.type in ['gcs', 's3', 'azure']",
+            "checkpointStorage.type is none of gcs, s3, azure: in mode Application the bucket is looked into",
+        ),
+        rule(
             "has(self.checkpointImageRepo) == has(oldSelf.checkpointImageRepo) && "
             "(!has(self.checkpointImageRepo) || self.checkpointImageRepo == oldSelf.checkpointImageRepo)",
             f"checkpointImageRepo cannot be changed while the training lives: {_CONTINUE}",
@@ -145,6 +150,11 @@ JOB_ADDITIONS: dict[str, Schema] = {
                 "a repository without a tag or digest is expected, for example gcr.io/my-project/checkpoints: each "
                 "checkpoint gets a tag of its own",
             )
+        ]
+    },
+    "spec.checkpointConfig.checkpointStorage.endpoint": {
+        "x-kubernetes-validations": [
+            rule("self.matches('^https?://[^/]+$')", "a URL without a path is expected: https://minio.example.com:9000")
         ]
     },
     "spec.checkpointConfig.progress.logPattern": {

@@ -23,6 +23,8 @@ from activities.replicas import ReplicaActivities
 from activities.specs import SpecActivities
 from activities.ssh import SshKeys
 from activities.status import StatusActivities
+from activities.storage.activities import StorageActivities
+from activities.storage.bucket import SecretBuckets
 from api.names import CREATES_QUEUE, TASK_QUEUE
 from clients.kube import Kube
 from worker.settings import Settings
@@ -45,6 +47,7 @@ def sandbox() -> SandboxedWorkflowRunner:
 def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) -> list[Callable[..., Any]]:
     """All activities, bound to their clients."""
     cloud = GcpCloud(kube, settings.gce_endpoint)
+    buckets = SecretBuckets(kube)
     keys = SshKeys(kube, settings.ssh_key_file)
     instances = [
         CapacityActivities(kube),
@@ -55,10 +58,11 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         JoinActivities(cloud, kube, keys, settings.ssh_port),
         MarketActivities(client),
         NodeActivities(kube),
-        PreflightActivities(kube, cloud),
+        PreflightActivities(kube, cloud, buckets),
         ReplicaActivities(kube),
         SpecActivities(kube, settings.timings),
         StatusActivities(kube),
+        StorageActivities(buckets),
     ]
     return [method for instance in instances for method in _defined(instance)]
 

@@ -10,6 +10,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.job import Job
     from workflows.policy.backoff import back_off
     from workflows.policy.candidates import candidates_of
+    from workflows.policy.grace import with_grace
 
 
 class Admission:
@@ -65,7 +66,7 @@ class Admission:
         if document.deleting:
             self.state.shutdown = self.state.shutdown or "Deleted"
         self.state.generation = max(self.state.generation, document.generation)
-        self.state.timings = document.timings
+        self.state.timings = with_grace(document.timings, document.spec or self.state.spec)
         if document.problems:
             self.failures += 1
             for problem in document.problems[:1]:

@@ -7,8 +7,9 @@ with workflow.unsafe.imports_passed_through():
     from api.views import RestorePoint
     from workflows.calls import call
     from workflows.job import Job
-    from workflows.policy.restore import BAD_AFTER_NODES, furthest, usable
+    from workflows.policy.restore import BAD_AFTER_NODES, furthest, same, usable
     from workflows.state import Replica
+    from workflows.stored import find_stored
 
 Choice = tuple[RestorePoint | None, str]
 FROM_THE_BEGINNING = "from the beginning"
@@ -28,15 +29,9 @@ class Restoring:
             ActivityError: the registry did not answer; a recovery waits for it rather than begin anew.
         """
         config = self.job.spec.checkpoint_config
-        if config.mode == "Application":
-            return None, "the training restores itself from its checkpoint storage"
-        point = furthest(self.state.points)
-        if point is None and replica.incarnation >= 0:
-            point = await self._find("Ours")
-        if point is None and config.restore_from:
-            point = await self._find("LatestTag" if config.restore_from == "LatestTag" else "Image")
-            if point is None and config.restore_from != "LatestTag":
-                return None  # what a person named is not there, or does not start: no other will do
+        point = await (find_stored(self.job) if config.mode == "Application" else self._find_image_for(replica))
+        if point is None and config.restore_from not in (None, "LatestTag"):
+            return None  # what a person named is not there, or does not start: no other will do
         if point is not None:
             self._restorable()
             return point, f"from progress {point.progress:.0f}: {point.label}"
@@ -48,13 +43,26 @@ class Restoring:
             self.job.event("ColdStart", f"replica {replica.index}: nothing to restore, starts anew", warning=True)
         return None, FROM_THE_BEGINNING
 
+    async def _find_image_for(self, replica: Replica) -> RestorePoint | None:
+        """By our own record, else by the registry, else what the user names."""
+        wanted = self.job.spec.checkpoint_config.restore_from
+        point = furthest(self._images())
+        if point is None and replica.incarnation >= 0:
+            point = await self._find("Ours")
+        if point is None and wanted:
+            point = await self._find("LatestTag" if wanted == "LatestTag" else "Image")
+        return point
+
+    def _images(self) -> list[RestorePoint]:
+        return [point for point in self.state.points if point.kind == "Image"]
+
     async def _find(self, which: "act.Which") -> RestorePoint | None:
         config = self.job.spec.checkpoint_config
         request = act.FindImage(job=self.job.ref, config=config, containers=self.job.containers, which=which)
         found = (await call(act.FIND_IMAGE, request, summary=f"look into the registry: {which}")).point
         if found is None or self._known_bad(found):
             return None
-        known = [point for point in self.state.points if point.images == found.images]
+        known = [point for point in self.state.points if same(point, found)]
         if known:  # another replica looked at the same moment
             return known[0]
         self.state.points.append(found)
@@ -62,7 +70,7 @@ class Restoring:
         return found
 
     def _known_bad(self, found: RestorePoint) -> bool:
-        return any(not usable(point) and point.images == found.images for point in self.state.points)
+        return any(not usable(point) and same(point, found) for point in self.state.points)
 
     def held(self) -> str:
         """Tell why nothing can be restored, and what a person can do; gives the message."""
@@ -77,8 +85,8 @@ class Restoring:
         return message
 
     def usable_point(self) -> bool:
-        """There is something on record to start from."""
-        return furthest(self.state.points) is not None
+        """There is an image on record to start from; what is in a bucket is known only by looking."""
+        return furthest(self._images()) is not None
 
     def _restorable(self) -> None:
         if "Restorable" in self.state.conditions:
@@ -95,4 +103,4 @@ class Restoring:
         self._replace(tried, tried.model_copy(update={"failed_on": [*tried.failed_on, *nodes]}))
 
     def _replace(self, old: RestorePoint, new: RestorePoint) -> None:
-        self.state.points = [new if point.images == old.images else point for point in self.state.points]
+        self.state.points = [new if same(point, old) else point for point in self.state.points]

@@ -13,6 +13,11 @@ def usable(point: RestorePoint) -> bool:
     return len(set(point.failed_on)) < BAD_AFTER_NODES
 
 
+def same(point: RestorePoint, other: RestorePoint) -> bool:
+    """Both are the same images, or the same place in the bucket."""
+    return (point.images, point.path) == (other.images, other.path)
+
+
 def furthest(points: Iterable[RestorePoint]) -> RestorePoint | None:
     """By progress, not by time: an image written later by a replica that trains behind holds less.
 
