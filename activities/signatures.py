@@ -260,6 +260,30 @@ class FoundStored(Model):
     passed_over: list[str] = []
 
 
+# --- outputs.py
+
+
+class SaveOutputs(Model):
+    """Upload what a training that has ended has left at ``paths`` in its containers."""
+
+    ref: ReplicaRef
+    paths: list[str]
+    storage: CheckpointStorage
+    cloud: SecretReference | None = None  # gcpCredentialsSecretRef
+    vm: "VmRef"
+    ssh_user: str
+    ssh_key: LocalReference | None = None
+
+
+class SavedOutputs(Model):
+    """``done`` once all files are in the bucket below ``location``."""
+
+    done: bool
+    files: int = 0
+    total_bytes: int = 0
+    location: str = ""
+
+
 # --- compute/: GCE
 
 
@@ -514,6 +538,8 @@ FIND_IMAGE = Signature("find_image", FindImage, FoundImage, timeout=60)
 PIN_IMAGES = Signature("pin_images", PinImages, RestorePoint, timeout=20)
 
 FIND_STORED = Signature("find_stored", FindStored, FoundStored, timeout=60)
+
+SAVE_OUTPUTS = Signature("save_outputs", SaveOutputs, SavedOutputs, timeout=60, heartbeat=20)
 
 CREATE_VM = Signature("create_vm", CreateVm, VmOperation, timeout=60, queue=names.CREATES_QUEUE)
 OBSERVE_CREATE = Signature("observe_create", ObserveCreate, CreateProgress, timeout=60, heartbeat=20)

@@ -132,6 +132,14 @@ JOB_ADDITIONS: dict[str, Schema] = {
             ),
         ]
     },
+    "spec": {
+        "x-kubernetes-validations": [
+            rule(
+                "!has(self.outputs) || self.outputs.size() == 0 || has(self.checkpointConfig.checkpointStorage)",
+                "outputs are uploaded to checkpointConfig.checkpointStorage, which is missing: name a bucket",
+            )
+        ]
+    },
     "spec.jobTemplate": _JOB_TEMPLATE,
     "spec.spotInstanceVMRef": {
         "x-kubernetes-validations": [

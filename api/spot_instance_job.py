@@ -1,7 +1,7 @@
 """``SpotInstanceJob``: what to train. The origin's fields keep their names and meaning; new ones are optional."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -77,6 +77,12 @@ class SpotInstanceJobSpec(Model):
         description="failures of the training itself; default: jobTemplate's backoffLimit, else 3",
     )
     suspend: bool = False
+    outputs: list[Annotated[str, Field(pattern=r"^/[^\n]+$", max_length=256)]] = Field(
+        default=[],
+        max_length=16,
+        description="paths in the containers whose files are uploaded to checkpointStorage once the training has "
+        "ended; in a container's own file system, on a VM that was bought",
+    )
     keep_failed_for: GoDuration | None = Field(
         default=None, description="how long the VM of a replica that failed for good is kept for its owner to look at"
     )

@@ -1,8 +1,8 @@
 """An object store: what GCS's XML API and S3's path-style REST API have in common, which is what clients use of both.
 
 Buckets are in memory. `PUT /BUCKET` makes one, as in both services; `PUT`, `GET`, `HEAD` and `DELETE` of
-`/BUCKET/KEY`, and `GET /BUCKET?list-type=2` with prefix, start-after and pages of `max-keys`. An object exists once
-its whole body came in, never in part. Errors are the services' XML documents.
+`/BUCKET/KEY`, uploads in parts, and `GET /BUCKET?list-type=2` with prefix, start-after and pages of `max-keys`. An
+object exists once its whole body came in, never in part. Errors are the services' XML documents.
 
 Source of the protocol: https://cloud.google.com/storage/docs/xml-api/reference-methods and Amazon's S3 API reference
 (ListObjectsV2, PutObject).
@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -25,6 +27,8 @@ MAX_KEYS = 1000
 MAX_OBJECT = 64 * 2**20
 XML = "application/xml"
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 @dataclass(frozen=True)
 class StoredObject:
@@ -32,6 +36,11 @@ class StoredObject:
 
     body: bytes
     modified: datetime
+
+    @classmethod
+    def now(cls, body: bytes) -> StoredObject:
+        """One that is written now; both services tell the time in seconds."""
+        return cls(body, datetime.now(UTC).replace(microsecond=0))
 
     @property
     def headers(self) -> dict[str, str]:
@@ -50,12 +59,15 @@ class ObjectStore:
     def __init__(self) -> None:
         self.buckets: dict[str, dict[str, StoredObject]] = {BUCKET: {}}
         self.refused: set[str] = set()
+        self.authorizations: list[str] = []
+        """What callers showed of themselves, for tests; nobody is asked for it."""
         self.url = ""
+        self._uploads: dict[str, dict[int, StoredObject]] = {}
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
         """Serve on a free port of 127.0.0.1; `url` says where."""
-        app = web.Application(client_max_size=MAX_OBJECT)
+        app = web.Application(client_max_size=MAX_OBJECT, middlewares=[self._note_authorization])
         app.router.add_route("*", "/{bucket}{slash:/?}", self._bucket)
         app.router.add_route("*", "/{bucket}/{key:.+}", self._object)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05)
@@ -67,6 +79,12 @@ class ObjectStore:
         """Stop serving."""
         if self._runner is not None:
             await self._runner.cleanup()
+
+    @web.middleware
+    async def _note_authorization(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if shown := request.headers.get("Authorization"):
+            self.authorizations = [*self.authorizations[-99:], shown]
+        return await handler(request)
 
     async def _bucket(self, request: web.Request) -> web.Response:
         name = request.match_info["bucket"]
@@ -109,8 +127,10 @@ class ObjectStore:
         if (refusal := self._refusal(bucket)) is not None:
             return refusal
         objects = self.buckets[bucket]
+        if "uploads" in request.query or "uploadId" in request.query:
+            return await self._in_parts(request, bucket, key)
         if request.method == "PUT":
-            made = objects[key] = StoredObject(await request.read(), datetime.now(UTC).replace(microsecond=0))
+            made = objects[key] = StoredObject.now(await request.read())
             return web.Response(headers={"ETag": made.headers["ETag"]})
         if request.method == "DELETE":
             objects.pop(key, None)
@@ -120,6 +140,32 @@ class ObjectStore:
         if key not in objects:
             return _error(404, "NoSuchKey", "The specified key does not exist.")
         return web.Response(body=objects[key].body, headers=objects[key].headers)
+
+    async def _in_parts(self, request: web.Request, bucket: str, key: str) -> web.Response:
+        """A multipart upload: begun by POST ?uploads, then PUT of each part, and complete by POST or gone by DELETE."""
+        if request.method == "POST" and "uploads" in request.query:
+            upload = secrets.token_hex(8)
+            self._uploads[upload] = {}
+            return _xml(
+                f"<InitiateMultipartUploadResult><Bucket>{bucket}</Bucket><Key>{escape(key)}</Key>"
+                f"<UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
+            )
+        upload = request.query["uploadId"]
+        if upload not in self._uploads:
+            return _error(404, "NoSuchUpload", "The specified upload does not exist.")
+        if request.method == "PUT":
+            part = StoredObject.now(await request.read())
+            self._uploads[upload][int(request.query["partNumber"])] = part
+            return web.Response(headers={"ETag": part.headers["ETag"]})
+        parts = self._uploads.pop(upload)
+        if request.method == "DELETE":
+            return web.Response(status=204)
+        whole = StoredObject.now(b"".join(parts[number].body for number in sorted(parts)))
+        self.buckets[bucket][key] = whole
+        return _xml(
+            f"<CompleteMultipartUploadResult><Bucket>{bucket}</Bucket><Key>{escape(key)}</Key>"
+            f"<ETag>{escape(whole.headers['ETag'])}</ETag></CompleteMultipartUploadResult>"
+        )
 
 
 def _entry(key: str, found: StoredObject) -> str:

@@ -17,6 +17,7 @@ from activities.images import ImageActivities
 from activities.join import JoinActivities
 from activities.market import MarketActivities
 from activities.nodes import NodeActivities
+from activities.outputs import OutputActivities
 from activities.preflight import PreflightActivities
 from activities.refusals import Refusals
 from activities.replicas import ReplicaActivities
@@ -58,6 +59,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         JoinActivities(cloud, kube, keys, settings.ssh_port),
         MarketActivities(client),
         NodeActivities(kube),
+        OutputActivities(kube, cloud, keys, settings.ssh_port, buckets),
         PreflightActivities(kube, cloud, buckets),
         ReplicaActivities(kube),
         SpecActivities(kube, settings.timings),

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.backoff import back_off
     from workflows.policy.candidates import candidates_of
     from workflows.policy.grace import with_grace
+    from workflows.policy.outputs import outputs_warning
 
 
 class Admission:
@@ -107,6 +108,8 @@ class Admission:
         self.state.admitted = True
         self.checkpointing.arm()
         self.job.event("Admitted", "all checks passed; looks for GPUs")
+        if (warning := outputs_warning(self.state.spec)) is not None:
+            self.job.event("OutputsNotKept", warning, warning=True)
 
     async def _wait(self) -> None:
         """For an edit, a wish or the job's end; while something is missing, look again by and by."""

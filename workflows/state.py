@@ -102,6 +102,7 @@ class Replica(Mutable):
     moving: bool = False  # it is to leave its machine for that one
     last_checkpoint_image: str | None = None
     last_checkpoint_time: datetime | None = None
+    outputs_done: bool = False  # its outputs are uploaded, or given up with a condition
     kept_until: datetime | None = None  # it failed for good, and its VM stays for its owner to look at
 
 

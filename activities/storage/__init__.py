@@ -9,8 +9,8 @@ Every method of :class:`Storage` raises a :class:`StorageError`, never an error 
     └── Transient    the same call again
 """
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from api import errors
@@ -65,8 +65,8 @@ class Storage(Protocol):
         """The first ``limit`` bytes of an object; empty where it is not there (any more)."""
         ...
 
-    async def put(self, key: str, file: Path) -> None:
-        """Upload a file; the object is there as a whole or not at all."""
+    async def put(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """Upload an object; it is there as a whole or not at all. What ``parts`` raises ends it."""
         ...
 
 

@@ -6,16 +6,14 @@ a spec names, because whoever writes the spec chooses who is asked there.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import obstore
 from obstore.exceptions import (
     BaseError,
     InvalidPathError,
-    NotFoundError,
     NotSupportedError,
     PermissionDeniedError,
     UnauthenticatedError,
@@ -97,7 +95,7 @@ def _is_key(text: str) -> bool:
         key = json.loads(text)
     except ValueError:
         return False
-    return isinstance(key, dict) and {"client_email", "private_key"} <= key.keys()
+    return isinstance(key, dict) and {"client_email", "private_key", "private_key_id"} <= key.keys()
 
 
 def _config(storage: CheckpointStorage, entries: Mapping[str, str] | None) -> dict[str, Any]:
@@ -124,7 +122,9 @@ def _gcs(storage: CheckpointStorage, entries: Mapping[str, str] | None) -> dict[
         return {}
     # Where signatures are only skipped, the client still asks for a token before it writes.
     nobody = {"gcs_base_url": storage.endpoint, "disable_oauth": True}
-    return {"service_account_key": json.dumps(nobody | dict.fromkeys(("client_email", "private_key"), ""))}
+    return {
+        "service_account_key": json.dumps(nobody | dict.fromkeys(("client_email", "private_key", "private_key_id"), ""))
+    }
 
 
 class Bucket:
@@ -139,7 +139,7 @@ class Bucket:
         try:
             pages = obstore.list(self._store, prefix, chunk_size=1000)
             return [StoredObject(meta["path"], meta["size"]) async for page in pages for meta in page]
-        except (BaseError, NotFoundError) as error:
+        except (BaseError, OSError) as error:
             raise self._typed(error) from error
 
     async def get(self, key: str, limit: int = MANIFEST_BYTES) -> bytes:
@@ -152,16 +152,16 @@ class Bucket:
                 if len(body) >= limit:
                     break
             return body[:limit]
-        except NotFoundError:
+        except FileNotFoundError:
             return b""
-        except BaseError as error:
+        except (BaseError, OSError) as error:
             raise self._typed(error) from error
 
-    async def put(self, key: str, file: Path) -> None:
-        """Upload a file, a large one in parts."""
+    async def put(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """Upload an object, a large one in parts."""
         try:
-            await obstore.put_async(self._store, key, file)
-        except (BaseError, NotFoundError) as error:
+            await obstore.put_async(self._store, key, parts)
+        except (BaseError, OSError) as error:
             raise self._typed(error) from error
 
     def _typed(self, error: Exception) -> StorageError:
@@ -170,7 +170,7 @@ class Bucket:
         kind: type[StorageError] = _BY_STATUS.get(int(status[1]), Transient) if status else Transient
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
             kind = Permission
-        elif isinstance(error, NotFoundError):
+        elif isinstance(error, FileNotFoundError):
             kind = Missing
         elif isinstance(error, InvalidPathError | NotSupportedError):
             kind = Invalid

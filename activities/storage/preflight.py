@@ -12,7 +12,7 @@ async def check_storage(buckets: Buckets, request: PreflightRequest) -> list[Con
     """The condition StorageReady, where the job cannot do without its bucket."""
     config = request.spec.checkpoint_config
     storage = config.checkpoint_storage
-    if storage is None or config.mode != "Application":
+    if storage is None or (config.mode != "Application" and not request.spec.outputs):
         return []
     try:
         bucket = await buckets.open(storage, request.spec.gcp_credentials_secret_ref, request.job.namespace)

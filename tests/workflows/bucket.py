@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from temporalio.exceptions import ApplicationError
+
 from activities import signatures as act
+from api import errors
 from api.storage import incarnation_prefix
 from api.views import RestorePoint
 from tests.workflows.cluster import Cluster, Job
@@ -25,6 +28,10 @@ class Bucket:
         self.saved: list[Saved] = []
         self.down = False
         self.save_on_sigterm = True
+        self.outputs: list[act.SaveOutputs] = []  # of each call
+        self.output_calls = 1  # so many are needed until all is uploaded
+        self.output_files = 3
+        self.no_layer = False  # the runtime is none that we know
         cluster.on_sigterm = self._on_sigterm
 
     # --- activities
@@ -38,6 +45,17 @@ class Bucket:
             kind="Storage", path=best.path, progress=best.progress, reported=True, created_at=self.cluster.clock.now
         )
         return act.FoundStored(point=point, passed_over=[each.path for each in known if not each.complete])
+
+    def save_outputs(self, request: act.SaveOutputs) -> act.SavedOutputs:
+        job = self.cluster.jobs[request.ref.replica, request.ref.incarnation]
+        assert job.pod is not None, "its layer goes with its pod"
+        self.outputs.append(request)
+        if self.down:
+            raise RuntimeError("the bucket does not answer")
+        if self.no_layer:
+            raise ApplicationError("no layer", type=errors.UNSUPPORTED, non_retryable=True)
+        done = len(self.outputs) >= self.output_calls
+        return act.SavedOutputs(done=done, files=self.output_files, total_bytes=7, location="team/outputs/r0")
 
     # --- what happens
 

@@ -50,5 +50,5 @@ class Keeping(Part):
             ways.insert(0, f"gcloud compute ssh {report.vm_name} --zone {report.zone} --project {project}")
         return (
             f"its VM is kept until {until:%Y-%m-%dT%H:%M:%SZ}: {' or '.join(ways)}; "
-            "it goes at once when the job is deleted or suspended"
+            "it goes at once when the job is deleted"
         )

@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import call
     from workflows.phases.keeping import Keeping
     from workflows.phases.life import Part
+    from workflows.phases.outputs import Outputs
 
 POLL_SECONDS = 3.0
 
@@ -18,7 +19,7 @@ class Releasing(Part):
 
     async def release(self) -> None:
         """Save the log, delete the Job (the winner's stays), release the VMs, and see them gone."""
-        if not await Keeping(self.life).keep():
+        if not await Outputs(self.life).save() or not await Keeping(self.life).keep():
             return
         olds = [old.incarnation for old in self.me.recovery.olds] if self.me.recovery else []
         current = [self.me.incarnation] if self.me.live else []
