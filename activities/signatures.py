@@ -260,30 +260,6 @@ class FoundStored(Model):
     passed_over: list[str] = []
 
 
-# --- outputs.py
-
-
-class SaveOutputs(Model):
-    """Upload what a training that has ended has left at ``paths`` in its containers."""
-
-    ref: ReplicaRef
-    paths: list[str]
-    storage: CheckpointStorage
-    cloud: SecretReference | None = None  # gcpCredentialsSecretRef
-    vm: "VmRef"
-    ssh_user: str
-    ssh_key: LocalReference | None = None
-
-
-class SavedOutputs(Model):
-    """``done`` once all files are in the bucket below ``location``."""
-
-    done: bool
-    files: int = 0
-    total_bytes: int = 0
-    location: str = ""
-
-
 # --- compute/: GCE
 
 
@@ -373,6 +349,30 @@ class TellMarket(Model):
     project: str
     timings: Timings
     news: MarketNews
+
+
+# --- outputs.py
+
+
+class SaveOutputs(Model):
+    """Upload what a training that has ended has left at ``paths`` in its containers."""
+
+    ref: ReplicaRef
+    paths: list[str]
+    storage: CheckpointStorage
+    cloud: SecretReference | None = None  # gcpCredentialsSecretRef
+    vm: VmRef
+    ssh_user: str
+    ssh_key: LocalReference | None = None
+
+
+class SavedOutputs(Model):
+    """``done`` once all files are in the bucket below ``location``."""
+
+    done: bool
+    files: int = 0
+    total_bytes: int = 0
+    location: str = ""
 
 
 # --- nodes.py: SSH and the Node

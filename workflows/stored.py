@@ -15,8 +15,8 @@ with workflow.unsafe.imports_passed_through():
 POINTS_KEPT = 20
 
 
-async def find_stored(job: Job) -> RestorePoint | None:
-    """The furthest complete checkpoint that may still work.
+async def find_stored(job: Job, *, tell: bool = True) -> RestorePoint | None:
+    """The furthest complete checkpoint that may still work; ``tell`` people which others were passed over.
 
     Raises:
         ActivityError: the bucket did not answer; a recovery waits for it rather than begin anew.
@@ -32,7 +32,7 @@ async def find_stored(job: Job) -> RestorePoint | None:
         avoid=[point.path for point in state.points if point.path and not usable(point)],
     )
     found = await call(act.FIND_STORED, request, summary="look into the checkpoint storage")
-    if found.passed_over:
+    if found.passed_over and tell:
         job.event("CheckpointPassedOver", f"not complete: {'; '.join(found.passed_over)}")
     if found.point is None:
         return None

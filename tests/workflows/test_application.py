@@ -159,3 +159,16 @@ async def test_restore_from_names_a_prefix_that_has_to_be_there(world: World) ->
     await world.until(lambda: "team/other" in (world.entry(0).message or ""))
     assert world.of("find_stored")[0].request.restore_from == "team/other"
     assert world.training() == []
+
+
+async def test_people_see_whether_it_saves_itself_at_all(world: World) -> None:
+    await training(world)
+    await world.until(lambda: world.documents.condition("CheckpointPublished"), within=400)
+    condition = world.documents.condition("CheckpointPublished")
+    assert (condition.status, condition.reason) == ("False", "NoneYet")
+    assert f"b/team/llm/{world.documents.start.job_id}/checkpoints" in condition.message
+    saved = world.bucket.save(world.job(0, 0), progress=70)
+    world.bucket.save(world.job(0, 0), progress=90, complete=False)
+    await world.until(lambda: world.documents.condition("CheckpointPublished").status == "True", within=400)
+    assert world.documents.condition("CheckpointPublished").message == f"progress 70: {saved.path}"
+    assert world.documents.told("CheckpointPassedOver") == []
