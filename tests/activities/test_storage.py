@@ -39,14 +39,6 @@ class Secrets:
         return {"data": {name: base64.b64encode(value.encode()).decode() for name, value in self.entries.items()}}
 
 
-@pytest.fixture
-async def store() -> AsyncIterator[ObjectStore]:
-    made = ObjectStore()
-    await made.start()
-    yield made
-    await made.stop()
-
-
 def storage(store: ObjectStore, kind: str = "gcs", **more: Any) -> CheckpointStorage:
     return CheckpointStorage(type=kind, bucket="checkpoints", path_prefix="/team/", endpoint=store.url, **more)
 

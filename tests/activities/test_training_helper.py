@@ -2,7 +2,6 @@
 
 import asyncio
 import importlib.util
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import ModuleType
 
@@ -14,14 +13,6 @@ from api.spot_instance_job import CheckpointStorage
 from sandbox.object_store import ObjectStore
 
 HELPER = Path(__file__).parents[2] / "deploy" / "training" / "outlast_checkpoint.py"
-
-
-@pytest.fixture
-async def store() -> AsyncIterator[ObjectStore]:
-    made = ObjectStore()
-    await made.start()
-    yield made
-    await made.stop()
 
 
 @pytest.fixture
