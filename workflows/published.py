@@ -21,7 +21,7 @@ class Published:
 
     async def run(self) -> None:
         """Until the job ends; at once over where it keeps its checkpoints as images."""
-        await workflow.wait_condition(lambda: self.state.admitted or self._over())
+        await workflow.wait_condition(lambda: self.state.admitted or self._over())  # Admission tells what it waits for
         while not self._over() and self.job.spec.checkpoint_config.mode == "Application":
             await self.job.until(self._over, self.job.after(self.state.timings.resync), "the next look into the bucket")
             if not self._over() and any(replica.phase == "Running" for replica in self.state.replicas.values()):
