@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from sandbox.demo.observe import Json, holds
-from tests.e2e.rig import Rig, Running
+from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
 
@@ -70,7 +70,7 @@ async def test_suspended_it_saves_itself_and_resumed_it_goes_on(rig: Rig, namesp
     await suspend(rig, job, "false")
     await job.trains(0, but=(before,))
     assert (job.training(0).first or 0) >= 40
-    await rig.delete(namespace, application(rig))
+    await rig.delete(namespace, machine(), CREDENTIALS, application(rig))
     await job.nothing_left()
 
 
