@@ -239,7 +239,10 @@ async def test_preflight_says_whether_the_bucket_can_be_read(store: ObjectStore,
     config = {"mode": "Application", "checkpointStorage": storage(store).model_dump(by_alias=True)}
     spec = {"jobTemplate": training(), "checkpointConfig": config, "spotInstanceVMRef": {"name": "spot"}}
     request = PreflightRequest(
-        job=JOB, spec=SpotInstanceJobSpec.model_validate(spec), vm_spec=SpotInstanceVMSpec.model_validate(VM)
+        job=JOB,
+        spec=SpotInstanceJobSpec.model_validate(spec),
+        vm_spec=SpotInstanceVMSpec.model_validate(VM),
+        candidates=[],
     )
     if state == "refused":
         store.refused.add("checkpoints")
