@@ -12,6 +12,7 @@ from activities import ownership
 from activities.registry_credentials import pulls_by
 from activities.signatures import CreateReplica
 from api import names
+from api.storage import incarnation_prefix
 
 Json = dict[str, Any]
 
@@ -107,7 +108,23 @@ def _metadata(given: Json | None, request: CreateReplica) -> Json:
         "labels": labels | ownership.labels(request.job.job_id, request.replica, request.incarnation),
         "annotations": (theirs.get("annotations") or {})
         | ownership.annotations(request.job)
-        | {names.ANNOTATION_RESTORED_FROM: request.restore.label if request.restore else ""},
+        | {names.ANNOTATION_RESTORED_FROM: request.restore.label if request.restore else ""}
+        | {f"{names.ANNOTATION_STORAGE}{key}": value for key, value in _storage(request).items()},
+    }
+
+
+def _storage(request: CreateReplica) -> dict[str, str]:
+    """Where this incarnation may keep checkpoints of its own; nothing where the job names no bucket."""
+    storage = request.storage
+    if storage is None:
+        return {}
+    prefix = incarnation_prefix(storage, request.job.job_id, request.replica, request.incarnation)
+    return {
+        "type": storage.type,
+        "bucket": storage.bucket,
+        "prefix": prefix,
+        "endpoint": storage.endpoint or "",
+        "region": storage.region or "",
     }
 
 
@@ -119,7 +136,7 @@ def _own_pod(pod: Json, request: CreateReplica) -> None:
     for container in [*(pod.get("initContainers") or []), *pod["containers"]]:
         _limit_what_is_requested(container)
         _tell_who_it_is(container)
-    pod["volumes"] = [*(pod.get("volumes") or []), _identity_volume()]
+    pod["volumes"] = [*(pod.get("volumes") or []), _identity_volume(_storage(request))]
     if request.restore is not None:
         for container in pod["containers"]:
             container["image"] = request.restore.images.get(container.get("name"), container.get("image"))
@@ -190,13 +207,20 @@ def _tell_who_it_is(container: Json) -> None:
         container["volumeMounts"] = [*mounts, mine]
 
 
-def _identity_volume() -> Json:
-    """Files ``job``, ``replica``, ``incarnation`` and ``restoredFrom`` (empty after a start from nothing)."""
+def _identity_volume(storage: dict[str, str]) -> Json:
+    """Files ``job``, ``replica``, ``incarnation`` and ``restoredFrom`` (empty after a start from nothing).
+
+    Where the job names a bucket also ``storageType``, ``storageBucket``, ``storagePrefix``, ``storageEndpoint`` and
+    ``storageRegion``.
+    """
     sources = {
         "job": f"metadata.labels['{names.LABEL_JOB}']",
         "replica": f"metadata.labels['{names.LABEL_REPLICA}']",
         "incarnation": f"metadata.labels['{names.LABEL_INCARNATION}']",
         "restoredFrom": f"metadata.annotations['{names.ANNOTATION_RESTORED_FROM}']",
+    }
+    sources |= {
+        f"storage{key.capitalize()}": f"metadata.annotations['{names.ANNOTATION_STORAGE}{key}']" for key in storage
     }
     items = [{"path": file, "fieldRef": {"fieldPath": field}} for file, field in sources.items()]
     return {"name": IDENTITY_VOLUME, "downwardAPI": {"items": items}}

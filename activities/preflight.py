@@ -12,6 +12,8 @@ from activities.registry import Registry
 from activities.registry_credentials import repository_credentials
 from activities.repository import parse_repository
 from activities.signatures import PREFLIGHT, Preflight, PreflightRequest
+from activities.storage import Buckets
+from activities.storage.preflight import check_storage
 from api import names
 from api.common import Condition
 from clients.kube import Json, Kube, KubeError, path
@@ -27,17 +29,21 @@ NEEDED_FIELDS = (("spec", "stopPod"), ("spec", "containers"), ("status", "builtI
 class PreflightActivities:
     """Looks, and changes nothing. ``kube`` may read CustomResourceDefinitions and Secrets."""
 
-    def __init__(self, kube: Kube, cloud: Cloud) -> None:
+    def __init__(self, kube: Kube, cloud: Cloud, buckets: Buckets) -> None:
         self._kube = kube
         self._cloud = cloud
+        self._buckets = buckets
 
     @activity.defn(name=PREFLIGHT.name)
     async def preflight(self, request: PreflightRequest) -> Preflight:
-        """Look at the checkpoint operator, the registry, the credentials and the cloud, all at once."""
-        operator, registry, cloud = await asyncio.gather(
-            self._check_operator(request), self._check_registry(request), check_cloud(self._cloud, request)
+        """Look at the checkpoint operator, the registry, the credentials, the cloud and the bucket, all at once."""
+        operator, registry, cloud, storage = await asyncio.gather(
+            self._check_operator(request),
+            self._check_registry(request),
+            check_cloud(self._cloud, request),
+            check_storage(self._buckets, request),
         )
-        return Preflight(conditions=[operator, registry, *cloud])
+        return Preflight(conditions=[operator, registry, *cloud, *storage])
 
     async def _check_operator(self, request: PreflightRequest) -> Condition:
         if request.spec.checkpoint_config.mode == "Application":

@@ -13,7 +13,7 @@ from api.common import Condition, LocalReference, SecretReference
 from api.market import Candidate, Choice, Choose, MarketNews, PreemptedVm, Price
 from api.messages import VmStart
 from api.model import Model
-from api.spot_instance_job import CheckpointConfig, SpotInstanceJobSpec, SpotInstanceJobStatus
+from api.spot_instance_job import CheckpointConfig, CheckpointStorage, SpotInstanceJobSpec, SpotInstanceJobStatus
 from api.spot_instance_vm import ProvisionedInstance, SpotInstanceVMSpec
 from api.timings import Timings
 from api.views import CheckpointView, NodeView, ReplicaView, RestorePoint, VmView
@@ -144,6 +144,7 @@ class CreateReplica(Model):
     image_pull: SecretReference | None = None  # checkpointRepoCredentialRef
     checkpoint_image_repo: str | None = None
     cloud_credentials: SecretReference | None = None
+    storage: CheckpointStorage | None = None  # where the training may keep checkpoints of its own
 
 
 class ReplicaRef(Model):
@@ -257,6 +258,26 @@ class DeletedImages(Model):
     refused: str | None = None
 
 
+# --- storage/: checkpoints that a training keeps itself
+
+
+class FindStored(Model):
+    """Look into the bucket for the furthest complete checkpoint of this job."""
+
+    job: JobRef
+    storage: CheckpointStorage
+    cloud: SecretReference | None = None  # gcpCredentialsSecretRef
+    restore_from: str | None = None  # a prefix, looked into where the job has none of its own
+    avoid: list[str] = []  # paths of such as were complete and did not start
+
+
+class FoundStored(Model):
+    """A restore point of kind Storage, None where there is none; and why others were passed over."""
+
+    point: RestorePoint | None
+    passed_over: list[str] = []
+
+
 # --- compute/: GCE
 
 
@@ -346,6 +367,30 @@ class TellMarket(Model):
     project: str
     timings: Timings
     news: MarketNews
+
+
+# --- outputs.py
+
+
+class SaveOutputs(Model):
+    """Upload what a training that has ended has left at ``paths`` in its containers."""
+
+    ref: ReplicaRef
+    paths: list[str]
+    storage: CheckpointStorage
+    cloud: SecretReference | None = None  # gcpCredentialsSecretRef
+    vm: VmRef
+    ssh_user: str
+    ssh_key: LocalReference | None = None
+
+
+class SavedOutputs(Model):
+    """``done`` once all files are in the bucket below ``location``."""
+
+    done: bool
+    files: int = 0
+    total_bytes: int = 0
+    location: str = ""
 
 
 # --- nodes.py: SSH and the Node
@@ -510,6 +555,10 @@ DELETE_CHECKPOINT = Signature("delete_checkpoint", CheckpointRef, CheckpointView
 FIND_IMAGE = Signature("find_image", FindImage, FoundImage, timeout=60)
 PIN_IMAGES = Signature("pin_images", PinImages, RestorePoint, timeout=20)
 DELETE_IMAGES = Signature("delete_images", DeleteImages, DeletedImages, timeout=60)
+
+FIND_STORED = Signature("find_stored", FindStored, FoundStored, timeout=60)
+
+SAVE_OUTPUTS = Signature("save_outputs", SaveOutputs, SavedOutputs, timeout=60, heartbeat=20)
 
 CREATE_VM = Signature("create_vm", CreateVm, VmOperation, timeout=60, queue=names.CREATES_QUEUE)
 OBSERVE_CREATE = Signature("observe_create", ObserveCreate, CreateProgress, timeout=60, heartbeat=20)

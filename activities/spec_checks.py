@@ -36,6 +36,7 @@ def secrets_in_use(spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec | None, nam
     if registry := spec.checkpoint_config.checkpoint_repo_credential_ref:
         where, keys = registry.namespace or namespace, ("username", "password")
         uses.append(SecretUse(where, registry.name, keys, "checkpointConfig.checkpointRepoCredentialRef"))
+    uses += _storage_secret(spec, namespace)
     if vm is None:
         return uses
     if ssh := vm.ssh_key_secret_ref:
@@ -45,6 +46,15 @@ def secrets_in_use(spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec | None, nam
     name = token.name if token else DEFAULT_JOIN_SECRET
     uses.append(SecretUse(namespace, name, ("token",), field, optional=token is None))
     return uses
+
+
+def _storage_secret(spec: SpotInstanceJobSpec, namespace: str) -> list[SecretUse]:
+    storage = spec.checkpoint_config.checkpoint_storage
+    if storage is None or storage.credentials_secret_ref is None:
+        return []
+    # Its keys are looked at where the bucket is opened: they are another storage's for another type.
+    field = "checkpointConfig.checkpointStorage.credentialsSecretRef"
+    return [SecretUse(namespace, storage.credentials_secret_ref.name, (), field)]
 
 
 def spec_problems(spec: SpotInstanceJobSpec) -> list[Condition]:
@@ -65,7 +75,12 @@ def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
         )
     if config.progress is not None:
         yield from _told(compile_pattern, config.progress.log_pattern, "checkpointConfig.progress")
-    if config.restore_from is not None and config.restore_from != LATEST_TAG:
+    if config.mode == "Application" and config.restore_from == LATEST_TAG:
+        yield (
+            "checkpointConfig.restoreFrom: LatestTag is of images; in mode Application name a prefix in the bucket of "
+            "checkpointStorage"
+        )
+    elif config.mode == "Image" and config.restore_from is not None and config.restore_from != LATEST_TAG:
         yield from _told(parse_image, config.restore_from, "checkpointConfig.restoreFrom")
 
 

@@ -116,6 +116,11 @@ _CHECKPOINT_CONFIG: Schema = {
             "checkpointStorage is missing: in mode Application the training keeps its checkpoints in that bucket",
         ),
         rule(
+            "self.mode != 'Application' || !has(self.checkpointStorage) || "
+            "self.checkpointStorage.type in ['gcs', 's3', 'azure']",
+            "checkpointStorage.type is none of gcs, s3, azure: in mode Application the bucket is looked into",
+        ),
+        rule(
             "has(self.checkpointImageRepo) == has(oldSelf.checkpointImageRepo) && "
             "(!has(self.checkpointImageRepo) || self.checkpointImageRepo == oldSelf.checkpointImageRepo)",
             f"checkpointImageRepo cannot be changed while the training lives: {_CONTINUE}",
@@ -137,6 +142,14 @@ JOB_ADDITIONS: dict[str, Schema] = {
             ),
         ]
     },
+    "spec": {
+        "x-kubernetes-validations": [
+            rule(
+                "!has(self.outputs) || self.outputs.size() == 0 || has(self.checkpointConfig.checkpointStorage)",
+                "outputs are uploaded to checkpointConfig.checkpointStorage, which is missing: name a bucket",
+            )
+        ]
+    },
     "spec.jobTemplate": _JOB_TEMPLATE,
     "spec.spotInstanceVMRef": {
         "x-kubernetes-validations": [
@@ -155,6 +168,11 @@ JOB_ADDITIONS: dict[str, Schema] = {
                 "a repository without a tag or digest is expected, for example gcr.io/my-project/checkpoints: each "
                 "checkpoint gets a tag of its own",
             )
+        ]
+    },
+    "spec.checkpointConfig.checkpointStorage.endpoint": {
+        "x-kubernetes-validations": [
+            rule("self.matches('^https?://[^/]+$')", "a URL without a path is expected: https://minio.example.com:9000")
         ]
     },
     "spec.checkpointConfig.progress.logPattern": {

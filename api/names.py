@@ -28,6 +28,7 @@ MANAGED_BY = "outlast"
 ANNOTATION_WORKFLOW = f"{PREFIX}/workflow"  # "<namespace>/<name>": where the bridge sends an object's changes
 ANNOTATION_RESTORED_FROM = f"{PREFIX}/restored-from"
 ANNOTATION_NODE = f"{PREFIX}/node"  # on a CheckpointBackup: where its pod runs
+ANNOTATION_STORAGE = f"{PREFIX}/storage-"  # + type, bucket, prefix, endpoint: where this incarnation saves itself
 ANNOTATION_TAG = f"{PREFIX}/tag"  # on a CheckpointBackup: the tag of the images asked for
 ANNOTATION_PROGRESS = f"{PREFIX}/progress"  # of the training when it was asked for
 ANNOTATION_REPORTED = f"{PREFIX}/progress-reported"  # "true" where the training said so itself

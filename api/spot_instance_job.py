@@ -1,12 +1,12 @@
 """``SpotInstanceJob``: what to train. The origin's fields keep their names and meaning; new ones are optional."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from api.common import Condition, LocalReference, SecretReference
-from api.duration import GoDurationOrAuto
+from api.duration import GoDuration, GoDurationOrAuto
 from api.model import Model
 
 
@@ -14,8 +14,20 @@ class CheckpointStorage(Model):
     """A bucket for what is not an image: logs, outputs, the training's own checkpoints."""
 
     type: str = Field(max_length=32, description="gcs, s3, azure")
-    bucket: str = Field(min_length=1, max_length=222)
+    bucket: str = Field(min_length=1, max_length=222, description="of azure: the container")
     path_prefix: str = Field(default="", max_length=512)
+    endpoint: str | None = Field(
+        default=None,
+        max_length=253,
+        description="URL of another service that speaks this protocol; no identity but the Secret's is used there",
+    )
+    region: str | None = Field(default=None, max_length=63, description="of s3; default: us-east-1")
+    credentials_secret_ref: LocalReference | None = Field(
+        default=None,
+        description="Secret with credentials.json (gcs), AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (s3), "
+        "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (azure); default: gcpCredentialsSecretRef for gcs, "
+        "else the worker's own identity",
+    )
 
 
 class Progress(Model):
@@ -53,7 +65,10 @@ class CheckpointConfig(Model):
     progress: Progress | None = None
     mode: Literal["Image", "Application"] = "Image"
     restore_from: str | None = Field(
-        default=None, max_length=500, description="an image to start from, or LatestTag: the tag created last"
+        default=None,
+        max_length=500,
+        description="an image to start from, or LatestTag: the tag created last; in mode Application a prefix in the "
+        "bucket of checkpointStorage",
     )
     on_unrestorable: Literal["Hold", "ColdStart"] = "Hold"
     retention: Retention = Retention()
@@ -80,6 +95,15 @@ class SpotInstanceJobSpec(Model):
         description="failures of the training itself; default: jobTemplate's backoffLimit, else 3",
     )
     suspend: bool = False
+    outputs: list[Annotated[str, Field(pattern=r"^/[^\n]+$", max_length=256)]] = Field(
+        default=[],
+        max_length=16,
+        description="paths in the containers whose files are uploaded to checkpointStorage once the training has "
+        "ended; in a container's own file system, on a VM that was bought",
+    )
+    keep_failed_for: GoDuration | None = Field(
+        default=None, description="how long the VM of a replica that failed for good is kept for its owner to look at"
+    )
 
     @property
     def restarts_allowed(self) -> int:
@@ -106,6 +130,9 @@ class JobStatusEntry(Model):
     restored_from: str | None = None
     last_checkpoint_image: str | None = None
     last_checkpoint_time: datetime | None = None
+    kept_until: datetime | None = Field(
+        default=None, description="its VM is kept until then by keepFailedFor; message says how to get in"
+    )
 
 
 class SpotInstanceJobStatus(Model):

@@ -22,6 +22,7 @@ class Timings(Model):
     ready_deadline: float = 900  # for the node to be Ready with its GPUs
     drain: float = 60  # for the pods of a released node to stop
     owner_check: float = 600  # between a VM's looks at whether its job still lives
+    outputs: float = 1800  # for the outputs of a training that has ended to be uploaded
     stockout_rest: float = 180  # of a candidate that is out of capacity; doubles to ten times this
     preempted_poll: float = 5  # between looks at the operations by which the cloud takes machines back; 0: none
     spot_return: float = 1800  # on on-demand, until spot is tried again

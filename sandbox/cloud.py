@@ -27,6 +27,7 @@ from sandbox.kubeconfig import write_private
 from sandbox.machines.light import LightMachines
 from sandbox.machines.real import RealMachines
 from sandbox.machines.real.ground import Ground
+from sandbox.object_store import ObjectStore
 from sandbox.processes import Process
 from sandbox.product import Product
 from sandbox.product_pods import ProductPods
@@ -51,6 +52,7 @@ class Cloud:
         self.operator: CheckpointOperator | None = None
         self.gce: GceEmulator | None = None
         self.gce_endpoint: str | None = None
+        self.object_store: ObjectStore | None = None
         self.product: Product | ProductPods | None = None
         self.control: ControlServer | None = None
         self.asked_to_stop = asyncio.Event()
@@ -76,7 +78,7 @@ class Cloud:
         """Take everything down; returns once no process is left."""
         await self._teardown.aclose()
         self.control_plane = self.temporal = self.registry = None
-        self.operator = self.gce = self.gce_endpoint = self.product = self.control = None
+        self.operator = self.gce = self.gce_endpoint = self.object_store = self.product = self.control = None
 
     async def __aenter__(self) -> Cloud:
         await self.up()
@@ -113,6 +115,8 @@ class Cloud:
             found["TRAINING_IMAGE"] = self._training_image
         if self.gce_endpoint:
             found["GCE_ENDPOINT"] = self.gce_endpoint
+        if self.object_store:
+            found["OBJECT_STORE"] = self.object_store.url
         if self.control:
             found["CONTROL_URL"] = self.control.url
         return found
@@ -227,6 +231,9 @@ class Cloud:
         self.gce = GceEmulator(self.settings, machines)
         self._teardown.push_async_callback(self.gce.stop)
         self.gce_endpoint = await self._timed("GCE", self.gce.start())
+        self.object_store = ObjectStore()
+        self._teardown.push_async_callback(self.object_store.stop)
+        await self._timed("object store", self.object_store.start())
 
     async def _machine_factory(self) -> LightMachines | RealMachines:
         if not self._ground:

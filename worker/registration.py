@@ -17,12 +17,15 @@ from activities.images import ImageActivities
 from activities.join import JoinActivities
 from activities.market import MarketActivities
 from activities.nodes import NodeActivities
+from activities.outputs import OutputActivities
 from activities.preflight import PreflightActivities
 from activities.refusals import Refusals
 from activities.replicas import ReplicaActivities
 from activities.specs import SpecActivities
 from activities.ssh import SshKeys
 from activities.status import StatusActivities
+from activities.storage.activities import StorageActivities
+from activities.storage.bucket import SecretBuckets
 from api.names import CREATES_QUEUE, TASK_QUEUE
 from clients.kube import Kube
 from worker.settings import Settings
@@ -45,6 +48,7 @@ def sandbox() -> SandboxedWorkflowRunner:
 def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) -> list[Callable[..., Any]]:
     """All activities, bound to their clients."""
     cloud = GcpCloud(kube, settings.gce_endpoint)
+    buckets = SecretBuckets(kube)
     keys = SshKeys(kube, settings.ssh_key_file)
     instances = [
         CapacityActivities(kube),
@@ -55,10 +59,12 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         JoinActivities(cloud, kube, keys, settings.ssh_port),
         MarketActivities(client),
         NodeActivities(kube),
-        PreflightActivities(kube, cloud),
+        OutputActivities(kube, cloud, keys, settings.ssh_port, buckets),
+        PreflightActivities(kube, cloud, buckets),
         ReplicaActivities(kube),
         SpecActivities(kube, settings.timings),
         StatusActivities(kube),
+        StorageActivities(buckets),
     ]
     return [method for instance in instances for method in _defined(instance)]
 

@@ -10,6 +10,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.job import Job
     from workflows.policy.backoff import back_off
     from workflows.policy.candidates import candidates_of
+    from workflows.policy.grace import with_grace
+    from workflows.policy.outputs import outputs_warning
 
 
 class Admission:
@@ -65,7 +67,7 @@ class Admission:
         if document.deleting:
             self.state.shutdown = self.state.shutdown or "Deleted"
         self.state.generation = max(self.state.generation, document.generation)
-        self.state.timings = document.timings
+        self.state.timings = with_grace(document.timings, document.spec or self.state.spec)
         if document.problems:
             self.failures += 1
             for problem in document.problems[:1]:
@@ -106,6 +108,8 @@ class Admission:
         self.state.admitted = True
         self.checkpointing.arm()
         self.job.event("Admitted", "all checks passed; looks for GPUs")
+        if (warning := outputs_warning(self.state.spec)) is not None:
+            self.job.event("OutputsNotKept", warning, warning=True)
 
     async def _wait(self) -> None:
         """For an edit, a wish or the job's end; while something is missing, look again by and by."""

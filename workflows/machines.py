@@ -265,6 +265,12 @@ class Machines:
         readiness = await call(act.OBSERVE_NODE, node, summary=f"does {replica.node} still stand?")
         return readiness.view.exists and readiness.view.ready and not readiness.view.marks
 
+    def ref_of(self, key: str | None) -> act.VmRef | None:
+        """The instance of a VM that runs; None where there is none (any more)."""
+        vm = self.state.vms.get(key or "")
+        known = vm is not None and vm.report is not None and vm.report.vm_name and not vm.dead
+        return self._vm_ref(vm.report) if vm and vm.report and known else None
+
     def _vm_ref(self, report: VmReport) -> act.VmRef:
         assert self.state.vm_spec is not None
         return act.VmRef(

@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.job import Job
     from workflows.policy.restore import BAD_AFTER_NODES, furthest, misfit, same, usable
     from workflows.state import Replica
+    from workflows.stored import find_stored
 
 Choice = tuple[RestorePoint | None, str]
 FROM_THE_BEGINNING = "from the beginning"
@@ -28,18 +29,16 @@ class Restoring:
             ActivityError: the registry did not answer; a recovery waits for it rather than begin anew.
         """
         config = self.job.spec.checkpoint_config
+        machine, best = self._fingerprint(replica), furthest(self._images())
         if config.mode == "Application":
-            return None, "the training restores itself from its checkpoint storage"
-        machine = self._fingerprint(replica)
-        point, best = furthest(self.state.points, machine), furthest(self.state.points)
-        if point is None and best is not None:
-            return self._none_fits(replica, misfit(best, machine))
-        if point is None and replica.incarnation >= 0:
-            point = await self._find("Ours")
-        if point is None and config.restore_from:
-            point = await self._find("LatestTag" if config.restore_from == "LatestTag" else "Image")
-            if point is None and config.restore_from != "LatestTag":
-                return None  # what a person named is not there, or does not start: no other will do
+            point, best = await find_stored(self.job), None
+        else:
+            point = furthest(self._images(), machine)
+            if point is None and best is not None:
+                return self._none_fits(replica, misfit(best, machine))
+            point = point or await self._find_image_for(replica)
+        if point is None and config.restore_from not in (None, "LatestTag"):
+            return None  # what a person named is not there, or does not start: no other will do
         if point is not None:
             self._restorable()
             return point, f"from progress {point.progress:.0f}: {point.label}{_passed_over(best, point, machine)}"
@@ -63,6 +62,17 @@ class Restoring:
         self._restorable()
         self.job.event("ColdStart", f"replica {replica.index}: no checkpoint fits its machine: {why}", warning=True)
         return None, FROM_THE_BEGINNING
+
+    async def _find_image_for(self, replica: Replica) -> RestorePoint | None:
+        """In the registry: one of ours, else what the user names."""
+        wanted = self.job.spec.checkpoint_config.restore_from
+        point = await self._find("Ours") if replica.incarnation >= 0 else None
+        if point is None and wanted:
+            point = await self._find("LatestTag" if wanted == "LatestTag" else "Image")
+        return point
+
+    def _images(self) -> list[RestorePoint]:
+        return [point for point in self.state.points if point.kind == "Image"]
 
     async def _find(self, which: "act.Which") -> RestorePoint | None:
         config = self.job.spec.checkpoint_config
@@ -106,8 +116,8 @@ class Restoring:
         return message
 
     def usable_point(self, replica: Replica) -> bool:
-        """There is something on record to start from on its machine."""
-        return furthest(self.state.points, self._fingerprint(replica)) is not None
+        """There is an image on record to start from on its machine; what is in a bucket is known only by looking."""
+        return furthest(self._images(), self._fingerprint(replica)) is not None
 
     def _restorable(self) -> None:
         if "Restorable" in self.state.conditions:

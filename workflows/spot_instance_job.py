@@ -32,6 +32,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.job import Job
     from workflows.machines import Machines
     from workflows.policy.status import job_status
+    from workflows.published import Published
     from workflows.replica import ReplicaLife
     from workflows.reporting import Reporting
     from workflows.rescue import Rescue
@@ -154,6 +155,7 @@ class SpotInstanceJob:
         self.job.spawn(Admission(self.job, self.checkpointing).run(), "admission")
         self.job.spawn(self.checkpointing.run(), "checkpoint timer")
         self.job.spawn(Returning(self.job, self.checkpointing, self.machines).run(), "back to spot")
+        self.job.spawn(Published(self.job).run(), "published checkpoints")
         while not self._over():
             await self._turn()
             if self.job.parking:

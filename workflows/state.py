@@ -106,6 +106,8 @@ class Replica(Mutable):
     last_checkpoint_image: str | None = None
     last_checkpoint_time: datetime | None = None
     counted_until: datetime | None = None  # its machine's running time is in the hazard's figures
+    outputs_done: bool = False  # its outputs are uploaded, or given up with a condition
+    kept_until: datetime | None = None  # it failed for good, and its VM stays for its owner to look at
 
 
 class Checkpoint(Mutable):

@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from clients.kube import Kube, connect
 from sandbox.kube_client import KubeClient
+from sandbox.object_store import ObjectStore
 from tests.activities.world import World
 from tests.sandbox.light_nodes import Nodes
 
@@ -53,6 +54,15 @@ async def crds(control_plane: Any) -> None:
 async def world(kube: Kube, namespace: str, crds: None) -> World:
     """A SpotInstanceJob with its SpotInstanceVM, as a person applied them."""
     return await World.create(kube, namespace)
+
+
+@pytest.fixture
+async def store() -> AsyncIterator[ObjectStore]:
+    """An object store, with the bucket ``checkpoints``."""
+    made = ObjectStore()
+    await made.start()
+    yield made
+    await made.stop()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import yaml
 from activities.compute import Cloud, Missing
 from activities.preflight import PreflightActivities
 from activities.signatures import Preflight, PreflightRequest
+from activities.storage.bucket import SecretBuckets
 from api.common import Condition
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
@@ -32,7 +33,7 @@ class NoCloud:
 @pytest.fixture
 def activities(kube: Kube) -> PreflightActivities:
     cloud: Cloud = NoCloud()
-    return PreflightActivities(kube, cloud)
+    return PreflightActivities(kube, cloud, SecretBuckets(kube))
 
 
 @pytest.fixture

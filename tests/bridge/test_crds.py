@@ -94,6 +94,8 @@ def change(manifest: Any, path: str, value: Any) -> Any:
 
 INTERVAL = "spec.checkpointConfig.checkpointInterval"
 RETENTION = "spec.checkpointConfig.retention"
+CONFIG = "spec.checkpointConfig"
+BUCKET = {"type": "s3", "bucket": "b"}
 REPO = "spec.checkpointConfig.checkpointImageRepo"
 JOB = "spec.jobTemplate.spec"
 NOTICE = "spec.gcp.preemptionNoticeDuration"
@@ -117,6 +119,13 @@ NOTICE = "spec.gcp.preemptionNoticeDuration"
         (REPO, "gcr.io/team/train:latest", "without a tag"),
         (REPO, "registry:5000/train@sha256:00", "without a tag or digest"),
         ("spec.checkpointConfig.mode", "Application", "checkpointStorage is missing"),
+        (
+            CONFIG,
+            {"mode": "Application", "checkpointStorage": {"type": "ftp", "bucket": "b"}},
+            "none of gcs, s3, azure",
+        ),
+        ("spec.checkpointConfig.checkpointStorage", {**BUCKET, "endpoint": "minio:9000"}, "a URL without a path"),
+        ("spec.keepFailedFor", "a day", "not a duration"),
         ("spec.checkpointConfig.mode", "Both", 'supported values: "Image", "Application"'),
         ("spec.checkpointConfig.progress", {"logPattern": "step"}, "a group that matches the number is missing"),
         ("spec.spotInstanceVMRef", None, "spec.spotInstanceVMRef: Required value"),

@@ -9,6 +9,7 @@ import pytest
 from activities.job_builder import IDENTITY_PATH, build_job
 from activities.signatures import CreateReplica, JobRef
 from api.common import SecretReference
+from api.spot_instance_job import CheckpointStorage
 from api.views import RestorePoint
 
 Json = dict[str, Any]
@@ -241,3 +242,42 @@ def test_pull_secret_is_added_to_those_of_the_template() -> None:
 def test_template_without_a_pod_is_refused_by_the_name_of_the_field(broken: Json, field: str) -> None:
     with pytest.raises(ValueError, match=field):
         build_job(CreateReplica(job=JOB, job_template=broken, replica=0, incarnation=1, nodes=["n"], bought=False))
+
+
+def test_files_say_where_an_incarnation_may_save_itself_and_what_from_it_restores() -> None:
+    storage = CheckpointStorage(type="s3", bucket="b", path_prefix="team/", endpoint="http://minio:9000")
+    path = "team/0a1b2c3d/checkpoints/r0-i2/step-9"
+    restore = point().model_copy(update={"kind": "Storage", "path": path})
+    job = build(replica=0, incarnation=3, nodes=["n"], bought=True, storage=storage, restore=restore)
+    metadata = job["spec"]["template"]["metadata"]
+    said = {item["path"]: item["fieldRef"]["fieldPath"] for item in identity_items(job)}
+    values = {
+        file: metadata["annotations"][field.removeprefix("metadata.annotations['").removesuffix("']")]
+        for file, field in said.items()
+        if field.startswith("metadata.annotations")
+    }
+    assert values == {
+        "restoredFrom": path,
+        "storageType": "s3",
+        "storageBucket": "b",
+        "storagePrefix": "team/0a1b2c3d/checkpoints/r0-i3",
+        "storageEndpoint": "http://minio:9000",
+        "storageRegion": "",
+    }
+    assert pod_of(job)["containers"][0]["image"] == "train:v1"
+
+
+def test_how_a_training_stops_and_where_it_may_run_stays_the_templates() -> None:
+    pod = {"terminationGracePeriodSeconds": 600, "nodeSelector": {"pool": "a"}, "tolerations": [{"key": "mine"}]}
+    hook = {"preStop": {"exec": {"command": ["save"]}}}
+    storage = CheckpointStorage(type="gcs", bucket="b")
+    built = pod_of(build(template(pod, {"lifecycle": hook}), bought=True, storage=storage))
+    assert built["terminationGracePeriodSeconds"] == 600
+    assert built["nodeSelector"] == {"pool": "a"}
+    assert {"key": "mine"} in built["tolerations"]
+    assert built["containers"][0]["lifecycle"] == hook
+
+
+def identity_items(job: Json) -> list[Json]:
+    volumes = pod_of(job)["volumes"]
+    return next(volume["downwardAPI"]["items"] for volume in volumes if "downwardAPI" in volume)

@@ -30,6 +30,7 @@ def vm(**more: Any) -> SpotInstanceVMSpec:
         ({"checkpointImageRepo": "gcr.io/p/r:tag"}, "names a tag"),
         ({"progress": {"logPattern": "step="}}, "0 groups"),
         ({"restoreFrom": "A B"}, "restoreFrom"),
+        ({"mode": "Application", "restoreFrom": "LatestTag"}, "name a prefix in the bucket"),
     ],
 )
 def test_problem_says_what_to_change(config: dict[str, Any], says: str) -> None:
@@ -45,6 +46,7 @@ def test_problem_says_what_to_change(config: dict[str, Any], says: str) -> None:
         {"checkpointInterval": "auto"},
         {"restoreFrom": "LatestTag"},
         {"mode": "Application", "checkpointImageRepo": None},
+        {"mode": "Application", "restoreFrom": "Team A/run:7"},
     ],
 )
 def test_good_spec_has_no_problems(config: dict[str, Any]) -> None:
@@ -63,6 +65,12 @@ def test_secrets_are_looked_for_beside_the_job_unless_told_otherwise() -> None:
         ("team", "ssh", False),
         ("team", "kubeadm-join-token", True),
     ]
+
+
+def test_secret_of_the_bucket_is_in_use() -> None:
+    storage = {"type": "s3", "bucket": "b", "credentialsSecretRef": {"name": "minio"}}
+    uses = secrets_in_use(spec({"checkpointStorage": storage}), None, "team")
+    assert [(use.namespace, use.name, use.optional) for use in uses] == [("team", "minio", False)]
 
 
 def test_join_secret_that_the_vm_names_is_needed() -> None:

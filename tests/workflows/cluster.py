@@ -89,6 +89,8 @@ class Cluster:
         self.registry_down = False  # for the kubelets
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
         self.no_logs = False
+        self.on_sigterm: Callable[[Job], None] = lambda job: None  # of a pod that is deleted
+        self.stop_seconds = STOP_SECONDS
         self.logs: list[tuple[int, int]] = []
         self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
 
@@ -297,6 +299,8 @@ class Cluster:
             return
         pod.deleting = True
         self.changed(job)
+        if pod.node in self.nodes and self.nodes[pod.node].alive:
+            self.on_sigterm(job)
 
         def stopped() -> None:
             node = self.nodes.get(pod.node or "")
@@ -304,7 +308,7 @@ class Cluster:
             if job.pod is pod and not dead and job.key not in self.stuck_pods:
                 self._remove_pod(job)
 
-        self.clock.after(STOP_SECONDS if pod.node else 0.0, stopped)
+        self.clock.after(self.stop_seconds if pod.node else 0.0, stopped)
 
     def _remove_pod(self, job: Job) -> None:
         pod, job.pod = job.pod, None

@@ -309,12 +309,3 @@ async def test_a_registry_that_does_not_answer_is_waited_for(world: World) -> No
     assert world.training() == []
     world.checkpoints.registry_down = False
     await world.running(2)
-
-
-async def test_mode_application_restarts_the_original_image(world: World) -> None:
-    await two_running(world, checkpoint={"mode": "Application"})
-    await world.pass_time(700)
-    world.notice(0)
-    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
-    assert world.checkpoints.history == []
-    assert world.job(0, 1).request.restore is None

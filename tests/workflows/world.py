@@ -23,6 +23,7 @@ from api import names
 from api.messages import PreemptionNotice, VmRelease
 from api.spot_instance_job import JobStatusEntry
 from tests.workflows.bridge import Bridge
+from tests.workflows.bucket import Bucket
 from tests.workflows.checkpoints import Checkpoints
 from tests.workflows.clock import Clock
 from tests.workflows.cloud import Cloud
@@ -83,6 +84,7 @@ class World:
         self.cluster = Cluster(self.clock, self.bridge.tell)
         self.machines = Machines(self.cloud, self.cluster)
         self.checkpoints = Checkpoints(self.cluster, self.bridge.tell)
+        self.bucket = Bucket(self.cluster)
         self.documents = Documents(self.cluster, self.checkpoints, self.bridge.tell)
         self.fleet = Fleet(self.env.client, TASK_QUEUE)
         self.market = MarketActivities(self.env.client, TASK_QUEUE)  # no fake: it only reaches a workflow
@@ -111,7 +113,10 @@ class World:
         return CancelsNoFiringTimer(RUNNER, self.env.get_current_time) if self.env.supports_time_skipping else RUNNER
 
     def _activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
-        parts = [self.documents, self.cluster, self.checkpoints, self.cloud, self.machines, self.fleet, self.market]
+        parts = [
+            self.documents, self.cluster, self.checkpoints, self.bucket, self.cloud, self.machines, self.fleet,
+            self.market,
+        ]  # fmt: skip
         part = next(part for part in parts if hasattr(part, signature.name))
 
         async def run(request: Any) -> Any:

@@ -152,7 +152,10 @@ class Life:
             self.rescue.dump_the_dying(me, me.recovery)
         if me.live:
             key = None if machine_stays else me.vm_key
-            me.recovery.olds.append(Old(incarnation=me.incarnation, node=me.node, vm_key=key, view=me.view))
+            old = Old(incarnation=me.incarnation, node=me.node, vm_key=key, view=me.view)
+            me.recovery.olds.append(old)
+            if not self.checkpointing.takes_images:
+                self.job.spawn(self._ask_to_save(old), f"SIGTERM for {me.index}.{me.incarnation}")
             me.live, me.view = False, None
             me.running_since = me.reading = me.reading_at = None  # its memory is lost
         if not machine_stays:
@@ -165,6 +168,19 @@ class Life:
         if ask_survivor and self.checkpointing.settled(me.recovery):
             me.recovery.checkpoint = None
             self.checkpointing.for_recovery(me.recovery)
+
+    async def _ask_to_save(self, old: Old) -> None:
+        """In mode Application SIGTERM makes a training save: at once, with the grace that its template gives."""
+        if self.machines.stopped(old):
+            return
+        stop = act.StopReplica(ref=self.ref(old.incarnation), delete_job=False)
+        try:
+            await call(
+                act.STOP_REPLICA, stop, summary=f"stop incarnation {old.incarnation}: it is to save", urgent=True
+            )
+        except ActivityError as error:
+            workflow.logger.warning("stop of %s.%s: %s", self.me.index, old.incarnation, explain(error)[1])
+        await self.save_logs(old.incarnation)
 
     async def save_logs(self, incarnation: int) -> None:
         """Best effort: a log that cannot be had must not hold up a recovery."""

@@ -7,7 +7,9 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from workflows.calls import call
+    from workflows.phases.keeping import Keeping
     from workflows.phases.life import Part
+    from workflows.phases.outputs import Outputs
 
 POLL_SECONDS = 3.0
 
@@ -17,6 +19,8 @@ class Releasing(Part):
 
     async def release(self) -> None:
         """Save the log, delete the Job (the winner's stays), release the VMs, and see them gone."""
+        if not await Outputs(self.life).save() or not await Keeping(self.life).keep():
+            return
         olds = [old.incarnation for old in self.me.recovery.olds] if self.me.recovery else []
         current = [self.me.incarnation] if self.me.live else []
         for incarnation in [*olds, *current]:

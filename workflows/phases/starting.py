@@ -27,7 +27,7 @@ class Starting(Part):
             self._see_place(pod)
             if self.life.lost_place():
                 return
-            match startup(pod, restored=self.me.restore is not None):
+            match startup(pod, restored=self.me.restore is not None and self.me.restore.kind == "Image"):
                 case "Running" | "Ended":
                     self._started(pod)
                     return
@@ -73,6 +73,7 @@ class Starting(Part):
             image_pull=config.checkpoint_repo_credential_ref,
             checkpoint_image_repo=config.checkpoint_image_repo,
             cloud_credentials=self.job.spec.gcp_credentials_secret_ref,
+            storage=config.checkpoint_storage,
         )
         came_from = self.me.restore.label if self.me.restore else "the original image"
         view = await call(
@@ -99,7 +100,8 @@ class Starting(Part):
         recovery, self.me.recovery = self.me.recovery, None
         self.me.failures, self.me.avoid = 0, []
         if self.me.restore:
-            self.restoring.proven(self.me.restore)
+            if self.me.restore.kind == "Image":  # of its own checkpoint a training was only told
+                self.restoring.proven(self.me.restore)
             self.job.event(
                 "Restored",
                 f"replica {self.me.index} runs on {self.me.node} from progress {self.me.restore.progress:.0f}"

@@ -68,7 +68,9 @@ def keep(points: Iterable[RestorePoint], last: int, in_use: Iterable[RestorePoin
 
 
 def same(one: RestorePoint, other: RestorePoint) -> bool:
-    """The same images, though the digests of one were not known yet."""
+    """The same images, though the digests of one were not known yet; or the same place in the bucket."""
+    if "Storage" in {one.kind, other.kind}:
+        return (one.kind, one.path) == (other.kind, other.path)
     return one.images == other.images or ("" not in _tags(one) and _tags(one) == _tags(other))
 
 

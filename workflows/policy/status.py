@@ -67,6 +67,7 @@ def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry
         restored_from=replica.restore.label if replica.restore else None,
         last_checkpoint_image=replica.last_checkpoint_image,
         last_checkpoint_time=replica.last_checkpoint_time,
+        kept_until=replica.kept_until,
     )
 
 

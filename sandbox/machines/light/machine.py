@@ -19,7 +19,14 @@ from sandbox.machines.light.guest import Guest, Invocation
 from sandbox.machines.light.kubeadm import Host, kubeadm
 from sandbox.machines.light.kubelet_service import KubeletUnit
 from sandbox.machines.light.processes import Processes
-from sandbox.machines.light.programs import cloud_init, containerd_version, kubelet_version, nvidia_smi, systemctl
+from sandbox.machines.light.programs import (
+    cloud_init,
+    containerd_version,
+    crictl,
+    kubelet_version,
+    nvidia_smi,
+    systemctl,
+)
 from sandbox.machines.light.ssh import SshServer
 from sandbox.machines.light.startup import StartupScript
 from sandbox.machines.metadata import MetadataServer
@@ -126,6 +133,7 @@ class LightMachine:
                     "cloud-init": cloud_init,
                     "kubelet": kubelet_version,
                     "containerd": containerd_version,
+                    "crictl": crictl(self.root),
                 },
             )
             await self._guest.start()

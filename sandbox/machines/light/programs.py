@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol
 
 from sandbox.machines import MachineSpec
 from sandbox.machines.light.guest import Invocation, Program
 from sandbox.machines.light.kubeadm.command import VERSION
+from sandbox.machines.light.kubelet.container import LAYERS
 
 #: Marketing name and memory in MiB, by GCE's accelerator type.
 _GPUS: Mapping[str, tuple[str, int]] = {
@@ -148,6 +150,21 @@ def nvidia_smi(spec: MachineSpec) -> Program:
             call.out(f"NVIDIA-SMI {_DRIVER}    Driver Version: {_DRIVER}    CUDA Version: 12.8")
             for gpu in fields:
                 call.out(f"|   {gpu['index']}  {gpu['name']}   {gpu['memory.used']} / {gpu['memory.total']}")
+        return 0
+
+    return run
+
+
+def crictl(root: Path) -> Program:
+    """`crictl inspect` of one field alone: where CRI-O mounts a container's file system."""
+
+    async def run(call: Invocation) -> int:
+        container = call.argv[-1] if call.argv else ""
+        path = root / LAYERS / container
+        if "inspect" not in call.argv or "{{.info.runtimeSpec.root.path}}" not in call.argv or not path.is_dir():
+            call.err(f"crictl: not found, or not known to the sandbox: {' '.join(call.argv)}")
+            return 1
+        call.out(str(path / "merged"))
         return 0
 
     return run

@@ -19,6 +19,8 @@ FIRST_BACK_OFF = 10.0
 LONGEST_BACK_OFF = 300.0
 RETRY_SECONDS = 2.0
 DUMP_SECONDS = 4.0
+LAYERS = "var/lib/containers/storage/overlay"
+"""Where CRI-O keeps the writable layers of containers, each in `<id>/diff`."""
 
 
 class CreateError(Exception):
@@ -165,7 +167,9 @@ class Container:
             raise CreateError(refusal)
         else:
             memory = Memory(**checkpoint.memory)
-        return LightTraining(memory, mounts, log.write, node.speed)
+        layer = node.root / LAYERS / self._id.rpartition("/")[2] / "diff"
+        layer.mkdir(parents=True)
+        return LightTraining(memory, mounts, log.write, node.speed, layer)
 
     def _mounts(self) -> dict[str, Path]:
         """The container's mounts of volumes: where each is in the container, and where on the node."""

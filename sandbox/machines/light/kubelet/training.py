@@ -13,6 +13,8 @@ Environment (read from its memory, so a restored one keeps what it was first giv
 | `SANDBOX_ON_SIGTERM` | `exit143`, `exit0` or `ignore` | `exit143` |
 | `SANDBOX_FAIL_AT_STEP` | step after which it fails with `SANDBOX_EXIT_CODE` | never |
 | `SANDBOX_EXIT_CODE` | that exit code | 1 |
+| `SANDBOX_OUTPUT` | path of a file that it writes in its own file system when it is done | none |
+| `SANDBOX_SAVE_EVERY` | steps after which it saves itself into its checkpoint storage, and at SIGTERM | never |
 """
 
 from __future__ import annotations
@@ -26,12 +28,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import aiohttp
+
+from sandbox.machines.light.kubelet.own_checkpoints import OwnCheckpoints
 from sandbox.machines.light.kubelet.process import KILLED, CheckpointError, Json
 
 IDENTITY = "/etc/outlast"
 """Where a training finds out who it is now: its environment may be that of the replica it was cloned from."""
 ON_SIGTERM = {"exit143": 128 + signal.SIGTERM, "exit0": 0, "ignore": None}
 BAD_ENVIRONMENT = 2
+UNLOADABLE = 3
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class Knobs:
     on_sigterm: str
     fail_at_step: int | None
     exit_code: int
+    save_every: int
+    output: str
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Knobs:
@@ -58,6 +66,8 @@ class Knobs:
             on_sigterm=on_sigterm,
             fail_at_step=int(env["SANDBOX_FAIL_AT_STEP"]) if env.get("SANDBOX_FAIL_AT_STEP") else None,
             exit_code=int(env.get("SANDBOX_EXIT_CODE", 1)),
+            save_every=int(env.get("SANDBOX_SAVE_EVERY", 0)),
+            output=env.get("SANDBOX_OUTPUT", ""),
         )
 
 
@@ -71,10 +81,18 @@ class Memory:
 
 
 class LightTraining:
-    """One running training; starts on construction."""
+    """One running training; starts on construction. `layer` is where what it writes in its own file system lies."""
 
-    def __init__(self, memory: Memory, mounts: Mapping[str, Path], log: Callable[[str], None], speed: float) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        mounts: Mapping[str, Path],
+        log: Callable[[str], None],
+        speed: float,
+        layer: Path | None = None,
+    ) -> None:
         self._memory = memory
+        self._layer = layer
         self._identity_directory = mounts.get(IDENTITY)
         self._log = log
         self._speed = speed
@@ -120,6 +138,13 @@ class LightTraining:
     async def _train(self, knobs: Knobs) -> int:
         memory = self._memory
         identity = None
+        own = OwnCheckpoints.told_by(self._identity_directory) if knobs.save_every else None
+        if own is not None and not memory.step:
+            try:
+                memory.step = await own.load()
+            except (aiohttp.ClientError, TimeoutError, ValueError, KeyError) as error:
+                self._log(f"its checkpoint cannot be loaded: {error}")
+                return UNLOADABLE
         self._log(f"training from step {memory.step} of {knobs.steps} on host {memory.hostname}")
         while memory.step < knobs.steps:
             if (now := self._identity()) != identity:
@@ -127,17 +152,32 @@ class LightTraining:
                 self._log(f"identity {identity}")
             if await self._told_to_stop(knobs.step_seconds / self._speed):
                 self._log(f"SIGTERM at step {memory.step}: {knobs.on_sigterm}")
+                await self._save(own)
                 if (code := ON_SIGTERM[knobs.on_sigterm]) is not None:
                     return code
                 self._sigterm.clear()
                 continue
             memory.step += 1
             self._log(f"step={memory.step}/{knobs.steps} loss={loss(knobs.seed, memory.step):.4f}")
+            if own is not None and memory.step % knobs.save_every == 0:
+                await self._save(own)
             if memory.step == knobs.fail_at_step:
                 self._log(f"failing at step {memory.step} with exit code {knobs.exit_code}")
                 return knobs.exit_code
+        if knobs.output and self._layer is not None:
+            file = self._layer / knobs.output.lstrip("/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"model after {memory.step} steps\n")
         self._log(f"training done after {memory.step} steps")
         return 0
+
+    async def _save(self, own: OwnCheckpoints | None) -> None:
+        if own is None:
+            return
+        try:
+            self._log(f"saved {await own.save(self._memory.step)}")
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self._log(f"not saved: {error}")
 
     async def _told_to_stop(self, seconds: float) -> bool:
         """Compute one step. True where SIGTERM came instead of its end."""

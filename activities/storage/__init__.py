@@ -1,0 +1,81 @@
+"""A bucket behind a small interface with typed errors; ``bucket.py`` is what is behind it, for GCS, S3 and Azure.
+
+Every method of :class:`Storage` raises a :class:`StorageError`, never an error of a client library::
+
+    StorageError
+    ├── Missing      a person who makes what the spec names: the bucket, a Secret
+    ├── Permission   a person who grants it
+    ├── Invalid      a person who edits the spec or the Secret
+    └── Transient    the same call again
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from api import errors
+from api.common import SecretReference
+from api.spot_instance_job import CheckpointStorage
+
+
+class StorageError(Exception):
+    """What a bucket answers instead of doing it. ``type`` is what a workflow knows it by (``api.errors``)."""
+
+    type = "Transient"
+
+
+class Missing(StorageError):
+    """The bucket or the Secret is not there."""
+
+    type = errors.MISSING
+
+
+class Permission(StorageError):
+    """These credentials may not do that."""
+
+    type = errors.PERMISSION
+
+
+class Invalid(StorageError):
+    """The service refuses what we ask for, whatever the moment; or a Secret holds no credentials."""
+
+    type = errors.INVALID
+
+
+class Transient(StorageError):
+    """Worth another try as it is: time-outs, 5xx, rate limits."""
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """An object in a bucket; ``size`` in bytes."""
+
+    key: str
+    size: int
+
+
+class Storage(Protocol):
+    """One bucket, reached with one set of credentials."""
+
+    async def list(self, prefix: str) -> list[StoredObject]:
+        """All objects below a prefix, which is a directory: ``a/b`` does not list ``a/bc``."""
+        ...
+
+    async def get(self, key: str, limit: int) -> bytes:
+        """The first ``limit`` bytes of an object; empty where it is not there (any more)."""
+        ...
+
+    async def put(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """Upload an object; it is there as a whole or not at all. What ``parts`` raises ends it."""
+        ...
+
+
+class Buckets(Protocol):
+    """Opens a bucket with the credentials that the job names."""
+
+    async def open(self, storage: CheckpointStorage, cloud: SecretReference | None, namespace: str) -> Storage:
+        """``cloud`` is the job's gcpCredentialsSecretRef, ``namespace`` the job's.
+
+        Raises Missing or Invalid, with the remedy, where a Secret is not there or holds no key.
+        """
+        ...

@@ -1,0 +1,61 @@
+"""The training's own checkpoints in ``checkpointStorage``, for workflows."""
+
+from datetime import UTC, datetime
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.signatures import FIND_STORED, FindStored, FoundStored
+from activities.storage import Buckets, StorageError, Transient
+from activities.storage.finding import furthest_complete
+from api.storage import checkpoints_prefix
+from api.views import RestorePoint
+
+TOLD = 5
+"""So many of those that were passed over are named."""
+
+
+class StorageActivities:
+    """Reads buckets, and writes nothing there."""
+
+    def __init__(self, buckets: Buckets) -> None:
+        self._buckets = buckets
+
+    @activity.defn(name=FIND_STORED.name)
+    async def find_stored(self, request: FindStored) -> FoundStored:
+        """Find the furthest complete checkpoint of this job, else of where ``restoreFrom`` points."""
+        ours = checkpoints_prefix(request.storage, request.job.job_id)
+        prefixes = [ours, *([request.restore_from.strip("/")] if request.restore_from else [])]
+        passed_over: list[str] = []
+        try:
+            bucket = await self._buckets.open(request.storage, request.cloud, request.job.namespace)
+            for prefix in prefixes:
+                found = await furthest_complete(bucket, prefix, request.avoid)
+                passed_over += found.passed_over
+                if found.path is not None:
+                    return FoundStored(
+                        point=RestorePoint(
+                            kind="Storage",
+                            path=found.path,
+                            progress=found.progress,
+                            reported=True,
+                            lineage=_lineage(found.path.removeprefix(f"{ours}/")),
+                            created_at=datetime.now(UTC),
+                        ),
+                        passed_over=passed_over[-TOLD:],
+                    )
+        except StorageError as error:
+            raise to_application_error(error) from error
+        return FoundStored(point=None, passed_over=passed_over[-TOLD:])
+
+
+def _lineage(below: str) -> str:
+    """``r0-i3/step-100`` → ``0.3``; of somebody else's prefix nothing is known."""
+    replica, _, incarnation = below.partition("/")[0].partition("-")
+    known = replica.removeprefix("r").isdigit() and incarnation.removeprefix("i").isdigit()
+    return f"{replica.removeprefix('r')}.{incarnation.removeprefix('i')}" if known else ""
+
+
+def to_application_error(error: StorageError) -> ApplicationError:
+    """What the workflow gets; transient errors alone are retried by Temporal."""
+    return ApplicationError(str(error), type=error.type, non_retryable=not isinstance(error, Transient))

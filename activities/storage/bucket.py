@@ -1,0 +1,184 @@
+"""GCS, S3 and Azure behind :class:`activities.storage.Storage`, by obstore; the only module that loads it.
+
+Credentials come from the job's Secrets, else they are the worker's own; these are never shown to an ``endpoint`` that
+a spec names, because whoever writes the spec chooses who is asked there.
+"""
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import obstore
+from obstore.exceptions import (
+    BaseError,
+    InvalidPathError,
+    NotSupportedError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+)
+from obstore.store import AzureStore, GCSStore, S3Store
+from temporalio.exceptions import ApplicationError
+
+from activities.secret import read_secret
+from activities.storage import Invalid, Missing, Permission, StorageError, StoredObject, Transient
+from api.common import SecretReference
+from api.spot_instance_job import CheckpointStorage
+from api.storage import MANIFEST_BYTES
+from clients.kube import Kube
+
+CALL_SECONDS = 15.0
+"""Time-out of one request."""
+KEYS = {
+    "gcs": ("credentials.json",),
+    "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+    "azure": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
+}
+"""What a Secret has to hold, by the type of the storage."""
+
+_STORES: dict[str, Any] = {"gcs": GCSStore, "s3": S3Store, "azure": AzureStore}
+_STATUS = re.compile(r"status code: (\d{3})")
+_BY_STATUS: dict[int, type[StorageError]] = {400: Invalid, 401: Permission, 403: Permission, 404: Missing}
+
+
+def secret_of(storage: CheckpointStorage, cloud: SecretReference | None) -> SecretReference | None:
+    """The Secret by which the bucket is reached; None is the worker's own identity, or nobody's at an ``endpoint``."""
+    if storage.credentials_secret_ref is not None:
+        return SecretReference(name=storage.credentials_secret_ref.name)
+    return cloud if storage.type == "gcs" and storage.endpoint is None else None
+
+
+class SecretBuckets:
+    """Opens buckets with what the job's Secrets hold. ``kube`` may read Secrets."""
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    async def open(self, storage: CheckpointStorage, cloud: SecretReference | None, namespace: str) -> "Bucket":
+        """See :meth:`activities.storage.Buckets.open`."""
+        if storage.type not in _STORES:
+            raise Invalid(f"checkpointStorage.type {storage.type} is none of {', '.join(_STORES)}")
+        secret = secret_of(storage, cloud)
+        entries = await self._entries(storage.type, secret, namespace) if secret else None
+        options = {
+            "config": _config(storage, entries),
+            "client_options": {
+                "timeout": timedelta(seconds=CALL_SECONDS),
+                "connect_timeout": timedelta(seconds=5),
+                "allow_http": (storage.endpoint or "").startswith("http:"),
+            },
+            # Temporal repeats what is worth repeating.
+            "retry_config": {"max_retries": 1, "retry_timeout": timedelta(seconds=CALL_SECONDS)},
+        }
+        try:
+            return Bucket(_STORES[storage.type](storage.bucket, **options), storage)
+        except (BaseError, ValueError, TypeError) as error:
+            # Not the client's words: they may quote what the Secret holds.
+            raise Invalid(f"checkpointStorage {storage.type} {storage.bucket} cannot be opened so") from error
+
+    async def _entries(self, kind: str, secret: SecretReference, namespace: str) -> Mapping[str, str]:
+        where = secret.namespace or namespace
+        try:
+            entries = await read_secret(self._kube, where, secret.name)
+        except ApplicationError as error:
+            raise Missing(error.message) from error
+        if lacking := [key for key in KEYS[kind] if not entries.get(key)]:
+            raise Missing(f"Secret {where}/{secret.name} lacks the key {' and '.join(lacking)}")
+        if kind == "gcs" and not _is_key(entries["credentials.json"]):
+            raise Invalid(f"Secret {where}/{secret.name}: its key credentials.json must hold a service account's key")
+        return entries
+
+
+def _is_key(text: str) -> bool:
+    try:
+        key = json.loads(text)
+    except ValueError:
+        return False
+    return isinstance(key, dict) and {"client_email", "private_key", "private_key_id"} <= key.keys()
+
+
+def _config(storage: CheckpointStorage, entries: Mapping[str, str] | None) -> dict[str, Any]:
+    match storage.type:
+        case "gcs":
+            return _gcs(storage, entries)
+        case "s3":
+            config: dict[str, Any] = {"region": storage.region or "us-east-1"}
+            names = {"access_key_id": "AWS_ACCESS_KEY_ID", "secret_access_key": "AWS_SECRET_ACCESS_KEY"}
+            names["session_token"] = "AWS_SESSION_TOKEN"
+        case _:
+            config, names = {}, {"account_name": KEYS["azure"][0], "account_key": KEYS["azure"][1]}
+    if storage.endpoint:
+        config["endpoint"] = storage.endpoint
+        config["skip_signature"] = entries is None
+    return config | {name: entries[key].strip() for name, key in names.items() if entries and entries.get(key)}
+
+
+def _gcs(storage: CheckpointStorage, entries: Mapping[str, str] | None) -> dict[str, Any]:
+    if entries is not None:
+        config = {"service_account_key": entries["credentials.json"]}
+        return config | ({"base_url": storage.endpoint} if storage.endpoint else {})
+    if storage.endpoint is None:
+        return {}
+    # Where signatures are only skipped, the client still asks for a token before it writes.
+    nobody = {"gcs_base_url": storage.endpoint, "disable_oauth": True}
+    return {
+        "service_account_key": json.dumps(nobody | dict.fromkeys(("client_email", "private_key", "private_key_id"), ""))
+    }
+
+
+class Bucket:
+    """See :class:`activities.storage.Storage`."""
+
+    def __init__(self, store: Any, storage: CheckpointStorage) -> None:
+        self._store = store
+        self._name = f"{storage.type} bucket {storage.bucket}"
+
+    async def list(self, prefix: str) -> list[StoredObject]:
+        """List page by page."""
+        try:
+            pages = obstore.list(self._store, prefix, chunk_size=1000)
+            return [StoredObject(meta["path"], meta["size"]) async for page in pages for meta in page]
+        except (BaseError, OSError) as error:
+            raise self._typed(error) from error
+
+    async def get(self, key: str, limit: int = MANIFEST_BYTES) -> bytes:
+        """Read an object's beginning."""
+        try:
+            found = await obstore.get_async(self._store, key)
+            body = b""
+            async for part in found.stream():
+                body += bytes(part)
+                if len(body) >= limit:
+                    break
+            return body[:limit]
+        except FileNotFoundError:
+            return b""
+        except (BaseError, OSError) as error:
+            raise self._typed(error) from error
+
+    async def put(self, key: str, parts: AsyncIterator[bytes]) -> None:
+        """Upload an object, a large one in parts."""
+        try:
+            await obstore.put_async(self._store, key, parts)
+        except (BaseError, OSError) as error:
+            raise self._typed(error) from error
+
+    def _typed(self, error: Exception) -> StorageError:
+        said = str(error).partition("\n")[0]
+        status = _STATUS.search(said)
+        kind: type[StorageError] = _BY_STATUS.get(int(status[1]), Transient) if status else Transient
+        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            kind = Permission
+        elif isinstance(error, FileNotFoundError):
+            kind = Missing
+        elif isinstance(error, InvalidPathError | NotSupportedError):
+            kind = Invalid
+        remedy = _REMEDIES.get(kind, "")
+        return kind(f"{self._name}: {remedy}{said[:300]}")
+
+
+_REMEDIES: dict[type[StorageError], str] = {
+    Missing: "it is not there, create it or correct checkpointStorage: ",
+    Permission: "grant these credentials the right to list, read and create objects: ",
+}

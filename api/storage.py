@@ -1,0 +1,48 @@
+"""What lies where in ``checkpointStorage``, and the manifest that makes a directory there a checkpoint.
+
+Everything of a job is under ``<pathPrefix>/<job id>/``::
+
+    checkpoints/r<replica>-i<incarnation>/   of one incarnation, which alone writes there
+    outputs/r<replica>/                      what ``spec.outputs`` names
+"""
+
+from pydantic import Field
+
+from api.model import Model
+from api.spot_instance_job import CheckpointStorage
+
+MANIFEST = "outlast.json"
+"""Written last: what lies beside it is a checkpoint, complete if each file has the size that is said."""
+MANIFEST_BYTES = 2**20
+
+
+class Manifest(Model):
+    """The content of ``outlast.json``."""
+
+    version: int = Field(default=1, ge=1, le=1)
+    progress: float = Field(allow_inf_nan=False)  # what the training counts, for example its steps
+    files: dict[str, int]  # path relative to the manifest → size in bytes
+
+
+def job_prefix(storage: CheckpointStorage, job_id: str) -> str:
+    """Where everything of a job lies; without a slash at either end, like all prefixes here."""
+    return "/".join([*_parts(storage.path_prefix), job_id])
+
+
+def checkpoints_prefix(storage: CheckpointStorage, job_id: str) -> str:
+    """Where the checkpoints of all of a job's incarnations lie."""
+    return f"{job_prefix(storage, job_id)}/checkpoints"
+
+
+def incarnation_prefix(storage: CheckpointStorage, job_id: str, replica: int, incarnation: int) -> str:
+    """Where one incarnation writes its checkpoints, and no other."""
+    return f"{checkpoints_prefix(storage, job_id)}/r{replica}-i{incarnation}"
+
+
+def outputs_prefix(storage: CheckpointStorage, job_id: str, replica: int) -> str:
+    """Where a replica's outputs come to lie."""
+    return f"{job_prefix(storage, job_id)}/outputs/r{replica}"
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part]

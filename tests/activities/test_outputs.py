@@ -1,0 +1,85 @@
+"""The script that lists outputs on a machine, in a real shell, with what runtimes answer."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from activities.outputs import LIST
+
+# As containerd 2.1 prints it; workdir and lowerdir are not looked at.
+CTR = """#!/bin/sh
+[ "$*" = "-n k8s.io snapshots mounts /upper c1" ] || exit 1
+echo "mount -t overlay overlay /upper -o workdir=/w/2/work,upperdir={upper},lowerdir=/w/1/fs,index=off"
+"""
+CRICTL = """#!/bin/sh
+[ "$1" = inspect ] && [ "$5" = '{{{{.info.runtimeSpec.root.path}}}}' ] || exit 1
+echo {root}/merged
+"""
+
+
+async def listed(programs: Path, *paths: str) -> tuple[int, list[str]]:
+    """Exit status and lines of the script."""
+    environment = {"PATH": f"{programs}:{os.defpath}"}
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", LIST, "sh", "c1", *paths, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode().splitlines()
+
+
+@pytest.fixture
+def upper(tmp_path: Path) -> Path:
+    """A container's writable layer, with two files of which one has a space in its name."""
+    made = tmp_path / "layers" / "2" / "diff"
+    (made / "out" / "deep").mkdir(parents=True)
+    (made / "out" / "model").write_text("weights")
+    (made / "out" / "deep" / "a b").write_text("xy")
+    (made / "other").write_text("not asked for")
+    return made
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    made = tmp_path / "bin"
+    made.mkdir()
+    return made
+
+
+def install(programs: Path, name: str, text: str) -> None:
+    (programs / name).write_text(text)
+    (programs / name).chmod(0o755)
+
+
+@pytest.mark.parametrize("runtime", ["containerd", "cri-o"])
+async def test_files_at_the_paths_are_listed_with_their_sizes(upper: Path, programs: Path, runtime: str) -> None:
+    if runtime == "containerd":
+        install(programs, "ctr", CTR.format(upper=upper))
+    else:
+        install(programs, "crictl", CRICTL.format(root=upper.parent))
+    status, (first, *files) = await listed(programs, "/out/", "/none", "/other/none")
+    assert (status, first) == (0, str(upper))
+    assert sorted(files) == [f"2 {upper}/out/deep/a b", f"7 {upper}/out/model"]
+
+
+async def test_one_file_may_be_named(upper: Path, programs: Path) -> None:
+    install(programs, "ctr", CTR.format(upper=upper))
+    assert (await listed(programs, "/other"))[1] == [str(upper), f"13 {upper}/other"]
+
+
+async def test_no_link_and_no_dots_lead_out_of_the_container(upper: Path, programs: Path, tmp_path: Path) -> None:
+    install(programs, "ctr", CTR.format(upper=upper))
+    outside = tmp_path / "etc"
+    outside.mkdir()
+    (outside / "secret").write_text("of the machine")
+    (upper / "link").symlink_to(outside)
+    (upper / "out" / "link").symlink_to(outside)
+    (upper / "out" / "file").symlink_to(outside / "secret")
+    _, (_, *files) = await listed(programs, "/link", "/link/secret", "/../../../etc", "/out/link", "/out")
+    assert sorted(files) == [f"2 {upper}/out/deep/a b", f"7 {upper}/out/model"]
+
+
+async def test_a_runtime_that_is_neither_is_told(programs: Path) -> None:
+    assert (await listed(programs, "/out"))[0] == 3

@@ -1,0 +1,100 @@
+"""Mode Application: a training that saves itself loses its machine, and goes on from what it has published."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import aiohttp
+import pytest
+
+from sandbox.demo.observe import Json, holds
+from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+
+BUCKET = "checkpoints"
+
+
+def application(rig: Rig, **environment: object) -> Json:
+    manifest = rig.job(replicas=1, **environment)
+    config = manifest["spec"]["checkpointConfig"]
+    del config["checkpointImageRepo"], config["checkpointRepoCredentialRef"]
+    config["mode"] = "Application"
+    config["checkpointStorage"] = {
+        "type": "gcs", "bucket": BUCKET, "pathPrefix": "e2e/", "endpoint": rig.addresses["OBJECT_STORE"]
+    }  # fmt: skip
+    return manifest
+
+
+async def test_it_goes_on_from_its_last_published_checkpoint_and_not_from_a_truncated_one(
+    rig: Rig, namespace: str
+) -> None:
+    manifest = application(rig, SANDBOX_STEPS=600, SANDBOX_SAVE_EVERY=50, SANDBOX_ON_SIGTERM="ignore")
+    pod = manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    pod["terminationGracePeriodSeconds"] = 1
+    job = await rig.start(namespace, manifest)
+    assert holds(job.object, "StorageReady")
+
+    before = job.training(0)
+    await rig.until(lambda: (before.last or 0) >= 110, 60, "two checkpoints of its own")
+    assert "storagePrefix=" in before.lines[1]
+    # Further than all others, and cut short by the end of the machine that wrote it.
+    prefix = f"e2e/{job.id}/checkpoints/r0-i0"
+    await put(rig, f"{prefix}/step-000590/state.json", b'{"st')
+    manifest_of = json.dumps({"progress": 590, "files": {"state.json": 13}}).encode()
+    await put(rig, f"{prefix}/step-000590/outlast.json", manifest_of)
+
+    await job.preempt(0)
+    await job.trains(0, but=(before,))
+    after = job.training(0)
+    saved = [int(step) for line in before.lines for step in re.findall(r"saved \S+/step-(\d+)$", line)]
+    assert after.first == max(saved), "the original image, told where to go on"
+    assert any("SIGTERM" in line for line in before.lines), "it was told to save itself while its machine still ran"
+    entry = job.entry(0)
+    assert entry["restoredFrom"] == f"{prefix}/step-{max(saved):06d}"
+    assert entry["preemptions"] == 1
+    events = await rig.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].message}")
+    assert "step-000590: state.json has 4 bytes instead of 13" in events
+    assert not rig.observer.all("checkpointbackups", namespace), "nobody dumps it"
+    await job.completed()
+    assert job.training(0).done
+
+
+async def test_suspended_it_saves_itself_and_resumed_it_goes_on(rig: Rig, namespace: str) -> None:
+    job = await rig.start(namespace, application(rig, SANDBOX_STEPS=5000, SANDBOX_SAVE_EVERY=100000))
+    before = job.training(0)
+    await rig.until(lambda: (before.last or 0) >= 40, 60, "some steps")
+    await suspend(rig, job, "true")
+    await job.until(lambda: job.phase(0) == "Suspended", 60, "no VM")
+    await suspend(rig, job, "false")
+    await job.trains(0, but=(before,))
+    assert (job.training(0).first or 0) >= 40
+    await rig.delete(namespace, machine(), CREDENTIALS, application(rig))
+    await job.nothing_left()
+
+
+async def suspend(rig: Rig, job: Running, value: str) -> None:
+    patch = f'{{"spec":{{"suspend":{value}}}}}'
+    await rig.kubectl("patch", "sij", job.name, "-n", job.namespace, "--type=merge", "-p", patch)
+
+
+async def put(rig: Rig, key: str, body: bytes) -> None:
+    url = f"{rig.addresses['OBJECT_STORE']}/{BUCKET}/{key}"
+    async with aiohttp.ClientSession() as session, session.put(url, data=body) as answer:
+        answer.raise_for_status()
+
+
+async def test_outputs_are_in_the_bucket_when_the_vm_is_gone(rig: Rig, namespace: str) -> None:
+    manifest = rig.job(replicas=1, interval="1h", SANDBOX_STEPS=100, SANDBOX_OUTPUT="/out/model.txt")
+    manifest["spec"]["outputs"] = ["/out"]
+    manifest["spec"]["checkpointConfig"]["checkpointStorage"] = {
+        "type": "s3", "bucket": BUCKET, "pathPrefix": "e2e", "endpoint": rig.addresses["OBJECT_STORE"]
+    }  # fmt: skip
+    job = await rig.start(namespace, manifest)
+    await job.completed()
+    await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 60, "its VM to be gone")
+    assert holds(job.object, "OutputsSaved")
+    url = f"{rig.addresses['OBJECT_STORE']}/{BUCKET}/e2e/{job.id}/outputs/r0/out/model.txt"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert await answer.text() == "model after 100 steps\n"

@@ -1,0 +1,38 @@
+"""When a person is warned that what a training makes will be lost."""
+
+from typing import Any
+
+import pytest
+
+from api.spot_instance_job import SpotInstanceJobSpec
+from workflows.policy.outputs import outputs_warning
+
+EMPTY_DIR = {"name": "out", "emptyDir": {}}
+
+
+def warning(volumes: list[Any] | None, mode: str = "Image", **more: Any) -> str | None:
+    template = {"spec": {"template": {"spec": {"volumes": volumes} if volumes is not None else {}}}}
+    spec = {"jobTemplate": template, "checkpointConfig": {"mode": mode}, "spotInstanceVMRef": {"name": "vm"}, **more}
+    return outputs_warning(SpotInstanceJobSpec.model_validate(spec))
+
+
+@pytest.mark.parametrize("volumes", [None, [], [EMPTY_DIR], [{"name": "c", "configMap": {"name": "c"}}]])
+def test_what_goes_with_the_pod_is_warned_of(volumes: list[Any] | None) -> None:
+    assert "spec.outputs" in (warning(volumes) or "")
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        {"persistentVolumeClaim": {"claimName": "c"}},
+        {"nfs": {"server": "s", "path": "/"}},
+        {"hostPath": {"path": "/d"}},
+    ],
+)
+def test_a_volume_that_stays_needs_no_warning(volume: dict[str, Any]) -> None:
+    assert warning([EMPTY_DIR, {"name": "data", **volume}]) is None
+
+
+def test_neither_do_outputs_nor_mode_application() -> None:
+    assert warning([EMPTY_DIR], outputs=["/out"]) is None
+    assert warning([EMPTY_DIR], mode="Application") is None

@@ -1,0 +1,76 @@
+"""The world's bucket: what trainings in mode Application have saved of themselves, complete or cut short."""
+
+from dataclasses import dataclass
+
+from temporalio.exceptions import ApplicationError
+
+from activities import signatures as act
+from api import errors
+from api.storage import incarnation_prefix
+from api.views import RestorePoint
+from tests.workflows.cluster import Cluster, Job
+
+
+@dataclass
+class Saved:
+    """A checkpoint in the bucket."""
+
+    path: str
+    progress: float
+    complete: bool = True
+
+
+class Bucket:
+    """All of them. A training saves itself on SIGTERM, where it is told of a bucket and lives long enough."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.saved: list[Saved] = []
+        self.down = False
+        self.save_on_sigterm = True
+        self.outputs: list[act.SaveOutputs] = []  # of each call
+        self.output_calls = 1  # so many are needed until all is uploaded
+        self.output_files = 3
+        self.no_layer = False  # the runtime is none that we know
+        cluster.on_sigterm = self._on_sigterm
+
+    # --- activities
+
+    def find_stored(self, request: act.FindStored) -> act.FoundStored:
+        if self.down:
+            raise RuntimeError("the bucket does not answer")
+        known = [each for each in self.saved if each.path not in request.avoid]
+        best = max((each for each in known if each.complete), key=lambda each: each.progress, default=None)
+        point = best and RestorePoint(
+            kind="Storage", path=best.path, progress=best.progress, reported=True, created_at=self.cluster.clock.now
+        )
+        return act.FoundStored(point=point, passed_over=[each.path for each in known if not each.complete])
+
+    def save_outputs(self, request: act.SaveOutputs) -> act.SavedOutputs:
+        job = self.cluster.jobs[request.ref.replica, request.ref.incarnation]
+        assert job.pod is not None, "its layer goes with its pod"
+        self.outputs.append(request)
+        if self.down:
+            raise RuntimeError("the bucket does not answer")
+        if self.no_layer:
+            raise ApplicationError("no layer", type=errors.UNSUPPORTED, non_retryable=True)
+        done = len(self.outputs) >= self.output_calls
+        return act.SavedOutputs(done=done, files=self.output_files, total_bytes=7, location="team/outputs/r0")
+
+    # --- what happens
+
+    def save(self, job: Job, *, complete: bool = True, progress: float | None = None) -> Saved:
+        """A training saves itself where it was told to."""
+        request = job.request
+        assert request.storage is not None
+        held = float(int(self.cluster.progress(job) if progress is None else progress))
+        prefix = incarnation_prefix(request.storage, request.job.job_id, request.replica, request.incarnation)
+        saved = Saved(f"{prefix}/step-{held:.0f}", held, complete)
+        self.saved.append(saved)
+        self.cluster.held[saved.path] = held
+        return saved
+
+    def _on_sigterm(self, job: Job) -> None:
+        runs = job.pod is not None and job.pod.started_at is not None and job.pod.stopped_at is None
+        if job.request.storage is not None and self.save_on_sigterm and runs:
+            self.save(job)
