@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import asyncssh
 
-from sandbox import binaries
+from sandbox import binaries, gpu_operator
 from sandbox.checkpoint_operator import ACCOUNT, ACCOUNT_NAMESPACE, RBAC, CheckpointOperator
 from sandbox.cluster import Cluster
 from sandbox.control_plane import ControlPlane
@@ -23,6 +23,7 @@ from sandbox.control_server import ControlServer
 from sandbox.errors import SandboxError
 from sandbox.existing_cluster import ExistingCluster
 from sandbox.gce import GceEmulator
+from sandbox.gpu_operator import GpuOperator
 from sandbox.kubeconfig import write_private
 from sandbox.machines.light import LightMachines
 from sandbox.machines.real import RealMachines
@@ -49,6 +50,7 @@ class Cloud:
         self.temporal: TemporalServer | None = None
         self.registry: Registry | None = None
         self.operator: CheckpointOperator | None = None
+        self.gpu_operator: GpuOperator | None = None
         self.gce: GceEmulator | None = None
         self.gce_endpoint: str | None = None
         self.product: Product | ProductPods | None = None
@@ -76,7 +78,7 @@ class Cloud:
         """Take everything down; returns once no process is left."""
         await self._teardown.aclose()
         self.control_plane = self.temporal = self.registry = None
-        self.operator = self.gce = self.gce_endpoint = self.product = self.control = None
+        self.operator = self.gpu_operator = self.gce = self.gce_endpoint = self.product = self.control = None
 
     async def __aenter__(self) -> Cloud:
         await self.up()
@@ -210,7 +212,7 @@ class Cloud:
         return ControlPlane(self.settings, executables)
 
     async def _start_gce(self) -> None:
-        """Start the emulated cloud, and what stands for the checkpoint operator on its nodes."""
+        """Start the emulated cloud, and what stands for the operators of its nodes."""
         assert self.control_plane
         await self.control_plane.install("-f", RBAC)
         kubeconfig = self.settings.state_dir / "checkpoint-operator.kubeconfig"
@@ -224,9 +226,21 @@ class Cloud:
             )
         self._teardown.push_async_callback(self.operator.stop)
         await self._timed("checkpoint operator", self.operator.start())
+        await self._timed("GPU operator", self._start_gpu_operator(machines.idle_image))
         self.gce = GceEmulator(self.settings, machines)
         self._teardown.push_async_callback(self.gce.stop)
         self.gce_endpoint = await self._timed("GCE", self.gce.start())
+
+    async def _start_gpu_operator(self, image: str) -> None:
+        assert self.control_plane
+        manifests = self.settings.state_dir / "gpu-operator.yaml"
+        manifests.write_text(gpu_operator.manifest(image))
+        await self.control_plane.install("-f", manifests)
+        kubeconfig = self.settings.state_dir / "gpu-operator.kubeconfig"
+        await self.control_plane.account(gpu_operator.ACCOUNT, gpu_operator.NAMESPACE, kubeconfig)
+        self.gpu_operator = GpuOperator(kubeconfig)
+        self._teardown.push_async_callback(self.gpu_operator.stop)
+        await self.gpu_operator.start()
 
     async def _machine_factory(self) -> LightMachines | RealMachines:
         if not self._ground:

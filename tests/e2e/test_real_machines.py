@@ -14,6 +14,7 @@ from sandbox.binaries import Binaries
 from sandbox.machines.real.disk import Disks
 from sandbox.machines.real.requirements import obstacle
 from tests.e2e.rig import Rig, Running
+from tests.e2e.test_validator import holds_back_until_healed
 
 STEPS = 400
 LOSS = re.compile(r"step=(\d+)/\d+ loss=(\S+)")
@@ -74,5 +75,12 @@ async def test_memory_goes_on_bit_for_bit_through_two_losses(real: Rig, undistur
     assert STEPS in {step for training in trainings for step in losses(training.lines)}
     identities = {line for line in first.lines if line.startswith("identity ")}
     assert any("replica=0" in line and f"incarnation={first.incarnation}" in line for line in identities)
+    await real.kubectl("delete", "namespace", namespace, deadline=180)
+    await job.nothing_left()
+
+
+async def test_node_with_a_failing_validator_takes_no_replica_until_it_is_well(real: Rig) -> None:
+    namespace = await real.namespace()
+    job = await holds_back_until_healed(real, namespace)
     await real.kubectl("delete", "namespace", namespace, deadline=180)
     await job.nothing_left()

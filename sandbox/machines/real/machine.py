@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.gpu_operator import GPU_LABEL
 from sandbox.machines import MachineSpec
 from sandbox.machines.metadata import MetadataServer
 from sandbox.machines.real import cgroups, netns
@@ -166,11 +167,16 @@ class RealMachine:
             "etc/containerd/conf.d/sandbox.toml": string.Template((_GUEST / "containerd.toml").read_text()).substitute(
                 PAUSE=self._site.pause
             ),
-            "etc/default/kubelet": f"KUBELET_EXTRA_ARGS=--cgroup-root=/{self._group}\n",
+            "etc/default/kubelet": f"KUBELET_EXTRA_ARGS='{self._kubelet_arguments}'\n",
             "etc/sandbox-gpus": f"{self.spec.gpu_count}\n",
         }.items():
             (upper / name).parent.mkdir(parents=True, exist_ok=True)
             (upper / name).write_text(text)
+
+    @property
+    def _kubelet_arguments(self) -> str:
+        labels = f" --node-labels={GPU_LABEL}" if self.spec.gpu_count else ""
+        return f"--cgroup-root=/{self._group}{labels}"
 
     async def _soft_off(self, pid: int) -> None:
         command = ("nsenter", "--target", str(pid), "--all", "--", "/usr/local/sbin/soft-off")
@@ -214,6 +220,11 @@ class RealMachines:
         shutil.copy(_GUEST / "kubeadm", directory / "upper/usr/local/bin")
         machine = self._machines[spec.name] = RealMachine(spec, directory, self._site)
         return machine
+
+    @property
+    def idle_image(self) -> str:
+        """The name of an image that does nothing."""
+        return self._site.pause
 
     def archive(self, node: str, path: Path) -> Path:
         """A checkpoint that the kubelet of a node has named, as the sandbox sees the file."""
