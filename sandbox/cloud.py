@@ -17,6 +17,7 @@ import asyncssh
 
 from sandbox import binaries, gpu_operator
 from sandbox.checkpoint_operator import ACCOUNT, ACCOUNT_NAMESPACE, RBAC, CheckpointOperator
+from sandbox.checkpoint_operator.agent_pods import AgentPods
 from sandbox.cluster import Cluster
 from sandbox.control_plane import ControlPlane
 from sandbox.control_server import ControlServer
@@ -26,7 +27,7 @@ from sandbox.gce import GceEmulator
 from sandbox.gpu_operator import GpuOperator
 from sandbox.kubeconfig import write_private
 from sandbox.machines.light import LightMachines
-from sandbox.machines.real import RealMachines
+from sandbox.machines.real import RealMachines, images
 from sandbox.machines.real.ground import Ground
 from sandbox.processes import Process
 from sandbox.product import Product
@@ -49,7 +50,7 @@ class Cloud:
         self.control_plane: Cluster | None = None
         self.temporal: TemporalServer | None = None
         self.registry: Registry | None = None
-        self.operator: CheckpointOperator | None = None
+        self.operator: CheckpointOperator | AgentPods | None = None
         self.gpu_operator: GpuOperator | None = None
         self.gce: GceEmulator | None = None
         self.gce_endpoint: str | None = None
@@ -214,22 +215,24 @@ class Cloud:
     async def _start_gce(self) -> None:
         """Start the emulated cloud, and what stands for the operators of its nodes."""
         assert self.control_plane
-        await self.control_plane.install("-f", RBAC)
-        kubeconfig = self.settings.state_dir / "checkpoint-operator.kubeconfig"
-        await self.control_plane.account(ACCOUNT, ACCOUNT_NAMESPACE, kubeconfig)
         machines = await self._machine_factory()
-        if isinstance(machines, LightMachines):
-            self.operator = CheckpointOperator(kubeconfig, self.settings.speed)
-        else:  # what takes its time by itself is not drawn out
-            self.operator = CheckpointOperator(
-                kubeconfig, self.settings.speed, build_seconds=0, push_seconds=0, archive=machines.archive
-            )
+        self.operator = await self._checkpoint_operator()
         self._teardown.push_async_callback(self.operator.stop)
         await self._timed("checkpoint operator", self.operator.start())
         await self._timed("GPU operator", self._start_gpu_operator(machines.idle_image))
         self.gce = GceEmulator(self.settings, machines)
         self._teardown.push_async_callback(self.gce.stop)
         self.gce_endpoint = await self._timed("GCE", self.gce.start())
+
+    async def _checkpoint_operator(self) -> CheckpointOperator | AgentPods:
+        assert self.control_plane
+        if self._ground:
+            assert self.registry
+            return AgentPods(self.control_plane, f"{self.registry.address}/{images.AGENT}", self.settings.state_dir)
+        await self.control_plane.install("-f", RBAC)
+        kubeconfig = self.settings.state_dir / "checkpoint-operator.kubeconfig"
+        await self.control_plane.account(ACCOUNT, ACCOUNT_NAMESPACE, kubeconfig)
+        return CheckpointOperator(kubeconfig, self.settings.speed)
 
     async def _start_gpu_operator(self, image: str) -> None:
         assert self.control_plane

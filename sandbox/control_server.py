@@ -102,7 +102,7 @@ class ControlServer:
     async def _trap(self, request: web.Request) -> web.Response:
         if not self._cloud.operator:
             raise SandboxError("this sandbox runs without the checkpoint operator")
-        play_trap(self._cloud.operator, request.match_info["name"], await _body(request))
+        await play_trap(self._cloud.operator, request.match_info["name"], await _body(request))
         return web.json_response({})
 
     async def _validator(self, request: web.Request) -> web.Response:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError, validate_call
 
 from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.checkpoint_operator.agent_pods import AgentPods
 from sandbox.checkpoint_operator.traps import KINDS, MIDDLE_PHASES
 from sandbox.errors import SandboxError
 from sandbox.gce.faults import Faults
@@ -55,7 +56,7 @@ def play_fault(faults: Faults, name: str, args: Sequence[Any], options: Mapping[
         validate_call(getattr(faults, name))(*args, **options)
 
 
-def play_trap(operator: CheckpointOperator, name: str, options: Mapping[str, Any]) -> None:
+async def play_trap(operator: CheckpointOperator | AgentPods, name: str, options: Mapping[str, Any]) -> None:
     """Play a trap.
 
     Raises:
@@ -65,7 +66,7 @@ def play_trap(operator: CheckpointOperator, name: str, options: Mapping[str, Any
     if name not in TRAPS:
         raise SandboxError(f"no trap named {name}; there are: {', '.join(TRAPS)}")
     with _refusals(f"trap {name}"):
-        validate_call(operator.play)(name, **options)
+        await validate_call(operator.play)(name, **options)
 
 
 async def play_validator(operator: GpuOperator, verdict: str, options: Mapping[str, Any]) -> None:
@@ -116,7 +117,7 @@ def _refusals(what: str) -> Iterator[None]:
         raise SandboxError(f"{what}: {'; '.join(wrong)}") from None
 
 
-def _parameters(method: Callable[..., None]) -> Iterator[str]:
+def _parameters(method: Callable[..., object]) -> Iterator[str]:
     """How to write them on a command line; those in brackets may be left out."""
     for parameter in inspect.signature(method).parameters.values():
         if parameter.name in {"self", "trap"}:

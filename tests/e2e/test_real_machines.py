@@ -45,9 +45,9 @@ def losses(lines: list[str]) -> dict[int, str]:
 
 async def lose_and_see(job: Running, *replicas: int) -> None:
     """Take machines away, and wait until their replicas train elsewhere."""
-    # An agent listens on every node, once its image is there.
-    agents = ("rollout", "status", "daemonset/outlast-agent", "-n", "outlast-system", "--timeout=120s")
-    await job.rig.kubectl(*agents, deadline=130)
+    # Agents listen on every node, once their images are there.
+    for agents in (("outlast-agent", "-n", "outlast-system"), ("checkpoint-agent", "-n", "kube-system")):
+        await job.rig.kubectl("rollout", "status", "daemonset", *agents, "--timeout=120s", deadline=130)
     before = tuple(job.training(replica) for replica in replicas)
     await job.preempt(*replicas)
     await job.trains(*replicas, but=before, seconds=300)

@@ -44,14 +44,14 @@ def test_what_a_fault_does_not_take_is_named(name: str, options: dict[str, Any],
         play_fault(Faults(), name, [], options)
 
 
-def test_what_a_trap_does_not_take_is_named(control_plane: ControlPlane) -> None:
+async def test_what_a_trap_does_not_take_is_named(control_plane: ControlPlane) -> None:
     operator = CheckpointOperator(control_plane.kubeconfig, speed=1)
     with pytest.raises(SandboxError, match="no trap named fall; there are: stick, "):
-        play_trap(operator, "fall", {})
+        await play_trap(operator, "fall", {})
     with pytest.raises(SandboxError, match="trap slow: factor: Input should be a valid number"):
-        play_trap(operator, "slow", {"factor": "very"})
+        await play_trap(operator, "slow", {"factor": "very"})
     with pytest.raises(ValueError, match="unknown phase 'Dinner'"):
-        play_trap(operator, "stick", {"phase": "Dinner"})
+        await play_trap(operator, "stick", {"phase": "Dinner"})
 
 
 async def test_what_a_validator_does_not_take_is_named(control_plane: ControlPlane) -> None:

@@ -66,11 +66,6 @@ class RealMachine:
         """What the guest has published, such as `hostkeys/ssh-ed25519`."""
         return self.metadata.guest_attributes
 
-    @property
-    def checkpoints(self) -> Path:
-        """Where its kubelet leaves checkpoints, seen from outside."""
-        return self.directory / "var/kubelet/checkpoints"
-
     async def boot(self) -> None:
         """Power on; sshd comes up a moment later.
 
@@ -205,7 +200,6 @@ class RealMachines:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._machines: dict[str, RealMachine] = {}
 
     def create(self, spec: MachineSpec) -> RealMachine:
         """A machine with a fresh disk. A dead one of the same name is forgotten, its disk too."""
@@ -218,14 +212,9 @@ class RealMachines:
             shutil.copy(_GUEST / name, directory / "upper/usr/local/sbin")
         shutil.copy(_GUEST / "systemctl", directory / "upper/usr/bin")
         shutil.copy(_GUEST / "kubeadm", directory / "upper/usr/local/bin")
-        machine = self._machines[spec.name] = RealMachine(spec, directory, self._site)
-        return machine
+        return RealMachine(spec, directory, self._site)
 
     @property
     def idle_image(self) -> str:
         """The name of an image that does nothing."""
         return self._site.pause
-
-    def archive(self, node: str, path: Path) -> Path:
-        """A checkpoint that the kubelet of a node has named, as the sandbox sees the file."""
-        return self._machines[node].checkpoints / path.name
