@@ -53,11 +53,19 @@ async def lose_and_see(job: Running, *replicas: int) -> None:
     await job.trains(*replicas, but=before, seconds=300)
 
 
+def reasons(job: Running, pod: str) -> set[str]:
+    """The reasons that a pod's status has ever given."""
+    seen = [each.object["status"] for each in job.observer.history if (each.kind, each.name) == ("pods", pod)]
+    return {status["reason"] for status in seen if "reason" in status}
+
+
 async def test_memory_goes_on_bit_for_bit_through_two_losses(real: Rig, undisturbed: Mapping[int, str]) -> None:
     namespace = await real.namespace()
     job = await real.start(namespace, real.job(interval="8s", SANDBOX_STEPS=STEPS, SANDBOX_STEP_SECONDS=0.25))
     await job.checkpointed()
+    lost = job.training(0)
     await lose_and_see(job, 0)  # the survivor is dumped
+    assert "Terminated" in reasons(job, lost.pod), "its kubelet has ended it, for the machine shut down"
     first = job.training(0)
     assert first.first, "replica 0 began anew"
     assert "training from step 0" not in "\n".join(first.lines)

@@ -24,7 +24,7 @@ from sandbox.settings import Settings
 log = logging.getLogger(__name__)
 
 _GUEST = Path(__file__).parent / "guest"
-_IN_SBIN = ("services", "guest-agent", "gpus", "soft-off")
+_IN_SBIN = ("services", "guest-agent", "logind", "gpus", "soft-off")
 
 _CNI = """{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true,
 "ipMasq": false, "hairpinMode": true, "ipam": {"type": "host-local", "ranges": [[{"subnet": "%s"}]],
