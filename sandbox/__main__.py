@@ -115,6 +115,10 @@ def _parser() -> argparse.ArgumentParser:
     trap.epilog = "traps_help"
     trap.add_argument("name")
     trap.add_argument("parameters", nargs="*", metavar="KEY=VALUE")
+    validator = add(_validator, "let the GPU operator's validator fail on nodes that join, or work again")
+    validator.epilog = "validator_help"
+    validator.add_argument("verdict")
+    validator.add_argument("parameters", nargs="*", metavar="KEY=VALUE")
     kill = add(_kill, "kill a child process (see status), as the OOM killer would")
     kill.add_argument("process")
     start = add(_start, "start a child process again")
@@ -210,10 +214,19 @@ async def _fault(arguments: argparse.Namespace, settings: Settings) -> None:
 
 
 async def _trap(arguments: argparse.Namespace, settings: Settings) -> None:
-    values, options = _parameters(arguments.parameters)
+    await ControlClient.of(settings).trap(arguments.name, **_options("a trap", arguments.parameters))
+
+
+async def _validator(arguments: argparse.Namespace, settings: Settings) -> None:
+    options = _options("a validator", arguments.parameters)
+    await ControlClient.of(settings).validator(arguments.verdict, **options)
+
+
+def _options(what: str, words: list[str]) -> dict[str, str | None]:
+    values, options = _parameters(words)
     if values:
-        raise SandboxError(f"a trap takes KEY=VALUE alone, not {' '.join(values)}")
-    await ControlClient.of(settings).trap(arguments.name, **options)
+        raise SandboxError(f"{what} takes KEY=VALUE alone, not {' '.join(values)}")
+    return options
 
 
 def _parameters(words: list[str]) -> tuple[list[str], dict[str, str | None]]:

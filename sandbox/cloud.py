@@ -15,17 +15,19 @@ from typing import TypeVar
 
 import asyncssh
 
-from sandbox import binaries
+from sandbox import binaries, gpu_operator
 from sandbox.checkpoint_operator import ACCOUNT, ACCOUNT_NAMESPACE, RBAC, CheckpointOperator
+from sandbox.checkpoint_operator.agent_pods import AgentPods
 from sandbox.cluster import Cluster
 from sandbox.control_plane import ControlPlane
 from sandbox.control_server import ControlServer
 from sandbox.errors import SandboxError
 from sandbox.existing_cluster import ExistingCluster
 from sandbox.gce import GceEmulator
+from sandbox.gpu_operator import GpuOperator
 from sandbox.kubeconfig import write_private
 from sandbox.machines.light import LightMachines
-from sandbox.machines.real import RealMachines
+from sandbox.machines.real import RealMachines, images
 from sandbox.machines.real.ground import Ground
 from sandbox.object_store import ObjectStore
 from sandbox.processes import Process
@@ -49,7 +51,8 @@ class Cloud:
         self.control_plane: Cluster | None = None
         self.temporal: TemporalServer | None = None
         self.registry: Registry | None = None
-        self.operator: CheckpointOperator | None = None
+        self.operator: CheckpointOperator | AgentPods | None = None
+        self.gpu_operator: GpuOperator | None = None
         self.gce: GceEmulator | None = None
         self.gce_endpoint: str | None = None
         self.object_store: ObjectStore | None = None
@@ -78,7 +81,8 @@ class Cloud:
         """Take everything down; returns once no process is left."""
         await self._teardown.aclose()
         self.control_plane = self.temporal = self.registry = None
-        self.operator = self.gce = self.gce_endpoint = self.object_store = self.product = self.control = None
+        self.operator = self.gpu_operator = self.gce = self.gce_endpoint = None
+        self.object_store = self.product = self.control = None
 
     async def __aenter__(self) -> Cloud:
         await self.up()
@@ -214,26 +218,40 @@ class Cloud:
         return ControlPlane(self.settings, executables)
 
     async def _start_gce(self) -> None:
-        """Start the emulated cloud, and what stands for the checkpoint operator on its nodes."""
+        """Start the emulated cloud, and what stands for the operators of its nodes."""
         assert self.control_plane
-        await self.control_plane.install("-f", RBAC)
-        kubeconfig = self.settings.state_dir / "checkpoint-operator.kubeconfig"
-        await self.control_plane.account(ACCOUNT, ACCOUNT_NAMESPACE, kubeconfig)
         machines = await self._machine_factory()
-        if isinstance(machines, LightMachines):
-            self.operator = CheckpointOperator(kubeconfig, self.settings.speed)
-        else:  # what takes its time by itself is not drawn out
-            self.operator = CheckpointOperator(
-                kubeconfig, self.settings.speed, build_seconds=0, push_seconds=0, archive=machines.archive
-            )
+        self.operator = await self._checkpoint_operator()
         self._teardown.push_async_callback(self.operator.stop)
         await self._timed("checkpoint operator", self.operator.start())
+        await self._timed("GPU operator", self._start_gpu_operator(machines.idle_image))
         self.gce = GceEmulator(self.settings, machines)
         self._teardown.push_async_callback(self.gce.stop)
         self.gce_endpoint = await self._timed("GCE", self.gce.start())
         self.object_store = ObjectStore()
         self._teardown.push_async_callback(self.object_store.stop)
         await self._timed("object store", self.object_store.start())
+
+    async def _checkpoint_operator(self) -> CheckpointOperator | AgentPods:
+        assert self.control_plane
+        if self._ground:
+            assert self.registry
+            return AgentPods(self.control_plane, f"{self.registry.address}/{images.AGENT}", self.settings.state_dir)
+        await self.control_plane.install("-f", RBAC)
+        kubeconfig = self.settings.state_dir / "checkpoint-operator.kubeconfig"
+        await self.control_plane.account(ACCOUNT, ACCOUNT_NAMESPACE, kubeconfig)
+        return CheckpointOperator(kubeconfig, self.settings.speed)
+
+    async def _start_gpu_operator(self, image: str) -> None:
+        assert self.control_plane
+        manifests = self.settings.state_dir / "gpu-operator.yaml"
+        manifests.write_text(gpu_operator.manifest(image))
+        await self.control_plane.install("-f", manifests)
+        kubeconfig = self.settings.state_dir / "gpu-operator.kubeconfig"
+        await self.control_plane.account(gpu_operator.ACCOUNT, gpu_operator.NAMESPACE, kubeconfig)
+        self.gpu_operator = GpuOperator(kubeconfig)
+        self._teardown.push_async_callback(self.gpu_operator.stop)
+        await self.gpu_operator.start()
 
     async def _machine_factory(self) -> LightMachines | RealMachines:
         if not self._ground:

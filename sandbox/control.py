@@ -9,7 +9,7 @@ import json
 import shlex
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 
@@ -67,6 +67,10 @@ class ControlClient:
     async def trap(self, name: str, **options: Any) -> None:
         """Let the checkpoint operator misbehave: what `sandbox.checkpoint_operator.CheckpointOperator.play` takes."""
         await self._call("POST", f"/traps/{name}", options)
+
+    async def validator(self, verdict: Literal["fail", "heal"], **options: Any) -> None:
+        """Let the GPU operator's validator fail on a `node`, or on all of them, or work again: `GpuOperator`."""
+        await self._call("POST", f"/validator/{verdict}", options)
 
     async def kill(self, process: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a child process that ends it; returns once it has ended."""

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from sandbox.errors import SandboxError
 from sandbox.gce import ApiError, GceEmulator
-from sandbox.plays import play_fault, play_trap
+from sandbox.plays import play_fault, play_trap, play_validator
 from sandbox.processes import Process
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class ControlServer:
                 web.get("/events", self._events),
                 web.post("/faults/{name}", self._fault),
                 web.post("/traps/{name}", self._trap),
+                web.post("/validator/{verdict}", self._validator),
                 web.post("/processes/{name}/kill", self._kill),
                 web.post("/processes/{name}/start", self._start),
                 web.post("/down", self._down),
@@ -101,7 +102,13 @@ class ControlServer:
     async def _trap(self, request: web.Request) -> web.Response:
         if not self._cloud.operator:
             raise SandboxError("this sandbox runs without the checkpoint operator")
-        play_trap(self._cloud.operator, request.match_info["name"], await _body(request))
+        await play_trap(self._cloud.operator, request.match_info["name"], await _body(request))
+        return web.json_response({})
+
+    async def _validator(self, request: web.Request) -> web.Response:
+        if not self._cloud.gpu_operator:
+            raise SandboxError("this sandbox runs without the GPU operator")
+        await play_validator(self._cloud.gpu_operator, request.match_info["verdict"], await _body(request))
         return web.json_response({})
 
     async def _kill(self, request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import json
 import logging
+import os
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -37,6 +38,8 @@ WATCH_SECONDS = 300
 SILENCE_SECONDS = 70.0
 """Bookmarks come every 60 s: a watch silent for longer is a dead connection."""
 RETRY_SECONDS = 1.0
+
+_SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class ApiError(Exception):
@@ -90,8 +93,7 @@ class KubeClient:
         user = _named(config["users"], context["user"])["user"]
         tls = ssl.create_default_context(cadata=_material(cluster, "certificate-authority", path).decode())
         if kubelet:
-            tls.check_hostname = False
-            tls.verify_mode = ssl.CERT_NONE
+            _verify_nothing(tls)
         if "client-certificate" in user or "client-certificate-data" in user:
             # The ssl module loads client certificates from files alone.
             with tempfile.TemporaryDirectory() as directory:
@@ -101,6 +103,16 @@ class KubeClient:
                 key.write_bytes(_material(user, "client-key", path))
                 tls.load_cert_chain(certificate, key)
         return cls(f"https://{kubelet}" if kubelet else cluster["server"], tls, user.get("token"))
+
+    @classmethod
+    def in_pod(cls, *, kubelet: str | None = None) -> KubeClient:
+        """Connect as the ServiceAccount of the pod that this runs in, to the API server or, as above, to a kubelet."""
+        token, ca = (_SERVICE_ACCOUNT / name for name in ("token", "ca.crt"))
+        tls = ssl.create_default_context(cafile=str(ca))
+        if kubelet:
+            _verify_nothing(tls)
+        server = f"{os.environ['KUBERNETES_SERVICE_HOST']}:{os.environ['KUBERNETES_SERVICE_PORT']}"
+        return cls(f"https://{kubelet or server}", tls, token.read_text())
 
     async def call(
         self,
@@ -217,6 +229,11 @@ class KubeClient:
             connector = aiohttp.TCPConnector(ssl=self.tls)
             self._session = aiohttp.ClientSession(connector=connector, headers=self.headers)
         return self._session
+
+
+def _verify_nothing(tls: ssl.SSLContext) -> None:
+    tls.check_hostname = False
+    tls.verify_mode = ssl.CERT_NONE
 
 
 def _named(entries: list[Json], name: str) -> Json:

@@ -1,10 +1,11 @@
-"""What can be played on a running sandbox by name, from outside: the cloud's faults, the checkpoint operator's traps.
+"""What can be played on a running sandbox by name, from outside: the cloud's faults, the operators' traps.
 
 Values may be strings, as a command line has them: they become what the parameter's annotation says.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 from pydantic import ValidationError, validate_call
 
 from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.checkpoint_operator.agent_pods import AgentPods
 from sandbox.checkpoint_operator.traps import KINDS, MIDDLE_PHASES
 from sandbox.errors import SandboxError
 from sandbox.gce.faults import Faults
+from sandbox.gpu_operator import GpuOperator
 
 #: Methods of `Faults` that may be called from outside.
 FAULTS = (
@@ -29,6 +32,9 @@ FAULTS = (
     "expire_credentials",
     "set_price",
 )
+
+#: Methods of `GpuOperator` that may be called from outside.
+VERDICTS = ("fail", "heal")
 
 #: Traps of `CheckpointOperator.play`.
 TRAPS = {
@@ -46,10 +52,11 @@ def play_fault(faults: Faults, name: str, args: Sequence[Any], options: Mapping[
     """
     if name not in FAULTS:
         raise SandboxError(f"no fault named {name}; there are: {', '.join(FAULTS)}")
-    _call(f"fault {name}", getattr(faults, name), *args, **options)
+    with _refusals(f"fault {name}"):
+        validate_call(getattr(faults, name))(*args, **options)
 
 
-def play_trap(operator: CheckpointOperator, name: str, options: Mapping[str, Any]) -> None:
+async def play_trap(operator: CheckpointOperator | AgentPods, name: str, options: Mapping[str, Any]) -> None:
     """Play a trap.
 
     Raises:
@@ -58,16 +65,25 @@ def play_trap(operator: CheckpointOperator, name: str, options: Mapping[str, Any
     """
     if name not in TRAPS:
         raise SandboxError(f"no trap named {name}; there are: {', '.join(TRAPS)}")
-    _call(f"trap {name}", operator.play, name, **options)
+    with _refusals(f"trap {name}"):
+        await validate_call(operator.play)(name, **options)
+
+
+async def play_validator(operator: GpuOperator, verdict: str, options: Mapping[str, Any]) -> None:
+    """Let the validator of the GPU operator `fail` or `heal`.
+
+    Raises:
+        SandboxError: for another verdict, or parameters that it does not take.
+    """
+    if verdict not in VERDICTS:
+        raise SandboxError(f"a validator can {' or '.join(VERDICTS)}, not {verdict}")
+    with _refusals(f"validator {verdict}"):
+        await validate_call(getattr(operator, verdict))(**options)
 
 
 def faults_help() -> str:
     """A line or two on each fault."""
-    lines = ["What can be played:"]
-    for name in FAULTS:
-        method = getattr(Faults, name)
-        lines += [f"  {' '.join([name, *_parameters(method)])}", f"      {_first_sentence(method)}"]
-    return "\n".join(lines)
+    return _methods_help(Faults, FAULTS)
 
 
 def traps_help() -> str:
@@ -78,15 +94,30 @@ def traps_help() -> str:
     return "\n".join(lines)
 
 
-def _call(what: str, method: Callable[..., None], *args: Any, **options: Any) -> None:
+def validator_help() -> str:
+    """A line or two on each verdict."""
+    return _methods_help(GpuOperator, VERDICTS)
+
+
+def _methods_help(owner: type, names: Sequence[str]) -> str:
+    lines = ["What can be played:"]
+    for name in names:
+        method = getattr(owner, name)
+        lines += [f"  {' '.join([name, *_parameters(method)])}", f"      {_first_sentence(method)}"]
+    return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    """Say in a line which parameters were wrong."""
     try:
-        validate_call(method)(*args, **options)
+        yield
     except ValidationError as error:
         wrong = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise SandboxError(f"{what}: {'; '.join(wrong)}") from None
 
 
-def _parameters(method: Callable[..., None]) -> Iterator[str]:
+def _parameters(method: Callable[..., object]) -> Iterator[str]:
     """How to write them on a command line; those in brackets may be left out."""
     for parameter in inspect.signature(method).parameters.values():
         if parameter.name in {"self", "trap"}:

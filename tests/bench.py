@@ -12,14 +12,19 @@ import asyncio
 import math
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sandbox.demo.observe import Change
 from tests.e2e.rig import CREDENTIALS, REPOSITORY, Rig, Running, machine
+
+T = TypeVar("T")
 
 ROUNDS = 20
 SPEED = 20.0
@@ -43,10 +48,25 @@ def main() -> int:
     """Measure and write; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    rounds = asyncio.run(_measure(parser.parse_args().rounds))
+    rounds = run(_measure(parser.parse_args().rounds))
     write(TABLE, _table(rounds))
     print(_table(rounds))
     return 0
+
+
+def run(measuring: Coroutine[Any, Any, T]) -> T:
+    """Measure. SIGTERM cancels, as Ctrl-C does, so that no sandbox is left up."""
+
+    async def until_terminated() -> T:
+        task = asyncio.current_task()
+        assert task
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await measuring
+
+    try:
+        return asyncio.run(until_terminated())
+    except asyncio.CancelledError:
+        sys.exit("not measured: terminated")
 
 
 async def _measure(count: int) -> list[Round]:

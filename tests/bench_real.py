@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.machines.real.requirements import obstacle
-from tests.bench import NOTICE_SECONDS, where, write
+from tests.bench import NOTICE_SECONDS, run, where, write
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 MEGABYTES = (64, 1024)
@@ -52,7 +52,7 @@ def main() -> int:
     if reason := obstacle():
         print(f"not measured: {reason}", file=sys.stderr)
         return 0
-    table = _table(asyncio.run(_measure(parser.parse_args().rounds)))
+    table = _table(run(_measure(parser.parse_args().rounds)))
     write("real", table)
     print(table)
     return 0

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from sandbox.checkpoint_operator.backup import Backup
 from sandbox.checkpoint_operator.container_run import ContainerRun, Stuck, Unable
 from sandbox.checkpoint_operator.image import RegistryAccess
 from sandbox.checkpoint_operator.node_access import NodeAccess
-from sandbox.checkpoint_operator.traps import Traps
+from sandbox.checkpoint_operator.traps import Trap
 from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class Work:
     """What all agents share. Durations are emulated ones, divided by `speed`."""
 
     client: KubeClient
-    traps: Traps
+    take_trap: Callable[[str], Awaitable[Trap | None]]
+    """Gives the trap of the CheckpointBackup with this UID."""
     storage: Path
     speed: float
     build_seconds: float
@@ -136,7 +138,7 @@ class Agent:
             raise
 
     async def _perform(self, backup: Backup, pod: Json) -> None:
-        trap = self._work.traps.take(backup.uid)
+        trap = await self._work.take_trap(backup.uid)
         if trap and trap.kind == "silent":
             raise Stuck("played: silent")
         containers = backup.spec.get("containers") or []

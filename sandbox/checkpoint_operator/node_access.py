@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
@@ -13,10 +12,6 @@ DUMP_TIMEOUT = 300
 PULSE_SECONDS = 0.5
 """Real seconds between looks at whether the machine lives, while the agent works."""
 PULSE_TIMEOUT = 2.0
-
-
-Archive = Callable[[str, Path], Path]
-"""Where the sandbox sees a file that the kubelet of a node, by its name, has named."""
 
 
 class AgentDied(Exception):
@@ -30,11 +25,8 @@ class DumpFailed(Exception):
 class NodeAccess:
     """One machine, as its agent sees it. Without a kubelet it is one on which no training runs."""
 
-    def __init__(
-        self, name: str, kubelet: KubeClient | None, speed: float, archive: Archive = lambda _, path: path
-    ) -> None:
+    def __init__(self, name: str, kubelet: KubeClient | None, speed: float) -> None:
         self.name = name
-        self._archive = archive
         self._kubelet = kubelet
         self._speed = speed
 
@@ -64,7 +56,7 @@ class NodeAccess:
         except (ApiError, *UNREACHABLE) as error:
             await self.check()
             raise DumpFailed(str(error)) from error
-        return self._archive(self.name, Path(answer["items"][0]))
+        return Path(answer["items"][0])
 
     async def close(self) -> None:
         """End the connection to the kubelet."""

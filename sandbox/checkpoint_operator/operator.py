@@ -16,8 +16,8 @@ import yaml
 
 from sandbox.checkpoint_operator.agent import Agent, Key, Work
 from sandbox.checkpoint_operator.backup import COLLECTION
-from sandbox.checkpoint_operator.node_access import AgentDied, Archive, NodeAccess
-from sandbox.checkpoint_operator.traps import Traps
+from sandbox.checkpoint_operator.node_access import AgentDied, NodeAccess
+from sandbox.checkpoint_operator.traps import Trap, Traps
 from sandbox.kube_client import KubeClient
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class CheckpointOperator:
     """The checkpoint operator of one cluster. Emulated durations, in seconds, are divided by `speed`.
 
     `crd` is the definition that it installs (`STUB_CRD` for an outdated one, None for none); `may_delete_pods` gives
-    it the right that real installations mostly lack, so that `stopPod` works; `archive` finds a kubelet's checkpoint.
+    it the right that real installations mostly lack, so that `stopPod` works.
     """
 
     def __init__(
@@ -52,16 +52,14 @@ class CheckpointOperator:
         build_seconds: float = 5.0,
         push_seconds: float = 5.0,
         may_delete_pods: bool = False,
-        archive: Archive = lambda _, path: path,
     ) -> None:
-        self._archive = archive
         self._kubeconfig = kubeconfig
         self._client = KubeClient.from_kubeconfig(kubeconfig)
         self._crd = crd
         self._traps = Traps()
         self._work = Work(
             client=self._client,
-            traps=self._traps,
+            take_trap=self._take_trap,
             storage=kubeconfig.resolve().parent / "checkpoint-storage",
             speed=speed,
             build_seconds=build_seconds,
@@ -84,7 +82,7 @@ class CheckpointOperator:
         await self._end()
         await self._client.close()
 
-    def play(self, trap: str, *, phase: str | None = None, count: int = 1, factor: float = 10.0) -> None:
+    async def play(self, trap: str, *, phase: str | None = None, count: int = 1, factor: float = 10.0) -> None:
         """Play a trap on the next `count` CheckpointBackups (kinds: `traps.KINDS`).
 
         `absent` takes the operator away, agents and all, until `present`. Raises ValueError for an unknown trap.
@@ -100,6 +98,9 @@ class CheckpointOperator:
         """Forget the traps that wait to be played, and be present."""
         self._traps.clear()
         self._begin()
+
+    async def _take_trap(self, uid: str) -> Trap | None:
+        return self._traps.take(uid)
 
     async def _install(self, file: Path) -> None:
         crd = yaml.safe_load(await asyncio.to_thread(file.read_text))
@@ -164,7 +165,7 @@ class CheckpointOperator:
             addresses = {entry["type"]: entry["address"] for entry in node["status"].get("addresses", ())}
             port = node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"]
             kubelet = KubeClient.from_kubeconfig(self._kubeconfig, kubelet=f"{addresses['InternalIP']}:{port}")
-            self._add_agent(NodeAccess(name, kubelet, self._work.speed, self._archive))
+            self._add_agent(NodeAccess(name, kubelet, self._work.speed))
 
     def _add_agent(self, node: NodeAccess) -> None:
         agent = self._inboxes[node.name] = Agent(node, self._work)

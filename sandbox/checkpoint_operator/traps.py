@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 CHECKPOINTING = "Checkpointing"
@@ -40,9 +41,10 @@ class Trap:
 class Traps:
     """The traps that wait for the next CheckpointBackups, and those that were taken."""
 
-    def __init__(self) -> None:
-        self._waiting: list[Trap] = []
-        self._taken: dict[str, Trap] = {}
+    def __init__(self, waiting: Iterable[Trap] = (), taken: Mapping[str, Trap] | None = None) -> None:
+        self.waiting = list(waiting)
+        self.taken = dict(taken or {})
+        """By the UIDs of their CheckpointBackups."""
 
     def add(self, kind: str, phase: str | None, count: int, factor: float) -> None:
         """Play a trap on the next `count` CheckpointBackups. Raises ValueError for an unknown kind or phase."""
@@ -52,14 +54,14 @@ class Traps:
             raise ValueError(f"unknown phase {phase!r}; known are {', '.join(MIDDLE_PHASES)}")
         if count < 1 or factor <= 0:
             raise ValueError(f"count must be at least 1 and factor above 0, not {count} and {factor}")
-        self._waiting += [Trap(kind, phase or BUILDING, factor)] * count
+        self.waiting += [Trap(kind, phase or BUILDING, factor)] * count
 
     def take(self, uid: str) -> Trap | None:
         """The trap of the CheckpointBackup with this UID: the same one whenever it is asked for."""
-        if uid not in self._taken and self._waiting:
-            self._taken[uid] = self._waiting.pop(0)
-        return self._taken.get(uid)
+        if uid not in self.taken and self.waiting:
+            self.taken[uid] = self.waiting.pop(0)
+        return self.taken.get(uid)
 
     def clear(self) -> None:
         """Forget the traps that wait."""
-        self._waiting.clear()
+        self.waiting.clear()

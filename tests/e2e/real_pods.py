@@ -7,14 +7,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-
 from sandbox.cluster import create_bootstrap_token
+from tests import vms
 from tests.e2e.rig import Rig
 
 Json = dict[str, Any]
-ZONE = "us-central1-a"
-INSTANCES = "/compute/v1/projects/outlast-tests/zones/us-central1-a/instances"
 
 
 @dataclass
@@ -57,9 +54,8 @@ class Pods:
 
     async def down(self) -> None:
         """Delete the machines and their nodes."""
-        async with aiohttp.ClientSession(self._rig.addresses["GCE_ENDPOINT"]) as session:
-            for node in self.nodes:
-                await session.delete(f"{INSTANCES}/{node}")
+        for node in self.nodes:
+            await vms.delete(self._rig.addresses["GCE_ENDPOINT"], node)
         await self._rig.kubectl("delete", "node", *self.nodes, "--ignore-not-found")
 
     async def start(self, name: str, script: str, **spec: Any) -> Json:
@@ -171,16 +167,4 @@ class Pods:
         token = await create_bootstrap_token(self._rig.kubectl)
         endpoint, pin = self._rig.addresses["CONTROL_PLANE_ENDPOINT"], self._rig.addresses["CA_CERT_HASH"]
         join = f"#!/bin/sh\nkubeadm join {endpoint} --token {token} --discovery-token-ca-cert-hash {pin}\n"
-        source = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts"
-        body = {
-            "name": name,
-            "machineType": f"zones/{ZONE}/machineTypes/n1-standard-4",
-            "disks": [{"boot": True, "autoDelete": True, "initializeParams": {"sourceImage": source}}],
-            "networkInterfaces": [{"network": "global/networks/default"}],
-            "metadata": {"items": [{"key": "startup-script", "value": join}]},
-        }
-        async with (
-            aiohttp.ClientSession(self._rig.addresses["GCE_ENDPOINT"]) as session,
-            session.post(INSTANCES, json=body) as answer,
-        ):
-            assert answer.status == 200, await answer.text()
+        await vms.insert(self._rig.addresses["GCE_ENDPOINT"], name, {"startup-script": join})

@@ -14,6 +14,7 @@ from sandbox.binaries import Binaries
 from sandbox.machines.real.disk import Disks
 from sandbox.machines.real.requirements import obstacle
 from tests.e2e.rig import Rig, Running
+from tests.e2e.test_validator import holds_back_until_healed
 
 STEPS = 400
 LOSS = re.compile(r"step=(\d+)/\d+ loss=(\S+)")
@@ -44,19 +45,27 @@ def losses(lines: list[str]) -> dict[int, str]:
 
 async def lose_and_see(job: Running, *replicas: int) -> None:
     """Take machines away, and wait until their replicas train elsewhere."""
-    # An agent listens on every node, once its image is there.
-    agents = ("rollout", "status", "daemonset/outlast-agent", "-n", "outlast-system", "--timeout=120s")
-    await job.rig.kubectl(*agents, deadline=130)
+    # Agents listen on every node, once their images are there.
+    for agents in (("outlast-agent", "-n", "outlast-system"), ("checkpoint-agent", "-n", "kube-system")):
+        await job.rig.kubectl("rollout", "status", "daemonset", *agents, "--timeout=120s", deadline=130)
     before = tuple(job.training(replica) for replica in replicas)
     await job.preempt(*replicas)
     await job.trains(*replicas, but=before, seconds=300)
+
+
+def reasons(job: Running, pod: str) -> set[str]:
+    """The reasons that a pod's status has ever given."""
+    seen = [each.object["status"] for each in job.observer.history if (each.kind, each.name) == ("pods", pod)]
+    return {status["reason"] for status in seen if "reason" in status}
 
 
 async def test_memory_goes_on_bit_for_bit_through_two_losses(real: Rig, undisturbed: Mapping[int, str]) -> None:
     namespace = await real.namespace()
     job = await real.start(namespace, real.job(interval="8s", SANDBOX_STEPS=STEPS, SANDBOX_STEP_SECONDS=0.25))
     await job.checkpointed()
+    lost = job.training(0)
     await lose_and_see(job, 0)  # the survivor is dumped
+    assert "Terminated" in reasons(job, lost.pod), "its kubelet has ended it, for the machine shut down"
     first = job.training(0)
     assert first.first, "replica 0 began anew"
     assert "training from step 0" not in "\n".join(first.lines)
@@ -74,5 +83,12 @@ async def test_memory_goes_on_bit_for_bit_through_two_losses(real: Rig, undistur
     assert STEPS in {step for training in trainings for step in losses(training.lines)}
     identities = {line for line in first.lines if line.startswith("identity ")}
     assert any("replica=0" in line and f"incarnation={first.incarnation}" in line for line in identities)
+    await real.kubectl("delete", "namespace", namespace, deadline=180)
+    await job.nothing_left()
+
+
+async def test_node_with_a_failing_validator_takes_no_replica_until_it_is_well(real: Rig) -> None:
+    namespace = await real.namespace()
+    job = await holds_back_until_healed(real, namespace)
     await real.kubectl("delete", "namespace", namespace, deadline=180)
     await job.nothing_left()

@@ -145,3 +145,21 @@ async def test_a_shell_script_on_a_config_map_keeps_it_from_starting(pods: Pods)
     assert "/travels/" in image, image
     restored = await pods.restore("script", pod, image)
     assert not restored.runs
+
+
+async def test_an_agent_in_its_pod_plays_the_trap_that_waits(pods: Pods, real: Rig) -> None:
+    await pods.start("trapped", f"def look(): return 1\n{LOOP}")
+    await real.control.trap("fail", phase="ImagePushing")
+    assert await pods.checkpoint("trapped") == "played: failure in ImagePushing"
+
+
+async def test_the_agents_go_and_come_back(pods: Pods, real: Rig) -> None:
+    def agents() -> list[Any]:
+        found = real.observer.all("pods", "kube-system")
+        return [pod for pod in found if pod["metadata"]["labels"].get("app") == "checkpoint-agent"]
+
+    await pods.start("waiting", f"def look(): return 1\n{LOOP}")
+    await real.control.trap("absent")
+    await real.until(lambda: not agents(), 60, "the agents to go")
+    await real.control.trap("present")
+    assert "/travels/waiting" in await pods.checkpoint("waiting")

@@ -7,38 +7,18 @@ import asyncssh
 from light_nodes import eventually
 
 from sandbox.cloud import Cloud
-
-ZONE = "us-central1-a"
+from tests import vms
 
 
 async def buy(cloud: Cloud, name: str) -> str:
     """Insert a spot VM with a GPU and wait until it runs; its address."""
-    instance = {
-        "name": name,
-        "machineType": f"zones/{ZONE}/machineTypes/n1-standard-4",
-        "disks": [
-            {
-                "boot": True,
-                "autoDelete": True,
-                "initializeParams": {"sourceImage": "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts"},
-            }
-        ],
-        "networkInterfaces": [{"network": "global/networks/default"}],
-        "scheduling": {"provisioningModel": "SPOT", "onHostMaintenance": "TERMINATE", "automaticRestart": False},
-        "guestAccelerators": [
-            {"acceleratorType": f"zones/{ZONE}/acceleratorTypes/nvidia-tesla-t4", "acceleratorCount": 1}
-        ],
-        "metadata": {
-            "items": [{"key": "ssh-keys", "value": f"trainer:{cloud.ssh_key.with_suffix('.pub').read_text()}"}]
-        },
-    }
-    url = f"{cloud.gce_endpoint}/compute/v1/projects/outlast-tests/zones/{ZONE}/instances"
-    async with aiohttp.ClientSession() as session:
-        async with session.post(url, json=instance) as answer:
-            assert answer.status == 200, await answer.text()
+    assert cloud.gce_endpoint
+    public = cloud.ssh_key.with_suffix(".pub").read_text()
+    await vms.insert(cloud.gce_endpoint, name, {"ssh-keys": f"trainer:{public}"}, gpus=1)
+    async with aiohttp.ClientSession(cloud.gce_endpoint) as session:
 
         async def running() -> str | None:
-            async with session.get(f"{url}/{name}") as answer:
+            async with session.get(f"{vms.INSTANCES}/{name}") as answer:
                 found = await answer.json()
             return found["networkInterfaces"][0]["networkIP"] if found.get("status") == "RUNNING" else None
 

@@ -164,7 +164,7 @@ async def test_one_checkpoint_at_a_time_on_a_node(
     node = await nodes.start(gpus=2)
     await start_training(admin, namespace, "a", node)
     await start_training(admin, namespace, "b", node)
-    operator.play("slow", factor=8)
+    await operator.play("slow", factor=8)
     await backups.create("first", "a")
     await backups.reach("first", "ImageBuilding")
     await backups.create("second", "b")

@@ -104,7 +104,7 @@ async def test_a_pod_that_does_not_run_is_skipped_for_ever(
 async def test_an_agent_whose_machine_ends_leaves_the_phase_as_it_was(
     node: str, nodes: Nodes, backups: Backups, operator: CheckpointOperator, end: Callable[[Kubelet], Awaitable[None]]
 ) -> None:
-    operator.play("slow", factor=8)
+    await operator.play("slow", factor=8)
     await backups.create("cut", "source")
     await backups.reach("cut", "ImageBuilding")
     await end(nodes.kubelets[node])
@@ -147,7 +147,7 @@ async def test_stop_pod_ends_with_an_error_and_an_image(backups: Backups) -> Non
 async def test_stop_pod_works_where_the_agent_may_delete_pods(
     control_plane: ControlPlane, admin: KubeClient, backups: Backups, operator: CheckpointOperator
 ) -> None:
-    operator.play("absent")
+    await operator.play("absent")
     mighty = CheckpointOperator(control_plane.kubeconfig, SPEED, may_delete_pods=True)
     await mighty.start()
     try:
@@ -163,7 +163,7 @@ async def test_stop_pod_works_where_the_agent_may_delete_pods(
 async def test_deleting_a_backup_does_not_cancel_its_checkpoint(
     admin: KubeClient, backups: Backups, operator: CheckpointOperator
 ) -> None:
-    operator.play("slow", factor=4)
+    await operator.play("slow", factor=4)
     await backups.create("deleted", "source")
     await backups.reach("deleted", "ImageBuilding")
     await admin.delete(f"{backups.path}/deleted")
@@ -182,7 +182,7 @@ async def test_a_host_within_the_image_name_fails(backups: Backups) -> None:
 @pytest.mark.usefixtures("node")
 @pytest.mark.parametrize("phase", ["Checkpointing", "ImageBuilding", "ImagePushing", "ImagePushed"])
 async def test_played_stuck(backups: Backups, operator: CheckpointOperator, phase: str) -> None:
-    operator.play("stick", phase=phase)
+    await operator.play("stick", phase=phase)
     await backups.create("stuck", "source")
     await backups.reach("stuck", phase)
     await asyncio.sleep(SILENCE)
@@ -193,14 +193,14 @@ async def test_played_stuck(backups: Backups, operator: CheckpointOperator, phas
 
 @pytest.mark.usefixtures("node")
 async def test_played_silent(backups: Backups, operator: CheckpointOperator) -> None:
-    operator.play("silent")
+    await operator.play("silent")
     await backups.create("unseen", "source")
     await stays_silent(backups, "unseen")
 
 
 @pytest.mark.usefixtures("node")
 async def test_played_completed_without_image(backups: Backups, operator: CheckpointOperator) -> None:
-    operator.play("no-image")
+    await operator.play("no-image")
     await backups.create("hollow", "source")
     status = await backups.reach("hollow")
     assert status["phase"] == "Completed"
@@ -210,7 +210,7 @@ async def test_played_completed_without_image(backups: Backups, operator: Checkp
 
 @pytest.mark.usefixtures("node")
 async def test_played_unpushed(backups: Backups, operator: CheckpointOperator) -> None:
-    operator.play("unpushed")
+    await operator.play("unpushed")
     await backups.create("kept", "source")
     status = await backups.reach("kept")
     assert status["phase"] == "Completed"
@@ -220,7 +220,7 @@ async def test_played_unpushed(backups: Backups, operator: CheckpointOperator) -
 
 @pytest.mark.usefixtures("node")
 async def test_played_failed(backups: Backups, operator: CheckpointOperator) -> None:
-    operator.play("fail", phase="ImagePushing", count=2)
+    await operator.play("fail", phase="ImagePushing", count=2)
     for name in ("one", "two"):
         await backups.create(name, "source")
         assert (await backups.reach(name))["phase"] == "Failed"
@@ -234,21 +234,21 @@ async def test_played_absent_hangs_the_finalizer_until_present(
 ) -> None:
     await backups.create("hangs", "source")
     await backups.reach("hangs")
-    operator.play("absent")
+    await operator.play("absent")
     await admin.delete(f"{backups.path}/hangs")
     await backups.create("unserved", "source")
     await stays_silent(backups, "unserved")
     assert not await is_gone(backups, "hangs")
-    operator.play("present")
+    await operator.play("present")
     await eventually("CheckpointBackup gone", lambda: is_gone(backups, "hangs"))
     assert (await backups.reach("unserved"))["phase"] == "Completed"
 
 
 async def test_unknown_traps_are_refused(operator: CheckpointOperator) -> None:
     with pytest.raises(ValueError, match="known are stick"):
-        operator.play("nonsense")
+        await operator.play("nonsense")
     with pytest.raises(ValueError, match="known are Checkpointing"):
-        operator.play("stick", phase="Nowhere")
+        await operator.play("stick", phase="Nowhere")
 
 
 async def test_the_stub_schema_prunes_in_silence(

@@ -10,7 +10,8 @@ from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.control_plane import ControlPlane
 from sandbox.errors import SandboxError
 from sandbox.gce.faults import Faults
-from sandbox.plays import FAULTS, TRAPS, faults_help, play_fault, play_trap, traps_help
+from sandbox.gpu_operator import GpuOperator
+from sandbox.plays import FAULTS, TRAPS, faults_help, play_fault, play_trap, play_validator, traps_help, validator_help
 
 
 def test_words_become_what_the_fault_takes() -> None:
@@ -43,14 +44,22 @@ def test_what_a_fault_does_not_take_is_named(name: str, options: dict[str, Any],
         play_fault(Faults(), name, [], options)
 
 
-def test_what_a_trap_does_not_take_is_named(control_plane: ControlPlane) -> None:
+async def test_what_a_trap_does_not_take_is_named(control_plane: ControlPlane) -> None:
     operator = CheckpointOperator(control_plane.kubeconfig, speed=1)
     with pytest.raises(SandboxError, match="no trap named fall; there are: stick, "):
-        play_trap(operator, "fall", {})
+        await play_trap(operator, "fall", {})
     with pytest.raises(SandboxError, match="trap slow: factor: Input should be a valid number"):
-        play_trap(operator, "slow", {"factor": "very"})
+        await play_trap(operator, "slow", {"factor": "very"})
     with pytest.raises(ValueError, match="unknown phase 'Dinner'"):
-        play_trap(operator, "stick", {"phase": "Dinner"})
+        await play_trap(operator, "stick", {"phase": "Dinner"})
+
+
+async def test_what_a_validator_does_not_take_is_named(control_plane: ControlPlane) -> None:
+    operator = GpuOperator(control_plane.kubeconfig)
+    with pytest.raises(SandboxError, match="a validator can fail or heal, not start"):
+        await play_validator(operator, "start", {})
+    with pytest.raises(SandboxError, match="validator fail: zone: Unexpected keyword argument"):
+        await play_validator(operator, "fail", {"zone": "a"})
 
 
 def test_help_lists_every_fault_with_its_parameters() -> None:
@@ -64,7 +73,7 @@ def test_help_lists_every_trap() -> None:
 
 
 def test_the_command_lines_help_says_what_can_be_played() -> None:
-    for command, text in (("fault", faults_help()), ("trap", traps_help())):
+    for command, text in (("fault", faults_help()), ("trap", traps_help()), ("validator", validator_help())):
         shown = subprocess.run(
             [sys.executable, "-m", "sandbox", command, "--help"], capture_output=True, text=True, check=True
         )

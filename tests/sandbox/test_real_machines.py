@@ -20,9 +20,8 @@ from sandbox.machines.real import cgroups, requirements
 from sandbox.machines.real.requirements import obstacle
 from sandbox.processes import leftovers
 from sandbox.settings import Settings
+from tests import vms
 
-ZONE = "us-central1-a"
-INSTANCES = f"/compute/v1/projects/outlast-tests/zones/{ZONE}/instances"
 SCRIPT = """#!/bin/sh
 echo "I am $(hostname) with uid $(id -u) and $(ls /proc | grep -c '^[0-9]') processes"
 echo "metadata says $(curl -s -H Metadata-Flavor:Google http://169.254.169.254/computeMetadata/v1/instance/name)"
@@ -41,30 +40,11 @@ class Running:
 
     async def buy(self, name: str) -> None:
         """Insert a spot VM that runs SCRIPT at its boot."""
-        source = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts"
-        body = {
-            "name": name,
-            "machineType": f"zones/{ZONE}/machineTypes/n1-standard-4",
-            "disks": [{"boot": True, "autoDelete": True, "initializeParams": {"sourceImage": source}}],
-            "networkInterfaces": [{"network": "global/networks/default"}],
-            "scheduling": {"provisioningModel": "SPOT", "onHostMaintenance": "TERMINATE", "automaticRestart": False},
-            "metadata": {
-                "items": [
-                    {"key": "startup-script", "value": SCRIPT},
-                    {"key": "enable-guest-attributes", "value": "TRUE"},
-                ]
-            },
-        }
-        async with aiohttp.ClientSession(self.gce) as session, session.post(INSTANCES, json=body) as answer:
-            assert answer.status == 200, await answer.text()
-
-    async def delete(self, name: str) -> None:
-        async with aiohttp.ClientSession(self.gce) as session, session.delete(f"{INSTANCES}/{name}") as answer:
-            assert answer.status == 200
+        await vms.insert(self.gce, name, {"startup-script": SCRIPT, "enable-guest-attributes": "TRUE"})
 
     async def host_keys(self, name: str) -> str:
         """What its guest attributes say of its SSH host keys; empty before."""
-        path = f"{INSTANCES}/{name}/getGuestAttributes?queryPath=hostkeys/"
+        path = f"{vms.INSTANCES}/{name}/getGuestAttributes?queryPath=hostkeys/"
         async with aiohttp.ClientSession(self.gce) as session, session.get(path) as answer:
             return await answer.text() if answer.status == 200 else ""
 
@@ -121,7 +101,7 @@ async def test_a_vm_is_a_machine_of_its_own_and_gone_when_it_is_deleted(sandbox:
 
     await eventually("host keys", published)
     assert sorted(os.listdir("/sys/class/net")) == links
-    await sandbox.delete("vm-1")
+    await vms.delete(sandbox.gce, "vm-1")
     group = f"{cgroups.parent(sandbox.settings.state_dir)}/vm-1"
 
     async def gone() -> bool:

@@ -1,6 +1,7 @@
 """All parts of the sandbox together: a VM bought from the emulated cloud becomes a node of the real cluster."""
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from bought import buy, join
-from light_nodes import eventually
+from light_nodes import condition, eventually
 
 from sandbox.cloud import Cloud
 from sandbox.control import ControlClient
@@ -44,6 +45,31 @@ async def test_the_command_line_plays_faults_and_traps(cloud: Cloud) -> None:
     assert cloud.operator
     traps = [cloud.operator._traps.take(uid) for uid in ("first", "second", "third")]
     assert [trap and (trap.kind, trap.phase) for trap in traps] == [("stick", "ImagePushing")] * 2 + [None]
+
+
+@pytest.mark.e2e
+async def test_the_validator_fails_on_the_node_that_is_named_until_it_is_healed(cloud: Cloud) -> None:
+    assert cloud.control_plane
+    kubectl = cloud.control_plane.kubectl
+    await sandbox(cloud, "validator", "fail", "node=worker-1")
+    for name in ("worker-1", "worker-2"):
+        await join(cloud, await buy(cloud, name))
+
+    def ready_are(*wanted: str) -> Callable[[], Awaitable[bool]]:
+        async def check() -> bool:
+            query = ("pods", "-n", "kube-system", "-l", "app=nvidia-operator-validator", "-o", "json")
+            pods = json.loads(await kubectl("get", *query))["items"]
+            running = [pod for pod in pods if condition(pod["status"], "ContainersReady").get("status") == "True"]
+            ready = {
+                pod["spec"]["nodeName"] for pod in running if condition(pod["status"], "Ready")["status"] == "True"
+            }
+            return len(running) == 2 and ready == set(wanted)
+
+        return check
+
+    await eventually("the other node's validator is Ready", ready_are("worker-2"))
+    await sandbox(cloud, "validator", "heal")
+    await eventually("both validators are Ready", ready_are("worker-1", "worker-2"))
 
 
 @pytest.mark.e2e

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from sandbox.gpu_operator import GPU_LABEL
 from sandbox.machines import MachineSpec
 from sandbox.machines.light.kubeadm import host as files
 from sandbox.machines.light.kubeadm.config import seconds
@@ -126,13 +127,17 @@ class KubeletUnit:
             client_key_file=self._root / files.CLIENT_PEM,
             gpu_count=self._spec.gpu_count,
             provider_id=flags.get("provider-id"),
-            node_labels=node_labels(flags.get("node-labels", "")),
+            node_labels={**node_labels(flags.get("node-labels", "")), **self._gpu_labels},
             taints=taints(flags.get("register-with-taints", "")),
             root=self._root,
             environment={"GCE_METADATA_HOST": self._metadata_host},
             speed=self._speed,
             shutdown_grace=seconds(config.get("shutdownGracePeriod") or "0s"),
         )
+
+    @property
+    def _gpu_labels(self) -> Mapping[str, str]:
+        return node_labels(GPU_LABEL) if self._spec.gpu_count else {}
 
     def _flags(self) -> dict[str, str]:
         """The flags in kubeadm-flags.env."""

@@ -206,6 +206,9 @@ class LightMachine:
 class LightMachines:
     """Makes light machines, each with its directory under `<state>/vms/`."""
 
+    idle_image = "sandbox/idle:1"
+    """The name of an image that does nothing by itself: each is run as a training here."""
+
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._machines: dict[str, LightMachine] = {}

@@ -34,7 +34,7 @@ class Ground:
         disks = Disks(self._binaries.kubelet.parent, self._progress)
         self._root = await disks.machine()
         self._training = await disks.training()
-        self._product = await disks.product() if self._settings.product else None
+        self._dependencies = await disks.product()
         sysctls.remember(self._settings.state_dir)
         await self.network.up()
 
@@ -46,8 +46,9 @@ class Ground:
     async def push_images(self, registry: str) -> str:
         """Put the images that machines need into the registry; the name of the training's."""
         await images.push_pause(registry, self._root)
-        if self._product:
-            await images.push_product(registry, self._training, self._product)
+        await images.push_agent(registry, self._training, self._dependencies)
+        if self._settings.product:
+            await images.push_product(registry, self._training, self._dependencies)
         return await images.push_training(registry, self._training)
 
     def machines(self, registry: str) -> RealMachines:

@@ -17,9 +17,18 @@ Json = dict[str, Any]
 
 PAUSE = "pause:1"
 TRAINING = "training:1"
+AGENT = "checkpoint-agent:1"
 PRODUCT = "outlast:0.1.0"  # the tag of deploy/base
 _REPOSITORY = Path(__file__).parents[3]
 _PACKAGES = ("api", "activities", "clients", "crd_bridge", "worker", "workflows")
+_PYTHON_ENVIRONMENT = [
+    "PATH=/opt/outlast/bin:/usr/bin:/bin",
+    "PYTHONPATH=/opt/outlast/lib",
+    "PYTHONUNBUFFERED=1",
+    "PYTHONDONTWRITEBYTECODE=1",
+]
+_SANDBOX = _REPOSITORY / "sandbox"
+_AGENT_NEEDS = ("__init__.py", "kube_client.py", "oci.py")
 _PROGRAM = Path(__file__).parent / "train.py"
 
 
@@ -52,17 +61,26 @@ async def push_product(registry: str, base: Path, dependencies: Path) -> str:
     config = {
         "Entrypoint": ["python", "-m"],
         "Cmd": ["worker"],
-        "Env": [
-            "PATH=/opt/outlast/bin:/usr/bin:/bin",
-            "PYTHONPATH=/opt/outlast/lib",
-            "PYTHONUNBUFFERED=1",
-            "PYTHONDONTWRITEBYTECODE=1",
-        ],
+        "Env": _PYTHON_ENVIRONMENT,
         "User": "65532:65532",
         "WorkingDir": "/srv/outlast",
     }
     await _push(registry, PRODUCT, [*layers, _tar(code, 0o644)], config)
     return f"{registry}/{PRODUCT}"
+
+
+async def push_agent(registry: str, base: Path, dependencies: Path) -> str:
+    """The image of the checkpoint operator's agent, `sandbox.checkpoint_operator.in_pod`; returns its name."""
+    sources = [*_SANDBOX.joinpath("checkpoint_operator").glob("*.py"), *(_SANDBOX / name for name in _AGENT_NEEDS)]
+    code = {f"srv/{file.relative_to(_REPOSITORY)}": file.read_bytes() for file in sorted(sources)}
+    layers = [await asyncio.to_thread(_layer_of, root) for root in (base, dependencies)]
+    config = {
+        "Entrypoint": ["python", "-m", "sandbox.checkpoint_operator.in_pod"],
+        "Env": _PYTHON_ENVIRONMENT,
+        "WorkingDir": "/srv",
+    }
+    await _push(registry, AGENT, [*layers, _tar(code, 0o644)], config)
+    return f"{registry}/{AGENT}"
 
 
 def _layer_of(root: Path) -> bytes:

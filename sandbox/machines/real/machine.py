@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandbox.gpu_operator import GPU_LABEL
 from sandbox.machines import MachineSpec
 from sandbox.machines.metadata import MetadataServer
 from sandbox.machines.real import cgroups, netns
@@ -23,7 +24,7 @@ from sandbox.settings import Settings
 log = logging.getLogger(__name__)
 
 _GUEST = Path(__file__).parent / "guest"
-_IN_SBIN = ("services", "guest-agent", "gpus", "soft-off")
+_IN_SBIN = ("services", "guest-agent", "logind", "gpus", "soft-off")
 
 _CNI = """{"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "bridge", "bridge": "cni0", "isGateway": true,
 "ipMasq": false, "hairpinMode": true, "ipam": {"type": "host-local", "ranges": [[{"subnet": "%s"}]],
@@ -64,11 +65,6 @@ class RealMachine:
     def guest_attributes(self) -> Mapping[str, str]:
         """What the guest has published, such as `hostkeys/ssh-ed25519`."""
         return self.metadata.guest_attributes
-
-    @property
-    def checkpoints(self) -> Path:
-        """Where its kubelet leaves checkpoints, seen from outside."""
-        return self.directory / "var/kubelet/checkpoints"
 
     async def boot(self) -> None:
         """Power on; sshd comes up a moment later.
@@ -166,11 +162,16 @@ class RealMachine:
             "etc/containerd/conf.d/sandbox.toml": string.Template((_GUEST / "containerd.toml").read_text()).substitute(
                 PAUSE=self._site.pause
             ),
-            "etc/default/kubelet": f"KUBELET_EXTRA_ARGS=--cgroup-root=/{self._group}\n",
+            "etc/default/kubelet": f"KUBELET_EXTRA_ARGS='{self._kubelet_arguments}'\n",
             "etc/sandbox-gpus": f"{self.spec.gpu_count}\n",
         }.items():
             (upper / name).parent.mkdir(parents=True, exist_ok=True)
             (upper / name).write_text(text)
+
+    @property
+    def _kubelet_arguments(self) -> str:
+        labels = f" --node-labels={GPU_LABEL}" if self.spec.gpu_count else ""
+        return f"--cgroup-root=/{self._group}{labels}"
 
     async def _soft_off(self, pid: int) -> None:
         command = ("nsenter", "--target", str(pid), "--all", "--", "/usr/local/sbin/soft-off")
@@ -199,7 +200,6 @@ class RealMachines:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._machines: dict[str, RealMachine] = {}
 
     def create(self, spec: MachineSpec) -> RealMachine:
         """A machine with a fresh disk. A dead one of the same name is forgotten, its disk too."""
@@ -212,9 +212,9 @@ class RealMachines:
             shutil.copy(_GUEST / name, directory / "upper/usr/local/sbin")
         shutil.copy(_GUEST / "systemctl", directory / "upper/usr/bin")
         shutil.copy(_GUEST / "kubeadm", directory / "upper/usr/local/bin")
-        machine = self._machines[spec.name] = RealMachine(spec, directory, self._site)
-        return machine
+        return RealMachine(spec, directory, self._site)
 
-    def archive(self, node: str, path: Path) -> Path:
-        """A checkpoint that the kubelet of a node has named, as the sandbox sees the file."""
-        return self._machines[node].checkpoints / path.name
+    @property
+    def idle_image(self) -> str:
+        """The name of an image that does nothing."""
+        return self._site.pause

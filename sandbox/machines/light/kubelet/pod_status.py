@@ -25,6 +25,12 @@ NODE_SHUTDOWN = Verdict("Terminated", "Pod was terminated in response to imminen
 NODE_SHUTTING_DOWN = Verdict("NodeShutdown", "Pod was rejected as the node is shutting down.", is_disruption=False)
 
 
+def gates(pod: Json) -> bool:
+    """Whether the pod has passed its readiness gates: conditions that others set."""
+    met = {each["type"] for each in pod.get("status", {}).get("conditions") or () if each["status"] == "True"}
+    return met.issuperset(gate["conditionType"] for gate in pod["spec"].get("readinessGates", ()))
+
+
 class PodStatus:
     """The status of one pod, over time."""
 
@@ -61,12 +67,13 @@ class PodStatus:
 
     def _current_conditions(self, phase: str, verdict: Verdict | None) -> list[Json]:
         terminal = {"Succeeded": "PodCompleted", "Failed": "PodFailed"}.get(phase)
-        ready = all(container.running for container in self._containers)
-        reason = terminal or "ContainersNotReady"
+        running = all(container.running for container in self._containers)
+        reason = "" if running else terminal or "ContainersNotReady"
         self._condition("PodReadyToStartContainers", terminal is None)
         self._condition("Initialized", True)
-        self._condition("ContainersReady", ready, "" if ready else reason)
-        self._condition("Ready", ready, "" if ready else reason)
+        self._condition("ContainersReady", running, reason)
+        passed = gates(self._context.pod)
+        self._condition("Ready", running and passed, reason or ("" if passed else "ReadinessGatesNotReady"))
         if verdict and verdict.is_disruption:
             self._condition("DisruptionTarget", True, "TerminationByKubelet", verdict.message)
         return list(self._conditions.values())

@@ -9,7 +9,14 @@ from collections.abc import Awaitable, Callable
 
 from sandbox.kube_client import STRATEGIC_MERGE, UNREACHABLE, ApiError
 from sandbox.machines.light.kubelet.container import RETRY_SECONDS, Container
-from sandbox.machines.light.kubelet.pod_status import NODE_SHUTDOWN, NODE_SHUTTING_DOWN, TERMINAL, PodStatus, Verdict
+from sandbox.machines.light.kubelet.pod_status import (
+    NODE_SHUTDOWN,
+    NODE_SHUTTING_DOWN,
+    TERMINAL,
+    PodStatus,
+    Verdict,
+    gates,
+)
 from sandbox.machines.light.kubelet.process import Json
 from sandbox.machines.light.kubelet.runtime import Node, PodContext, Stopped
 from sandbox.machines.light.kubelet.volumes import MissingSource, unmount
@@ -75,8 +82,10 @@ class PodWorker:
 
     async def update(self, pod: Json) -> None:
         """Take note of a changed Pod: new labels for its volumes, or its deletion."""
-        old, self._context.pod = self._context.pod["metadata"], pod
-        new = pod["metadata"]
+        before, self._context.pod = self._context.pod, pod
+        old, new = before["metadata"], pod["metadata"]
+        if gates(before) != gates(pod):
+            self._dirty.set()
         if "deletionTimestamp" in new:
             self._delete.set()
             self.stop(new.get("deletionGracePeriodSeconds", 0))

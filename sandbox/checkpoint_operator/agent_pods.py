@@ -1,0 +1,53 @@
+"""The operator on real machines: a DaemonSet of agents, which do their work in pods (`in_pod`)."""
+
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+
+from sandbox.checkpoint_operator.operator import CRD
+from sandbox.checkpoint_operator.shared_traps import SharedTraps
+from sandbox.cluster import Cluster
+from sandbox.kube_client import KubeClient
+
+_MANIFESTS = Path(__file__).parent / "agents.yaml"
+_NOWHERE = "sandbox/checkpoint-agent"
+"""A label that no node has."""
+
+
+class AgentPods:
+    """The agents of one cluster; `image` is theirs, `directory` where the manifests are written to."""
+
+    def __init__(self, cluster: Cluster, image: str, directory: Path) -> None:
+        self._cluster = cluster
+        self._image = image
+        self._directory = directory
+        self._client = KubeClient.from_kubeconfig(cluster.kubeconfig)
+        self._traps = SharedTraps(self._client)
+
+    async def start(self) -> None:
+        """Install CRD and DaemonSet. Raises SandboxError where the API server refuses them."""
+        await self._cluster.install("-f", CRD)
+        await self._cluster.kubectl("wait", "--for=condition=Established", "-f", CRD, "--timeout=30s", deadline=40)
+        manifests = self._directory / _MANIFESTS.name
+        manifests.write_text(string.Template(_MANIFESTS.read_text()).substitute(IMAGE=self._image))
+        await self._cluster.install("-f", manifests)
+
+    async def stop(self) -> None:
+        """Play no more. The agents end with their machines."""
+        await self._client.close()
+
+    async def play(self, trap: str, *, phase: str | None = None, count: int = 1, factor: float = 10.0) -> None:
+        """As `CheckpointOperator.play`."""
+        if trap == "absent":
+            await self._select_nodes({_NOWHERE: "true"})
+        elif trap == "present":
+            await self._select_nodes({_NOWHERE: None})
+        else:
+            await self._traps.add(trap, phase, count, factor)
+
+    async def _select_nodes(self, selector: dict[str, str | None]) -> None:
+        patch = json.dumps({"spec": {"template": {"spec": {"nodeSelector": selector}}}})
+        agents = ("daemonset/checkpoint-agent", "--namespace=kube-system")
+        await self._cluster.kubectl("patch", *agents, "--patch", patch)

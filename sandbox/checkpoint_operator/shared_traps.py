@@ -1,0 +1,58 @@
+"""Traps in a ConfigMap: played in one process, taken by agents in others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TypeVar
+
+from sandbox.checkpoint_operator.traps import Trap, Traps
+from sandbox.kube_client import ApiError, KubeClient
+
+T = TypeVar("T")
+
+_PATH = "/api/v1/namespaces/kube-system/configmaps/checkpoint-traps"
+
+
+class SharedTraps:
+    """The traps of one cluster; everyone who has a client of it sees the same."""
+
+    def __init__(self, client: KubeClient) -> None:
+        self._client = client
+
+    async def add(self, kind: str, phase: str | None, count: int, factor: float) -> None:
+        """As `Traps.add`. Raises ApiError, too."""
+        await self._change(lambda traps: traps.add(kind, phase, count, factor))
+
+    async def take(self, uid: str) -> Trap | None:
+        """As `Traps.take`. Raises ApiError."""
+        return await self._change(lambda traps: traps.take(uid))
+
+    async def _change(self, change: Callable[[Traps], T]) -> T:
+        """Apply a change to what is there, again where someone else was faster."""
+        while True:
+            config_map = await self._client.get(_PATH)
+            before = config_map.get("data") or {}
+            traps = _parse(before.get("traps", "{}"))
+            result = change(traps)
+            config_map["data"] = {"traps": _format(traps)}
+            if config_map["data"] == before:
+                return result
+            try:
+                await self._client.replace(_PATH, config_map)
+                return result
+            except ApiError as error:
+                if error.status != 409:
+                    raise
+
+
+def _parse(text: str) -> Traps:
+    content = json.loads(text)
+    taken = {uid: Trap(**trap) for uid, trap in content.get("taken", {}).items()}
+    return Traps([Trap(**trap) for trap in content.get("waiting", [])], taken)
+
+
+def _format(traps: Traps) -> str:
+    taken = {uid: asdict(trap) for uid, trap in traps.taken.items()}
+    return json.dumps({"waiting": [asdict(trap) for trap in traps.waiting], "taken": taken})
