@@ -30,6 +30,8 @@ FAULTS = (
     "withdraw_permissions",
     "grant_permissions",
     "expire_credentials",
+    "slow_boots",
+    "mix_up_host_keys",
     "set_price",
 )
 

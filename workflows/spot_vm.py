@@ -12,7 +12,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api import names
+    from api import errors, names
     from api.market import VmWish
     from api.messages import NodeChanged, PreemptionNotice, VmRelease, VmStart
     from workflows.calls import call, explain
@@ -140,7 +140,8 @@ class SpotVM:
         self.state.failures += 1
         self.state.reason, self.state.message = explain(error)
         workflow.logger.warning("%s: %s", self.state.stage, self.state.message)
-        if self.machine.late() and self.state.stage in {"Booting", "Joining", "Registering"}:
+        joining = self.state.stage in {"Booting", "Joining", "Registering"}
+        if joining and (self.machine.late() or self.state.reason == errors.HOST_KEY):  # which no patience mends
             self.machine.give_up(self.state.reason, self.state.message)
             return
         await self.machine.tell()

@@ -6,14 +6,18 @@ emulator asks them before it acts.
 
 from __future__ import annotations
 
+import base64
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sandbox.gce.errors import OperationError, backend_error, not_ready, permission_denied, unauthenticated
 from sandbox.gce.errors import stockout as stockout_error
 from sandbox.gce.links import leaf
 from sandbox.gce.quotas import Quota
+
+#: A well-formed Ed25519 public key of nobody: 32 zero bytes.
+FALSE_KEY = base64.b64encode(b"".join((b"\0\0\0\x0bssh-ed25519", b"\0\0\0\x20", bytes(32)))).decode()
 
 
 @dataclass
@@ -38,6 +42,9 @@ class Faults:
         self._withdrawn: set[str] = set()
         self._expired_until = 0.0
         self._prices: dict[tuple[str, str], float] = {}
+        self._slow_boots: tuple[int, float] = (0, 0.0)
+        self._mixed_up = 0
+        self._false_keys: dict[str, bool] = {}
 
     # What the control surface calls.
 
@@ -92,6 +99,14 @@ class Faults:
         """Answer every call with 401 for `seconds` of real time; 0 ends it."""
         self._expired_until = time.monotonic() + seconds
 
+    def slow_boots(self, times: int, seconds: float) -> None:
+        """Let the next `times` VMs stand there RUNNING for `seconds` (real time) before their machine comes up."""
+        self._slow_boots = (times, seconds)
+
+    def mix_up_host_keys(self, times: int) -> None:
+        """Let the next `times` VMs publish SSH host keys that are not theirs, as if another machine answered."""
+        self._mixed_up = times
+
     def set_price(self, region: str, machine_type: str, usd: float) -> None:
         """Set the spot list price of a machine type in a region, in USD per hour, whatever GPUs it has."""
         self._prices[region, machine_type] = usd
@@ -137,6 +152,21 @@ class Faults:
         if self._lost_answers > 0:
             self._lost_answers -= 1
             raise backend_error()
+
+    def boot_delay(self) -> float:
+        """Seconds for which the VM that is about to boot does not."""
+        times, seconds = self._slow_boots
+        self._slow_boots = (max(0, times - 1), seconds)
+        return seconds if times else 0.0
+
+    def published(self, vm: str, attributes: Mapping[str, str]) -> Mapping[str, str]:
+        """Guest attributes as the API tells them."""
+        if vm not in self._false_keys and any(key.startswith("hostkeys/") for key in attributes):
+            self._false_keys[vm] = self._mixed_up > 0
+            self._mixed_up = max(0, self._mixed_up - 1)
+        if not self._false_keys.get(vm):
+            return attributes
+        return {key: FALSE_KEY if key.startswith("hostkeys/") else value for key, value in attributes.items()}
 
     def shortage(self, zone_path: str, machine_type: str, accelerators: str, *, at_once: bool) -> OperationError | None:
         """The stockout that this creation runs into, at this point of it."""

@@ -124,3 +124,25 @@ async def test_operations_wait_returns_when_done_and_not_before(tmp_path: Path) 
         waited = await world.call(world.operations.wait, operation=operation.name)
         assert waited.status.name == "DONE"
         assert 0.3 < time.monotonic() - started < 5
+
+
+async def test_a_boot_may_take_long(world: World) -> None:
+    world.gce.faults.slow_boots(1, 1.0)
+    began = time.monotonic()
+    operation = await world.done(await world.insert("vm-1"))
+    assert not operation.error.errors
+    assert time.monotonic() - began > 1
+    (instance,) = world.gce.instances()
+    assert instance["status"] == "RUNNING"
+
+
+async def test_a_vm_may_publish_the_host_key_of_another(world: World) -> None:
+    faults = world.gce.faults
+    faults.mix_up_host_keys(1)
+    true = {"hostkeys/ssh-ed25519": "AAAAtrue", "other/key": "1"}
+    assert faults.published("vm-1", {"other/key": "1"}) == {"other/key": "1"}  # it has published none yet
+    false = faults.published("vm-1", true)
+    assert false["other/key"] == "1"
+    assert false["hostkeys/ssh-ed25519"] != "AAAAtrue"
+    assert faults.published("vm-1", true) == false
+    assert faults.published("vm-2", true) == true

@@ -148,7 +148,7 @@ def test_after_a_rest_one_tries_and_the_others_wait_for_what_becomes_of_it() -> 
     market.granted(state, request, choose(request, state, later), later, create_seconds=300)
     assert ask(A, asker="first", state=state, now=later).candidate == A
     second = ask(A, asker="second", state=state, now=later)
-    assert (second.candidate, second.until) == (None, later + timedelta(minutes=5))
+    assert (second.candidate, second.until) == (None, later + timedelta(seconds=20))
     market.learn(state, news(market.BOUGHT, vm="first", at=later), FIRST_REST)
     assert ask(A, asker="second", state=state, now=later).candidate == A
 

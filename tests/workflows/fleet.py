@@ -19,6 +19,7 @@ class Fleet:
         self.keys: list[str] = []
         self.orphans: list[act.Orphan] = []
         self.seen = 0
+        self.living: set[str] = set()  # names of jobs that live elsewhere
 
     async def ensure_vm(self, start: VmStart) -> act.EnsuredVm:
         if await self._status(names.vm_workflow_id(start.key)) not in {None, WorkflowExecutionStatus.RUNNING}:
@@ -52,7 +53,7 @@ class Fleet:
     async def check_owner(self, request: act.CheckOwner) -> act.Owner:
         job = request.job
         status = await self._status(names.job_workflow_id(job.namespace, job.name))
-        alive = status == WorkflowExecutionStatus.RUNNING
+        alive = status == WorkflowExecutionStatus.RUNNING or job.name in self.living
         return act.Owner(alive=alive, reason="" if alive else "its workflow is not open")
 
     async def find_orphans(self, request: act.SweepRequest) -> act.Orphans:

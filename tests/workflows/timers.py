@@ -60,14 +60,16 @@ class _Timers:
         for job in activation.jobs:
             if job.HasField("fire_timer"):
                 self._due.pop(job.fire_timer.seq, None)
-        cancelled = []
+        cancelled, begun = [], set[int]()
         for command in completion.successful.commands:
             if command.HasField("start_timer"):
+                begun.add(command.start_timer.seq)
                 self._due[command.start_timer.seq] = began + command.start_timer.start_to_fire_timeout.ToTimedelta()
-            elif (
-                command.HasField("cancel_timer") and command.cancel_timer.seq in self._due
-            ):  # else it has fired just now
-                cancelled.append(self._due.pop(command.cancel_timer.seq))
+            elif command.HasField("cancel_timer"):
+                due = self._due.pop(command.cancel_timer.seq, None)  # None where it has fired just now
+                # One that this very task began never reaches the server; the next task would begin and cancel it again.
+                if due is not None and command.cancel_timer.seq not in begun:
+                    cancelled.append(due)
         if activation.is_replaying or all(due > began + LONGEST_TASK for due in cancelled):
             return completion
         return self._or_failed(cancelled, completion)

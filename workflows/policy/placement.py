@@ -1,6 +1,6 @@
 """Which candidate is tried next: the one whose useful hour is expected to cost least, of those that do not rest."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from api.market import Candidate, Choice, Choose, Considered
 from workflows.market_state import MarketState, Rest
@@ -9,6 +9,7 @@ from workflows.policy.rests import keys_of
 
 LOST_HOURS = 0.25  # of each loss: to notice, buy, join and restore, and the training since the last checkpoint
 LEAST_USEFUL = 0.1
+ASK_AGAIN = timedelta(seconds=20)  # while another VM tries what the asker waits for
 SAME_ZONE = 1.1  # a zone of a sibling is worth leaving for a tenth more, for its machines go together
 
 
@@ -35,7 +36,7 @@ def choose(request: Choose, state: MarketState, now: datetime) -> Choice:
     ranked = [considered[position] for position in sorted(range(len(considered)), key=rank)]
     free = [one for one in ranked if one.rests_until is None]
     if not free:
-        return _none(ranked, request, state)
+        return _none(ranked, request, state, now)
     passed_over = [one for one in ranked[: ranked.index(free[0])] if one.why]
     return Choice(
         candidate=free[0].candidate,
@@ -99,7 +100,7 @@ def _praise(one: Considered) -> str:
     )
 
 
-def _none(ranked: list[Considered], request: Choose, state: MarketState) -> Choice:
+def _none(ranked: list[Considered], request: Choose, state: MarketState, now: datetime) -> Choice:
     next_up = min(ranked, key=lambda one: one.rests_until or datetime.max)
     rests = [state.rests[key] for key in keys_of(next_up.candidate, request.identity) if key in state.rests]
     resting = max(rests, key=lambda rest: rest.until)
@@ -108,6 +109,7 @@ def _none(ranked: list[Considered], request: Choose, state: MarketState) -> Choi
         f"{resting.message or resting.reason}; since {resting.since:%Y-%m-%d %H:%M} UTC{others}; "
         f"next: {next_up.candidate.key} at {resting.until:%H:%M:%S} UTC"
     )
-    return Choice(
-        candidate=None, reason=reason, blocked_by=resting.reason, until=next_up.rests_until, considered=ranked
-    )
+    until = next_up.rests_until
+    if resting.tried_by and until:
+        until = min(until, now + ASK_AGAIN)  # what becomes of it is known sooner than it could be
+    return Choice(candidate=None, reason=reason, blocked_by=resting.reason, until=until, considered=ranked)

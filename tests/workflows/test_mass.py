@@ -1,0 +1,79 @@
+"""Everything goes at once: all machines of a job, and those of fifty jobs."""
+
+from datetime import datetime
+
+from api import names
+from api.messages import VmStart
+from tests.workflows.documents import CLUSTER_ID, NAMESPACE, vm_spec
+from tests.workflows.world import World
+
+A, B = "us-central1-a", "us-central1-b"
+JOBS = 50
+
+
+async def test_all_machines_of_a_job_lost_in_one_tick_go_on_from_the_furthest_finished_image(world: World) -> None:
+    await world.submit(replicas=4, checkpoint={"checkpointInterval": "3m"})
+    await world.running(4)
+    await world.until(lambda: len(world.documents.told("CheckpointCompleted")) >= 2, within=1200)
+    furthest = max(point.progress for point in world.checkpoints.registry.values())
+    for name in [world.node_of(index) for index in range(4)]:
+        world.cloud.power_off(name)
+    await world.until(lambda: all(world.entry(index).incarnation == 1 for index in range(4)) and world.active == 4)
+    assert [_restored(world, index) for index in range(4)] == [furthest] * 4
+    assert [world.entry(index).restarts for index in range(4)] == [0] * 4
+    assert len(world.cloud.of_job(world.documents.start.job_id)) == 4
+
+
+def _restored(world: World, index: int) -> float:
+    """Progress of what a replica goes on from."""
+    restore = world.job(index, 1).request.restore
+    assert restore is not None
+    return restore.progress
+
+
+async def test_fifty_jobs_that_lost_everything_do_not_storm_an_empty_zone(world: World) -> None:
+    world.clock.advance(await world.env.get_current_time())
+    world.fleet.living = {f"train-{number}" for number in range(JOBS)}
+    world.cloud.exhausted = {A}
+    for start in [_vm_of(number) for number in range(JOBS)]:
+        await world.fleet.ensure_vm(start)
+    await world.pass_time(20 * 60)
+    tries = _tries(world)
+    assert len(tries) <= JOBS + 4  # nobody knew at first; then one of all tries it after 3, 6, 12 … minutes
+    world.cloud.exhausted = set()
+    await world.until(lambda: len(world.cloud.instances) == JOBS, within=40 * 60)
+    assert {instance.labels[names.GCE_LABEL_JOB] for instance in world.cloud.instances.values()} == {
+        f"{number:08x}" for number in range(JOBS)
+    }
+
+
+async def test_no_job_waits_behind_the_stockout_of_another(world: World) -> None:
+    world.clock.advance(await world.env.get_current_time())
+    world.fleet.living = {"train-0", "train-1"}
+    world.cloud.exhausted = {A}
+    await world.fleet.ensure_vm(_vm_of(0))
+    await world.pass_time(60)
+    await world.fleet.ensure_vm(_vm_of(1, zones=[B]))
+    began = world.clock.now
+    await world.until(lambda: world.cloud.instances, within=60)
+    assert (world.clock.now - began).total_seconds() < 30
+    assert [candidate.zone for candidate in world.cloud.asked] == [A, B]
+
+
+def _vm_of(number: int, **gcp: object) -> VmStart:
+    job_id = f"{number:08x}"
+    return VmStart(
+        key=names.vm_key(job_id, 0, 1),
+        cluster_id=CLUSTER_ID,
+        job_id=job_id,
+        replica=0,
+        namespace=NAMESPACE,
+        job_name=f"train-{number}",
+        job_uid=f"uid-{number}",
+        vm_name="gpu",
+        spec=vm_spec(**gcp),
+    )
+
+
+def _tries(world: World) -> list[datetime]:
+    return [call.at for call in world.of("create_vm")]
