@@ -1,4 +1,4 @@
-"""`python -m tests.replay.record`: tells the demo's story in a sandbox, and keeps two histories for the replay test.
+"""`python -m tests.replay.record`: tells the demo's story in a sandbox, and keeps three histories for the replay test.
 
 To be run where the test reports a difference that is meant: a new order of steps, another argument, another wait.
 Workflows that are open while such a change is rolled out keep their old order only by ``workflow.patched``.
@@ -7,12 +7,13 @@ Workflows that are open while such a change is rolled out keep their old order o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
 
 from temporalio.api.enums.v1 import EventType
-from temporalio.client import Client, WorkflowHistory
+from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
 
 from api import names
 from sandbox.cloud import Cloud
@@ -51,12 +52,16 @@ async def _record(state_dir: Path) -> None:
         key = names.vm_key_of(story.recoveries[0].vm)
         assert key is not None, f"{story.recoveries[0].vm} is no name of ours"
         await _keep(client, "vm", names.vm_workflow_id(key))
+        market = names.market_workflow_id("my-project")  # of the samples, which has no end of its own
+        await client.get_workflow_handle(market).terminate("recorded")
+        await _keep(client, "market", market)
 
 
 async def _keep(client: Client, name: str, workflow_id: str) -> None:
     """Wait for the workflow's end, for a VM's comes after the job's, and write its history."""
     handle = client.get_workflow_handle(workflow_id)
-    await asyncio.wait_for(handle.result(), 60)
+    with contextlib.suppress(WorkflowFailureError):  # terminated: the market
+        await asyncio.wait_for(handle.result(), 60)
     path = write(name, _anonymous(await handle.fetch_history()))
     print(f"{path}: {path.stat().st_size // 1024} KiB of {workflow_id}", file=sys.stderr)
 

@@ -22,9 +22,9 @@ TIMER = "timer_started_event_attributes"
 SIGNAL = "signal_external_workflow_execution_initiated_event_attributes"
 
 
-def test_a_job_and_a_vm_are_recorded() -> None:
+def test_a_job_a_vm_and_a_market_are_recorded() -> None:
     kinds = {read(name).events[0].workflow_execution_started_event_attributes.workflow_type.name for name in NAMES}
-    assert kinds == {"SpotInstanceJob", "SpotVM"}
+    assert kinds == {"SpotInstanceJob", "SpotVM", "SpotMarket"}
 
 
 @pytest.mark.parametrize("name", NAMES)
