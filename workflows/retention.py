@@ -75,10 +75,13 @@ class Retention:
     async def _delete_backups(self) -> None:
         ended = [record for record in self.state.checkpoints.values() if record.outcome is not None]
         needed = {point.checkpoint for point in self.state.points} | self._awaited()
-        for record in [record for record in ended if record.number not in needed]:
+        for record in ended:
+            if record.number in needed and record.outcome == "Usable":
+                continue
+            # Of one that failed the record may still be looked at, but the object keeps others from its node.
             ref = act.CheckpointRef(job=self.job.ref, number=record.number)
             left = await call(act.DELETE_CHECKPOINT, ref, summary=f"delete CheckpointBackup {record.number}")
-            if not left.exists:  # else the operator's finalizer holds it: asked again with the next one
+            if not left.exists and record.number not in needed:  # else a finalizer holds it: asked again with the next
                 self.state.checkpoints.pop(record.number, None)
 
     def _awaited(self) -> set[int | None]:

@@ -27,7 +27,7 @@ async def kube(control_plane: Any) -> AsyncIterator[Kube]:
 
 
 @pytest.fixture
-async def namespace(kube: Kube) -> AsyncIterator[str]:
+async def namespace(kube: Kube) -> str:
     """A namespace of this test's own, in which pods can be made."""
     name = f"test-{secrets.token_hex(4)}"
     await kube.create("/api/v1/namespaces", {"metadata": {"name": name}})
@@ -36,8 +36,9 @@ async def namespace(kube: Kube) -> AsyncIterator[str]:
             if await kube.find(f"/api/v1/namespaces/{name}/serviceaccounts/default"):
                 break
             await asyncio.sleep(0.05)
-    yield name
-    await kube.delete(f"/api/v1/namespaces/{name}")
+    # It goes with the control plane. Deleted, it would keep the namespace controller at work until then: its pods are
+    # on nodes that no kubelet looks after, so they never end.
+    return name
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

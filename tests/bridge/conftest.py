@@ -67,7 +67,9 @@ async def namespace(control_plane: Any, crds: None) -> AsyncIterator[str]:
     # No workflow that would take them off is left.
     for job in (await kubectl("get", "sij", "-n", name, "-o", "name")).split():
         await kubectl("patch", job, "-n", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    await kubectl("delete", "namespace", name, "--wait=false")
+    # What the next test's bridge would begin workflows for. The namespace itself goes with the control plane: deleted,
+    # it would keep the namespace controller at work until then, for no kubelet ends its pods.
+    await kubectl("delete", "sij,sivm", "--all", "-n", name, "--wait=false")
 
 
 @pytest.fixture

@@ -67,7 +67,9 @@ class Checkpoints:
         pod = job.pod if job else None
         if job is None or pod is None or pod.phase != "Running" or pod.deleting:
             raise ApplicationError("no running pod to checkpoint", type=errors.MISSING, non_retryable=True)
-        if self.busy_until is not None and self.cluster.clock.now < self.busy_until:
+        others = [other for other in self.backups.values() if other.pod.node == pod.node]
+        under_way = [other for other in others if not self.view(other.number, request.job).ended]
+        if under_way or (self.busy_until is not None and self.cluster.clock.now < self.busy_until):
             raise ApplicationError("another checkpoint is under way", type=errors.BUSY, non_retryable=True)
         reported = request.config.progress is not None
         progress = self.cluster.progress(job) if self.stalled is None else self.stalled
