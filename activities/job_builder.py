@@ -81,11 +81,6 @@ def _build(request: CreateReplica) -> Json:
     }
 
 
-def container_names(job_template: Json) -> list[str]:
-    """Names of the template's containers, in order: those that a checkpoint has to hold."""
-    return [container["name"] for container in job_template["spec"]["template"]["spec"]["containers"]]
-
-
 def _object(parent: Json, path: str, key: str) -> Json:
     found = parent.get(key)
     if not isinstance(found, dict):

@@ -458,12 +458,6 @@ class TokenRef(Model):
 # --- fleet.py: other workflows, by Temporal's API
 
 
-class VmKeyRef(Model):
-    """A VM's workflow."""
-
-    key: str
-
-
 class EnsuredVm(Model):
     """``open`` is False where that VM's life is over already."""
 

@@ -366,11 +366,11 @@ class Checkpointing:
     def _keep(self, record: Checkpoint, point: RestorePoint) -> None:
         now, state = workflow.now(), self.state
         record.outcome, record.ended_at = "Usable", now
-        state.last_dump_seconds = (now - record.requested_at).total_seconds()
-        state.recent_dumps = [*state.recent_dumps, state.last_dump_seconds][-DUMPS_REMEMBERED:]
+        seconds = (now - record.requested_at).total_seconds()
+        state.recent_dumps = [*state.recent_dumps, seconds][-DUMPS_REMEMBERED:]
         state.ever_checkpointed = True
         self.retention.add(point)
-        self.pacing.measured(state.last_dump_seconds)
+        self.pacing.measured(seconds)
         source = state.replicas.get(record.replica)
         if source is not None:
             source.last_checkpoint_image, source.last_checkpoint_time = point.label, now

@@ -211,7 +211,6 @@ class JobState(Mutable):
     notices: dict[str, Notice] = {}
     checkpoints: dict[int, Checkpoint] = {}
     checkpoint_number: int = 0
-    last_dump_seconds: float = 0
     recent_dumps: list[float] = []  # seconds from the request to the pushed image, of the last few
     next_checkpoint_at: datetime | None = None
     points: list[RestorePoint] = []
@@ -233,3 +232,8 @@ class JobState(Mutable):
     wishes: list[PatchSpec] = []  # of people, by signal: on their way into the spec
     conditions: dict[str, Condition] = {}
     events: list[Outbound] = []
+
+    @property
+    def last_dump_seconds(self) -> float:
+        """What the last checkpoint took, from the request to the pushed image; 0 before the first."""
+        return self.recent_dumps[-1] if self.recent_dumps else 0.0
