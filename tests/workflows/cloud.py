@@ -10,7 +10,7 @@ from activities import signatures as act
 from api import errors, names
 from api.market import Candidate, PreemptedVm, Price
 from api.views import VmView
-from tests.workflows.clock import Clock
+from tests.simulation.clock import Clock
 
 CREATE_SECONDS = 7.4  # from the create call to RUNNING
 DELETE_SECONDS = 5.3

@@ -8,7 +8,7 @@ from activities import signatures as act
 from api import names
 from api.messages import NodeChanged, PreemptionNotice, ReplicaChanged
 from api.views import NodeView, PodView, ReplicaView, RestorePoint
-from tests.workflows.clock import Clock
+from tests.simulation.clock import Clock
 
 SCHEDULE_SECONDS = 1.1
 START_SECONDS = 4.2  # from scheduled to running: image pull, restore

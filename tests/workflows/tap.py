@@ -5,24 +5,19 @@ from typing import Any
 
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
-from temporalio.converter import StorageDriverStoreContext
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 from temporalio.workflow import Info
 
 Heard = Callable[[Info, Any], None]
 """Called with the workflow and one command of it, on the workflow's thread, before the SDK has the command."""
 
-Passing = Callable[[WorkflowActivation, WorkflowActivationCompletion], WorkflowActivationCompletion]
-"""What the SDK gets in place of what a workflow made of an activation; also on the workflow's thread."""
 
+class Tap(WorkflowRunner):
+    """Runs workflows as another runner does, hears each command, and changes nothing."""
 
-class Between(WorkflowRunner):
-    """Runs workflows as another runner does, with something between each of them and the SDK."""
-
-    def __init__(self, inner: WorkflowRunner, passing: Callable[[WorkflowInstance], Passing]) -> None:
-        """``passing`` is asked once for each run that is begun or replayed."""
+    def __init__(self, inner: WorkflowRunner, heard: Heard) -> None:
         self._inner = inner
-        self._passing = passing
+        self._heard = heard
 
     def prepare_workflow(self, defn: Any) -> None:
         self._inner.prepare_workflow(defn)
@@ -31,41 +26,25 @@ class Between(WorkflowRunner):
         self._inner.set_worker_level_failure_exception_types(types)
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
-        instance = self._inner.create_instance(det)
-        return _Instance(instance, self._passing(instance))
-
-
-class Tap(Between):
-    """Hears each command, and changes nothing."""
-
-    def __init__(self, inner: WorkflowRunner, heard: Heard) -> None:
-        def listen(instance: WorkflowInstance) -> Passing:
-            def hear(_: WorkflowActivation, completion: WorkflowActivationCompletion) -> WorkflowActivationCompletion:
-                for command in completion.successful.commands:
-                    heard(instance.get_info(), command)
-                return completion
-
-            return hear
-
-        super().__init__(inner, listen)
+        return _Instance(self._inner.create_instance(det), self._heard)
 
 
 class _Instance(WorkflowInstance):
-    def __init__(self, inner: WorkflowInstance, passing: Passing) -> None:
+    def __init__(self, inner: WorkflowInstance, heard: Heard) -> None:
         self._inner = inner
-        self._passing = passing
+        self._heard = heard
 
     def activate(self, act: WorkflowActivation) -> WorkflowActivationCompletion:
-        return self._passing(act, self._inner.activate(act))
+        completion = self._inner.activate(act)
+        for command in completion.successful.commands:
+            self._heard(self.get_info(), command)
+        return completion
 
-    # Asked for each payload, and entering the sandbox for the answer is half of the work of a test here. Our converter
-    # looks at no context, and nothing is stored outside.
+    def get_serialization_context(self, command_info: Any) -> Any:
+        return self._inner.get_serialization_context(command_info)
 
-    def get_serialization_context(self, command_info: Any) -> None:
-        return None
-
-    def get_external_store_context(self, command_info: Any) -> StorageDriverStoreContext:
-        return StorageDriverStoreContext(target=None)
+    def get_external_store_context(self, command_info: Any) -> Any:
+        return self._inner.get_external_store_context(command_info)
 
     def get_info(self) -> Info:
         return self._inner.get_info()

@@ -127,7 +127,7 @@ async def test_the_whole_story_replays(world: World) -> None:
 async def test_another_worker_goes_on_in_the_middle_of_a_recovery(idle_world: World) -> None:
     world = idle_world
     world.cluster.add_node("gpu-a")
-    async with world.worker(max_cached_workflows=0):  # the test server gives no other worker what one has cached
+    async with world.worker(max_cached_workflows=0):
         await world.submit(replicas=1)
         await world.running(1)
         world.cluster.slow_start = 30

@@ -32,7 +32,6 @@ def _restored(world: World, index: int) -> float:
 
 
 async def test_fifty_jobs_that_lost_everything_do_not_storm_an_empty_zone(world: World) -> None:
-    world.clock.advance(await world.env.get_current_time())
     world.fleet.living = {f"train-{number}" for number in range(JOBS)}
     world.cloud.exhausted = {A}
     for start in [_vm_of(number) for number in range(JOBS)]:
@@ -48,7 +47,6 @@ async def test_fifty_jobs_that_lost_everything_do_not_storm_an_empty_zone(world:
 
 
 async def test_no_job_waits_behind_the_stockout_of_another(world: World) -> None:
-    world.clock.advance(await world.env.get_current_time())
     world.fleet.living = {"train-0", "train-1"}
     world.cloud.exhausted = {A}
     await world.fleet.ensure_vm(_vm_of(0))

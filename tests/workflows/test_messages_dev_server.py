@@ -5,17 +5,20 @@ bring that moment about: a tap on the worker holds the command back until the me
 """
 
 import asyncio
+import contextlib
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
 from temporalio import workflow
 from temporalio.api.enums.v1 import WorkflowTaskFailedCause
-from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.testing import WorkflowEnvironment
+from temporalio.worker import Worker, WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import Info
 
@@ -25,6 +28,7 @@ from api import names
 from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
 from api.timings import Timings
 from sandbox.binaries import Binaries
+from tests.simulation.clock import Clock
 from tests.workflows import checkpoints, cloud, cluster, machines, world
 from tests.workflows.documents import CLUSTER_ID, NAME, NAMESPACE, VM_SPEC
 from tests.workflows.tap import Tap
@@ -69,6 +73,39 @@ async def _await(work: Awaitable[None]) -> None:
     await work
 
 
+class DevServer:
+    """The real service, in real time."""
+
+    def __init__(self, client: Client) -> None:
+        self.client, self.clock = client, Clock()
+
+    async def settle(self) -> None:
+        """Nothing that could be waited for."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        await asyncio.sleep(max(0.1, seconds))
+        self.clock.advance(datetime.now(UTC))
+
+    @contextlib.asynccontextmanager
+    async def worker(
+        self, workflows: Sequence[type], activities: Sequence[Callable[..., Any]], runner: WorkflowRunner
+    ) -> AsyncIterator[None]:
+        """While this is open there is a worker, with a queue of its own for creations."""
+        self.clock.advance(datetime.now(UTC))
+        async with (
+            Worker(
+                self.client,
+                task_queue=names.TASK_QUEUE,
+                workflows=workflows,
+                activities=activities,
+                workflow_runner=runner,
+            ),
+            Worker(self.client, task_queue=names.CREATES_QUEUE, activities=activities),
+        ):
+            yield
+
+
 @pytest.fixture
 async def interruption() -> Interruption:
     """What happens in the midst of a continue-as-new."""
@@ -85,13 +122,13 @@ async def real(
             monkeypatch.setattr(module, constant, 0.0)
     passed = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH, "workflows.history")
     monkeypatch.setattr(world, "RUNNER", Tap(SandboxedWorkflowRunner(restrictions=passed), interruption.heard))
-    monkeypatch.setattr(world, "QUIET_STEP", 0.2)
+    monkeypatch.setattr(world, "LONGEST_STEP", 0.2)
     monkeypatch.setattr(checkpoints, "PHASES", [(0.2, "Checkpointing"), (0.4, "Completed")])
     env = await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(executables.temporal), data_converter=pydantic_data_converter
     )
     async with env:
-        made = World(env)
+        made = World(DevServer(env.client))
         made.documents.uid = str(uuid.uuid4())
         made.documents.timings = TIMINGS
         _ensure_for_real(made, monkeypatch)

@@ -86,6 +86,7 @@ async def provisioning(world: World) -> None:
     await free_gpus(world, 1)
     await world.submit(replicas=2)
     await world.running(1)
+    await world.until(lambda: world.documents.entries)  # so the job knows which machine it gets
 
 
 async def restoring(world: World) -> None:

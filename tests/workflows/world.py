@@ -6,15 +6,14 @@ The workflows of the VMs run beside the job's for real, with the signals between
 """
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from temporalio import activity
-from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker, WorkflowRunner
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.worker import WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities import signatures as act
@@ -22,16 +21,15 @@ from activities.market import MarketActivities
 from api import names
 from api.messages import PreemptionNotice, VmRelease
 from api.spot_instance_job import JobStatusEntry
+from tests.simulation.clock import Clock
 from tests.workflows.bridge import Bridge
 from tests.workflows.bucket import Bucket
 from tests.workflows.checkpoints import Checkpoints
-from tests.workflows.clock import Clock
 from tests.workflows.cloud import Cloud
 from tests.workflows.cluster import Cluster, Job
 from tests.workflows.documents import NAME, NAMESPACE, Documents, job_spec
 from tests.workflows.fleet import Fleet
 from tests.workflows.machines import Machines
-from tests.workflows.timers import CancelsNoFiringTimer
 from workflows.spot_instance_job import SpotInstanceJob
 from workflows.spot_market import SpotMarket
 from workflows.spot_vm import SpotVM
@@ -39,7 +37,7 @@ from workflows.sweep import Sweep
 
 TASK_QUEUE = names.TASK_QUEUE
 WORKFLOW_ID = names.job_workflow_id(NAMESPACE, NAME)
-QUIET_STEP = 15.0  # seconds of virtual time in which nobody looks, where nothing goes on
+LONGEST_STEP = 15.0  # seconds in which nobody looks, where nothing goes on
 RUNNER = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules(
         "api", "activities.signatures", "workflows.policy"
@@ -66,19 +64,40 @@ class Fault:
     seen: int = 0
 
 
+class Environment(Protocol):
+    """A Temporal service and its time: simulated, or a real one."""
+
+    client: Client
+    clock: Clock  # everything that happens in the world happens on it
+
+    async def settle(self) -> None:
+        """Let happen what happens at this moment."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+
+    def worker(
+        self,
+        workflows: Sequence[type],
+        activities: Sequence[Callable[..., Any]],
+        runner: WorkflowRunner,
+        **options: Any,
+    ) -> contextlib.AbstractAsyncContextManager[Any]:
+        """While this is open there is a worker."""
+
+
 @dataclass
 class World:
     """Everything outside the workflows."""
 
-    env: WorkflowEnvironment
-    clock: Clock = field(default_factory=Clock)
+    env: Environment
     calls: list[Call] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     down: set[str] = field(default_factory=set)  # activities that fail as long as they are in here
     mistakes: list[BaseException] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._calls_seen, self._quiet = 0, 1.0
+        self.clock = self.env.clock
         self.bridge = Bridge(self.env.client, TASK_QUEUE)
         self.cloud = Cloud(self.clock)
         self.cluster = Cluster(self.clock, self.bridge.tell)
@@ -91,26 +110,10 @@ class World:
 
     # --- the worker
 
-    @contextlib.asynccontextmanager
-    async def worker(self, **options: Any) -> AsyncIterator[Worker]:
-        """Workers with all workflows, and every activity acting on this world."""
+    def worker(self, **options: Any) -> contextlib.AbstractAsyncContextManager[Any]:
+        """A worker with all workflows, and every activity acting on this world."""
         activities = [self._activity(signature) for signature in act.ALL]
-        async with (
-            Worker(
-                self.env.client,
-                task_queue=TASK_QUEUE,
-                workflows=[SpotInstanceJob, SpotVM, SpotMarket, Sweep],
-                activities=activities,
-                workflow_runner=self._runner(),
-                **options,
-            ) as worker,
-            Worker(self.env.client, task_queue=names.CREATES_QUEUE, activities=activities),
-        ):
-            yield worker
-
-    def _runner(self) -> WorkflowRunner:
-        # On the real server timers may fire as they like.
-        return CancelsNoFiringTimer(RUNNER, self.env.get_current_time) if self.env.supports_time_skipping else RUNNER
+        return self.env.worker([SpotInstanceJob, SpotVM, SpotMarket, Sweep], activities, RUNNER, **options)
 
     def _activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
         parts = [
@@ -127,7 +130,8 @@ class World:
 
     async def _perform(self, signature: act.Signature[Any, Any], fake: Callable[..., Any], request: Any) -> Any:
         try:
-            self.clock.advance(activity.info().started_time)
+            if activity.info().started_time > self.clock.now:  # on a service whose time is its own
+                self.clock.advance(activity.info().started_time)
             self._fail(signature.name, after=False)
             self.calls.append(Call(self.clock.now, signature.name, request))
             result = fake(request)
@@ -155,7 +159,6 @@ class World:
     async def submit(self, **spec: Any) -> None:
         """kubectl apply, and the bridge begins the job's workflow."""
         self.documents.spec = job_spec(**spec)
-        self.clock.advance(await self.env.get_current_time())
         await self.bridge.start(self.documents.start)
 
     async def until(self, condition: Callable[[], Any], within: float = 900, what: str = "") -> None:
@@ -173,12 +176,10 @@ class World:
             await self._step((end - self.clock.now).total_seconds())
 
     async def _step(self, longest: float) -> None:
-        """On to what is due next; where workflows are busy no more than a second, for they make things due."""
+        """On to what is due next."""
         await self.bridge.flush()
-        busy = len(self.calls) != self._calls_seen
-        self._calls_seen, self._quiet = len(self.calls), 1.0 if busy else min(self._quiet * 2, QUIET_STEP)
-        await self.env.sleep(max(0.1, min(longest, self._quiet, self.clock.next_in())))
-        self.clock.advance(await self.env.get_current_time())
+        await self.env.settle()
+        await self.env.sleep(min(longest, LONGEST_STEP, self.clock.next_in()))
         await self.bridge.flush()
         if self.mistakes:
             raise self.mistakes[0]

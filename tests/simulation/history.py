@@ -1,0 +1,40 @@
+"""The event history of a run, in the service's own form, so that the SDK can replay it."""
+
+import re
+from datetime import datetime
+
+from google.protobuf.message import Message
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.sdk.v1 import UserMetadata
+
+SUGGEST_EVENTS, SUGGEST_BYTES = 4096, 4 << 20  # the service's defaults, of limit.historyCount and historySize
+
+
+class History:
+    """Events, numbered from one."""
+
+    def __init__(self) -> None:
+        self.events: list[HistoryEvent] = []
+        self.size = 0
+
+    def add(self, at: datetime, attributes: Message, metadata: UserMetadata | None = None) -> int:
+        """Append an event, whose type is that of its attributes; gives its number."""
+        name = _snake(type(attributes).__name__.removesuffix("EventAttributes"))
+        event = HistoryEvent(event_id=len(self.events) + 1, event_type=EventType.Value(f"EVENT_TYPE_{name.upper()}"))
+        event.event_time.FromDatetime(at)
+        getattr(event, f"{name}_event_attributes").CopyFrom(attributes)
+        if metadata is not None:
+            event.user_metadata.CopyFrom(metadata)
+        self.events.append(event)
+        self.size += event.ByteSize()
+        return event.event_id
+
+    @property
+    def is_long(self) -> bool:
+        """The service suggests to continue as new."""
+        return len(self.events) > SUGGEST_EVENTS or self.size > SUGGEST_BYTES
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,94 @@
+"""Small workflows, for the tests of the simulated service itself."""
+
+import asyncio
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError
+
+ONCE = RetryPolicy(maximum_attempts=1)
+AGAIN = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_attempts=3)
+
+
+@workflow.defn
+class Caller:
+    """Calls one activity, and tells what came of it and when."""
+
+    @workflow.run
+    async def run(self, name: str, timeout: float) -> str:
+        began = workflow.now()
+        try:
+            result: str = await workflow.execute_activity(
+                name, start_to_close_timeout=timedelta(seconds=timeout), retry_policy=AGAIN, result_type=str
+            )
+        except Exception as error:
+            result = f"{type(error.__cause__).__name__}: {error.__cause__}"
+        return f"{result} after {(workflow.now() - began).total_seconds():.2f} s"
+
+
+@workflow.defn
+class Counter:
+    """Counts signals and updates, in as many runs as it takes; with ``limit`` in all it is done."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @workflow.run
+    async def run(self, count: int, each: int, limit: int) -> int:
+        self.count += count
+        target = min(limit, count + each)
+        await workflow.wait_condition(lambda: self.count >= target)
+        if self.count < limit:
+            workflow.continue_as_new(args=[self.count, each, limit])
+        return self.count
+
+    @workflow.signal
+    def more(self) -> None:
+        """One more."""
+        self.count += 1
+
+    @workflow.update
+    async def add(self, number: int, after: float) -> int:
+        """So many more, after so many seconds."""
+        if number < 0:
+            raise ApplicationError("a negative number")
+        await asyncio.sleep(after)
+        self.count += number
+        return self.count
+
+    @workflow.query
+    def counted(self) -> int:
+        """So far."""
+        return self.count
+
+
+@workflow.defn
+class Racer:
+    """An activity against a timer: the loser is cancelled."""
+
+    @workflow.run
+    async def run(self, name: str, patience: float) -> str:
+        call = workflow.start_activity(name, start_to_close_timeout=timedelta(hours=1), retry_policy=AGAIN)
+        done, _ = await workflow.wait([call], timeout=patience)
+        if done:
+            return "done"
+        call.cancel()
+        try:
+            await call
+        except ActivityError as error:
+            return type(error.cause).__name__
+        return "done after all"
+
+
+@workflow.defn
+class Sender:
+    """Signals another workflow."""
+
+    @workflow.run
+    async def run(self, to: str) -> str:
+        try:
+            await workflow.get_external_workflow_handle(to).signal("more")
+        except ApplicationError as error:
+            return str(error.type)
+        return "sent"
