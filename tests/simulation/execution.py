@@ -55,7 +55,7 @@ from temporalio.api.update.v1 import Outcome, Request
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 
-from tests.simulation.activities import Activity
+from tests.simulation.attempts import Activity
 from tests.simulation.clock import Due
 from tests.simulation.history import History
 

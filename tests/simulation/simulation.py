@@ -26,7 +26,7 @@ from temporalio.converter import DataConverter, decode_search_attributes, decode
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, WorkflowRunner
 
-from tests.simulation.activities import Activity, Ended
+from tests.simulation.attempts import Activity, Ended
 from tests.simulation.clock import Clock
 from tests.simulation.execution import Beginning, Execution
 from tests.simulation.service import SimulatedService

@@ -16,7 +16,7 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from tests.simulation.simulation import Simulation
-from tests.simulation.workflows import Caller, Counter, Racer, Sender
+from tests.simulation.small_workflows import Caller, Counter, Racer, Sender
 
 WORKFLOWS = [Caller, Counter, Racer, Sender]
 
