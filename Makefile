@@ -15,7 +15,7 @@ REAL := tests/e2e/test_real_machines.py tests/e2e/test_what_travels.py
 test: .venv/stamp  ## all tests, on real parts
 	$(BIN)/python -m sandbox build
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(addprefix --ignore=,$(REAL))
+	$(BIN)/python -m pytest -n 4 --dist loadgroup tests/e2e $(addprefix --ignore=,$(REAL))
 	$(BIN)/python -m pytest $(REAL)
 
 sandbox: .venv/stamp  ## a cloud in a box with Outlast installed, until Ctrl-C

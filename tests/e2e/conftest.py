@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ import pytest_asyncio
 
 from sandbox.demo.observe import Observer
 from tests.e2e.rig import Rig, why_not
+from tests.e2e.shared import SharedCloud
 
 SPEED = 20.0
 REAL_UP_SECONDS = 900.0  # for who runs pytest by hand, and builds now
@@ -25,37 +28,41 @@ TIMINGS = {
     "DRAIN": 10,
     "RESYNC": 60,
 }
+ALONE = Path(__file__).parent / "alone"
+ENVIRONMENT = {f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()}
+
+
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files are given to processes as a whole, and all that need a cloud of their own to one process."""
+    for item in items:
+        alone = ALONE in item.path.parents
+        item.add_marker(pytest.mark.xdist_group(ALONE.name if alone else item.path.name))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def rig(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    """The cloud; nothing of any test may be left in it at the end."""
+    """The cloud that all tests share, in whichever process; nothing of any may be left in it at the end."""
     if reason := why_not():
         pytest.skip(reason)
-    environment = {f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()}
-    made = Rig(tmp_path_factory.mktemp("e2e") / "cloud", SPEED, environment)
-    try:
-        await made.up()
-        yield made
-        await made.until(lambda: not _left(made.observer), 60, "every test's VMs and Nodes to be gone")
-    finally:
-        await made.down()
+    whole_run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        whole_run = whole_run.parent
+    cloud = SharedCloud(Rig(whole_run / "e2e" / "cloud", SPEED, ENVIRONMENT))
+    await cloud.enter()
+    yield cloud.rig
+    await cloud.leave(nothing_left)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def real(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     """A cloud whose VMs are machines; `make test` builds their disks before."""
-    environment = {f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()}
-    made = Rig(tmp_path_factory.mktemp("real") / "cloud", SPEED, environment, machines="real")
+    made = Rig(tmp_path_factory.mktemp("real") / "cloud", SPEED, ENVIRONMENT, machines="real")
     try:
         await made.up(REAL_UP_SECONDS)
         yield made
     finally:
         await made.down()
-
-
-def _left(observer: Observer) -> list[str]:
-    return [vm["name"] for vm in observer.vms] + [node["metadata"]["name"] for node in observer.all("nodes")]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -64,3 +71,11 @@ async def namespace(rig: Rig) -> AsyncIterator[str]:
     name = await rig.namespace()
     yield name
     await rig.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")
+
+
+async def nothing_left(rig: Rig) -> None:
+    await rig.until(lambda: not _left(rig.observer), 60, "every test's VMs and Nodes to be gone")
+
+
+def _left(observer: Observer) -> list[str]:
+    return [vm["name"] for vm in observer.vms] + [node["metadata"]["name"] for node in observer.all("nodes")]

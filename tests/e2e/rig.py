@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import secrets
-import signal
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,7 +38,6 @@ class Rig:
         self.addresses: dict[str, str] = {}
         self._speed = speed
         self._environment = environment
-        self._child: asyncio.subprocess.Process | None = None
 
     async def up(self, seconds: float = UP_SECONDS) -> None:
         """Bring it up within so many seconds, and begin to watch.
@@ -47,19 +45,31 @@ class Rig:
         Raises:
             SandboxError: with what the sandbox said, where it does not come up.
         """
+        await self.launch(seconds)
+        await self.attach()
+
+    async def launch(self, seconds: float = UP_SECONDS) -> None:
+        """Bring it up; see ``up``."""
         log = self.settings.state_dir.with_suffix(".log")
         with log.open("wb") as file:
-            self._child = await asyncio.create_subprocess_exec(
+            child = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "sandbox", "--state", self.settings.state_dir, "up", "--product",
                 "--speed", str(self._speed), "--machines", self._machines,
                 cwd=REPOSITORY, env={**os.environ, **self._environment}, stdout=file, stderr=file,
                 start_new_session=True,
             )  # fmt: skip
         async with asyncio.timeout(seconds):
-            while not self.settings.env_file.exists():
-                if self._child.returncode is not None:
+            while not self.is_up():
+                if child.returncode is not None:
                     raise SandboxError(log.read_text())
                 await asyncio.sleep(0.2)
+
+    def is_up(self) -> bool:
+        """Whether somebody has brought it up."""
+        return self.settings.env_file.exists()
+
+    async def attach(self) -> None:
+        """Begin to watch one that is up."""
         self.addresses = read_env(self.settings.env_file)
         self.control = ControlClient(self.addresses["CONTROL_URL"])
         self.observer = Observer(self.settings.admin_kubeconfig, self.control)
@@ -68,14 +78,30 @@ class Rig:
         await self.observer.start()
         await self.trainings.start()
 
-    async def down(self) -> None:
-        """Look no longer, and take it down."""
+    async def detach(self) -> None:
+        """Look no longer."""
         if self.addresses:
             await self.trainings.stop()
             await self.observer.stop()
-        if self._child and self._child.returncode is None:
-            os.kill(self._child.pid, signal.SIGTERM)
-            await asyncio.wait_for(self._child.wait(), DOWN_SECONDS)
+
+    async def end(self) -> None:
+        """Take it down, whoever has brought it up.
+
+        Raises:
+            SandboxError: what it said, where it did not go down.
+        """
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "sandbox", "--state", self.settings.state_dir, "down",
+            cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await asyncio.wait_for(child.communicate(), DOWN_SECONDS)
+        if child.returncode:
+            raise SandboxError(said.decode())
+
+    async def down(self) -> None:
+        """Look no longer, and take it down."""
+        await self.detach()
+        await self.end()
 
     async def until(self, condition: Any, seconds: float, what: str) -> Any:
         """Wait for something to be true; see `Observer.until`."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import quote
 
-import aiohttp
 import pytest
 
 from tests.e2e.rig import CREDENTIALS, Rig, machine
@@ -26,18 +24,6 @@ async def test_job_of_the_same_name_in_the_same_repository_starts_anew(rig: Rig,
     await second.preempt(0)
     await second.trains(0, but=(before,))
     assert second.training(0).first == 0, "not from the other's image either, with none of its own"
-
-
-async def test_restarted_bridge_does_not_start_a_finished_job_again(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=60))
-    await job.completed()
-    await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 120, "its VM to be gone")
-    await rig.control.kill("bridge")
-    await rig.control.start("bridge")
-    await asyncio.sleep(8)
-    assert len(await _runs(rig, f"{namespace}/{job.name}")) == 1
-    assert [each.incarnation for each in job.trainings.of(job.id)] == [0]
-    assert not [vm for vm in rig.observer.vms if job.id in vm["name"]]
 
 
 async def test_one_delete_of_all_manifests_leaves_nothing(rig: Rig, namespace: str) -> None:
@@ -92,12 +78,3 @@ async def test_strangers_pod_does_not_get_the_bought_node(rig: Rig, namespace: s
     assert job.trainings.of(job.id)[0].incarnation == 0
     seen = [each.object for each in rig.observer.history if each.kind == "pods" and each.name == "stranger"]
     assert not [pod for pod in seen if pod["spec"].get("nodeName")]
-
-
-async def _runs(rig: Rig, workflow: str) -> list[object]:
-    """The runs of a workflow, by the HTTP API that the Web UI uses."""
-    query = quote(f'WorkflowId="{workflow}"')
-    url = f"{rig.addresses['TEMPORAL_UI']}/api/v1/namespaces/default/workflows?query={query}"
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        assert answer.status == 200
-        return list((await answer.json())["executions"])

@@ -13,8 +13,8 @@ import pytest_asyncio
 from sandbox.binaries import Binaries
 from sandbox.machines.real.disk import Disks
 from sandbox.machines.real.requirements import obstacle
+from tests.e2e.alone.test_validator import holds_back_until_healed
 from tests.e2e.rig import Rig, Running
-from tests.e2e.test_validator import holds_back_until_healed
 
 STEPS = 400
 LOSS = re.compile(r"step=(\d+)/\d+ loss=(\S+)")

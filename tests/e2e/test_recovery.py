@@ -1,4 +1,4 @@
-"""Recoveries that are not the plain one: a single replica, misleading exits, templates that fight, a killed worker."""
+"""Recoveries that are not the plain one: a single replica, misleading exits and templates that fight."""
 
 from __future__ import annotations
 
@@ -99,18 +99,3 @@ async def test_failures_of_the_training_itself_use_up_the_restarts(rig: Rig, nam
         if "nodeName" in each.object["spec"]
     }
     assert len(nodes) == 1, "a replica that failed by itself starts again on the VM it has"
-
-
-async def test_killed_worker_goes_on_with_the_recovery(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job(SANDBOX_STEPS=3000))
-    await job.checkpointed()
-    before = job.training(0)
-    await job.preempt(0)
-    await rig.until(lambda: job.phase(0) != "Running", 10, "the recovery to begin")
-    await rig.control.kill("worker")
-    await asyncio.sleep(1)
-    await rig.control.start("worker")
-    await job.trains(0, but=(before,))
-    assert job.training(0).first
-    requested = [each for each in rig.observer.ledger if each["what"] == "requested" and job.id in each["name"]]
-    assert len(requested) == 3, "two VMs, and one in place of the lost one"
