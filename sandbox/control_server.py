@@ -96,7 +96,8 @@ class ControlServer:
 
     async def _fault(self, request: web.Request) -> web.Response:
         body = await _body(request)
-        play_fault(self._gce().faults, request.match_info["name"], body.get("args", []), body.get("options", {}))
+        name, values, options = request.match_info["name"], body.get("args", []), body.get("options", {})
+        play_fault(self._gce().faults, name, values, options, self._cloud.settings.machines)
         return web.json_response({})
 
     async def _trap(self, request: web.Request) -> web.Response:

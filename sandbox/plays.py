@@ -18,6 +18,10 @@ from sandbox.checkpoint_operator.traps import KINDS, MIDDLE_PHASES
 from sandbox.errors import SandboxError
 from sandbox.gce.faults import Faults
 from sandbox.gpu_operator import GpuOperator
+from sandbox.settings import MachineKind
+
+#: Those that are played inside a machine; a real one cannot play them.
+IN_THE_MACHINE = ("hang_ssh", "expire_tokens", "skew_clocks")
 
 #: Methods of `Faults` that may be called from outside.
 FAULTS = (
@@ -32,6 +36,7 @@ FAULTS = (
     "expire_credentials",
     "slow_boots",
     "mix_up_host_keys",
+    *IN_THE_MACHINE,
     "set_price",
 )
 
@@ -46,14 +51,18 @@ TRAPS = {
 }
 
 
-def play_fault(faults: Faults, name: str, args: Sequence[Any], options: Mapping[str, Any]) -> None:
+def play_fault(
+    faults: Faults, name: str, args: Sequence[Any], options: Mapping[str, Any], machines: MachineKind = "light"
+) -> None:
     """Call a method of `faults`.
 
     Raises:
-        SandboxError: for an unknown fault, or parameters that it does not take.
+        SandboxError: for an unknown fault, one that such machines cannot play, or parameters that it does not take.
     """
     if name not in FAULTS:
         raise SandboxError(f"no fault named {name}; there are: {', '.join(FAULTS)}")
+    if machines == "real" and name in IN_THE_MACHINE:
+        raise SandboxError(f"fault {name} is played inside a machine, which a real one cannot: only light ones do")
     with _refusals(f"fault {name}"):
         validate_call(getattr(faults, name))(*args, **options)
 

@@ -15,6 +15,7 @@ from sandbox.gce.errors import OperationError, backend_error, not_ready, permiss
 from sandbox.gce.errors import stockout as stockout_error
 from sandbox.gce.links import leaf
 from sandbox.gce.quotas import Quota
+from sandbox.machines.mishaps import Mishaps
 
 #: A well-formed Ed25519 public key of nobody: 32 zero bytes.
 FALSE_KEY = base64.b64encode(b"".join((b"\0\0\0\x0bssh-ed25519", b"\0\0\0\x20", bytes(32)))).decode()
@@ -30,6 +31,15 @@ class _Shortage:
     times: int | None
 
 
+@dataclass
+class _Affliction:
+    """Mishaps of the next `times` VMs in `zone` (None: in any)."""
+
+    mishaps: Mishaps
+    times: int
+    zone: str | None
+
+
 class Faults:
     """The weather of the emulated cloud; fine until told otherwise."""
 
@@ -43,6 +53,7 @@ class Faults:
         self._expired_until = 0.0
         self._prices: dict[tuple[str, str], float] = {}
         self._slow_boots: tuple[int, float] = (0, 0.0)
+        self._afflictions: list[_Affliction] = []
         self._mixed_up = 0
         self._false_keys: dict[str, bool] = {}
 
@@ -107,6 +118,21 @@ class Faults:
         """Let the next `times` VMs publish SSH host keys that are not theirs, as if another machine answered."""
         self._mixed_up = times
 
+    def hang_ssh(self, times: int, zone: str | None = None) -> None:
+        """Let sshd of the next `times` VMs fall silent once `kubeadm join` runs there: connections hang."""
+        self._afflictions.append(_Affliction(Mishaps(ssh_hangs=True), times, zone))
+
+    def expire_tokens(self, times: int, zone: str | None = None) -> None:
+        """Let the bootstrap token of the next `times` VMs expire just before their first `kubeadm join` uses it."""
+        self._afflictions.append(_Affliction(Mishaps(token_expires=True), times, zone))
+
+    def skew_clocks(self, times: int, seconds: float, zone: str | None = None) -> None:
+        """Let the clocks of the next `times` VMs be slow, so that the cluster's certificates are not yet valid there.
+
+        By more `seconds` than the cluster is old, or nobody notices.
+        """
+        self._afflictions.append(_Affliction(Mishaps(clock_behind=seconds), times, zone))
+
     def set_price(self, region: str, machine_type: str, usd: float) -> None:
         """Set the spot list price of a machine type in a region, in USD per hour, whatever GPUs it has."""
         self._prices[region, machine_type] = usd
@@ -158,6 +184,14 @@ class Faults:
         times, seconds = self._slow_boots
         self._slow_boots = (max(0, times - 1), seconds)
         return seconds if times else 0.0
+
+    def mishaps(self, zone: str) -> Mishaps:
+        """What is played on the VM of this zone that is about to boot."""
+        for affliction in self._afflictions:
+            if affliction.times > 0 and affliction.zone in {None, zone}:
+                affliction.times -= 1
+                return affliction.mishaps
+        return Mishaps()
 
     def published(self, vm: str, attributes: Mapping[str, str]) -> Mapping[str, str]:
         """Guest attributes as the API tells them."""

@@ -267,6 +267,8 @@ class Fleet:
         if delay := self._faults.boot_delay():
             instance.status = "RUNNING"  # in the API's eyes: what the machine does nobody there knows
             await asyncio.sleep(delay)
+        if mishaps := self._faults.mishaps(instance.zone):
+            instance.machine.suffer(mishaps)
         await instance.machine.boot()
         instance.status = "RUNNING"
         instance.record(Happening.RUNNING)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from sandbox.machines.mishaps import Mishaps
+
 
 @dataclass(frozen=True)
 class MachineSpec:
@@ -36,6 +38,9 @@ class Machine(Protocol):
 
     async def boot(self) -> None:
         """Power on; returns once it is powered on (sshd may come up later, as in reality)."""
+
+    def suffer(self, mishaps: Mishaps) -> None:
+        """From its next boot on, play these on it. The control surface asks it of light machines alone."""
 
     async def notice(self) -> None:
         """Metadata `instance/preempted` becomes TRUE."""

@@ -1,6 +1,7 @@
 """Machines with nothing in them, for tests that look at GCE alone."""
 
 from sandbox.machines import Machine, MachineSpec
+from sandbox.machines.mishaps import Mishaps
 
 
 class Box:
@@ -11,6 +12,8 @@ class Box:
         self.guest_attributes: dict[str, str] = {"hostkeys/ssh-ed25519": "AAAAkey"}
 
     async def boot(self) -> None: ...
+
+    def suffer(self, mishaps: Mishaps) -> None: ...
 
     async def notice(self) -> None: ...
 

@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities import join as join_module
+from activities import ssh
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
 from activities.join import JoinActivities
@@ -37,6 +38,7 @@ from api.market import Candidate
 from api.names import vm_name
 from api.spot_instance_vm import SpotInstanceVMSpec
 from clients.kube import Kube
+from sandbox.control_plane import ControlPlane
 from sandbox.gce import GceEmulator
 from sandbox.machines.light import LightMachine, LightMachines
 from sandbox.settings import Settings
@@ -119,11 +121,14 @@ class Setting:
 
 
 @pytest.fixture
-async def setting(kube: Kube, namespace: str, tmp_path: Path) -> AsyncIterator[Setting]:
+async def setting(kube: Kube, control_plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Setting]:
     octet, claim = claim_octet(2222)
     key_file = tmp_path / "id_ed25519"
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(key_file)
-    made = Setting(Settings(state_dir=tmp_path, speed=SPEED, octet=octet), kube, namespace, key_file)
+    settings = Settings(state_dir=tmp_path, speed=SPEED, octet=octet)
+    settings.admin_kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+    settings.admin_kubeconfig.symlink_to(control_plane.kubeconfig)
+    made = Setting(settings, kube, namespace, key_file)
     await made.start()
     yield made
     await made.stop()
@@ -270,6 +275,36 @@ async def test_a_machine_lost_while_it_joins_is_unreachable(setting: Setting, mo
     monkeypatch.setattr(join_module, "WATCH_SECONDS", 0)
     await setting.gce.preempt(join.vm.name, notice=0)
     assert (await setting.run(setting.join.observe_join, join)).state == "Unreachable"
+
+
+async def test_a_token_that_expires_before_it_is_used_is_followed_by_another(setting: Setting) -> None:
+    setting.gce.faults.expire_tokens(1)
+    join = await setting.vm()
+    failed = await setting.joined(join)
+    assert failed.state == "Failed", failed
+    assert "kubeadm join ended 1" in failed.message
+    assert (await setting.joined(join)).state == "Joined"
+
+
+async def test_a_slow_clock_is_told_by_what_kubeadm_says(setting: Setting) -> None:
+    setting.gce.faults.skew_clocks(1, seconds=86400)
+    join = await setting.vm()
+    failed = await setting.joined(join)
+    assert failed.state == "Failed", failed
+    assert "certificate has expired or is not yet valid" in failed.message
+
+
+async def test_an_sshd_that_falls_silent_while_its_machine_joins(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 1)
+    setting.gce.faults.hang_ssh(1)
+    join = await setting.vm()
+    started = await setting.run(setting.join.start_join, join)
+    assert started.state in {"Running", "Joined"}, started
+    progress = await setting.run(setting.join.observe_join, join)
+    assert progress.state == "Unreachable", progress
+    assert "does not answer yet" in progress.message
 
 
 async def test_a_named_secret_that_is_missing_is_said(setting: Setting) -> None:

@@ -14,6 +14,7 @@ from google.cloud import compute_v1
 
 from sandbox.gce import GceEmulator
 from sandbox.machines import MachineSpec
+from sandbox.machines.mishaps import Mishaps
 from sandbox.settings import Settings
 
 T = TypeVar("T")
@@ -33,6 +34,9 @@ class RecordedMachine:
     async def boot(self) -> None:
         self.calls.append("boot")
         self.guest_attributes["hostkeys/ssh-ed25519"] = "AAAAC3Nz"
+
+    def suffer(self, mishaps: Mishaps) -> None:
+        self.calls.append(f"suffer({mishaps})")
 
     async def notice(self) -> None:
         self.calls.append("notice")

@@ -11,6 +11,7 @@ from sandbox.control_plane import ControlPlane
 from sandbox.errors import SandboxError
 from sandbox.gce.faults import Faults
 from sandbox.gpu_operator import GpuOperator
+from sandbox.machines.mishaps import Mishaps
 from sandbox.plays import FAULTS, TRAPS, faults_help, play_fault, play_trap, play_validator, traps_help, validator_help
 
 
@@ -42,6 +43,16 @@ def test_none_lifts_a_quota() -> None:
 def test_what_a_fault_does_not_take_is_named(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(SandboxError, match=message):
         play_fault(Faults(), name, [], options)
+
+
+def test_what_is_played_inside_a_machine_needs_a_light_one() -> None:
+    faults = Faults()
+    play_fault(faults, "hang_ssh", [], {"times": "1", "zone": "us-west1-a"})
+    play_fault(faults, "skew_clocks", ["1", "3600"], {})
+    zones = ("us-west1-b", "us-west1-a", "us-west1-a")
+    assert [faults.mishaps(zone) for zone in zones] == [Mishaps(clock_behind=3600), Mishaps(ssh_hangs=True), Mishaps()]
+    with pytest.raises(SandboxError, match="fault expire_tokens is played inside a machine"):
+        play_fault(faults, "expire_tokens", ["1"], {}, machines="real")
 
 
 async def test_what_a_trap_does_not_take_is_named(control_plane: ControlPlane) -> None:

@@ -12,6 +12,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 
 from sandbox.machines import MachineSpec
@@ -29,7 +30,9 @@ from sandbox.machines.light.programs import (
 )
 from sandbox.machines.light.ssh import SshServer
 from sandbox.machines.light.startup import StartupScript
+from sandbox.machines.light.tokens import expire
 from sandbox.machines.metadata import MetadataServer
+from sandbox.machines.mishaps import Mishaps
 from sandbox.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -64,7 +67,7 @@ class LightMachine:
             f"{spec.instance_id}-{secrets.token_hex(8)}", root, {"GCE_METADATA_HOST": metadata_host}
         )
         self._startup = StartupScript(root, spec.metadata, self._processes, self._say)
-        self._host = Host(root, spec.name, self.kubelet, settings.scaled)
+        self._mishaps = Mishaps()
         self._ssh: SshServer | None = None
         self._guest: Guest | None = None
 
@@ -98,6 +101,10 @@ class LightMachine:
             self._powered = False
             raise
         self._tasks = [asyncio.create_task(self._come_up(), name=f"boot of {self.spec.name}")]
+
+    def suffer(self, mishaps: Mishaps) -> None:
+        """Play these on it from its next boot on."""
+        self._mishaps = mishaps
 
     async def notice(self) -> None:
         """Let the metadata server say that this VM will be preempted."""
@@ -168,7 +175,17 @@ class LightMachine:
         return dict.fromkeys(running, "active") | {"google-startup-scripts": self._startup.state}
 
     async def _kubeadm(self, call: Invocation) -> int:
-        return await kubeadm(self._host, call.argv, call.cwd, call.out, call.err)
+        clock_behind = timedelta(seconds=self._mishaps.clock_behind)
+        host = Host(self.root, self.spec.name, self.kubelet, self._settings.scaled, self._about_to_join, clock_behind)
+        return await kubeadm(host, call.argv, call.cwd, call.out, call.err)
+
+    async def _about_to_join(self, token: str) -> None:
+        """What is to be played happens here, once: the next join finds a token that is good."""
+        mishaps, self._mishaps = self._mishaps, Mishaps(clock_behind=self._mishaps.clock_behind)
+        if mishaps.ssh_hangs and self._ssh is not None:
+            self._ssh.hang()
+        if mishaps.token_expires:
+            await expire(self._settings.admin_kubeconfig, token)
 
     async def _shut_down(self, grace: float) -> None:
         """What the operating system does before it powers itself off."""

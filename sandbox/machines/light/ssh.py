@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import signal
+import socket
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ class SshServer:
         self._metadata = metadata
         self._processes = processes
         self._acceptor: asyncssh.SSHAcceptor | None = None
+        self._silent: socket.socket | None = None
         self._connections: set[asyncssh.SSHServerConnection] = set()
         self.host_key = self._host_key()
 
@@ -51,8 +53,16 @@ class SshServer:
             login_timeout=30,
         )
 
+    def hang(self) -> None:
+        """Fall silent, as an sshd that was stopped: connections are made and nothing is said; those there are go on."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+            self._silent = socket.create_server((self._address, self._port))
+
     def cut(self) -> None:
         """Be gone: nothing listens, connections break without a goodbye."""
+        if self._silent is not None:
+            self._silent.close()
         if self._acceptor is not None:
             self._acceptor.close()
         for connection in list(self._connections):

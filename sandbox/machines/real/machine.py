@@ -15,6 +15,7 @@ from pathlib import Path
 from sandbox.gpu_operator import GPU_LABEL
 from sandbox.machines import MachineSpec
 from sandbox.machines.metadata import MetadataServer
+from sandbox.machines.mishaps import Mishaps
 from sandbox.machines.real import cgroups, netns
 from sandbox.machines.real.forward import Forward
 from sandbox.machines.real.network import METADATA, Network, pods
@@ -94,6 +95,11 @@ class RealMachine:
         self._process.stdin.write(b"go\n")
         await self._process.stdin.drain()
         self._process.stdin.close()
+
+    def suffer(self, mishaps: Mishaps) -> None:
+        """Nothing can be played on it: it has its host's clock, and an sshd and a kubeadm of its own."""
+        if mishaps:
+            raise NotImplementedError(f"{mishaps} on a real machine")
 
     async def notice(self) -> None:
         """Let the metadata server say that this VM will be preempted."""

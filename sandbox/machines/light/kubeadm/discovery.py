@@ -16,6 +16,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import yaml
@@ -50,7 +51,9 @@ class Cluster:
         return ssl.create_default_context(cadata=self.ca.decode())
 
 
-async def discover(configuration: JoinConfiguration, scaled: Callable[[float], float]) -> Cluster:
+async def discover(
+    configuration: JoinConfiguration, scaled: Callable[[float], float], now: Callable[[], datetime]
+) -> Cluster:
     """Find and identify the cluster, trying until the discovery timeout for one that does not answer or sign yet.
 
     Raises:
@@ -66,7 +69,7 @@ async def discover(configuration: JoinConfiguration, scaled: Callable[[float], f
                 "are pinned"
             )
     # Once more, now that the server can be held against its CA: it must be the same cluster that answers.
-    if await _try_until(configuration, scaled, cluster.tls()) != cluster:
+    if await _try_until(configuration, scaled, cluster.tls(), now) != cluster:
         raise KubeadmError(f"{_HEAD}: the second kubeconfig from the cluster-info ConfigMap has a different CA")
     return cluster
 
@@ -83,8 +86,12 @@ def patience(seconds: float, scaled: Callable[[float], float]) -> float:
 
 
 async def _try_until(
-    configuration: JoinConfiguration, scaled: Callable[[float], float], tls: ssl.SSLContext
+    configuration: JoinConfiguration,
+    scaled: Callable[[float], float],
+    tls: ssl.SSLContext,
+    now: Callable[[], datetime] | None = None,
 ) -> Cluster:
+    """By `now` the CA has to be valid; None where nothing is verified."""
     url = f"https://{configuration.endpoint}"
     deadline = time.monotonic() + patience(configuration.discovery_seconds, scaled)
     client = KubeClient(url, tls)
@@ -93,7 +100,10 @@ async def _try_until(
             left = deadline - time.monotonic()
             try:
                 answer = await client.call("GET", _CLUSTER_INFO, seconds=max(0.1, min(left, LEAST_SECONDS)))
-                return _believe(answer.get("data") or {}, configuration)
+                cluster = _believe(answer.get("data") or {}, configuration)
+                if now:
+                    _check_clock(cluster, now())
+                return cluster
             except _NotYet as problem:
                 last = str(problem)
             except ApiError as error:
@@ -134,6 +144,16 @@ def _believe(data: dict[str, Any], configuration: JoinConfiguration) -> Cluster:
         raise KubeadmError(
             f"{_HEAD}: couldn't parse the kubeconfig file in the cluster-info ConfigMap: {error}"
         ) from error
+
+
+def _check_clock(cluster: Cluster, now: datetime) -> None:
+    """What TLS does by the machine's own clock, which Python's cannot be told."""
+    begins = min(each.not_valid_before_utc for each in x509.load_pem_x509_certificates(cluster.ca))
+    if now < begins:
+        raise _NotYet(
+            "failed to request the cluster-info ConfigMap: tls: failed to verify certificate: x509: certificate has "
+            f"expired or is not yet valid: current time {now:%Y-%m-%dT%H:%M:%SZ} is before {begins:%Y-%m-%dT%H:%M:%SZ}"
+        )
 
 
 def jws_holds(detached: str, content: str, token_id: str, token_secret: str) -> bool:

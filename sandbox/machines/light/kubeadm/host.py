@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -45,6 +46,13 @@ class Host:
     hostname: str
     kubelet: KubeletService
     scaled: Callable[[float], float]
+    about_to_join: Callable[[str], Awaitable[None]]
+    """Called with the bootstrap token before it is used."""
+    clock_behind: timedelta = timedelta()
+
+    def now(self) -> datetime:
+        """What its clock says."""
+        return datetime.now(UTC) - self.clock_behind
 
     def resolve(self, path: str, cwd: Path) -> Path:
         """The file that a program on the machine means by `path`."""

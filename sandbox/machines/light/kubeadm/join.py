@@ -32,8 +32,9 @@ async def join(host: Host, configuration: JoinConfiguration, out: Print, err: Pr
     """
     out("[preflight] Running pre-flight checks")
     _preflight(host, configuration, err)
+    await host.about_to_join(configuration.token)
     try:
-        cluster = await discover(configuration, host.scaled)
+        cluster = await discover(configuration, host.scaled, host.now)
     except KubeadmError as error:
         raise KubeadmError(f"error execution phase preflight: {error}") from error
     client = KubeClient(cluster.server, cluster.tls(), configuration.token)
