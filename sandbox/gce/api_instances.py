@@ -151,7 +151,7 @@ class InstancesApi:
             "kind": "compute#guestAttributes",
             "selfLink": self_link(instance.path + "/getGuestAttributes"),
         }
-        attributes = self._faults.published(instance.name, instance.machine.guest_attributes)
+        attributes = self._faults.published(instance.name, instance.zone, instance.machine.guest_attributes)
         if variable:
             if variable not in attributes:
                 raise _no_guest_attribute(variable)

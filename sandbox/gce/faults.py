@@ -15,6 +15,7 @@ from sandbox.gce.errors import OperationError, backend_error, not_ready, permiss
 from sandbox.gce.errors import stockout as stockout_error
 from sandbox.gce.links import leaf
 from sandbox.gce.quotas import Quota
+from sandbox.gce.turns import Turns
 from sandbox.machines.mishaps import Mishaps
 
 #: A well-formed Ed25519 public key of nobody: 32 zero bytes.
@@ -31,15 +32,6 @@ class _Shortage:
     times: int | None
 
 
-@dataclass
-class _Affliction:
-    """Mishaps of the next `times` VMs in `zone` (None: in any)."""
-
-    mishaps: Mishaps
-    times: int
-    zone: str | None
-
-
 class Faults:
     """The weather of the emulated cloud; fine until told otherwise."""
 
@@ -52,9 +44,9 @@ class Faults:
         self._withdrawn: set[str] = set()
         self._expired_until = 0.0
         self._prices: dict[tuple[str, str], float] = {}
-        self._slow_boots: tuple[int, float] = (0, 0.0)
-        self._afflictions: list[_Affliction] = []
-        self._mixed_up = 0
+        self._slow_boots: Turns[float] = Turns()
+        self._mishaps: Turns[Mishaps] = Turns()
+        self._mixed_up: Turns[bool] = Turns()
         self._false_keys: dict[str, bool] = {}
 
     # What the control surface calls.
@@ -110,28 +102,28 @@ class Faults:
         """Answer every call with 401 for `seconds` of real time; 0 ends it."""
         self._expired_until = time.monotonic() + seconds
 
-    def slow_boots(self, times: int, seconds: float) -> None:
+    def slow_boots(self, times: int, seconds: float, zone: str | None = None) -> None:
         """Let the next `times` VMs stand there RUNNING for `seconds` (real time) before their machine comes up."""
-        self._slow_boots = (times, seconds)
+        self._slow_boots.add(seconds, times, zone)
 
-    def mix_up_host_keys(self, times: int) -> None:
+    def mix_up_host_keys(self, times: int, zone: str | None = None) -> None:
         """Let the next `times` VMs publish SSH host keys that are not theirs, as if another machine answered."""
-        self._mixed_up = times
+        self._mixed_up.add(True, times, zone)
 
     def hang_ssh(self, times: int, zone: str | None = None) -> None:
         """Let sshd of the next `times` VMs fall silent once `kubeadm join` runs there: connections hang."""
-        self._afflictions.append(_Affliction(Mishaps(ssh_hangs=True), times, zone))
+        self._mishaps.add(Mishaps(ssh_hangs=True), times, zone)
 
     def expire_tokens(self, times: int, zone: str | None = None) -> None:
         """Let the bootstrap token of the next `times` VMs expire just before their first `kubeadm join` uses it."""
-        self._afflictions.append(_Affliction(Mishaps(token_expires=True), times, zone))
+        self._mishaps.add(Mishaps(token_expires=True), times, zone)
 
     def skew_clocks(self, times: int, seconds: float, zone: str | None = None) -> None:
         """Let the clocks of the next `times` VMs be slow, so that the cluster's certificates are not yet valid there.
 
         By more `seconds` than the cluster is old, or nobody notices.
         """
-        self._afflictions.append(_Affliction(Mishaps(clock_behind=seconds), times, zone))
+        self._mishaps.add(Mishaps(clock_behind=seconds), times, zone)
 
     def set_price(self, region: str, machine_type: str, usd: float) -> None:
         """Set the spot list price of a machine type in a region, in USD per hour, whatever GPUs it has."""
@@ -179,25 +171,18 @@ class Faults:
             self._lost_answers -= 1
             raise backend_error()
 
-    def boot_delay(self) -> float:
-        """Seconds for which the VM that is about to boot does not."""
-        times, seconds = self._slow_boots
-        self._slow_boots = (max(0, times - 1), seconds)
-        return seconds if times else 0.0
+    def boot_delay(self, zone: str) -> float:
+        """Seconds for which the VM of this zone that is about to boot does not."""
+        return self._slow_boots.take(zone) or 0.0
 
     def mishaps(self, zone: str) -> Mishaps:
         """What is played on the VM of this zone that is about to boot."""
-        for affliction in self._afflictions:
-            if affliction.times > 0 and affliction.zone in {None, zone}:
-                affliction.times -= 1
-                return affliction.mishaps
-        return Mishaps()
+        return self._mishaps.take(zone) or Mishaps()
 
-    def published(self, vm: str, attributes: Mapping[str, str]) -> Mapping[str, str]:
+    def published(self, vm: str, zone: str, attributes: Mapping[str, str]) -> Mapping[str, str]:
         """Guest attributes as the API tells them."""
         if vm not in self._false_keys and any(key.startswith("hostkeys/") for key in attributes):
-            self._false_keys[vm] = self._mixed_up > 0
-            self._mixed_up = max(0, self._mixed_up - 1)
+            self._false_keys[vm] = self._mixed_up.take(zone) or False
         if not self._false_keys.get(vm):
             return attributes
         return {key: FALSE_KEY if key.startswith("hostkeys/") else value for key, value in attributes.items()}

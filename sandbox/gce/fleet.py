@@ -264,7 +264,7 @@ class Fleet:
             raise error
         instance.status = "STAGING"
         await asyncio.sleep(self._scaled(STAGING_SECONDS))
-        if delay := self._faults.boot_delay():
+        if delay := self._faults.boot_delay(instance.zone):
             instance.status = "RUNNING"  # in the API's eyes: what the machine does nobody there knows
             await asyncio.sleep(delay)
         if mishaps := self._faults.mishaps(instance.zone):

@@ -140,9 +140,9 @@ async def test_a_vm_may_publish_the_host_key_of_another(world: World) -> None:
     faults = world.gce.faults
     faults.mix_up_host_keys(1)
     true = {"hostkeys/ssh-ed25519": "AAAAtrue", "other/key": "1"}
-    assert faults.published("vm-1", {"other/key": "1"}) == {"other/key": "1"}  # it has published none yet
-    false = faults.published("vm-1", true)
+    assert faults.published("vm-1", ZONE, {"other/key": "1"}) == {"other/key": "1"}  # it has published none yet
+    false = faults.published("vm-1", ZONE, true)
     assert false["other/key"] == "1"
     assert false["hostkeys/ssh-ed25519"] != "AAAAtrue"
-    assert faults.published("vm-1", true) == false
-    assert faults.published("vm-2", true) == true
+    assert faults.published("vm-1", ZONE, true) == false
+    assert faults.published("vm-2", ZONE, true) == true
