@@ -30,6 +30,7 @@ LABEL_INCARNATION = "training.dcnlab.com/incarnation"
 
 KINDS = ("spotinstancejobs", "spotinstancevms", "checkpointbackups", "jobs.batch", "pods", "nodes", "events")
 POLL_SECONDS = 0.25
+SETTLED_SECONDS = 2.0  # from the start of a watch until it has surely begun
 
 
 @dataclass(frozen=True)
@@ -119,24 +120,50 @@ class Observer:
         return next((each["time"] for each in self.ledger if (each["what"], each["name"]) == (what, vm)), None)
 
     async def _follow(self, kind: str) -> None:
-        async for document in self._watch(kind):
-            change = Change(time.time(), kind, document["type"], document["object"])
-            if change.type not in ("ADDED", "MODIFIED", "DELETED"):
-                continue
-            self.history.append(change)
-            if change.type == "DELETED":
-                self._objects[kind].pop(change.object["metadata"]["uid"], None)
-            else:
-                self._objects[kind][change.object["metadata"]["uid"]] = change.object
-            self._changed.set()
+        while True:
+            async with asyncio.TaskGroup() as at_once:
+                at_once.create_task(self._forget(kind))
+                async for document in self._watch(kind):
+                    self._see(Change(time.time(), kind, document["type"], document["object"]))
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _see(self, change: Change) -> None:
+        if change.type not in ("ADDED", "MODIFIED", "DELETED"):
+            return
+        metadata, objects = change.object["metadata"], self._objects[change.kind]
+        known = objects.pop(metadata["uid"], None)
+        if change.type != "DELETED":
+            objects[metadata["uid"]] = change.object
+        elif known is None:
+            return
+        if known and change.type == "ADDED" and known["metadata"]["resourceVersion"] == metadata["resourceVersion"]:
+            return  # a watch that begins anew tells of all that is there
+        self.history.append(change)
+        self._changed.set()
+
+    async def _forget(self, kind: str) -> None:
+        """What went between two watches is told by neither. Asked once the new one has begun."""
+        known = dict(self._objects[kind])
+        if not known:
+            return
+        await asyncio.sleep(SETTLED_SECONDS)
+        left = json.loads(await self.kubectl("get", kind, "--all-namespaces", "-o", "json"))["items"]
+        for uid in known.keys() - {each["metadata"]["uid"] for each in left}:
+            self._see(Change(time.time(), kind, "DELETED", known[uid]))
 
     async def _watch(self, kind: str) -> AsyncIterator[Json]:
+        """The changes that kubectl tells, until the API server closes the watch: as it does with the storage of a CRD.
+
+        Raises:
+            SandboxError: where kubectl fails.
+        """
         command = ("get", kind, "--all-namespaces", "--watch", "--output-watch-events", "-o", "json")
         async with child(self.kubeconfig, *command) as process:
             assert process.stdout is not None
             async for line in process.stdout:  # with --output-watch-events each event is one line
                 yield json.loads(line)
-            raise SandboxError(f"`kubectl {' '.join(command)}` ended with code {await process.wait()}")
+            if code := await process.wait():
+                raise SandboxError(f"`kubectl {' '.join(command)}` ended with code {code}")
 
     async def _poll(self) -> None:
         while True:
