@@ -162,7 +162,7 @@ def _what_lacks(node: Json, wanted: Demand, taken: list[Demand]) -> str | None:
     if wanted.devices:
         used = set().union(*(demand.devices for demand in taken))
         asks_all = _ALL_DEVICES in wanted.devices
-        if _free_gpus(node, taken) < (_total_gpus(node) or 1 if asks_all else len(wanted.devices)):
+        if _free_gpus(node, taken) < (total_gpus(node) or 1 if asks_all else len(wanted.devices)):
             return "with too few free GPUs"
         if wanted.devices & used:
             return "with a pod on the same CDI device"
@@ -180,16 +180,22 @@ def _what_lacks(node: Json, wanted: Demand, taken: list[Demand]) -> str | None:
 def _free_gpus(node: Json, taken: list[Demand]) -> Decimal:
     used = sum((demand.amounts.get(GPU_RESOURCE, Decimal(0)) for demand in taken), Decimal(0))
     devices = set().union(*(demand.devices for demand in taken))
-    return Decimal(0) if _ALL_DEVICES in devices else _total_gpus(node) - used - len(devices)
+    return Decimal(0) if _ALL_DEVICES in devices else total_gpus(node) - used - len(devices)
 
 
-def _total_gpus(node: Json) -> Decimal:
+def total_gpus(node: Json) -> Decimal:
     """What the device plugin offers, else what feature discovery found: CDI works without a device plugin."""
     labels = node["metadata"].get("labels") or {}
     offered = Decimal(node_view(node).gpus)
     if offered or labels.get(_GPU_PRESENT) != "true":
         return offered
     return Decimal(labels[_GPU_COUNT]) if _is_integer(labels.get(_GPU_COUNT, "")) else Decimal(1)
+
+
+def devices_of(node: Json, asked: frozenset[str]) -> set[str]:
+    """The CDI GPUs of a node that ``asked`` means, by device; ``all`` is each of them beside itself."""
+    every = map(str, range(int(total_gpus(node)))) if _ALL_DEVICES in asked else ()
+    return {*asked, *every}
 
 
 def demand_of(pod: Json) -> Demand:

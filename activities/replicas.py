@@ -4,6 +4,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import ownership, saved_log
+from activities.claims import Claims
 from activities.job_builder import build_job
 from activities.pods import compile_pattern, pods_of, read_logs, reported_progress
 from activities.registry_credentials import pull_secret, pulls_by, repository_credentials
@@ -31,18 +32,29 @@ TRIES = 5
 
 
 class ReplicaActivities:
-    """Creates, watches and ends replicas. ``kube`` may write Jobs, pods, Secrets and ConfigMaps of any namespace."""
+    """Creates, watches and ends replicas.
 
-    def __init__(self, kube: Kube) -> None:
+    Args:
+        kube: may write Jobs, pods, Secrets and ConfigMaps of any namespace.
+        namespace: where Outlast is installed, and CDI devices are claimed.
+    """
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
         self._kube = kube
+        self._claims = Claims(kube, namespace)
 
     @activity.defn(name=CREATE_REPLICA.name)
     async def create_replica(self, request: CreateReplica) -> ReplicaView:
-        """Create the Job of an incarnation; it is there already after a retry."""
+        """Create the Job of an incarnation; it is there already after a retry.
+
+        Raises:
+            ApplicationError: BUSY, where other jobs have claimed the CDI devices of all nodes that were found.
+        """
         job = request.job
         await self._prepare_pull(request)
         try:
-            body = build_job(request)
+            build_job(request)  # what is wrong with the template is told before anything is claimed
+            body = build_job(request.model_copy(update={"nodes": await self._claims.pin(request)}))
         except ValueError as error:
             raise ApplicationError(str(error), type=errors.INVALID, non_retryable=True) from error
         try:

@@ -109,6 +109,13 @@ def replica_job_name(name: str, job: str, replica: int, incarnation: int) -> str
     return f"{name}-{job}-r{replica}-i{incarnation}"
 
 
+def claim_name(node: str, device: str) -> str:
+    """Name of the Lease by which a CDI device of a node is claimed; devices are numbers, UUIDs or "all"."""
+    whole = f"cdi-{node}-{device}"
+    readable = re.sub(r"[^a-z0-9.-]", "-", whole.lower())[:180].rstrip("-.")
+    return f"{readable}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
 def checkpoint_name(name: str, job: str, number: int) -> str:
     """Name of a CheckpointBackup; ``number`` counts the job's checkpoints from 1."""
     return f"{name}-{job}-c{number}"

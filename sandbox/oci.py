@@ -128,8 +128,12 @@ class OciClient:
         """Read a blob and check its digest. Raises RegistryError where it is missing or damaged."""
         _, body = await self._call("GET", f"{self._base}/v2/{repository}/blobs/{digest}")
         if digest_of(body) != digest:
-            raise RegistryError(200, f"blob {digest} of {repository} is damaged")
+            raise RegistryError(200, f"unexpected commit digest {digest_of(body)}, expected {digest}")
         return body
+
+    async def delete_blob(self, repository: str, digest: str) -> None:
+        """Let a blob be gone, whatever refers to it."""
+        await self._call("DELETE", f"{self._base}/v2/{repository}/blobs/{digest}")
 
     async def push_blob(self, repository: str, data: bytes, media_type: str) -> Json:
         """Upload a blob in one piece and return its descriptor."""

@@ -61,7 +61,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         NodeActivities(kube),
         OutputActivities(kube, cloud, keys, settings.ssh_port, buckets),
         PreflightActivities(kube, cloud, buckets),
-        ReplicaActivities(kube),
+        ReplicaActivities(kube, settings.namespace),
         SpecActivities(kube, settings.timings),
         StatusActivities(kube),
         StorageActivities(buckets),

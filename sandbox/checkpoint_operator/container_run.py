@@ -99,7 +99,7 @@ class ContainerRun:
         await self.node.spend(self.push_seconds * self._slowness)
         try:
             content = await asyncio.to_thread(archive.read_bytes)
-            await push(content, image, self._base_image, self.container, self.registry)
+            await push(content, image, self._base_image, self.container, self.registry, poisoned=self._plays("poison"))
         except (RegistryError, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
             await self._fail(f"Push of {image} failed: {error}")
         await self._enter(phases.PUSHED, f"Pushed {image}")

@@ -33,8 +33,16 @@ def local_name(pod: str, container: str) -> str:
     return f"localhost/checkpoint-{pod}-{container}:{datetime.now():%Y%m%d-%H%M%S}"
 
 
-async def push(archive: bytes, image: str, base_image: str, container: str, registry: RegistryAccess) -> None:
-    """Build the image of a checkpoint archive, from scratch, and push it.
+async def push(
+    archive: bytes,
+    image: str,
+    base_image: str,
+    container: str,
+    registry: RegistryAccess,
+    *,
+    poisoned: bool = False,
+) -> None:
+    """Build the image of a checkpoint archive, from scratch, and push it; a `poisoned` one has no layer then.
 
     The annotations are what CRI-O looks for; containerd's is written too, so that either can restore it.
     Raises ValueError for an invalid name, RegistryError where the registry refuses, aiohttp's errors where it
@@ -68,3 +76,5 @@ async def push(archive: bytes, image: str, base_image: str, container: str, regi
             },
         }
         await client.push_manifest(ref.repository, ref.reference, manifest)
+        if poisoned:
+            await client.delete_blob(ref.repository, layer["digest"])

@@ -24,6 +24,7 @@ KINDS = {
     "silent": "takes no notice: no status at all",
     "no-image": "Completed, but no image was made or recorded",
     "unpushed": "Completed, but the image recorded was not pushed",
+    "poison": "Completed, and the image is there, but the registry lacks its layer, as after a push cancelled before",
     "fail": "Failed in `phase`",
     "slow": "takes `factor` times as long to build and push",
 }

@@ -31,8 +31,8 @@ def checkpoints(kube: Kube) -> CheckpointActivities:
 
 
 @pytest.fixture
-def replicas(kube: Kube) -> ReplicaActivities:
-    return ReplicaActivities(kube)
+def replicas(kube: Kube, namespace: str) -> ReplicaActivities:
+    return ReplicaActivities(kube, namespace)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ async def test_key_that_is_not_in_the_secret_is_named(world: World, kube: Kube) 
 async def test_pods_pull_by_the_clouds_key(world: World, kube: Kube) -> None:
     await keep_key(world)
     request = world.create_replica(cloud_credentials=CLOUD, checkpoint_image_repo=GOOGLE)
-    await run(ReplicaActivities(kube).create_replica, request)
+    await run(ReplicaActivities(kube, world.job.namespace).create_replica, request)
     secret = await kube.get(world.path("v1", "secrets", "resnet-0a1b2c3d-pull"))
     auths = json.loads(base64.b64decode(secret["data"][".dockerconfigjson"]))["auths"]
     assert auths["us-docker.pkg.dev"]["username"] == "_json_key"

@@ -18,8 +18,8 @@ from tests.sandbox.light_nodes import Nodes
 
 
 @pytest.fixture
-def replicas(kube: Kube) -> ReplicaActivities:
-    return ReplicaActivities(kube)
+def replicas(kube: Kube, namespace: str) -> ReplicaActivities:
+    return ReplicaActivities(kube, namespace)
 
 
 async def saved(world: World) -> str:

@@ -234,7 +234,7 @@ async def test_wish_for_another_job_is_dropped(world: World, specs: SpecActiviti
 
 
 async def test_stock_is_what_carries_the_jobs_id(world: World, specs: SpecActivities, kube: Kube) -> None:
-    replicas = ReplicaActivities(kube)
+    replicas = ReplicaActivities(kube, world.job.namespace)
     await run(replicas.create_replica, world.create_replica())
     await run(replicas.create_replica, world.create_replica(incarnation=2))
     node = {"metadata": {"generateName": "stock-", "labels": {names.LABEL_JOB: JOB_ID}}}

@@ -185,11 +185,10 @@ class Running(JobSight):
         await self.until(noticed, 10, f"notices to {vms}")
         return vms
 
-    async def checkpointed(self, seconds: float = 90) -> str:
-        """Wait for a finished checkpoint; gives its image's tag."""
-        return str(
-            await self.rig.until(lambda: tag_of(self.status.get("lastCheckpointImage", "")), seconds, "an image")
-        )
+    async def checkpointed(self, seconds: float = 90, but: str = "") -> str:
+        """Wait for a finished checkpoint, another one than `but`; gives its image's tag."""
+        newest = lambda: tag_of(self.status.get("lastCheckpointImage", ""))  # noqa: E731
+        return str(await self.rig.until(lambda: newest() != but and newest(), seconds, "an image"))
 
     async def completed(self, seconds: float = 120) -> None:
         """Wait for the condition Completed."""

@@ -244,6 +244,19 @@ async def test_played_absent_hangs_the_finalizer_until_present(
     assert (await backups.reach("unserved"))["phase"] == "Completed"
 
 
+@pytest.mark.usefixtures("node")
+async def test_played_poison_leaves_an_image_without_its_layer(backups: Backups, operator: CheckpointOperator) -> None:
+    await operator.play("poison")
+    await backups.create("poisoned", "source")
+    status = await backups.reach("poisoned")
+    assert (status["phase"], status["builtImages"][0]["pushed"]) == ("Completed", True)
+    repository = f"{backups.namespace}/train"
+    async with OciClient(backups.registry, plain_http=True) as registry:
+        manifest, _ = await registry.manifest(repository, "poisoned")
+        with pytest.raises(RegistryError, match=r"(?i)blob"):
+            await registry.blob(repository, manifest["layers"][0]["digest"])
+
+
 async def test_unknown_traps_are_refused(operator: CheckpointOperator) -> None:
     with pytest.raises(ValueError, match="known are stick"):
         await operator.play("nonsense")

@@ -21,7 +21,11 @@ CANNOT_START = [
     "CreateContainerConfigError",
     "CrashLoopBackOff",
 ]
-ABSENT = ["image not found", "manifest unknown", "name unknown: repository", "tag Does Not Exist"]
+ABSENT = ["image not found", "manifest unknown", "name unknown: repository", "tag Does Not Exist", "blob unknown to us"]
+DAMAGED = [
+    'failed commit on ref "layer-sha256:00": unexpected commit digest sha256:11, expected sha256:00',
+    "writing blob: Digest did not match, expected sha256:00, got sha256:11",
+]
 
 
 @pytest.mark.parametrize(
@@ -49,6 +53,8 @@ ABSENT = ["image not found", "manifest unknown", "name unknown: repository", "ta
         *[(waiting("ErrImagePull", message), True, "MissingImage") for message in ABSENT],
         *[(waiting("ImagePullBackOff", message), True, "MissingImage") for message in ABSENT],
         *[(waiting("ErrImagePull", message), False, "Waiting") for message in ABSENT],
+        *[(waiting("ErrImagePull", message), True, "BadImage") for message in DAMAGED],
+        *[(waiting("ErrImagePull", message), False, "Waiting") for message in DAMAGED],
     ],
 )
 def test_startup(seen: Any, restored: bool, expected: str) -> None:

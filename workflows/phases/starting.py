@@ -1,11 +1,13 @@
 """The Job is created, and its pod comes to run or does not."""
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from api import errors
     from api.views import PodView
-    from workflows.calls import call
+    from workflows.calls import call, explain
     from workflows.phases.life import Part
     from workflows.policy.startup import does_not_start, startup, waits_for_others
     from workflows.state import Recovery
@@ -16,7 +18,8 @@ class Starting(Part):
 
     async def start(self) -> None:
         """Create the Job, delete the predecessor's, and wait for the pod to run."""
-        await self._create_job()
+        if not await self._create_job():
+            return
         if self.me.deadline is None:
             bought = self.me.vm_key is not None
             timings = self.state.timings
@@ -59,7 +62,8 @@ class Starting(Part):
             self.me.node, self.me.candidates = pod.node, []
             self.me.deadline = self.job.after(self.state.timings.startup_deadline)
 
-    async def _create_job(self) -> None:
+    async def _create_job(self) -> bool:
+        """False where another job was quicker to claim what this one wants of the cluster's free nodes."""
         nodes = [self.me.node] if self.me.node else self.me.candidates
         config = self.job.spec.checkpoint_config
         request = act.CreateReplica(
@@ -76,11 +80,18 @@ class Starting(Part):
             storage=config.checkpoint_storage,
         )
         came_from = self.me.restore.label if self.me.restore else "the original image"
-        view = await call(
-            act.CREATE_REPLICA, request, summary=f"{self.life.job_name} on {', '.join(nodes)} from {came_from}"
-        )
+        try:
+            view = await call(
+                act.CREATE_REPLICA, request, summary=f"{self.life.job_name} on {', '.join(nodes)} from {came_from}"
+            )
+        except ActivityError as error:
+            if explain(error)[0] != errors.BUSY:
+                raise
+            await self._elsewhere(explain(error)[1])
+            return False
         if self.me.view is None:
             self.me.view = view
+        return True
 
     async def _delete_old_jobs(self) -> None:
         recovery = self.me.recovery
@@ -132,8 +143,7 @@ class Starting(Part):
 
     async def _not_started(self, pod: PodView | None) -> None:
         if self.me.candidates:
-            self.me.avoid = sorted({*self.me.avoid, *self.me.candidates})
-            await self._again("the scheduler gave the free GPU to another pod", keep_machine=False)
+            await self._elsewhere("the scheduler gave the free GPU to another pod")
             return
         reason = (pod.message or pod.waiting_reason if pod else None) or "its pod did not run in time"
         self.job.event("StartTimeout", f"replica {self.me.index} on {self.me.node}: {reason}", warning=True)
@@ -144,6 +154,11 @@ class Starting(Part):
             self.me.deadline = self.job.after(self.state.timings.startup_deadline)  # nor here: a person has to act
         else:
             await self._again("StartTimeout", keep_machine=False)
+
+    async def _elsewhere(self, why: str) -> None:
+        """None of the cluster's free nodes was to be had."""
+        self.me.avoid = sorted({*self.me.avoid, *self.me.candidates})
+        await self._again(why, keep_machine=False)
 
     async def _again(self, cause: str, *, keep_machine: bool, ask_survivor: bool = False) -> None:
         """Another incarnation in place of one that never ran."""

@@ -14,7 +14,9 @@ _DID_NOT_START = {
     "CreateContainerConfigError",
     "CrashLoopBackOff",
 }
-_ABSENT = ("not found", "manifest unknown", "name unknown", "does not exist")
+_ABSENT = ("not found", "manifest unknown", "name unknown", "blob unknown", "blob_unknown", "does not exist")
+# What containerd, CRI-O and docker say of content that is not what its digest says.
+_DAMAGED = ("unexpected commit digest", "digest did not match", "failed size validation", "invalid tar header")
 
 
 def startup(pod: PodView | None, *, restored: bool) -> Startup:
@@ -33,9 +35,15 @@ def startup(pod: PodView | None, *, restored: bool) -> Startup:
     if restored and pod.waiting_reason in _DID_NOT_START:
         return "BadImage"
     if restored and pod.waiting_reason in {"ErrImagePull", "ImagePullBackOff"}:
-        message = (pod.message or "").lower()
-        return "MissingImage" if any(word in message for word in _ABSENT) else "Waiting"
+        return _pull(pod.message or "")
     return "Waiting"
+
+
+def _pull(message: str) -> Startup:
+    said = message.lower()
+    if any(word in said for word in _ABSENT):
+        return "MissingImage"
+    return "BadImage" if any(word in said for word in _DAMAGED) else "Waiting"
 
 
 def does_not_start(pod: PodView) -> bool:

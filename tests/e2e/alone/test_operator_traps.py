@@ -43,6 +43,24 @@ async def test_survivors_agent_that_takes_no_notice_is_given_up_and_asked_anew(r
     assert any("sticks in phase (none)" in message for _, message in _messages(rig, namespace))
 
 
+async def test_an_image_whose_layer_the_registry_lost_is_passed_over(rig: Rig, namespace: str) -> None:
+    job = await rig.start(namespace, rig.job("poisoned", replicas=1, SANDBOX_STEPS=1500))
+    good = await job.checkpointed()
+    before = job.training(0)
+    await rig.control.trap("poison")
+    poisoned = await job.checkpointed(but=good)
+    await rig.control.trap("absent")  # else there is a third one in time
+    try:
+        await job.preempt(0)
+        await job.trains(0, but=(before,))
+    finally:
+        await rig.control.trap("present")
+    assert progress_of(good) <= (job.training(0).first or 0) < progress_of(poisoned)
+    failed = [message for reason, message in _messages(rig, namespace) if reason == "RestoreFailed"]
+    assert "MissingImage" in failed[0]
+    await job.completed()
+
+
 def _messages(rig: Rig, namespace: str) -> list[tuple[str, str]]:
     events = rig.observer.all("events", namespace)
     return [(each["reason"], each.get("message", "")) for each in events]

@@ -1,0 +1,135 @@
+"""CDI devices, which the scheduler does not see: two jobs that race for one, on a real API server."""
+
+import asyncio
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities import claims
+from activities.replicas import ReplicaActivities
+from activities.signatures import CreateReplica, JobRef
+from api import errors
+from clients.kube import Kube, path
+from tests.activities.world import eventually, run, training
+
+DEVICE = "container.devices.cdi.k8s.io/trainer"
+
+
+class Racing:
+    """A node with two GPUs, and jobs that want some of them."""
+
+    def __init__(self, kube: Kube, namespace: str, node: str) -> None:
+        self.kube, self.namespace, self.node = kube, namespace, node
+        self.replicas = ReplicaActivities(kube, namespace)
+
+    def wish(self, job: str, devices: str = "nvidia.com/gpu=0", *, incarnation: int = 1, **more: Any) -> CreateReplica:
+        """To run on one of the nodes, with these CDI devices; `job` is its id."""
+        template = training()
+        template["spec"]["template"]["metadata"] = {"annotations": {DEVICE: devices}}
+        ref = JobRef(namespace=self.namespace, name="cdi", uid=f"uid-of-{job}", job_id=job)
+        given = {"nodes": [self.node], "bought": False, "replica": 0, **more}
+        return CreateReplica(job=ref, job_template=template, incarnation=incarnation, **given)
+
+    async def create(self, wish: CreateReplica) -> str | None:
+        """The node that the Job was pinned to, None where another has the device."""
+        try:
+            view = await run(self.replicas.create_replica, wish)
+        except ApplicationError as error:
+            if error.type != errors.BUSY:
+                raise
+            return None
+        job = await self.kube.get(path("batch/v1", "jobs", self.namespace, view.job_name))
+        affinity = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+        (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        (node,) = term["matchExpressions"][0]["values"]
+        return str(node)
+
+    async def age_claims(self) -> None:
+        """Let all claims be an hour old."""
+        leases = path(claims.LEASES, "leases", self.namespace)
+        for lease in await self.kube.list(leases):
+            past = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            await self.kube.patch(f"{leases}/{lease['metadata']['name']}", {"spec": {"renewTime": past}})
+
+    async def ends(self, wish: CreateReplica) -> None:
+        """Its Job goes."""
+        name = f"{wish.job.name}-{wish.job.job_id}-r{wish.replica}-i{wish.incarnation}"
+        await self.kube.delete(path("batch/v1", "jobs", self.namespace, name), propagation="Background")
+
+
+@pytest.fixture
+async def racing(kube: Kube, namespace: str) -> Racing:
+    return Racing(kube, namespace, await new_node(kube))
+
+
+async def new_node(kube: Kube) -> str:
+    labels = {"nvidia.com/gpu.present": "true", "nvidia.com/gpu.count": "2"}
+    made = await kube.create(
+        path("v1", "nodes"), {"metadata": {"name": f"cdi-{secrets.token_hex(4)}", "labels": labels}}
+    )
+    return str(made["metadata"]["name"])
+
+
+async def test_of_jobs_that_race_for_a_device_one_gets_it(racing: Racing) -> None:
+    wishes = [racing.wish(f"0000000{number}") for number in range(6)]
+    found = await asyncio.gather(*map(racing.create, wishes))
+    assert (found.count(racing.node), found.count(None)) == (1, 5)
+    jobs = await racing.kube.list(path("batch/v1", "jobs", racing.namespace))
+    assert len(jobs) == 1
+
+
+async def test_each_of_two_nodes_goes_to_one_of_two_jobs(racing: Racing, kube: Kube) -> None:
+    nodes = [racing.node, await new_node(kube)]
+    found = await asyncio.gather(*(racing.create(racing.wish(f"0000000{job}", nodes=nodes)) for job in range(2)))
+    assert sorted(map(str, found)) == sorted(nodes)
+
+
+async def test_other_devices_of_the_node_are_free(racing: Racing) -> None:
+    one, other = racing.wish("0000000a"), racing.wish("0000000b", "nvidia.com/gpu=1")
+    assert await racing.create(one) == await racing.create(other) == racing.node
+
+
+@pytest.mark.parametrize(("first", "second"), [("all", "1"), ("1", "all"), ("all", "all")])
+async def test_all_devices_are_each_of_them(racing: Racing, first: str, second: str) -> None:
+    assert await racing.create(racing.wish("0000000a", f"nvidia.com/gpu={first}")) == racing.node
+    assert await racing.create(racing.wish("0000000b", f"nvidia.com/gpu={second}")) is None
+
+
+async def test_a_retry_and_the_next_incarnation_have_what_the_replica_had(racing: Racing) -> None:
+    first = racing.wish("0000000a")
+    assert await racing.create(first) == await racing.create(first) == racing.node
+    assert await racing.create(racing.wish("0000000a", incarnation=2)) == racing.node
+    await racing.ends(first)
+    assert await racing.create(racing.wish("0000000b")) is None
+
+
+async def test_a_claim_lapses_with_its_job(racing: Racing) -> None:
+    first, second = racing.wish("0000000a"), racing.wish("0000000b")
+    assert await racing.create(first) == racing.node
+    assert await racing.create(second) is None
+    await racing.age_claims()
+    assert await racing.create(second) is None  # however long ago it was taken
+    await racing.ends(first)
+    assert await eventually("the device is free", lambda: racing.create(second)) == racing.node
+    assert await racing.create(first) is None
+
+
+async def test_nothing_is_claimed_on_a_node_that_was_bought(racing: Racing) -> None:
+    bought = [racing.wish(job, bought=True) for job in ("0000000a", "0000000b")]
+    assert [await racing.create(wish) for wish in bought] == [racing.node] * 2
+    assert await racing.kube.list(path(claims.LEASES, "leases", racing.namespace)) == []
+
+
+async def test_claims_go_with_their_node(racing: Racing) -> None:
+    await racing.create(racing.wish("0000000a"))
+    leases = path(claims.LEASES, "leases", racing.namespace)
+    assert len(await racing.kube.list(leases)) == 1
+    await racing.kube.delete(path("v1", "nodes", name=racing.node))
+
+    async def gone() -> bool:
+        return not await racing.kube.list(leases)
+
+    await eventually("claims of a node that is gone", gone, 30)
