@@ -12,9 +12,10 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from workflows.checkpointing import Checkpointing
     from workflows.job import Job
-    from workflows.policy.notice import SOFT_OFF, fits, wait_until
+    from workflows.policy.notice import SOFT_OFF, fits, last_moment, once_more, wait_until
+    from workflows.policy.progress import lineage_seconds
     from workflows.policy.survivor import trains
-    from workflows.state import Checkpoint, Notice, Recovery, Replica
+    from workflows.state import Checkpoint, Notice, Old, Recovery, Replica
 
 MAX_TRIES = 2
 NOTICE = "Notice"  # why the first dump of a dying replica is made
@@ -38,6 +39,8 @@ class Rescue:
         record = self.checkpointing.request(me, NOTICE)
         record.ends_at = notice.ends_at + SOFT_OFF if notice.ends_at else None
         recovery.own = record.number
+        if record.ends_at is not None:
+            self.job.spawn(self._wait_for_the_last_moment(me, recovery, record.ends_at), f"last dump of {me.index}")
 
     def _fits(self, me: Replica, notice: Notice) -> bool:
         left = (notice.ends_at - workflow.now()).total_seconds() if notice.ends_at else None
@@ -57,21 +60,55 @@ class Rescue:
         left = (failed.ends_at - SOFT_OFF - workflow.now()).total_seconds()
         if not fits(left, self.state.recent_dumps, survivor=False)[0]:
             return
-        now = workflow.now()
-        again = Checkpoint(  # by that record, for nothing else is known of the replica any more
-            number=self.state.checkpoint_number + 1,
-            replica=failed.replica,
-            incarnation=failed.incarnation,
-            node=failed.node,
-            reason="NoticeAgain",
-            requested_at=now,
-            lineage_seconds=failed.lineage_seconds + (now - failed.requested_at).total_seconds(),
-            reading=failed.reading,
-            ends_at=failed.ends_at,
-        )
-        self.checkpointing.begin(again)
+        again = self._another(failed, "NoticeAgain")
         for recovery in waiting:
             recovery.own = again.number
+
+    def _another(self, one: Checkpoint, reason: str) -> Checkpoint:
+        """Of the same incarnation: by that record, for nothing else is known of the replica any more."""
+        record = Checkpoint(
+            number=self.state.checkpoint_number + 1,
+            replica=one.replica,
+            incarnation=one.incarnation,
+            node=one.node,
+            reason=reason,
+            requested_at=workflow.now(),
+            lineage_seconds=one.lineage_seconds + _seconds_since(one),
+            reading=one.reading,
+            ends_at=one.ends_at,
+            fingerprint=one.fingerprint,
+        )
+        return self.checkpointing.begin(record)
+
+    async def _wait_for_the_last_moment(self, me: Replica, recovery: Recovery, gone_at: datetime) -> None:
+        """The replica trains on after its dump: as late as the notice allows it is dumped once more."""
+
+        def over() -> bool:
+            return me.recovery is not recovery or recovery.node_ready_at is not None
+
+        await self.job.until(lambda: over() or self.saved(recovery), gone_at, "the dying replica's checkpoint")
+        moment = last_moment(gone_at - SOFT_OFF, self.state.recent_dumps)
+        if self.saved(recovery) and not await self.job.until(over, moment, "the last moment to checkpoint it again"):
+            self.dump_once_more(me, recovery)
+
+    def dump_once_more(self, me: Replica, recovery: Recovery) -> None:
+        """Checkpoint what a dying replica has trained since its dump, where that is worth it and still fits; once."""
+        own = self.state.checkpoints.get(recovery.own or -1)
+        if recovery.last is not None or own is None or own.outcome != "Usable" or own.ends_at is None:
+            return
+        if self.checkpointing.source_lost(own) or not any(_trains(old, own) for old in recovery.olds):
+            return
+        left, gain = (own.ends_at - SOFT_OFF - workflow.now()).total_seconds(), self._gain(own)
+        if once_more(left, self.state.recent_dumps, gain, awaited=recovery.node_ready_at is not None):
+            self.job.event("NoticeUsed", f"replica {me.index} is checkpointed once more: {gain:.0f} s later")
+            recovery.last = self._another(own, "NoticeLast").number
+
+    def _gain(self, own: Checkpoint) -> float:
+        """Seconds of training since its dump that neither it nor a survivor, which trains on, holds."""
+        since, survivor = _seconds_since(own), self.checkpointing.source()
+        if survivor is None:
+            return since
+        return min(since, own.lineage_seconds + since - lineage_seconds(survivor, workflow.now()))
 
     def settled(self, recovery: Recovery) -> bool:
         """Nothing is under way any more that would be worth waiting for."""
@@ -105,5 +142,17 @@ class Rescue:
         return " and ".join(f"checkpoint {number}" for number in numbers)
 
     def _records(self, recovery: Recovery) -> list[Checkpoint]:
-        numbers = {recovery.own, recovery.checkpoint}
+        numbers = {recovery.own, recovery.last, recovery.checkpoint}
         return [record for number, record in self.state.checkpoints.items() if number in numbers]
+
+
+def _seconds_since(record: Checkpoint) -> float:
+    return (workflow.now() - record.requested_at).total_seconds()
+
+
+def _trains(old: Old, own: Checkpoint) -> bool:
+    """That incarnation, as far as is known: its pod neither ended nor is it being stopped."""
+    if old.incarnation != own.incarnation or old.stopped or old.asked_to_stop:
+        return False
+    pod = old.view.pod if old.view else None
+    return pod is not None and pod.phase == "Running" and not pod.deleting

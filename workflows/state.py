@@ -62,6 +62,7 @@ class Recovery(Mutable):
     noticed_at: datetime
     olds: list[Old] = []
     own: int | None = None  # number of the checkpoint of the dying replica itself
+    last: int | None = None  # number of its second one, of what it trained after the first
     checkpoint: int | None = None  # number of the survivor's checkpoint that it waits for
     checkpoint_tries: int = 0
     asked: list[int] = []  # replicas that were asked for a checkpoint: the next one asks another

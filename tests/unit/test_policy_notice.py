@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.policy import NOW, ago
-from workflows.policy.notice import ends_at, fits, wait_until
+from workflows.policy.notice import ends_at, fits, last_moment, once_more, wait_until
 
 
 def later(seconds: float) -> datetime:
@@ -97,3 +97,25 @@ def test_why_is_told(left: float | None, dumps: list[float], words: str) -> None
 )
 def test_until_when_the_further_image_is_waited_for(due: datetime, ahead: float, expected: datetime) -> None:
     assert wait_until(NOW, due, ahead) == expected
+
+
+def test_last_moment_for_a_checkpoint_leaves_its_margin() -> None:
+    assert last_moment(later(120), [20, 40]) == later(120 - 55)
+    assert last_moment(later(120), []) == later(115)
+
+
+@pytest.mark.parametrize(
+    ("left", "gain", "awaited", "expected"),
+    [
+        (20, 21, False, True),
+        (19, 500, False, False),  # it does not fit
+        (30, 20, False, False),  # it takes as long as it saves
+        (100, 40, True, False),  # and puts the start off
+        (100, 41, True, True),
+        (-5, 500, False, False),
+    ],
+)
+def test_whether_the_dying_replica_is_checkpointed_once_more(
+    left: float, gain: float, awaited: bool, expected: bool
+) -> None:
+    assert once_more(left, [20, 10], gain, awaited=awaited) is expected

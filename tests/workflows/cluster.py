@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from temporalio.exceptions import ApplicationError
+
 from activities import signatures as act
-from api import names
+from api import errors, names
 from api.messages import NodeChanged, PreemptionNotice, ReplicaChanged
 from api.views import NodeView, PodView, ReplicaView, RestorePoint
 from tests.simulation.clock import Clock
@@ -88,6 +90,7 @@ class Cluster:
         self.slow_start = 0.0
         self.registry_down = False  # for the kubelets
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
+        self.claimed: set[str] = set()  # nodes whose CDI devices another job claims before ours
         self.no_logs = False
         self.on_sigterm: Callable[[Job], None] = lambda job: None  # of a pod that is deleted
         self.stop_seconds = STOP_SECONDS
@@ -98,6 +101,8 @@ class Cluster:
 
     def create_replica(self, request: act.CreateReplica) -> ReplicaView:
         key = (request.replica, request.incarnation)
+        if not request.bought and self.claimed.issuperset(request.nodes):
+            raise ApplicationError("another job was quicker", type=errors.BUSY, non_retryable=True)
         if key not in self.jobs:
             ref = request.job
             name = names.replica_job_name(ref.name, ref.job_id, *key)

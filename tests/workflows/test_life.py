@@ -49,6 +49,15 @@ async def test_a_free_gpu_that_another_pod_snatches_is_replaced_by_a_bought_one(
     assert world.entry(0).preemptions == 0
 
 
+async def test_a_device_that_another_job_claims_is_looked_for_elsewhere(world: World) -> None:
+    world.cluster.add_node("gpu-a")
+    world.cluster.claimed.add("gpu-a")
+    await world.submit(replicas=1)
+    await world.running(1)
+    assert world.node_of(0) in world.cloud.created
+    assert (world.entry(0).preemptions, world.entry(0).restarts) == (0, 0)
+
+
 async def test_the_winners_job_stays_and_its_siblings_jobs_go(world: World) -> None:
     world.cluster.steps = 217
     await world.submit(replicas=1)

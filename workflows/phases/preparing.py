@@ -21,6 +21,7 @@ class Preparing(Part):
         """Wait for the survivor's checkpoint and for the predecessor's end; then the furthest point *then*."""
         recovery = self.me.recovery
         if recovery is not None:
+            self.rescue.dump_once_more(self.me, recovery)
             await self._await_survivor(recovery)
             await self._await_checkpoint(recovery)
             await self._await_old_end(recovery)

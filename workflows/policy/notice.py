@@ -39,8 +39,27 @@ def fits(left: float | None, dumps: Sequence[float], *, survivor: bool) -> tuple
     if not dumps:
         return not survivor, f"{left:.0f} s are left, and how long a checkpoint takes is not known yet"
     longest = max(dumps)
-    needed = longest * MARGIN_FACTOR + MARGIN_SECONDS if survivor else longest
+    needed = _safe(longest) if survivor else longest
     return needed <= left, f"{left:.0f} s are left, and a checkpoint takes {longest:.0f} s"
+
+
+def last_moment(ends: datetime, dumps: Sequence[float]) -> datetime:
+    """When a checkpoint has to begin at the latest to be safely done before the machine is shut down."""
+    return ends - timedelta(seconds=_safe(max(dumps, default=0)))
+
+
+def once_more(left: float, dumps: Sequence[float], gain: float, *, awaited: bool) -> bool:
+    """Whether a dying replica that was checkpointed, and trains on, is checkpointed a second time.
+
+    It is for more training than a checkpoint takes: ``gain`` are the seconds of it that nothing else holds. Where the
+    new machine is Ready and ``awaited`` its start is put off by it, and it has to be worth that, too.
+    """
+    longest = max(dumps, default=0)
+    return longest <= left and gain > longest * (2 if awaited else 1)
+
+
+def _safe(seconds: float) -> float:
+    return seconds * MARGIN_FACTOR + MARGIN_SECONDS
 
 
 def wait_until(now: datetime, due: datetime, ahead: float) -> datetime:
