@@ -5,11 +5,12 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.service import RPCError, RPCStatusCode
 
 from activities import signatures
-from activities.signatures import AskMarket, Done, TellMarket
+from activities.signatures import AskHazard, AskMarket, Done, TellMarket
 from api import names
-from api.market import Choice, MarketNews, MarketStart
+from api.market import Choice, Hazard, MarketNews, MarketStart
 from api.timings import Timings
 
 RPC_SECONDS = timedelta(seconds=5)
@@ -36,6 +37,18 @@ class MarketActivities:
             "choose", ask.question, result_type=Choice, rpc_timeout=ANSWER_SECONDS
         )
         return choice
+
+    @activity.defn(name=signatures.ASK_HAZARD.name)
+    async def ask_hazard(self, ask: AskHazard) -> Hazard:
+        """What the market has seen; where nobody ever bought anything there is none."""
+        handle = self._temporal.get_workflow_handle(names.market_workflow_id(ask.project))
+        try:
+            found: Hazard = await handle.query("hazard", ask.question, result_type=Hazard, rpc_timeout=RPC_SECONDS)
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            return Hazard(losses_per_hour=None)
+        return found
 
     @activity.defn(name=signatures.TELL_MARKET.name)
     async def tell_market(self, tell: TellMarket) -> Done:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from api import names
 from api.common import Condition, LocalReference, SecretReference
-from api.market import Candidate, Choice, Choose, MarketNews, PreemptedVm, Price
+from api.market import Candidate, Choice, Choose, Hazard, HazardQuestion, MarketNews, PreemptedVm, Price
 from api.messages import VmStart
 from api.model import Model
 from api.spot_instance_job import CheckpointConfig, CheckpointStorage, SpotInstanceJobSpec, SpotInstanceJobStatus
@@ -361,6 +361,13 @@ class AskMarket(Model):
     question: Choose
 
 
+class AskHazard(Model):
+    """Ask a project's market how often machines are lost."""
+
+    project: str
+    question: HazardQuestion
+
+
 class TellMarket(Model):
     """Tell a project's market what became of a VM."""
 
@@ -575,6 +582,7 @@ FIND_ORPHANS = Signature("find_orphans", SweepRequest, Orphans, timeout=60)
 ADOPT_ORPHAN = Signature("adopt_orphan", VmStart, EnsuredVm)
 
 ASK_MARKET = Signature("ask_market", AskMarket, Choice, timeout=20)
+ASK_HAZARD = Signature("ask_hazard", AskHazard, Hazard, timeout=10)
 TELL_MARKET = Signature("tell_market", TellMarket, Done, timeout=10)
 
 WRITE_STATUS = Signature("write_status", WriteStatus, Done, timeout=10)

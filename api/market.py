@@ -107,6 +107,19 @@ class MarketNews(Model):
     at: datetime
 
 
+class HazardQuestion(Model):
+    """How often are machines like these lost? By the VMs' keys; those that the market has not sold say nothing."""
+
+    vms: list[str] = []
+    at: datetime
+
+
+class Hazard(Model):
+    """Losses to expect of a machine, each hour; None where there is no market yet."""
+
+    losses_per_hour: float | None
+
+
 class Price(Model):
     """Spot list price of a machine type with its GPUs, in USD per hour; None where the cloud tells none."""
 

@@ -42,14 +42,19 @@ class Checkpointing:
     async def run(self) -> None:
         """The timer: until the job ends, see to it that what is due begins."""
         while not self.job.parking and not self.job.ending:
+            if self.pacing.stale and self.state.admitted:
+                await self.pacing.refresh()
             due = self._due()
             await self.job.until(
-                lambda seen=due: self._wanted() or self.job.ending or self._due() != seen,  # type: ignore[misc]
+                lambda seen=due: self._wanted() or self.job.ending or self._changed(seen),  # type: ignore[misc]
                 due or self.job.after(self.state.timings.resync),
                 self._waits_for(),
             )
             if not self.job.ending and not self.job.parking:
                 await self._begin_what_is_due()
+
+    def _changed(self, seen: datetime | None) -> bool:
+        return self._due() != seen or (self.pacing.stale and self.state.admitted)
 
     def _due(self) -> datetime | None:
         return self.state.next_checkpoint_at if self.state.admitted and self.takes_images else None

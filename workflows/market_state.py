@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.common import SecretReference
 from api.market import Candidate
+from workflows.policy.exposure import Observations
 
 
 class Memory(BaseModel):
@@ -24,14 +25,6 @@ class Rest(Memory):
     until: datetime
     times: int = 1
     tried_by: str | None = None  # after the rest one VM tries, the others wait for what becomes of it
-
-
-class Exposure(Memory):
-    """How long machines of a kind ran, and how often the cloud took them back; losses of one moment count once."""
-
-    hours: float = 0
-    losses: float = 0
-    last_loss: datetime | None = None
 
 
 class Bought(Memory):
@@ -55,7 +48,7 @@ class MarketState(Memory):
     """All of it."""
 
     rests: dict[str, Rest] = {}
-    exposures: dict[str, Exposure] = {}  # by zone and machine type
+    observations: Observations = Observations()  # of how long machines ran and how often they were taken back
     bought: dict[str, Bought] = {}  # by the VM's key
     quotes: dict[str, Quote] = {}  # by region and machine type
     looked_at: datetime | None = None  # preempted operations up to here are told of

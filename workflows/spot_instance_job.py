@@ -141,6 +141,8 @@ class SpotInstanceJob:
     def vm_changed(self, message: VmReport) -> None:
         """Older reports are dropped."""
         self.machines.changed(message)
+        if message.stage == "Gone":  # the market was told before us
+            self.checkpointing.pacing.doubt()
         self.job.touch()
 
     # --- the job's life

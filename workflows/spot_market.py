@@ -14,7 +14,7 @@ from temporalio.exceptions import ActivityError, FailureError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import names
-    from api.market import Candidate, Choice, Choose, MarketNews, MarketStart
+    from api.market import Candidate, Choice, Choose, Hazard, HazardQuestion, MarketNews, MarketStart
     from api.messages import PreemptionNotice
     from workflows.calls import call, explain
     from workflows.history import is_long
@@ -66,6 +66,11 @@ class SpotMarket:
     def memory(self) -> MarketState:
         """The whole state."""
         return self.state
+
+    @workflow.query(description="How often machines like these are lost.")
+    def hazard(self, question: HazardQuestion) -> Hazard:
+        """By what was seen of all jobs' machines."""
+        return policy.hazard_of(self.state, question)
 
     @workflow.run
     async def run(self, start: MarketStart) -> str:

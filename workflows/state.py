@@ -16,7 +16,6 @@ from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
 from api.views import CheckpointView, NodeView, ReplicaView, RestorePoint
-from workflows.policy.exposure import Observations
 
 Phase = Literal[
     "Pending",  # looks for a free GPU in the cluster
@@ -106,7 +105,6 @@ class Replica(Mutable):
     moving: bool = False  # it is to leave its machine for that one
     last_checkpoint_image: str | None = None
     last_checkpoint_time: datetime | None = None
-    counted_until: datetime | None = None  # its machine's running time is in the hazard's figures
     outputs_done: bool = False  # its outputs are uploaded, or given up with a condition
     kept_until: datetime | None = None  # it failed for good, and its VM stays for its owner to look at
 
@@ -149,7 +147,6 @@ class Vm(Mutable):
     released: str | None = None
     on_demand: bool = False  # it may fall back to on-demand
     spot_only: bool = False  # bought to bring a replica back from on-demand
-    ran_since: datetime | None = None  # a replica came to run on it: its age, for the hazard
 
     @property
     def runs_on_demand(self) -> bool:
@@ -218,7 +215,7 @@ class JobState(Mutable):
     discarded: list[Discard] = []
     proofs: int = 0  # replicas that were begun to see that an image starts
     deletion_refused: bool = False  # the registry's refusal was told
-    observations: Observations = Observations()  # of this job's machines
+    losses_per_hour: float | None = None  # to expect of a machine, as the market told last
     dump_mean_seconds: float | None = None
     armed_at: datetime | None = None  # when the checkpoint timer began
     interval_told: float | None = None  # seconds, where checkpointInterval is auto

@@ -5,10 +5,10 @@ from datetime import timedelta
 import pytest
 
 from tests.unit.policy import NOW, ago
-from workflows.policy.exposure import TICK, Observations, hazard
+from workflows.policy.exposure import MEMORY, TICK, Exposure, Observations, hazard
 from workflows.policy.hazard import PRIOR_HOURS, PRIOR_PER_HOUR
 
-A, B = "us-central1-a", "us-central1-b"
+A, B, BIG = "us-central1-a/n1-standard-4", "us-central1-b/n1-standard-4", "us-central1-a/n1-standard-8"
 
 
 def seen(*runs: tuple[str, float, float], lost: tuple[tuple[str, float], ...] = ()) -> Observations:
@@ -36,8 +36,21 @@ def test_posterior_of_one_range_of_age_is_gammas() -> None:
     ids=["as published", "a hard zone", "a quiet zone"],
 )
 def test_much_data_outweighs_the_prior(hours: float, losses: int, mtbf: float) -> None:
-    observations = seen((A, 24, 24 + hours), lost=((A, 30),) * losses)
-    assert 1 / hazard(observations, A, 30) == pytest.approx(mtbf, rel=0.05)
+    cells = [Exposure(), Exposure(), Exposure(), Exposure(hours=hours, losses=losses)]
+    assert 1 / hazard(Observations(cells={A: cells}), A, 30) == pytest.approx(mtbf, rel=0.05)
+
+
+def test_older_experience_of_a_kind_fades() -> None:
+    observations = seen((A, 0, 1 + MEMORY), lost=((A, 30),) * 10)
+    observations.ran(A, 0, MEMORY)
+    total = observations.of_kind(A)
+    assert total.hours == pytest.approx(MEMORY)
+    assert total.losses == pytest.approx(5, rel=0.01)
+
+
+def test_of_a_kind_never_seen_the_others_tell() -> None:
+    observations = seen((A, 0, 100), lost=((A, 30),) * 4)
+    assert hazard(observations, "", 0) == hazard(observations, B, 50) > PRIOR_PER_HOUR
 
 
 def test_hours_without_a_loss_lower_it_and_a_loss_raises_it() -> None:
@@ -60,10 +73,12 @@ def test_machines_lost_in_one_tick_count_once_in_each_zone() -> None:
     observations = Observations()
     for late in (0, 1, 59):
         observations.lost(A, 0.5, NOW + timedelta(seconds=late))
+    observations.lost(BIG, 0.5, NOW + timedelta(seconds=30))  # of the same zone
     observations.lost(B, 0.5, NOW)
     observations.lost(A, 0.5, NOW + TICK)
     assert observations.cells[A][0].losses == 2
     assert observations.cells[B][0].losses == 1
+    assert observations.of_kind(BIG).losses == 0
 
 
 def test_it_survives_the_way_through_the_state() -> None:

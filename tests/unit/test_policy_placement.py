@@ -7,10 +7,12 @@ import pytest
 
 from api import errors
 from api.common import SecretReference
-from api.market import Candidate, Choice, Choose, MarketNews
-from workflows.market_state import Exposure, MarketState, Quote
+from api.market import Candidate, Choice, Choose, HazardQuestion, MarketNews
+from workflows.market_state import MarketState, Quote
 from workflows.policy import market
-from workflows.policy.placement import choose, exposure_key, quote_key
+from workflows.policy.exposure import Exposure, Observations
+from workflows.policy.hazard import PRIOR_HOURS, PRIOR_PER_HOUR
+from workflows.policy.placement import choose, kind_of, quote_key
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FIRST_REST = 180.0
@@ -37,6 +39,11 @@ def after(*heard: MarketNews) -> MarketState:
     return state
 
 
+def seen(*, hours: float, losses: float) -> Observations:
+    """Of machines of A's kind, in their first hour."""
+    return Observations(cells={kind_of(A): [Exposure(hours=hours, losses=losses), *[Exposure()] * 3]})
+
+
 def priced(**prices: float) -> MarketState:
     by_name = {"A": A, "EAST": EAST, "BIG": BIG}
     quotes = {quote_key(by_name[name]): Quote(usd_per_hour=usd, read_at=NOW) for name, usd in prices.items()}
@@ -61,14 +68,14 @@ def test_one_unknown_price_makes_prices_incomparable() -> None:
 
 def test_losses_make_an_hour_dearer_than_its_price() -> None:
     state = priced(A=0.20, EAST=0.22)
-    state.exposures[exposure_key(A)] = Exposure(hours=24, losses=30)
+    state.observations = seen(hours=24, losses=30)
     choice = ask(A, EAST, state=state)
     assert choice.candidate == EAST
     assert "0.004 losses/h" in choice.reason
 
 
 def test_losses_decide_between_zones_of_equal_price() -> None:
-    state = MarketState(exposures={exposure_key(A): Exposure(hours=24, losses=3)})
+    state = MarketState(observations=seen(hours=24, losses=3))
     assert ask(A, B, state=state).candidate == B
 
 
@@ -159,7 +166,8 @@ def test_after_a_rest_one_tries_and_the_others_wait_for_what_becomes_of_it() -> 
 def test_the_hours_of_a_machine_and_its_loss_are_remembered() -> None:
     end = NOW + timedelta(hours=6)
     state = after(news(market.BOUGHT, name="m"), news(market.ENDED, lost=True, at=end))
-    assert state.exposures[exposure_key(A)] == Exposure(hours=6, losses=1, last_loss=end)
+    assert state.observations.of_kind(kind_of(A)) == Exposure(hours=6, losses=1)
+    assert [cell.losses for cell in state.observations.cells[kind_of(A)]] == [0, 0, 1, 0]  # at the age of 6 hours
     assert state.bought == {}
 
 
@@ -168,12 +176,31 @@ def test_losses_of_one_moment_count_once() -> None:
     bought = [news(market.BOUGHT, vm=vm) for vm in vms]
     end = NOW + timedelta(hours=1)
     gone = [news(market.ENDED, vm=vm, lost=True, at=end + timedelta(seconds=index)) for index, vm in enumerate(vms)]
-    assert after(*bought, *gone).exposures[exposure_key(A)].losses == 1
+    assert after(*bought, *gone).observations.of_kind(kind_of(A)).losses == 1
 
 
 def test_what_its_owner_let_go_of_is_no_loss() -> None:
     state = after(news(market.BOUGHT), news(market.ENDED, at=NOW + timedelta(hours=2)))
-    assert state.exposures[exposure_key(A)] == Exposure(hours=2, losses=0)
+    assert state.observations.of_kind(kind_of(A)) == Exposure(hours=2, losses=0)
+
+
+def test_hazard_of_running_machines_counts_the_hours_that_they_have_run_for() -> None:
+    state = after(news(market.BOUGHT, vm="vm1"), news(market.BOUGHT, A_ON_DEMAND, vm="dear"))
+    now = NOW + timedelta(minutes=30)
+    expected = PRIOR_PER_HOUR * PRIOR_HOURS / (PRIOR_HOURS + 0.5)
+    assert market.hazard_of(state, HazardQuestion(vms=["vm1"], at=now)).losses_per_hour == pytest.approx(expected)
+    assert market.hazard_of(state, HazardQuestion(vms=["dear"], at=now)).losses_per_hour == pytest.approx(expected)
+    assert state.observations == Observations()
+
+
+def test_hazard_is_the_mean_of_the_machines_that_were_asked_for() -> None:
+    state = after(news(market.BOUGHT, vm="vm1"), news(market.BOUGHT, B, vm="vm2"))
+    state.observations = seen(hours=24, losses=3)
+    state.observations.ran(kind_of(B), 0, 100)
+    each = [market.hazard_of(state, HazardQuestion(vms=[vm], at=NOW)).losses_per_hour or 0 for vm in ("vm1", "vm2")]
+    assert each[0] > each[1]
+    both = market.hazard_of(state, HazardQuestion(vms=["vm1", "vm2", "unknown"], at=NOW))
+    assert both.losses_per_hour == pytest.approx(sum(each) / 2)
 
 
 def test_an_end_without_a_beginning_says_nothing() -> None:

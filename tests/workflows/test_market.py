@@ -147,7 +147,7 @@ async def test_the_market_remembers_how_long_machines_ran_and_that_one_was_lost(
     world.cloud.power_off(world.node_of(0))
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1)
     await world.pass_time(60)
-    seen = (await memory(world)).exposures[f"{A}/n1-standard-4"]
+    seen = (await memory(world)).observations.of_kind(f"{A}/n1-standard-4")
     assert seen.losses == 1
     assert 1 <= seen.hours <= 1.2
 

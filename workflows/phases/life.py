@@ -106,8 +106,6 @@ class Life:
     def preempted(self, cause: str, *, machine_stays: bool) -> None:
         """Its end was not its own: that never counts against ``maxRestarts``."""
         self.me.preemptions += 0 if machine_stays else 1
-        if not machine_stays:
-            self.checkpointing.pacing.lost(self.me)
         self.job.event("Preempted", f"replica {self.me.index} on {self.me.node}: {cause}", warning=True)
         self.replace(cause, machine_stays=machine_stays)
 

@@ -3,14 +3,13 @@
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from api.market import Choice, Choose, MarketNews, PreemptedVm
-from workflows.market_state import Bought, Exposure, MarketState
-from workflows.policy.placement import exposure_key
+from api.market import Choice, Choose, Hazard, HazardQuestion, MarketNews, PreemptedVm
+from workflows.market_state import Bought, MarketState
+from workflows.policy.exposure import hazard
+from workflows.policy.placement import kind_of
 from workflows.policy.rests import FORGOTTEN, keys_of, rest, resting_of
 
 BOUGHT, ENDED = "Bought", "Ended"
-ONE_MOMENT = timedelta(minutes=2)  # losses of a kind so close together have one cause
-MEMORY = 720.0  # hours of machine time after which older experience fades
 KEPT = 500  # entries of a kind
 LAG = timedelta(minutes=2)  # an operation may be listed so much later than it says it happened
 
@@ -53,14 +52,28 @@ def _ended(state: MarketState, news: MarketNews) -> None:
     vm = state.bought.pop(news.vm, None)
     if vm is None or vm.candidate.provisioning != "Spot":
         return
-    seen = state.exposures.setdefault(exposure_key(vm.candidate), Exposure())
-    seen.hours += max(0.0, (news.at - vm.since).total_seconds() / 3600)
-    if news.lost and (seen.last_loss is None or news.at - seen.last_loss > ONE_MOMENT):
-        seen.losses += 1
+    kind, age = kind_of(vm.candidate), _age_hours(vm, news.at)
+    state.observations.ran(kind, 0, age)
     if news.lost:
-        seen.last_loss = news.at
-    if seen.hours > MEMORY:
-        seen.losses, seen.hours = seen.losses * MEMORY / seen.hours, MEMORY
+        state.observations.lost(kind, age, news.at)
+
+
+def hazard_of(state: MarketState, question: HazardQuestion) -> Hazard:
+    """The mean of what these machines have to expect; without one that was bought on spot, of any machine.
+
+    Machines that run still count with the hours that they have run for.
+    """
+    seen = state.observations.model_copy(deep=True)
+    spot = {key: vm for key, vm in state.bought.items() if vm.candidate.provisioning == "Spot"}
+    for vm in spot.values():
+        seen.ran(kind_of(vm.candidate), 0, _age_hours(vm, question.at))
+    asked = [spot[key] for key in question.vms if key in spot]
+    rates = [hazard(seen, kind_of(vm.candidate), _age_hours(vm, question.at)) for vm in asked] or [hazard(seen, "", 0)]
+    return Hazard(losses_per_hour=sum(rates) / len(rates))
+
+
+def _age_hours(vm: Bought, now: datetime) -> float:
+    return max(0.0, (now - vm.since).total_seconds() / 3600)
 
 
 def newly_preempted(state: MarketState, found: Iterable[PreemptedVm], looked_at: datetime) -> list[str]:
@@ -76,6 +89,7 @@ def forget(state: MarketState, now: datetime) -> None:
     """Drop what nobody needs any more."""
     for key in [key for key, resting in state.rests.items() if now - max(resting.last, resting.until) > FORGOTTEN]:
         del state.rests[key]
-    for memory in (state.rests, state.exposures, state.quotes):
+    state.observations.forget_all_but(KEPT)
+    for memory in (state.rests, state.quotes):
         for key in list(memory)[:-KEPT]:
             del memory[key]

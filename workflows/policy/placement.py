@@ -57,7 +57,7 @@ def quote_key(candidate: Candidate) -> str:
     return f"{candidate.region}/{shape(candidate)}"
 
 
-def exposure_key(candidate: Candidate) -> str:
+def kind_of(candidate: Candidate) -> str:
     """What losses are remembered by."""
     return f"{candidate.zone}/{candidate.machine_type}"
 
@@ -68,9 +68,9 @@ def useful_share(losses: float) -> float:
 
 
 def _consider(candidate: Candidate, request: Choose, state: MarketState, now: datetime) -> Considered:
-    seen = state.exposures.get(exposure_key(candidate))
+    seen = state.observations.of_kind(kind_of(candidate))
     spot = candidate.provisioning == "Spot"
-    losses = losses_per_hour(seen.losses if seen else 0, seen.hours if seen else 0) if spot else 0.0
+    losses = losses_per_hour(seen.losses, seen.hours) if spot else 0.0
     quote = state.quotes.get(quote_key(candidate))
     price = quote.usd_per_hour if quote else None
     resting = _longest(candidate, request, state, now)

@@ -24,7 +24,8 @@ class Ending(Part):
         for one in self.state.tries:
             await self.machine.remove(one)
         if self.state.on_market:
-            await self.machine.tell_market("Ended", lost=self.state.lost)
+            # Of one that was announced to go its job may have let go before it went.
+            await self.machine.tell_market("Ended", lost=self.state.lost or self.state.noticed_at is not None)
         self.state.dead = True
         await self.machine.revoke_token()
         for one in self.state.tries:
