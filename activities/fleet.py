@@ -12,7 +12,8 @@ from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from activities import signatures
-from activities.compute import Cloud, ComputeError
+from activities.cloud_errors import CloudError
+from activities.compute import Cloud
 from activities.signatures import CheckOwner, EnsuredVm, Orphan, Orphans, Owner, SweepRequest
 from api import names
 from api.common import LocalReference, SecretReference
@@ -107,7 +108,7 @@ class FleetActivities:
         for project, sources in sources_by_project(vm_objects, job_objects).items():
             try:
                 source, vms = await self._list(project, sources, names.cluster_label(request.cluster_id))
-            except (ComputeError, KubeError) as error:
+            except (CloudError, KubeError) as error:
                 unreadable.append(f"{project}: {error}")
                 continue
             seen += len(vms)
@@ -122,7 +123,7 @@ class FleetActivities:
             try:
                 compute = await self._cloud.open(source.credentials, source.namespace)
                 return source, await compute.labelled(project, names.GCE_LABEL_CLUSTER, cluster)
-            except (ComputeError, KubeError):
+            except (CloudError, KubeError):
                 if number == len(sources):
                     raise
         raise AssertionError(f"a project without sources: {project}")

@@ -9,8 +9,8 @@ import asyncssh
 from temporalio import activity
 
 from activities import kubeadm, signatures
-from activities.compute import Cloud, ComputeError
-from activities.compute.activities import to_application_error
+from activities.cloud_errors import CloudError, to_application_error
+from activities.compute import Cloud
 from activities.heartbeat import heartbeats
 from activities.signatures import Done, JoinProgress, StartJoin, TokenRef
 from activities.ssh import SshKeys, Unreachable, connect, run
@@ -70,7 +70,7 @@ class JoinActivities:
                     progress = JoinProgress(state="Unreachable", message=str(error))
                 except TimeoutError as error:
                     progress = JoinProgress(state="Unreachable", message=str(error) or f"silent for {TRY_SECONDS:g} s")
-                except ComputeError as error:
+                except CloudError as error:
                     raise to_application_error(error) from error
                 if progress.state not in unsettled or time.monotonic() + pause > deadline:
                     return progress

@@ -15,14 +15,13 @@ import asyncssh
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.compute import Cloud, ComputeError
-from activities.compute.activities import to_application_error as of_compute
+from activities.cloud_errors import CloudError, to_application_error
+from activities.compute import Cloud
 from activities.heartbeat import heartbeats
 from activities.pods import pods_of
 from activities.signatures import SAVE_OUTPUTS, SavedOutputs, SaveOutputs
 from activities.ssh import SshKeys, Unreachable, connect, run
-from activities.storage import Buckets, Storage, StorageError
-from activities.storage.activities import to_application_error
+from activities.storage import Buckets, Storage
 from api import errors
 from api.storage import outputs_prefix
 from clients.kube import Json, Kube
@@ -83,10 +82,8 @@ class OutputActivities:
             bucket = await self._buckets.open(request.storage, request.cloud, request.ref.job.namespace)
             async with heartbeats(), self._machine(request) as machine:
                 return await self._save(request, containers, machine, bucket)
-        except StorageError as error:
+        except CloudError as error:
             raise to_application_error(error) from error
-        except ComputeError as error:
-            raise of_compute(error) from error
 
     async def _save(
         self, request: SaveOutputs, containers: list[str], machine: asyncssh.SSHClientConnection, bucket: Storage

@@ -1,24 +1,14 @@
 """A cloud's virtual machines behind a small interface with typed errors; ``gcp.py`` is the one behind it.
 
-Every method of :class:`Compute` ends within :data:`CALL_SECONDS` and raises a :class:`ComputeError`, never an error of
-a client library. The kinds differ in what helps::
-
-    ComputeError
-    ├── NoCapacity   another zone or machine type, or this one later
-    ├── Quota        another region, or a person who raises the limit
-    ├── Unsupported  another machine type, GPU or zone: this combination does not exist
-    ├── Invalid      a person who edits the spec: the API refuses it whatever the moment
-    ├── Missing      a person who makes what the spec names: a Secret, an image, a network
-    ├── Permission   a person who grants it
-    ├── Conflict     nothing: the name is somebody else's
-    └── Transient    the same call again
+Every method of :class:`Compute` ends within :data:`CALL_SECONDS` and raises a
+:class:`activities.cloud_errors.CloudError`, never an error of a client library.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from api import errors
+from activities.cloud_errors import CloudError
 from api.common import SecretReference
 from api.market import Candidate, PreemptedVm
 from api.views import VmView
@@ -26,77 +16,12 @@ from api.views import VmView
 CALL_SECONDS = 15.0  # of one HTTP call, so that two of them fit into the shortest activity
 
 
-class ComputeError(Exception):
-    """What a cloud answers instead of doing it. ``type`` is what a workflow knows it by (``api.errors``)."""
-
-    type = "Transient"
-
-
-class NoCapacity(ComputeError):
-    """The zone has none of this machine type now."""
-
-    type = errors.NO_CAPACITY
-
-    def __init__(self, message: str, zone: str = "", machine_type: str = "") -> None:
-        super().__init__(message)
-        self.zone = zone
-        self.machine_type = machine_type
-
-
-class Quota(ComputeError):
-    """The project may not have more. ``scope`` is the limit's name: ``NVIDIA_T4_GPUS``, ``GPUS_ALL_REGIONS``, …"""
-
-    type = errors.QUOTA
-
-    def __init__(self, message: str, scope: str = "") -> None:
-        super().__init__(message)
-        self.scope = scope
-
-
-class Unsupported(ComputeError):
-    """This configuration does not exist there."""
-
-    type = errors.UNSUPPORTED
-
-
-class Invalid(ComputeError):
-    """The API refuses what we ask for, whatever the moment."""
-
-    type = errors.INVALID
-
-
-class Missing(ComputeError):
-    """A thing that the spec names is not there."""
-
-    type = errors.MISSING
-
-
-class Permission(ComputeError):
-    """``permission`` is what is lacking, such as ``compute.instances.create``; empty where the cloud does not say."""
-
-    type = errors.PERMISSION
-
-    def __init__(self, message: str, permission: str = "") -> None:
-        super().__init__(message)
-        self.permission = permission
-
-
-class Conflict(ComputeError):
-    """Something of this name is there already."""
-
-    type = errors.CONFLICT
-
-
-class Transient(ComputeError):
-    """Worth another try as it is: rate limits, time-outs, 5xx, a resource that is busy."""
-
-
 @dataclass(frozen=True)
 class Operation:
     """Where a long-running operation stands; ``error`` is why it failed, once it is done."""
 
     done: bool
-    error: ComputeError | None = None
+    error: CloudError | None = None
 
 
 @dataclass(frozen=True)

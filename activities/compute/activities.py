@@ -5,10 +5,10 @@ import time
 from typing import Any
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities import signatures
-from activities.compute import Cloud, Compute, ComputeError, Conflict, NoCapacity, Quota, Transient
+from activities.cloud_errors import CloudError, Conflict, Transient, to_application_error
+from activities.compute import Cloud, Compute
 from activities.compute.instance import instance_body
 from activities.heartbeat import heartbeats
 from activities.signatures import (
@@ -60,7 +60,7 @@ class ComputeActivities:
                 ssh_public_key=public_key(key),
             )
             return VmOperation(name=await self._insert(compute, vm, body))
-        except ComputeError as error:
+        except CloudError as error:
             raise to_application_error(error) from error
 
     async def _insert(self, compute: Compute, vm: VmRef, body: dict[str, Any]) -> str | None:
@@ -88,7 +88,7 @@ class ComputeActivities:
                         return progress
                     await asyncio.sleep(pause)
                     pause = min(pause * 1.5, longest)
-        except ComputeError as error:
+        except CloudError as error:
             raise to_application_error(error) from error
 
     async def _look(self, compute: Compute, observe: ObserveCreate) -> CreateProgress:
@@ -99,7 +99,7 @@ class ComputeActivities:
             return CreateProgress(done=view.status not in _BEING_MADE, vm=view)
         if operation.error is not None:
             error = operation.error
-            return CreateProgress(done=True, error=error.type, message=str(error), scope=_scope(error), vm=view)
+            return CreateProgress(done=True, error=error.type, message=str(error), scope=error.scope, vm=view)
         return CreateProgress(done=operation.done, vm=view)
 
     @activity.defn(name=signatures.OBSERVE_VM.name)
@@ -107,7 +107,7 @@ class ComputeActivities:
         """Read an instance."""
         try:
             return await self._view(await self._cloud.open(vm.credentials, vm.namespace), vm)
-        except ComputeError as error:
+        except CloudError as error:
             raise to_application_error(error) from error
 
     async def _view(self, compute: Compute, vm: VmRef) -> VmView:
@@ -133,7 +133,7 @@ class ComputeActivities:
             if found.status != "STOPPING":  # a delete under way, or GCE's own: it shall not be refused once more
                 await compute.delete(vm.project, vm.zone, vm.name)
             return await self._view(compute, vm)
-        except ComputeError as error:
+        except CloudError as error:
             raise to_application_error(error) from error
 
     @activity.defn(name=signatures.READ_PRICE.name)
@@ -142,7 +142,7 @@ class ComputeActivities:
         try:
             compute = await self._cloud.open(read.credentials, read.namespace)
             return Price(usd_per_hour=await compute.spot_price(read.project, read.candidate))
-        except ComputeError as error:
+        except CloudError as error:
             raise to_application_error(error) from error
 
     @activity.defn(name=signatures.FIND_PREEMPTED.name)
@@ -152,7 +152,7 @@ class ComputeActivities:
             compute = await self._cloud.open(find.credentials, find.namespace)
             zones = [compute.preempted(find.project, zone, find.since) for zone in find.zones]
             return Preempted(vms=[vm for vms in await asyncio.gather(*zones) for vm in vms])
-        except ComputeError as error:
+        except CloudError as error:
             raise to_application_error(error) from error
 
 
@@ -167,20 +167,3 @@ def refuse_strangers(vm: VmRef, found: VmView) -> None:
             f"the name {vm.name} in {vm.project}/{vm.zone} belongs to an instance without our labels; "
             "it was not touched: rename or delete it by hand if it is yours"
         )
-
-
-def to_application_error(error: ComputeError) -> ApplicationError:
-    """What the workflow gets: typed errors at once, as it alone can choose another way; transient ones are retried."""
-    benign = isinstance(error, NoCapacity)
-    return ApplicationError(
-        str(error),
-        *filter(None, [_scope(error)]),
-        type=error.type,
-        non_retryable=not isinstance(error, Transient),
-        category=ApplicationErrorCategory.BENIGN if benign else ApplicationErrorCategory.UNSPECIFIED,
-    )
-
-
-def _scope(error: ComputeError) -> str:
-    """The metric of a quota that is used up."""
-    return error.scope if isinstance(error, Quota) else ""

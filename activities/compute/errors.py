@@ -15,21 +15,21 @@ from google.api_core.exceptions import GoogleAPICallError, RetryError
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 from requests.exceptions import RequestException
 
-from activities.compute import (
-    ComputeError,
+from activities.cloud_errors import (
+    CloudError,
     Conflict,
     Invalid,
     Missing,
     NoCapacity,
-    Operation,
     Permission,
     Quota,
     Transient,
     Unsupported,
 )
+from activities.compute import Operation
 
 # Sentences that say more than the reason beside them.
-_BY_MESSAGE: list[tuple[re.Pattern[str], type[ComputeError]]] = [
+_BY_MESSAGE: list[tuple[re.Pattern[str], type[CloudError]]] = [
     (re.compile(r"failed to start due to preemption"), NoCapacity),  # taken back before it ran
     (re.compile(r"features are not compatible"), Unsupported),  # machine type and accelerator
     (re.compile(r"/(machineTypes|acceleratorTypes|diskTypes)/\S+' was not found"), Unsupported),
@@ -37,7 +37,7 @@ _BY_MESSAGE: list[tuple[re.Pattern[str], type[ComputeError]]] = [
 ]
 
 # Reasons and codes in lower case without separators, so that every dialect spells them alike.
-_BY_REASON: dict[str, type[ComputeError]] = {
+_BY_REASON: dict[str, type[CloudError]] = {
     "stockout": NoCapacity,
     "resourceavailability": NoCapacity,
     "insufficientcapacity": NoCapacity,
@@ -76,7 +76,7 @@ _BY_REASON: dict[str, type[ComputeError]] = {
     "invalidusage": Invalid,
 }
 
-_BY_STATUS: dict[int, type[ComputeError]] = {
+_BY_STATUS: dict[int, type[CloudError]] = {
     400: Invalid,
     401: Permission,
     403: Permission,
@@ -99,10 +99,10 @@ class _Complaint:
     facts: Mapping[str, str] = field(default_factory=dict)  # of its ErrorInfo and quota information
 
 
-def classify(error: Exception) -> ComputeError:
+def classify(error: Exception) -> CloudError:
     """The typed error for whatever a call to GCE raised; what nobody knows is transient."""
     match error:
-        case ComputeError():
+        case CloudError():
             return error
         case GoogleAPICallError():
             return _typed(_of_call(error))
@@ -152,7 +152,7 @@ def _of_operation(entry: Any, status: int) -> _Complaint:
     )
 
 
-def _typed(complaint: _Complaint) -> ComputeError:
+def _typed(complaint: _Complaint) -> CloudError:
     kind = _kind_of(complaint)
     if kind is NoCapacity:
         return NoCapacity(complaint.message, complaint.facts.get("zone", ""), complaint.facts.get("vmType", ""))
@@ -167,7 +167,7 @@ def _typed(complaint: _Complaint) -> ComputeError:
     return kind(complaint.message)
 
 
-def _kind_of(complaint: _Complaint) -> type[ComputeError]:
+def _kind_of(complaint: _Complaint) -> type[CloudError]:
     for sentence, kind in _BY_MESSAGE:
         if sentence.search(complaint.message):
             return kind

@@ -22,7 +22,8 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import compute_v1
 from google.oauth2 import service_account
 
-from activities.compute import CALL_SECONDS, Invalid, MachineType, Missing, Operation
+from activities.cloud_errors import Invalid, Missing
+from activities.compute import CALL_SECONDS, MachineType, Operation
 from activities.compute.errors import classify, classify_operation
 from activities.compute.instance import has_gpus_built_in
 from api.common import SecretReference

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from activities.compute import Invalid
+from activities.cloud_errors import Invalid
 from api.market import Candidate
 from api.spot_instance_vm import Gcp, SpotInstanceVMSpec
 

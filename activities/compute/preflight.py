@@ -2,7 +2,8 @@
 
 import asyncio
 
-from activities.compute import Cloud, Compute, ComputeError, Invalid, Transient
+from activities.cloud_errors import CloudError, Invalid, Transient
+from activities.compute import Cloud, Compute
 from activities.compute.instance import has_gpus_built_in, image_path
 from activities.refusals import kind_of
 from activities.signatures import PreflightRequest
@@ -36,11 +37,11 @@ async def check_cloud(cloud: Cloud, request: PreflightRequest) -> list[Condition
     try:
         compute = await cloud.open(request.spec.gcp_credentials_secret_ref, request.job.namespace)
         credentials = await _check_permissions(compute, spec)
-    except (ComputeError, KubeError) as error:
+    except (CloudError, KubeError) as error:
         return [_unmet(CREDENTIALS, error), Condition(type=CLOUD, status="Unknown", reason="NoCredentials")]
     try:
         return [credentials, await _check_spec(compute, request)]
-    except ComputeError as error:
+    except CloudError as error:
         return [credentials, _unmet(CLOUD, error)]
 
 
@@ -92,7 +93,7 @@ async def _problem_of(compute: Compute, project: str, candidate: Candidate) -> s
     return None
 
 
-def _unmet(condition: str, error: ComputeError | KubeError) -> Condition:
+def _unmet(condition: str, error: CloudError | KubeError) -> Condition:
     """Unknown for what the next look may find otherwise, False for what a person has to change."""
     status = "Unknown" if isinstance(error, Transient) else "False"
     kind = kind_of(error) if isinstance(error, KubeError) else error.type

@@ -1,49 +1,15 @@
 """A bucket behind a small interface with typed errors; ``bucket.py`` is what is behind it, for GCS, S3 and Azure.
 
-Every method of :class:`Storage` raises a :class:`StorageError`, never an error of a client library::
-
-    StorageError
-    ├── Missing      a person who makes what the spec names: the bucket, a Secret
-    ├── Permission   a person who grants it
-    ├── Invalid      a person who edits the spec or the Secret
-    └── Transient    the same call again
+Every method of :class:`Storage` raises a :class:`activities.cloud_errors.CloudError`, never an error of a client
+library.
 """
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from api import errors
 from api.common import SecretReference
 from api.spot_instance_job import CheckpointStorage
-
-
-class StorageError(Exception):
-    """What a bucket answers instead of doing it. ``type`` is what a workflow knows it by (``api.errors``)."""
-
-    type = "Transient"
-
-
-class Missing(StorageError):
-    """The bucket or the Secret is not there."""
-
-    type = errors.MISSING
-
-
-class Permission(StorageError):
-    """These credentials may not do that."""
-
-    type = errors.PERMISSION
-
-
-class Invalid(StorageError):
-    """The service refuses what we ask for, whatever the moment; or a Secret holds no credentials."""
-
-    type = errors.INVALID
-
-
-class Transient(StorageError):
-    """Worth another try as it is: time-outs, 5xx, rate limits."""
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from datetime import UTC, datetime
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
+from activities.cloud_errors import CloudError, to_application_error
 from activities.signatures import FIND_STORED, FindStored, FoundStored
-from activities.storage import Buckets, StorageError, Transient
+from activities.storage import Buckets
 from activities.storage.finding import furthest_complete
 from api.storage import checkpoints_prefix
 from api.views import RestorePoint
@@ -44,7 +44,7 @@ class StorageActivities:
                         ),
                         passed_over=passed_over[-TOLD:],
                     )
-        except StorageError as error:
+        except CloudError as error:
             raise to_application_error(error) from error
         return FoundStored(point=None, passed_over=passed_over[-TOLD:])
 
@@ -54,8 +54,3 @@ def _lineage(below: str) -> str:
     replica, _, incarnation = below.partition("/")[0].partition("-")
     known = replica.removeprefix("r").isdigit() and incarnation.removeprefix("i").isdigit()
     return f"{replica.removeprefix('r')}.{incarnation.removeprefix('i')}" if known else ""
-
-
-def to_application_error(error: StorageError) -> ApplicationError:
-    """What the workflow gets; transient errors alone are retried by Temporal."""
-    return ApplicationError(str(error), type=error.type, non_retryable=not isinstance(error, Transient))

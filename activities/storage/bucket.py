@@ -21,8 +21,9 @@ from obstore.exceptions import (
 from obstore.store import AzureStore, GCSStore, S3Store
 from temporalio.exceptions import ApplicationError
 
+from activities.cloud_errors import CloudError, Invalid, Missing, Permission, Transient
 from activities.secret import read_secret
-from activities.storage import Invalid, Missing, Permission, StorageError, StoredObject, Transient
+from activities.storage import StoredObject
 from api.common import SecretReference
 from api.spot_instance_job import CheckpointStorage
 from api.storage import MANIFEST_BYTES
@@ -39,7 +40,7 @@ KEYS = {
 
 _STORES: dict[str, Any] = {"gcs": GCSStore, "s3": S3Store, "azure": AzureStore}
 _STATUS = re.compile(r"status code: (\d{3})")
-_BY_STATUS: dict[int, type[StorageError]] = {400: Invalid, 401: Permission, 403: Permission, 404: Missing}
+_BY_STATUS: dict[int, type[CloudError]] = {400: Invalid, 401: Permission, 403: Permission, 404: Missing}
 
 
 def secret_of(storage: CheckpointStorage, cloud: SecretReference | None) -> SecretReference | None:
@@ -164,10 +165,10 @@ class Bucket:
         except (BaseError, OSError) as error:
             raise self._typed(error) from error
 
-    def _typed(self, error: Exception) -> StorageError:
+    def _typed(self, error: Exception) -> CloudError:
         said = str(error).partition("\n")[0]
         status = _STATUS.search(said)
-        kind: type[StorageError] = _BY_STATUS.get(int(status[1]), Transient) if status else Transient
+        kind: type[CloudError] = _BY_STATUS.get(int(status[1]), Transient) if status else Transient
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
             kind = Permission
         elif isinstance(error, FileNotFoundError):
@@ -178,7 +179,7 @@ class Bucket:
         return kind(f"{self._name}: {remedy}{said[:300]}")
 
 
-_REMEDIES: dict[type[StorageError], str] = {
+_REMEDIES: dict[type[CloudError], str] = {
     Missing: "it is not there, create it or correct checkpointStorage: ",
     Permission: "grant these credentials the right to list, read and create objects: ",
 }

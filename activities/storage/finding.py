@@ -29,7 +29,7 @@ async def furthest_complete(storage: Storage, prefix: str, avoid: Iterable[str] 
     """Look through all manifests below ``prefix``; those in ``avoid`` are known not to be of use.
 
     Raises:
-        StorageError: the bucket cannot be read.
+        CloudError: the bucket cannot be read.
     """
     sizes = {each.key: each.size for each in await storage.list(prefix)}
     paths = [key.rpartition("/")[0] for key in sizes if key.endswith(f"/{MANIFEST}")]

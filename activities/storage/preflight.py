@@ -1,7 +1,8 @@
 """Is the bucket there and may we read it: asked before money is spent."""
 
+from activities.cloud_errors import CloudError, Transient
 from activities.signatures import PreflightRequest
-from activities.storage import Buckets, StorageError, Transient
+from activities.storage import Buckets
 from api.common import Condition
 from api.storage import job_prefix
 
@@ -17,7 +18,7 @@ async def check_storage(buckets: Buckets, request: PreflightRequest) -> list[Con
     try:
         bucket = await buckets.open(storage, request.spec.gcp_credentials_secret_ref, request.job.namespace)
         await bucket.list(job_prefix(storage, request.job.job_id))
-    except StorageError as error:
+    except CloudError as error:
         status, reason = ("Unknown", "Unreachable") if isinstance(error, Transient) else ("False", error.type)
         return [Condition(type=STORAGE, status=status, reason=reason, message=str(error))]
     return [Condition(type=STORAGE, status="True", reason="Readable", message=f"{storage.type} {storage.bucket}")]

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.compute import Invalid, Missing
+from activities.cloud_errors import Invalid, Missing
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
 from activities.compute.instance import instance_body

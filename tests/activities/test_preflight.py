@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from activities.compute import Cloud, Missing
+from activities.cloud_errors import Missing
+from activities.compute import Cloud
 from activities.preflight import PreflightActivities
 from activities.signatures import Preflight, PreflightRequest
 from activities.storage.bucket import SecretBuckets

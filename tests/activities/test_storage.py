@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from activities.cloud_errors import Invalid, Missing, Permission, Transient
 from activities.signatures import FindStored, FoundStored, JobRef, PreflightRequest
 from activities.ssh import Unreachable
-from activities.storage import Invalid, Missing, Permission, StoredObject, Transient
+from activities.storage import StoredObject
 from activities.storage.activities import StorageActivities
 from activities.storage.bucket import Bucket, SecretBuckets
 from activities.storage.preflight import check_storage

@@ -9,8 +9,8 @@ from google.api_core import exceptions as google_errors
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 from google.cloud import compute_v1
 
-from activities.compute import (
-    ComputeError,
+from activities.cloud_errors import (
+    CloudError,
     Conflict,
     Invalid,
     Missing,
@@ -71,7 +71,7 @@ def failed_operation(code: str, message: str = "no", *details: dict[str, Any], s
         (418, "somethingNew", "?", Transient),
     ],
 )
-def test_answers(status: int, reason: str, message: str, kind: type[ComputeError]) -> None:
+def test_answers(status: int, reason: str, message: str, kind: type[CloudError]) -> None:
     assert type(classify(answer(status, reason, message))) is kind
 
 
@@ -88,7 +88,7 @@ def test_answers(status: int, reason: str, message: str, kind: type[ComputeError
         (Quota("as it is"), Quota),
     ],
 )
-def test_what_is_no_answer(error: Exception, kind: type[ComputeError]) -> None:
+def test_what_is_no_answer(error: Exception, kind: type[CloudError]) -> None:
     assert type(classify(error)) is kind
 
 
@@ -125,7 +125,7 @@ STOCKOUT = {"errorInfo": {"reason": "resource_availability", "metadatas": {"zone
         (failed_operation("", status=403), Permission),
     ],
 )
-def test_operations(operation: compute_v1.Operation, kind: type[ComputeError]) -> None:
+def test_operations(operation: compute_v1.Operation, kind: type[CloudError]) -> None:
     assert type(classify_operation(operation).error) is kind
 
 
@@ -162,6 +162,6 @@ def test_an_operation_under_way() -> None:
         ),
     ],
 )
-def test_what_is_said_of_the_thing_is_kept(said: Exception | compute_v1.Operation, known: ComputeError) -> None:
+def test_what_is_said_of_the_thing_is_kept(said: Exception | compute_v1.Operation, known: CloudError) -> None:
     error = classify(said) if isinstance(said, Exception) else classify_operation(said).error
     assert (type(error), vars(error)) == (type(known), vars(known))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from google.cloud import compute_v1
 
-from activities.compute import Invalid
+from activities.cloud_errors import Invalid
 from activities.compute.instance import image_path, instance_body
 from api.market import Candidate, ProvisioningModel
 from api.spot_instance_vm import SpotInstanceVMSpec

@@ -20,18 +20,17 @@ def choose(request: Choose, state: MarketState, now: datetime) -> Choice:
     spec's order decides between machine types and the losses between zones.
     """
     considered = [_consider(candidate, request, state, now) for candidate in request.candidates]
-    priced = all(one.price is not None for one in considered)
+    priced = all(one.cost is not None for one in considered)
     order = {kind: number for number, kind in enumerate(dict.fromkeys(map(shape, request.candidates)))}
 
     def rank(position: int) -> tuple[float, float, int]:
         one = considered[position]
         apart = SAME_ZONE if one.candidate.zone in request.avoid_zones else 1.0
-        useful = apart / useful_share(one.losses_per_hour)
         # On a tie siblings begin at different places of the list: they are bought at the same time.
         turn = (position - request.replica) % len(considered)
         if priced:
-            return round(useful * (one.price or 0), 6), 0, turn
-        return order[shape(one.candidate)], round(useful, 6), turn
+            return round(apart * (one.cost or 0), 6), 0, turn
+        return order[shape(one.candidate)], round(apart / useful_share(one.losses_per_hour), 6), turn
 
     ranked = [considered[position] for position in sorted(range(len(considered)), key=rank)]
     free = [one for one in ranked if one.rests_until is None]
