@@ -55,7 +55,12 @@ class Rescue:
         """A dying replica's dump that failed is asked for once more, in the same moment, where that still fits."""
         recoveries = [replica.recovery for replica in self.state.replicas.values() if replica.recovery]
         waiting = [recovery for recovery in recoveries if recovery.own == failed.number]
-        if not waiting or failed.reason != NOTICE or failed.ends_at is None or self.checkpointing.source_lost(failed):
+        if (
+            not waiting
+            or failed.reason != NOTICE
+            or failed.ends_at is None
+            or self.checkpointing.following.source_lost(failed)
+        ):
             return
         left = (failed.ends_at - SOFT_OFF - workflow.now()).total_seconds()
         if not fits(left, self.state.recent_dumps, survivor=False)[0]:
@@ -96,7 +101,7 @@ class Rescue:
         own = self.state.checkpoints.get(recovery.own or -1)
         if recovery.last is not None or own is None or own.outcome != "Usable" or own.ends_at is None:
             return
-        if self.checkpointing.source_lost(own) or not any(_trains(old, own) for old in recovery.olds):
+        if self.checkpointing.following.source_lost(own) or not any(_trains(old, own) for old in recovery.olds):
             return
         left, gain = (own.ends_at - SOFT_OFF - workflow.now()).total_seconds(), self._gain(own)
         if once_more(left, self.state.recent_dumps, gain, awaited=recovery.node_ready_at is not None):

@@ -52,7 +52,7 @@ class SpotInstanceJob:
         """Begin a job, or go on with one after continue-as-new."""
         self.job = Job(start, JobState.model_validate(start.state or {}))
         self.checkpointing = Checkpointing(self.job)
-        self.checkpointing.on_failure = Rescue(self.job, self.checkpointing).ask_again
+        self.checkpointing.following.on_failure = Rescue(self.job, self.checkpointing).ask_again
         self.machines = Machines(self.job)
         self.directing = Directing(self.job, self.checkpointing, self.machines)
         self.reporting = Reporting(self.job)
@@ -127,7 +127,7 @@ class SpotInstanceJob:
     def checkpoint_changed(self, message: CheckpointChanged) -> None:
         """Older versions and other jobs' are dropped."""
         if message.job_id == self.job.start.job_id:
-            self.checkpointing.changed(message.version, message.view)
+            self.checkpointing.following.changed(message.version, message.view)
 
     @workflow.signal(description="From the bridge: a node with a replica on it changed.")
     def node_changed(self, message: NodeChanged) -> None:
