@@ -21,7 +21,7 @@ TIMINGS = {
     "SCHEDULE_WAIT": 3,
     "VERDICT_DELAY": 3,
     "STOCKOUT_REST": 5,
-    "JOIN_DEADLINE": 45,
+    "JOIN_DEADLINE": 60,
     "SPOT_RETURN": 8,
     "POD_STOP": 10,
     "RETRY": 1,

@@ -20,7 +20,7 @@ from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
 
 PLAYS: dict[str, Json] = {
-    "slow_boots": {"zone": "us-central1-f", "seconds": 10},
+    "slow_boots": {"zone": "us-central1-c", "seconds": 10},
     "mix_up_host_keys": {"zone": "us-east1-d"},
     "hang_ssh": {"zone": "us-west1-b"},
     "expire_tokens": {"zone": "europe-west4-c"},

@@ -1,0 +1,107 @@
+"""What is read of a job's documents, checked before money is spent, and told to people."""
+
+from datetime import datetime
+from typing import Literal
+
+from activities.signatures.base import Done, JobRef, Signature
+from api.common import Condition, SecretReference
+from api.market import Candidate
+from api.model import Model
+from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
+from api.spot_instance_vm import ProvisionedInstance, SpotInstanceVMSpec
+from api.timings import Timings
+
+
+class JobDocument(Model):
+    """The job as it stands in the cluster now, with what it names."""
+
+    exists: bool
+    deleting: bool = False
+    generation: int = 0
+    spec: SpotInstanceJobSpec | None = None
+    vm_spec: SpotInstanceVMSpec | None = None
+    timings: Timings = Timings()
+    problems: list[Condition] = []  # why this document cannot be worked on: condition Accepted=False
+
+
+class PatchSpec(Model):
+    """A person's wish told by signal becomes the CR's, so that kubectl and Temporal agree."""
+
+    job: JobRef
+    replicas: int | None = None
+    suspend: bool | None = None
+
+
+class ReleaseFinalizers(Model):
+    """The last act: the finalizers on what the job uses and, where it is being deleted or over, on itself."""
+
+    job: JobRef
+    vm_name: str | None = None
+    secrets: list[SecretReference] = []
+
+
+class Stock(Model):
+    """What exists in the cluster under a job's id, for a run that begins with the teardown."""
+
+    jobs: list[str] = []
+    replicas: list[tuple[int, int]] = []  # (replica, incarnation)
+    checkpoints: list[str] = []
+    nodes: list[str] = []
+
+
+class PreflightRequest(Model):
+    """What has to be right before money is spent."""
+
+    job: JobRef
+    spec: SpotInstanceJobSpec
+    vm_spec: SpotInstanceVMSpec
+    candidates: list[Candidate]  # that vm_spec allows
+
+
+class Preflight(Model):
+    """A condition for each thing looked at: CheckpointOperatorReady, RegistryReady, CredentialsReady, CloudReady."""
+
+    conditions: list[Condition]
+
+    @property
+    def passed(self) -> bool:
+        """Nothing stands in the way."""
+        return all(condition.status == "True" for condition in self.conditions)
+
+
+class WriteStatus(Model):
+    """The whole status, applied server-side by one field manager; a missing or newer object is success."""
+
+    job: JobRef
+    status: SpotInstanceJobStatus
+
+
+class WriteVmEntry(Model):
+    """One entry of ``provisionedInstances``; None takes it away."""
+
+    namespace: str
+    vm_name: str
+    name: str
+    entry: ProvisionedInstance | None
+
+
+class Emit(Model):
+    """A Kubernetes Event on the SpotInstanceJob."""
+
+    job: JobRef
+    type: Literal["Normal", "Warning"] = "Normal"
+    reason: str
+    message: str
+    at: datetime
+
+
+LOAD_JOB = Signature("load_job", JobRef, JobDocument)
+PATCH_SPEC = Signature("patch_spec", PatchSpec, Done)
+TAKE_STOCK = Signature("take_stock", JobRef, Stock)
+RELEASE_FINALIZERS = Signature("release_finalizers", ReleaseFinalizers, Done)
+
+PREFLIGHT = Signature("preflight", PreflightRequest, Preflight, timeout=50)
+
+WRITE_STATUS = Signature("write_status", WriteStatus, Done, timeout=10)
+WRITE_VM_ENTRY = Signature("write_vm_entry", WriteVmEntry, Done, timeout=10)
+EMIT = Signature("emit", Emit, Done, timeout=10)

@@ -1,0 +1,115 @@
+"""A place in the cluster, and what runs there: the Job of each incarnation, its pod, its log, its outputs."""
+
+from typing import Any
+
+from activities.signatures.base import JobRef, Signature
+from activities.signatures.machines import VmRef
+from api.common import LocalReference, SecretReference
+from api.model import Model
+from api.spot_instance_job import CheckpointStorage
+from api.views import ReplicaView, RestorePoint
+
+
+class FindCapacity(Model):
+    """Nodes on which this job's pod would fit now. ``avoid`` are nodes of its other replicas and such as failed."""
+
+    job: JobRef
+    job_template: dict[str, Any]
+    avoid: list[str] = []
+
+
+class Capacity(Model):
+    """Names of nodes with room, best first, and why the others were passed over."""
+
+    nodes: list[str]
+    reason: str = ""
+
+
+class CreateReplica(Model):
+    """The Job of one incarnation, built from the template and pinned to one of ``nodes``."""
+
+    job: JobRef
+    job_template: dict[str, Any]
+    replica: int
+    incarnation: int
+    nodes: list[str]
+    bought: bool  # the node carries our taint with the job's id
+    restore: RestorePoint | None = None
+    image_pull: SecretReference | None = None  # checkpointRepoCredentialRef
+    checkpoint_image_repo: str | None = None
+    cloud_credentials: SecretReference | None = None
+    storage: CheckpointStorage | None = None  # where the training may keep checkpoints of its own
+
+
+class ReplicaRef(Model):
+    """One incarnation of a replica."""
+
+    job: JobRef
+    replica: int
+    incarnation: int
+
+
+class StopReplica(Model):
+    """Stop the pod and keep the Job, or delete the Job with its pod. ``force`` once the machine is known to be gone."""
+
+    ref: ReplicaRef
+    delete_job: bool
+    force: bool = False
+
+
+class SaveLogs(Model):
+    """Append this incarnation's log to what is kept of the replica's."""
+
+    ref: ReplicaRef
+
+
+class SavedLog(Model):
+    """Where the log is and how much of it was added."""
+
+    location: str
+    added_bytes: int
+
+
+class ReadProgress(Model):
+    """How far a replica says it is."""
+
+    ref: ReplicaRef
+    log_pattern: str
+
+
+class ProgressReading(Model):
+    """The last number that the log pattern matched, None where it matched none."""
+
+    progress: float | None
+
+
+class SaveOutputs(Model):
+    """Upload what a training that has ended has left at ``paths`` in its containers."""
+
+    ref: ReplicaRef
+    paths: list[str]
+    storage: CheckpointStorage
+    cloud: SecretReference | None = None  # gcpCredentialsSecretRef
+    vm: VmRef
+    ssh_user: str
+    ssh_key: LocalReference | None = None
+
+
+class SavedOutputs(Model):
+    """``done`` once all files are in the bucket below ``location``."""
+
+    done: bool
+    files: int = 0
+    total_bytes: int = 0
+    location: str = ""
+
+
+FIND_CAPACITY = Signature("find_capacity", FindCapacity, Capacity, timeout=10)
+
+CREATE_REPLICA = Signature("create_replica", CreateReplica, ReplicaView, timeout=10)
+OBSERVE_REPLICA = Signature("observe_replica", ReplicaRef, ReplicaView, timeout=10)
+STOP_REPLICA = Signature("stop_replica", StopReplica, ReplicaView, timeout=10)
+SAVE_LOGS = Signature("save_logs", SaveLogs, SavedLog, timeout=30)
+READ_PROGRESS = Signature("read_progress", ReadProgress, ProgressReading, timeout=10)
+
+SAVE_OUTPUTS = Signature("save_outputs", SaveOutputs, SavedOutputs, timeout=60, heartbeat=20)
