@@ -222,7 +222,8 @@ class Simulation:
 
     async def query(self, run: Execution, job: WorkflowActivationJob) -> QueryResult:
         """Ask the workflow something."""
-        await self.settle()
+        if not activity.in_activity():  # which would wait for itself
+            await self.settle()
         if run.run_id not in self._instances:
             self._instances[run.run_id] = await self._come_to(run, before=None)
         instance = self._instances[run.run_id]

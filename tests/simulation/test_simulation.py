@@ -49,7 +49,7 @@ async def simulation() -> AsyncIterator[Simulation]:
     simulation = Simulation(DataConverter.default)
     asking = Asking(simulation.client)
     attempts = Attempts()
-    functions = [attempts.third, attempts.never, attempts.refused, asking.ask]
+    functions = [attempts.third, attempts.never, attempts.refused, asking.ask, asking.look]
     async with simulation.worker(WORKFLOWS, functions, SandboxedWorkflowRunner()):
         yield simulation
         replayer = Replayer(workflows=WORKFLOWS)
@@ -68,6 +68,10 @@ class Asking:
     async def ask(self) -> str:
         handle = self._client.get_workflow_handle("counter")
         return str(await handle.execute_update("add", args=[1, 30.0]))
+
+    @activity.defn(name="look")
+    async def look(self) -> str:
+        return str(await self._client.get_workflow_handle("counter").query("counted"))
 
 
 async def call(simulation: Simulation, name: str, timeout: float = 60) -> Any:
@@ -100,6 +104,11 @@ async def test_an_attempt_that_takes_too_long_is_timed_out(simulation: Simulatio
 async def test_an_activity_waits_for_an_update_on_virtual_time(simulation: Simulation) -> None:
     await count(simulation)
     assert await call(simulation, "ask") == "1 after 30.02 s"
+
+
+async def test_an_activity_queries_another_workflow(simulation: Simulation) -> None:
+    await count(simulation, start_signal="more")
+    assert await call(simulation, "look") == "1 after 0.02 s"
 
 
 async def test_a_cancelled_activity_is_let_go_at_once(simulation: Simulation) -> None:
