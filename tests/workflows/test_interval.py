@@ -30,6 +30,15 @@ async def test_the_default_holds_until_a_checkpoint_is_measured_then_dalys_inter
     assert len(told) == 2, "a change of a few per cent is not told"
 
 
+async def test_where_the_market_does_not_answer_the_published_rate_holds(world: World) -> None:
+    world.down.add("ask_hazard")
+    world.checkpoints.dump_seconds = 80
+    await world.submit(replicas=1, checkpoint=AUTO)
+    await world.running(1)
+    await world.until(lambda: len(world.checkpoints.history) == 2, within=30_000)
+    assert between(world) == [pytest.approx(11_700, rel=0.05)]
+
+
 async def test_losses_bring_the_next_checkpoint_nearer(world: World) -> None:
     world.checkpoints.dump_seconds = 60
     await world.submit(replicas=1, checkpoint=AUTO)
