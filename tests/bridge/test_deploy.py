@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from sandbox.errors import SandboxError
+from tests.activities.world import eventually
 from tests.bridge.conftest import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
@@ -39,6 +41,25 @@ async def test_every_pod_runs_with_as_little_as_it_needs(control_plane: Any) -> 
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert container["image"] == "outlast:0.1.0"
             assert container["resources"]["limits"]["memory"]
+
+
+async def test_the_worker_claims_devices_where_outlast_is_installed_and_nowhere_else(control_plane: Any) -> None:
+    for manifest in ("namespace.yaml", "worker-rbac.yaml"):
+        await control_plane.kubectl("apply", "-f", DEPLOY / "base" / manifest)
+
+    async def may(verb: str, namespace: str) -> bool:
+        worker = "--as=system:serviceaccount:outlast-system:outlast-worker"
+        asked = ("auth", "can-i", verb, "leases.coordination.k8s.io", worker, "--namespace", namespace)
+        try:
+            return str(await control_plane.kubectl(*asked)).strip() == "yes"
+        except SandboxError:  # as kubectl says no
+            return False
+
+    async def all_of_it() -> bool:
+        return all([await may(verb, "outlast-system") for verb in ("get", "create", "patch")])
+
+    await eventually("the role", all_of_it)
+    assert not await may("create", "default")
 
 
 def test_the_image_installs_the_versions_that_were_tested() -> None:
