@@ -89,7 +89,8 @@ class Rescue:
         """The replica trains on after its dump: as late as the notice allows it is dumped once more."""
 
         def over() -> bool:
-            return me.recovery is not recovery or recovery.node_ready_at is not None
+            replaced = me.recovery is not recovery or recovery.node_ready_at is not None
+            return replaced or me.halt is not None or self.job.ending
 
         await self.job.until(lambda: over() or self.saved(recovery), gone_at, "the dying replica's checkpoint")
         moment = last_moment(gone_at - SOFT_OFF, self.state.recent_dumps)
