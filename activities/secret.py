@@ -1,11 +1,43 @@
 """Credentials, from the Secrets that people name in their objects."""
 
 import base64
+from collections.abc import Collection
+from dataclasses import dataclass
 
 from temporalio.exceptions import ApplicationError
 
-from api import errors
-from clients.kube import Kube, path
+from api import errors, names
+from api.common import SecretReference
+from clients.kube import Json, Kube, path
+
+CHECKPOINT_OPERATOR = "stateful-migration"  # its namespace, where the origin keeps the registry's credentials
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Who may name a Secret of another namespace: the worker reads any, whoever writes a job may not.
+
+    Args:
+        kube: where the Secrets are.
+        namespaces: whose Secrets every job may name (``OUTLAST_SHARED_SECRET_NAMESPACES``).
+    """
+
+    kube: Kube
+    namespaces: Collection[str] = (CHECKPOINT_OPERATOR,)
+
+    async def permits(self, secret: SecretReference, namespace: str) -> bool:
+        """A job in ``namespace`` may use ``secret``. One that is not there is refused, too: who asks learns nothing."""
+        where = secret.namespace or namespace
+        if where == namespace or where in self.namespaces:
+            return True
+        found = await self.kube.find(path("v1", "secrets", where, secret.name))
+        return found is not None and is_shared(found, namespace)
+
+
+def is_shared(secret: Json, namespace: str) -> bool:
+    """Whoever may write the Secret has annotated that jobs in ``namespace`` may use it."""
+    told = (secret["metadata"].get("annotations") or {}).get(names.ANNOTATION_SHARED, "")
+    return not {"*", namespace}.isdisjoint(each.strip() for each in told.split(","))
 
 
 async def read_secret(kube: Kube, namespace: str, name: str) -> dict[str, str]:

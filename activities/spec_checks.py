@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from activities.pods import compile_pattern
 from activities.repository import parse_image, parse_repository
+from api import names
 from api.common import Condition
 from api.duration import AUTO, parse_duration
 from api.spot_instance_job import SpotInstanceJobSpec
@@ -94,6 +95,16 @@ def _told(parse: Callable[[str], object], text: str, field: str) -> Iterator[str
 def not_accepted(reason: str, message: str) -> Condition:
     """The condition of a document that cannot be worked on."""
     return Condition(type="Accepted", status="False", reason=reason, message=message)
+
+
+def not_shared(use: SecretUse, namespace: str) -> Condition:
+    """The condition of a Secret of another namespace that jobs of ``namespace`` may not name; it need not be there."""
+    message = (
+        f"{use.field} names Secret {use.namespace}/{use.name} of another namespace, which does not share it: whoever "
+        f"owns it can annotate it with {names.ANNOTATION_SHARED}={namespace}, or who runs Outlast adds {use.namespace} "
+        "to OUTLAST_SHARED_SECRET_NAMESPACES; or use a Secret of your own namespace"
+    )
+    return not_accepted("SecretNotShared", message)
 
 
 def unreadable(kind: str, error: ValidationError) -> Condition:

@@ -7,6 +7,7 @@ from temporalio import activity
 
 from activities import finalizers
 from activities.job_builder import build_job
+from activities.secret import Sharing
 from activities.signatures import (
     LOAD_JOB,
     PATCH_SPEC,
@@ -20,9 +21,9 @@ from activities.signatures import (
     ReleaseFinalizers,
     Stock,
 )
-from activities.spec_checks import SecretUse, not_accepted, secrets_in_use, spec_problems, unreadable
+from activities.spec_checks import SecretUse, not_accepted, not_shared, secrets_in_use, spec_problems, unreadable
 from api import names
-from api.common import Condition
+from api.common import Condition, SecretReference
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
@@ -32,12 +33,16 @@ from clients.kube import Json, Kube, KubeError, path
 class SpecActivities:
     """Reads and patches the CRs. ``timings`` are the worker's: workflows take them from ``load_job``.
 
+    ``sharing`` says whose Secrets a job of another namespace may name. What it may not is refused here, before a
+    workflow knows of it: what a job was once granted its teardown keeps, or its machines could not be deleted.
+
     ``kube`` may read and patch SpotInstanceJobs, SpotInstanceVMs and Secrets, list these by label, and create Jobs.
     """
 
-    def __init__(self, kube: Kube, timings: Timings) -> None:
+    def __init__(self, kube: Kube, timings: Timings, sharing: Sharing | None = None) -> None:
         self._kube = kube
         self._timings = timings
+        self._sharing = sharing or Sharing(kube)
 
     @activity.defn(name=LOAD_JOB.name)
     async def load_job(self, job: JobRef) -> JobDocument:
@@ -86,6 +91,8 @@ class SpecActivities:
 
     async def _use(self, job: JobRef, use: SecretUse) -> list[Condition]:
         """Hold a Secret and look at its keys; its values stay here."""
+        if not await self._sharing.permits(SecretReference(name=use.name, namespace=use.namespace), job.namespace):
+            return [not_shared(use, job.namespace)]
         found = await finalizers.hold(self._kube, path("v1", "secrets", use.namespace, use.name), job.job_id)
         if found is None:
             message = f"there is no Secret {use.namespace}/{use.name}: create it, or correct {use.field}"

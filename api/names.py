@@ -32,6 +32,7 @@ ANNOTATION_STORAGE = f"{PREFIX}/storage-"  # + type, bucket, prefix, endpoint: w
 ANNOTATION_TAG = f"{PREFIX}/tag"  # on a CheckpointBackup: the tag of the images asked for
 ANNOTATION_PROGRESS = f"{PREFIX}/progress"  # of the training when it was asked for
 ANNOTATION_REPORTED = f"{PREFIX}/progress-reported"  # "true" where the training said so itself
+ANNOTATION_SHARED = f"{PREFIX}/shared-with"  # on a Secret: namespaces whose jobs may name it, or *
 FINALIZER = f"{PREFIX}/teardown"
 TAINT_PREEMPTED = f"{PREFIX}/preempted"  # the node agent's mark on its own Node
 MARK_TIME = "%Y%m%dT%H%M%SZ"  # its value: when the cloud gave its notice, UTC. A label's value has no colons
@@ -97,6 +98,11 @@ def vm_key_of(name: str) -> str | None:
     """The key in a VM's or a Node's name, or None where the name is not one of ours."""
     found = re.match(r"^outlast-([0-9a-f]{8}-r[0-9]+-v[0-9]+)-t[0-9]+$", name)
     return found.group(1) if found else None
+
+
+def replica_in(key: str) -> int:
+    """The replica in a VM's key."""
+    return int(key.split("-")[1].removeprefix("r"))
 
 
 def request_id(name: str, zone: str) -> str:

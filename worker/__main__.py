@@ -3,7 +3,9 @@
 Environment: ``TEMPORAL_*`` as the Temporal CLI reads them, ``KUBECONFIG`` outside of a pod, ``OUTLAST_GCE_ENDPOINT``,
 ``OUTLAST_SSH_PORT`` (22), ``OUTLAST_SSH_KEY_FILE``, ``OUTLAST_NAMESPACE`` (outlast-system), ``OUTLAST_METRICS_ADDRESS``
 (host:port of Prometheus metrics; not served where unset), ``OUTLAST_CONNECT_DEADLINE`` (60 s),
-``OUTLAST_SWEEP_INTERVAL`` (10m), ``OUTLAST_CREATES_PER_SECOND`` (2; VMs, over all workers of the cluster) and
+``OUTLAST_SWEEP_INTERVAL`` (10m), ``OUTLAST_SWEEP_GRACE`` (10m), ``OUTLAST_SWEEP_DRY_RUN`` (false),
+``OUTLAST_SWEEP_IMAGES_AFTER`` (images of jobs that are gone are kept where unset), ``OUTLAST_SHARED_SECRET_NAMESPACES``
+(stateful-migration; comma-separated), ``OUTLAST_CREATES_PER_SECOND`` (2; VMs, over all workers of the cluster) and
 ``OUTLAST_TIMING_<NAME>`` (seconds, see :mod:`api.timings`).
 """
 
@@ -43,7 +45,7 @@ async def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with connected(settings.connections) as here:
-        await ensure_schedule(here.temporal, settings.sweep_interval, here.cluster_id)
+        await ensure_schedule(here.temporal, settings, here.cluster_id)
         async with contextlib.AsyncExitStack() as stack:
             for worker in build_workers(here.temporal, here.kube, settings, here.cluster_id):
                 await stack.enter_async_context(worker)

@@ -17,10 +17,15 @@ from activities.images import ImageActivities
 from activities.join import JoinActivities
 from activities.market import MarketActivities
 from activities.nodes import NodeActivities
+from activities.orphans.alarm import AlarmActivities
+from activities.orphans.images import OrphanedImageActivities
+from activities.orphans.machines import OrphanedMachineActivities
+from activities.orphans.objects import OrphanedObjectActivities
 from activities.outputs import OutputActivities
 from activities.preflight import PreflightActivities
 from activities.refusals import Refusals
 from activities.replicas import ReplicaActivities
+from activities.secret import Sharing
 from activities.specs import SpecActivities
 from activities.ssh import SshKeys
 from activities.status import StatusActivities
@@ -50,19 +55,24 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
     cloud = GcpCloud(kube, settings.gce_endpoint)
     buckets = SecretBuckets(kube)
     keys = SshKeys(kube, settings.ssh_key_file)
+    sharing = Sharing(kube, settings.shared_secret_namespaces)
     instances = [
+        AlarmActivities(kube),
         CapacityActivities(kube),
         CheckpointActivities(kube),
         ComputeActivities(cloud, keys),
-        FleetActivities(client, kube, cloud),
+        FleetActivities(client, kube),
         ImageActivities(kube),
         JoinActivities(cloud, kube, keys, settings.ssh_port),
         MarketActivities(client),
         NodeActivities(kube),
+        OrphanedImageActivities(client, kube, sharing),
+        OrphanedMachineActivities(client, kube, cloud, sharing),
+        OrphanedObjectActivities(client, kube),
         OutputActivities(kube, cloud, keys, settings.ssh_port, buckets),
         PreflightActivities(kube, cloud, buckets),
         ReplicaActivities(kube, settings.namespace),
-        SpecActivities(kube, settings.timings),
+        SpecActivities(kube, settings.timings, sharing),
         StatusActivities(kube),
         StorageActivities(buckets),
     ]

@@ -8,11 +8,22 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from activities.secret import CHECKPOINT_OPERATOR
 from api.duration import parse_duration
 from api.timings import Timings
 from clients.settings import Connections, connections
 
 TIMING = "OUTLAST_TIMING_"
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """How the Schedule sweeps."""
+
+    interval: timedelta
+    grace: timedelta
+    dry_run: bool
+    images_after: timedelta | None  # None: images of jobs that are gone are kept
 
 
 @dataclass(frozen=True)
@@ -24,7 +35,8 @@ class Settings:
     gce_endpoint: str | None  # another Compute Engine API than Google's
     ssh_port: int
     ssh_key_file: Path | None  # the installation's private key
-    sweep_interval: timedelta
+    sweep: SweepSettings
+    shared_secret_namespaces: frozenset[str]  # every job may name their Secrets
     creates_per_second: float  # of VMs, over all workers of the cluster
     timings: Timings
 
@@ -42,10 +54,33 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         gce_endpoint=environment.get("OUTLAST_GCE_ENDPOINT") or None,
         ssh_port=_number(environment, "OUTLAST_SSH_PORT", 22),
         ssh_key_file=Path(key) if key else None,
-        sweep_interval=_duration(environment, "OUTLAST_SWEEP_INTERVAL", "10m"),
+        sweep=_sweep(environment),
+        shared_secret_namespaces=_words(environment, "OUTLAST_SHARED_SECRET_NAMESPACES", CHECKPOINT_OPERATOR),
         creates_per_second=_rate(environment, "OUTLAST_CREATES_PER_SECOND", 2),
         timings=_timings(environment),
     )
+
+
+def _sweep(environment: Mapping[str, str]) -> SweepSettings:
+    images = environment.get("OUTLAST_SWEEP_IMAGES_AFTER")
+    return SweepSettings(
+        interval=_duration(environment, "OUTLAST_SWEEP_INTERVAL", "10m"),
+        grace=_duration(environment, "OUTLAST_SWEEP_GRACE", "10m"),
+        dry_run=_flag(environment, "OUTLAST_SWEEP_DRY_RUN"),
+        images_after=_duration(environment, "OUTLAST_SWEEP_IMAGES_AFTER", "") if images else None,
+    )
+
+
+def _flag(environment: Mapping[str, str], name: str) -> bool:
+    value = environment.get(name) or "false"
+    if value not in ("true", "false"):
+        raise ValueError(f"{name}={value!r} is neither true nor false")
+    return value == "true"
+
+
+def _words(environment: Mapping[str, str], name: str, default: str) -> frozenset[str]:
+    """Words between commas; one that is set and empty names nothing."""
+    return frozenset(word.strip() for word in environment.get(name, default).split(",") if word.strip())
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:

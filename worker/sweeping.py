@@ -1,7 +1,5 @@
 """The sweep's Schedule, which also says to which cluster a Temporal namespace belongs."""
 
-from datetime import timedelta
-
 from temporalio.client import (
     Client,
     Schedule,
@@ -18,9 +16,10 @@ from temporalio.client import (
 from activities.signatures import SweepRequest
 from api import names
 from clients.installation import refuse_other_clusters
+from worker.settings import Settings
 
 
-async def ensure_schedule(client: Client, interval: timedelta, cluster_id: str) -> None:
+async def ensure_schedule(client: Client, settings: Settings, cluster_id: str) -> None:
     """Create the Schedule, or bring it up to date where it is this cluster's.
 
     Raises:
@@ -29,12 +28,12 @@ async def ensure_schedule(client: Client, interval: timedelta, cluster_id: str) 
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(
             names.SWEEP_WORKFLOW,
-            SweepRequest(cluster_id=cluster_id),
+            _request(settings, cluster_id),
             id=names.SWEEP_SCHEDULE,
             task_queue=names.TASK_QUEUE,
-            static_summary="look for VMs that no workflow looks after",
+            static_summary="look for what no workflow looks after",
         ),
-        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=interval)]),
+        spec=ScheduleSpec(intervals=[ScheduleIntervalSpec(every=settings.sweep.interval)]),
         policy=SchedulePolicy(overlap=ScheduleOverlapPolicy.SKIP),
     )
     try:
@@ -47,3 +46,14 @@ async def ensure_schedule(client: Client, interval: timedelta, cluster_id: str) 
         return ScheduleUpdate(schedule=schedule)
 
     await client.get_schedule_handle(names.SWEEP_SCHEDULE).update(renew)
+
+
+def _request(settings: Settings, cluster_id: str) -> SweepRequest:
+    sweep = settings.sweep
+    return SweepRequest(
+        cluster_id=cluster_id,
+        namespace=settings.namespace,
+        grace=sweep.grace.total_seconds(),
+        dry_run=sweep.dry_run,
+        images_after=sweep.images_after and sweep.images_after.total_seconds(),
+    )

@@ -1,32 +1,139 @@
-"""The sweep: gives VMs that nobody looks after back to a workflow that tears them down. It deletes nothing itself."""
+"""The sweep: what nobody looks after goes, or is given back to a workflow that tears it down.
+
+Machines are never deleted by it: their teardown runs under the VM's own workflow id, which an open workflow holds, so
+that a live owner wins.
+"""
+
+from collections.abc import Awaitable, Callable
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api.names import SWEEP_WORKFLOW
-    from workflows.calls import call
-    from workflows.policy.sweep import too_many
+    from api.names import SWEEP_WORKFLOW, TASK_QUEUE, checkpoint_name, tag_in
+    from api.sweep import SweepReport, Swept
+    from workflows.calls import call, explain
+    from workflows.policy import sweep as policy
+
+Work = tuple[str, Callable[[], Awaitable[str | None]]]
+"""An orphan's name, and what sweeps it; that gives why it could not."""
 
 
 @workflow.defn(name=SWEEP_WORKFLOW)
 class Sweep:
-    """Run by a Schedule, one at a time."""
+    """Run by a Schedule, one at a time, or by hand."""
 
     @workflow.run
-    async def run(self, request: act.SweepRequest) -> str:
-        """Look once; gives what was found, for the Web UI's list.
-
-        A live owner wins: the teardown runs under the VM's own workflow id, which an open workflow holds.
-        """
-        found = await call(act.FIND_ORPHANS, request, summary="VMs of this cluster without an open workflow")
-        told = f"{found.seen} VMs, {len(found.orphans)} orphans"
-        if found.unreadable:
-            told += f"; not readable: {', '.join(found.unreadable)}"
+    async def run(self, request: act.SweepRequest) -> SweepReport:
+        """Look once, and sweep; gives what was found and done."""
+        machines = await call(act.FIND_ORPHANS, request, summary="machines of this cluster without an open workflow")
+        objects = await call(act.FIND_ORPHANED_OBJECTS, request, summary="CheckpointBackups and marks of nobody")
+        images = act.OrphanedImages()
+        if request.images_after is not None:
+            images = await call(act.FIND_ORPHANED_IMAGES, request, summary="images of jobs that are gone")
+        work = {
+            "machines": [self._machine(orphan) for orphan in machines.orphans],
+            "CheckpointBackups": [self._checkpoint(ref) for ref in objects.checkpoints],
+            "marks": [self._mark(taint) for taint in objects.taints],
+            "images": [self._images(deletion) for deletion in images.deletions],
+        }
+        seen = {
+            "machines": machines.seen,
+            "CheckpointBackups": objects.checkpoints_seen,
+            "marks": objects.taints_seen,
+            "images": images.seen,
+        }
+        kinds = [Swept(kind=kind, seen=seen[kind], orphans=[name for name, _ in work[kind]]) for kind in work]
+        unreadable = [*machines.unreadable, *images.unreadable]
+        told = policy.summary(kinds, unreadable, request.dry_run)
         workflow.set_current_details(told)
-        if too_many(len(found.orphans), found.seen):
-            workflow.logger.error("the sweep stops: %s. Does this worker look at the right Temporal namespace?", told)
-            return f"ALARM, nothing was done: {told}"
-        for orphan in found.orphans:
-            await call(act.ADOPT_ORPHAN, orphan.start, summary=f"tear down {', '.join(orphan.names)}")
-        return told
+        stop = None if request.anyway else policy.alarm(kinds, self._by_hand(request))
+        self._count(kinds, stop)
+        if stop is not None:
+            await self._sound(request, stop)
+            told = f"ALARM, {told}"
+        elif not request.dry_run:
+            kinds = [await self._sweep(kind, work[kind.kind]) for kind in kinds]
+        return SweepReport(
+            summary=told,
+            alarm=stop,
+            dry_run=request.dry_run,
+            kinds=[policy.shortened(kind) for kind in kinds],
+            unreadable=unreadable,
+        )
+
+    @staticmethod
+    def _by_hand(request: act.SweepRequest) -> str:
+        once = request.model_copy(update={"anyway": True, "dry_run": False})
+        asked = once.model_dump_json(by_alias=True, exclude_none=True)
+        return policy.by_hand(SWEEP_WORKFLOW, TASK_QUEUE, workflow.info().namespace, asked)
+
+    @staticmethod
+    def _count(kinds: list[Swept], stop: str | None) -> None:
+        meter = workflow.metric_meter()
+        gauge = meter.create_gauge("outlast_sweep_orphans", "what the last sweep found that nobody owns")
+        for kind in kinds:
+            gauge.set(len(kind.orphans), {"kind": kind.kind})
+        meter.create_gauge("outlast_sweep_alarm", "1 where the last sweep stopped").set(int(stop is not None))
+
+    @staticmethod
+    async def _sound(request: act.SweepRequest, stop: str) -> None:
+        workflow.logger.error("the sweep stops: %s", stop)
+        if not request.namespace:
+            return
+        alarm = act.SweepAlarm(namespace=request.namespace, message=stop, at=workflow.now())
+        try:
+            await call(act.SOUND_ALARM, alarm, summary="tell that the sweep stops")
+        except ActivityError as error:
+            workflow.logger.warning("the alarm's Event: %s", explain(error)[1])
+
+    @staticmethod
+    async def _sweep(kind: Swept, work: list[Work]) -> Swept:
+        """One after the other; what fails is told, and is there for the next sweep."""
+        failed = []
+        for name, sweep in work:
+            try:
+                refused = await sweep()
+            except ActivityError as error:
+                refused = explain(error)[1]
+            if refused is not None:
+                failed.append(f"{name}: {refused}")
+        return kind.model_copy(update={"swept": len(work) - len(failed), "failed": failed})
+
+    # --- each kind
+
+    @staticmethod
+    def _machine(orphan: act.Orphan) -> Work:
+        names = ", ".join(orphan.names)
+
+        async def sweep() -> None:
+            await call(act.ADOPT_ORPHAN, orphan.start, summary=f"tear down {names}")
+
+        return names, sweep
+
+    @staticmethod
+    def _checkpoint(ref: act.CheckpointRef) -> Work:
+        name = f"{ref.job.namespace}/{checkpoint_name(ref.job.name, ref.job.job_id, ref.number)}"
+
+        async def sweep() -> str | None:
+            left = await call(act.DELETE_CHECKPOINT, ref, summary=f"delete CheckpointBackup {name}")
+            return "its operator's finalizer holds it; taken off by the next sweep" if left.exists else None
+
+        return name, sweep
+
+    @staticmethod
+    def _mark(taint: act.OrphanedTaint) -> Work:
+        async def sweep() -> None:
+            await call(act.REMOVE_TAINT, taint, summary=f"take {taint.taint} off {taint.node.name}")
+
+        return f"{taint.node.name} {taint.taint}={taint.value}", sweep
+
+    @staticmethod
+    def _images(deletion: act.DeleteImages) -> Work:
+        tags = ", ".join(map(tag_in, deletion.images))
+
+        async def sweep() -> str | None:
+            return (await call(act.DELETE_IMAGES, deletion, summary=f"delete {tags} from the registry")).refused
+
+        return f"{deletion.config.checkpoint_image_repo}: {tags}", sweep

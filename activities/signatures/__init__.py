@@ -12,6 +12,7 @@ from activities.signatures.checkpoints import *  # noqa: F403
 from activities.signatures.jobs import *  # noqa: F403
 from activities.signatures.machines import *  # noqa: F403
 from activities.signatures.market import *  # noqa: F403
+from activities.signatures.orphans import *  # noqa: F403
 from activities.signatures.replicas import *  # noqa: F403
 
 ALL: list[Signature[Any, Any]] = [value for value in list(globals().values()) if isinstance(value, Signature)]

@@ -160,27 +160,6 @@ class Owner(Model):
     reason: str = ""
 
 
-class SweepRequest(Model):
-    """Look for VMs of this cluster that no open workflow owns."""
-
-    cluster_id: str
-
-
-class Orphan(Model):
-    """A VM whose workflow is not open."""
-
-    start: VmStart
-    names: list[str]
-
-
-class Orphans(Model):
-    """``seen`` counts all VMs of the cluster, so that many orphans at once can be told from a few."""
-
-    orphans: list[Orphan]
-    seen: int
-    unreadable: list[str] = []  # projects that could not be listed, with the reason
-
-
 CREATE_VM = Signature("create_vm", CreateVm, VmOperation, timeout=60, queue=names.CREATES_QUEUE)
 OBSERVE_CREATE = Signature("observe_create", ObserveCreate, CreateProgress, timeout=60, heartbeat=20)
 OBSERVE_VM = Signature("observe_vm", VmRef, VmView)
@@ -198,5 +177,4 @@ DELETE_NODE = Signature("delete_node", NodeRef, NodeView)
 
 ENSURE_VM = Signature("ensure_vm", VmStart, EnsuredVm)
 CHECK_OWNER = Signature("check_owner", CheckOwner, Owner)
-FIND_ORPHANS = Signature("find_orphans", SweepRequest, Orphans, timeout=60)
 ADOPT_ORPHAN = Signature("adopt_orphan", VmStart, EnsuredVm)

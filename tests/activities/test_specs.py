@@ -157,7 +157,8 @@ async def test_what_the_teardown_needs_is_held_and_found_again(world: World, spe
 
 
 async def test_secret_of_another_namespace_is_held_and_let_go(world: World, specs: SpecActivities, kube: Kube) -> None:
-    body = {"metadata": {"generateName": "gcp-"}, "data": {"credentials.json": "e30="}}
+    shared = {names.ANNOTATION_SHARED: world.job.namespace}
+    body = {"metadata": {"generateName": "gcp-", "annotations": shared}, "data": {"credentials.json": "e30="}}
     made = await kube.create("/api/v1/namespaces/default/secrets", body)
     where = f"/api/v1/namespaces/default/secrets/{made['metadata']['name']}"
     reference = SecretReference(name=made["metadata"]["name"], namespace="default")

@@ -7,7 +7,7 @@ import pytest
 
 from api.timings import Timings
 from clients.settings import address, connections
-from worker.settings import from_environment
+from worker.settings import SweepSettings, from_environment
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,8 @@ def test_nothing_set_is_an_installation_in_a_cluster() -> None:
     assert settings.gce_endpoint is None
     assert settings.ssh_port == 22
     assert settings.ssh_key_file is None
-    assert settings.sweep_interval == timedelta(minutes=10)
+    assert settings.sweep == SweepSettings(timedelta(minutes=10), timedelta(minutes=10), False, None)
+    assert settings.shared_secret_namespaces == {"stateful-migration"}
     assert settings.timings == Timings()
     assert settings.connections.temporal_address == "localhost:7233"
     assert settings.connections.temporal_namespace == "default"
@@ -38,6 +39,10 @@ def test_everything_set_is_taken() -> None:
             "OUTLAST_SSH_PORT": "2222",
             "OUTLAST_SSH_KEY_FILE": "/keys/id",
             "OUTLAST_SWEEP_INTERVAL": "1m30s",
+            "OUTLAST_SWEEP_GRACE": "1h",
+            "OUTLAST_SWEEP_DRY_RUN": "true",
+            "OUTLAST_SWEEP_IMAGES_AFTER": "720h",
+            "OUTLAST_SHARED_SECRET_NAMESPACES": "vault, shared",
             "OUTLAST_TIMING_VERDICT_DELAY": "5",
             "OUTLAST_TIMING_RETRY": "0.5",
             "OUTLAST_CONNECT_DEADLINE": "7.5",
@@ -48,7 +53,8 @@ def test_everything_set_is_taken() -> None:
     assert settings.gce_endpoint == "http://127.0.0.1:1"
     assert settings.ssh_port == 2222
     assert settings.ssh_key_file == Path("/keys/id")
-    assert settings.sweep_interval == timedelta(seconds=90)
+    assert settings.sweep == SweepSettings(timedelta(seconds=90), timedelta(hours=1), True, timedelta(days=30))
+    assert settings.shared_secret_namespaces == {"vault", "shared"}
     assert settings.timings == Timings(verdict_delay=5, retry=0.5)
     assert settings.connections.deadline == 7.5
     assert settings.connections.metrics_address == "127.0.0.1:9090"
@@ -60,7 +66,15 @@ def test_temporal_is_found_by_the_variables_of_its_cli() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["OUTLAST_GCE_ENDPOINT", "OUTLAST_SSH_PORT", "OUTLAST_SSH_KEY_FILE", "OUTLAST_SWEEP_INTERVAL"]
+    "name",
+    [
+        "OUTLAST_GCE_ENDPOINT",
+        "OUTLAST_SSH_PORT",
+        "OUTLAST_SSH_KEY_FILE",
+        "OUTLAST_SWEEP_INTERVAL",
+        "OUTLAST_SWEEP_DRY_RUN",
+        "OUTLAST_SWEEP_IMAGES_AFTER",
+    ],
 )
 def test_empty_is_as_good_as_unset(name: str) -> None:
     assert from_environment({name: ""}) == from_environment({})
@@ -73,6 +87,8 @@ def test_empty_is_as_good_as_unset(name: str) -> None:
         ("OUTLAST_SSH_PORT", "22.5"),
         ("OUTLAST_SWEEP_INTERVAL", "10"),
         ("OUTLAST_SWEEP_INTERVAL", "soon"),
+        ("OUTLAST_SWEEP_DRY_RUN", "yes"),
+        ("OUTLAST_SWEEP_IMAGES_AFTER", "never"),
         ("OUTLAST_CONNECT_DEADLINE", "a minute"),
         ("OUTLAST_METRICS_ADDRESS", "9090"),
         ("OUTLAST_METRICS_ADDRESS", ":9090"),
@@ -94,3 +110,7 @@ def test_unknown_timing_names_the_known_ones() -> None:
 @pytest.mark.parametrize("text", ["127.0.0.1:0", "localhost:8080", "[::1]:8080", ""])
 def test_address(text: str) -> None:
     assert address({"A": text}, "A") == text
+
+
+def test_an_empty_list_shares_no_secret() -> None:
+    assert from_environment({"OUTLAST_SHARED_SECRET_NAMESPACES": ""}).shared_secret_namespaces == frozenset()

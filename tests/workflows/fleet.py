@@ -19,6 +19,10 @@ class Fleet:
         self.keys: list[str] = []
         self.orphans: list[act.Orphan] = []
         self.seen = 0
+        self.objects = act.OrphanedObjects()
+        self.images = act.OrphanedImages()
+        self.marks_removed: list[str] = []
+        self.alarms: list[act.SweepAlarm] = []
         self.living: set[str] = set()  # names of jobs that live elsewhere
 
     async def ensure_vm(self, start: VmStart) -> act.EnsuredVm:
@@ -58,6 +62,20 @@ class Fleet:
 
     async def find_orphans(self, request: act.SweepRequest) -> act.Orphans:
         return act.Orphans(orphans=self.orphans, seen=self.seen)
+
+    def find_orphaned_objects(self, request: act.SweepRequest) -> act.OrphanedObjects:
+        return self.objects
+
+    def find_orphaned_images(self, request: act.SweepRequest) -> act.OrphanedImages:
+        return self.images
+
+    def remove_taint(self, request: act.OrphanedTaint) -> act.Done:
+        self.marks_removed.append(request.node.name)
+        return act.Done()
+
+    def sound_alarm(self, request: act.SweepAlarm) -> act.Done:
+        self.alarms.append(request)
+        return act.Done()
 
     async def open_vms(self) -> list[str]:
         """Keys of the VMs whose workflow is open."""

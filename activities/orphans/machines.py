@@ -1,0 +1,226 @@
+"""Machines that nobody owns: VMs in the projects that anything of this cluster names, and Nodes without their VM."""
+
+import asyncio
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from pydantic import ValidationError
+from temporalio import activity
+from temporalio.client import Client
+
+from activities import signatures
+from activities.cloud_errors import CloudError
+from activities.compute import Cloud
+from activities.orphans.owners import Owners, is_old, owners
+from activities.secret import Sharing
+from activities.signatures import Orphan, Orphans, SweepRequest
+from api import names
+from api.common import LocalReference, SecretReference
+from api.messages import VmStart
+from api.spot_instance_vm import SpotInstanceVMSpec
+from api.views import VmView
+from clients.kube import Json, Kube, KubeError, path
+
+_NOBODY = "-"  # a name that no object can have
+_PROVIDER = re.compile(r"^gce://(?P<project>[^/]+)/(?P<zone>[^/]+)/(?P<name>[^/]+)$")
+
+
+class OrphanedMachineActivities:
+    """Finds them; their teardown is a workflow's.
+
+    Args:
+        temporal: the service that runs the VMs' workflows.
+        kube: the cluster that they joined.
+        cloud: where they are.
+        sharing: whose Secrets a job of another namespace may use.
+    """
+
+    def __init__(self, temporal: Client, kube: Kube, cloud: Cloud, sharing: Sharing | None = None) -> None:
+        self._temporal = temporal
+        self._kube = kube
+        self._cloud = cloud
+        self._sharing = sharing or Sharing(kube)
+
+    @activity.defn(name=signatures.FIND_ORPHANS.name)
+    async def find_orphans(self, request: SweepRequest) -> Orphans:
+        """List this cluster's VMs and Nodes, and keep those that no open workflow owns.
+
+        Looked into are the projects that a SpotInstanceVM, a Node or an open market names. Only VMs with this
+        cluster's label are seen: another cluster's in the same project are never touched.
+        """
+        nodes = [node for node in await self._kube.list(path("v1", "nodes")) if _is_ours(node)]
+        vm_objects = await self._kube.list(path(names.API_VERSION, names.VM_PLURAL))
+        asked = await owners(self._temporal, self._kube, request.cluster_id)
+        sources = await self._permitted(sources_by_project(vm_objects, list(asked.jobs.values())))
+        for project in [*map(_project_of, nodes), *await self._markets()]:
+            sources.setdefault(project, [nobodys(project)])
+        seen, orphans, unreadable = 0, list[Orphan](), list[str]()
+        for project, ways in sources.items():
+            try:
+                source, vms = await self._list(project, ways, names.cluster_label(request.cluster_id))
+            except (CloudError, KubeError) as error:
+                unreadable.append(f"{project}: {error}")
+                continue
+            machines = _machines(vms, [node for node in nodes if _project_of(node) == project])
+            seen += len({name for machine in machines.values() for name in machine.names})
+            for key, machine in machines.items():
+                if machine.is_old(request.grace) and await asked.has_no_machine(key):
+                    orphans.append(_orphan(key, machine, source, asked, request.cluster_id))
+        return Orphans(orphans=orphans, seen=seen, unreadable=unreadable)
+
+    async def _permitted(self, sources: dict[str, list["Source"]]) -> dict[str, list["Source"]]:
+        """Without the ways that use a Secret of a namespace which does not share it."""
+
+        async def permitted(source: Source) -> bool:
+            secret = source.credentials
+            return secret is None or await self._sharing.permits(secret, source.namespace)
+
+        kept = {}
+        for project, ways in sources.items():
+            allowed = await asyncio.gather(*map(permitted, ways))
+            kept[project] = [way for way, good in zip(ways, allowed, strict=True) if good] or [nobodys(project)]
+        return kept
+
+    async def _markets(self) -> list[str]:
+        """Projects in which something was bought, also where no object names them any more."""
+        query = f'WorkflowType="{names.MARKET_WORKFLOW}" AND ExecutionStatus="Running"'
+        prefix = names.market_workflow_id("")
+        return [found.id.removeprefix(prefix) async for found in self._temporal.list_workflows(query)]
+
+    async def _list(self, project: str, sources: list["Source"], cluster: str) -> tuple["Source", list[VmView]]:
+        """Whichever credentials can list the project; the last one's error where none can."""
+        for number, source in enumerate(sources, 1):
+            try:
+                compute = await self._cloud.open(source.credentials, source.namespace)
+                return source, await compute.labelled(project, names.GCE_LABEL_CLUSTER, cluster)
+            except (CloudError, KubeError):
+                if number == len(sources):
+                    raise
+        raise AssertionError(f"a project without sources: {project}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A way to see a project: what a VM of it was made from, with whose credentials."""
+
+    namespace: str
+    vm_name: str
+    spec: SpotInstanceVMSpec
+    credentials: SecretReference | None
+    ssh_key: LocalReference | None
+
+
+def nobodys(project: str) -> Source:
+    """A project that no SpotInstanceVM names: the worker's own identity, and what a teardown needs of a spec."""
+    gcp = {"project": project, "zone": "us-central1-a", "machineType": _NOBODY}
+    return Source(_NOBODY, _NOBODY, SpotInstanceVMSpec.model_validate({"vmImage": _NOBODY, "gcp": gcp}), None, None)
+
+
+def sources_by_project(vm_objects: list[Json], job_objects: list[Json]) -> dict[str, list[Source]]:
+    """The projects that CRs name; a job's credentials are tried before the worker's own identity."""
+    specs = {(vm["metadata"]["namespace"], vm["metadata"]["name"]): vm["spec"] for vm in vm_objects}
+    wanted: list[tuple[str, str, Json | None]] = [
+        (
+            job["metadata"]["namespace"],
+            job["spec"]["spotInstanceVMRef"]["name"],
+            job["spec"].get("gcpCredentialsSecretRef"),
+        )
+        for job in job_objects
+    ]
+    wanted += [(namespace, name, None) for namespace, name in specs]
+    sources: dict[str, list[Source]] = {}
+    tried: set[tuple[str, str, str]] = set()
+    for namespace, name, reference in wanted:
+        try:
+            spec = SpotInstanceVMSpec.model_validate(specs[namespace, name])
+        except (KeyError, ValidationError):
+            continue  # nothing can have been bought from it
+        credentials = SecretReference.model_validate(reference) if reference else None
+        secret = (credentials.namespace or namespace, credentials.name) if credentials else ("", "")
+        if (spec.gcp.project, *secret) in tried:
+            continue
+        tried.add((spec.gcp.project, *secret))
+        source = Source(namespace, name, spec, credentials, spec.ssh_key_secret_ref)
+        sources.setdefault(spec.gcp.project, []).append(source)
+    return sources
+
+
+@dataclass
+class Machine:
+    """What exists of one VM's key: instances of its tries, and their Nodes."""
+
+    vms: list[VmView] = field(default_factory=list)
+    nodes: list[Json] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        """Of instances and Nodes; each is called as the other."""
+        return sorted({vm.name for vm in self.vms} | {node["metadata"]["name"] for node in self.nodes})
+
+    @property
+    def found(self) -> list[str]:
+        """Their places, as a teardown takes them."""
+        places = {vm.name: f"{vm.zone}/{vm.name}" for vm in self.vms}
+        for node in self.nodes:
+            provider = _provider(node)
+            assert provider is not None
+            places.setdefault(node["metadata"]["name"], f"{provider['zone']}/{node['metadata']['name']}")
+        return sorted(places.values())
+
+    def is_old(self, grace: float) -> bool:
+        """All that is known of it is old enough to be judged."""
+        ages = [vm.creation_time for vm in self.vms]
+        born = [node["metadata"]["creationTimestamp"] for node in self.nodes]
+        return all(is_old(at, grace) for at in [*ages, *born])
+
+
+def _machines(vms: Iterable[VmView], nodes: Iterable[Json]) -> dict[str, Machine]:
+    """By whose they are; without what bears no name of ours."""
+    machines: dict[str, Machine] = {}
+    for vm in vms:
+        if key := names.vm_key_of(vm.name):
+            machines.setdefault(key, Machine()).vms.append(vm)
+    for node in nodes:
+        if key := names.vm_key_of(node["metadata"]["name"]):
+            machines.setdefault(key, Machine()).nodes.append(node)
+    return machines
+
+
+def _is_ours(node: Json) -> bool:
+    """It bears the name of a VM of ours, and its kubelet says that it is that machine."""
+    name, provider = node["metadata"]["name"], _provider(node)
+    return names.vm_key_of(name) is not None and provider is not None and provider["name"] == name
+
+
+def _project_of(node: Json) -> str:
+    provider = _provider(node)
+    assert provider is not None  # as with each that is ours
+    return provider["project"]
+
+
+def _provider(node: Json) -> re.Match[str] | None:
+    return _PROVIDER.match((node.get("spec") or {}).get("providerID") or "")
+
+
+def _orphan(key: str, machine: Machine, source: Source, asked: Owners, cluster_id: str) -> Orphan:
+    job_id = key.partition("-")[0]
+    owner = asked.jobs.get(job_id, {}).get("metadata", {})
+    start = VmStart(
+        key=key,
+        cluster_id=cluster_id,
+        job_id=job_id,
+        replica=names.replica_in(key),
+        namespace=owner.get("namespace", source.namespace),
+        job_name=owner.get("name", _NOBODY),
+        job_uid=owner.get("uid", _NOBODY),
+        vm_name=source.vm_name,
+        spec=source.spec,
+        # Resolved here: the owner's namespace may be another than the one that the reference is relative to.
+        credentials=source.credentials
+        and SecretReference(name=source.credentials.name, namespace=source.credentials.namespace or source.namespace),
+        ssh_key=source.ssh_key,
+        teardown=True,
+        found=machine.found,
+    )
+    return Orphan(start=start, names=machine.names)

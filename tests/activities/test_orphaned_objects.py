@@ -1,0 +1,254 @@
+"""CheckpointBackups of jobs that are gone, marks on living Nodes, images of jobs that are gone, and the alarm."""
+
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from activities import ownership
+from activities.orphans.alarm import AlarmActivities
+from activities.orphans.images import OrphanedImageActivities
+from activities.orphans.objects import OrphanedObjectActivities
+from activities.signatures import OrphanedObjects, OrphanedTaint, SweepAlarm
+from api import names
+from clients.kube import path
+from sandbox.registry import Registry
+from tests.activities.fleet_setting import Fleet, fleet
+from tests.activities.test_images import Repository
+from tests.activities.world import eventually, run
+
+__all__ = ["fleet"]
+
+BACKUPS = f"{names.CHECKPOINT_GROUP}/{names.CHECKPOINT_VERSION}"
+
+
+class Objects:
+    """The cluster's objects of one fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.activities = OrphanedObjectActivities(fleet.temporal, fleet.kube)
+
+    async def backup(self, number: int = 1, **metadata: Any) -> str:
+        """A CheckpointBackup as the job asks for it, but for the owner reference: the API server acts on that."""
+        job = self.fleet.job
+        name = names.checkpoint_name(job.name, job.job_id, number)
+        body = {
+            "apiVersion": BACKUPS,
+            "kind": "CheckpointBackup",
+            "metadata": {
+                "name": name,
+                "labels": ownership.labels(job.job_id, 0, 1),
+                "annotations": ownership.annotations(job),
+                **metadata,
+            },
+            "spec": {
+                "schedule": "immediately",
+                "podRef": {"name": "p"},
+                "resourceRef": {"apiVersion": "batch/v1", "kind": "Job", "name": "j"},
+            },
+        }
+        await self.fleet.kube.create(path(BACKUPS, names.CHECKPOINT_PLURAL, job.namespace), body)
+        return name
+
+    async def find(self, grace: float = -60) -> OrphanedObjects:
+        found = await run(self.activities.find_orphaned_objects, self.fleet.request(grace))
+        ours = [ref for ref in found.checkpoints if ref.job.namespace == self.fleet.job.namespace]
+        return found.model_copy(update={"checkpoints": ours})
+
+
+@pytest.fixture
+def objects(fleet: Fleet) -> Objects:
+    return Objects(fleet)
+
+
+async def test_the_checkpoint_of_a_job_that_is_gone_is_an_orphan(objects: Objects) -> None:
+    await objects.backup(7)
+    await objects.fleet.forget_objects()
+    (ref,) = (await objects.find()).checkpoints
+    job = objects.fleet.job
+    assert (ref.number, ref.job.namespace, ref.job.name, ref.job.job_id) == (7, job.namespace, job.name, job.job_id)
+
+
+async def test_the_checkpoint_of_a_job_that_lives_is_its_own(objects: Objects) -> None:
+    await objects.backup()
+    found = await objects.find()
+    assert found.checkpoints == []
+    assert found.checkpoints_seen >= 1
+
+
+async def test_the_checkpoint_of_a_job_that_tears_down_is_its_own(objects: Objects) -> None:
+    await objects.fleet.open_job()
+    await objects.backup()
+    await objects.fleet.forget_objects()
+    assert (await objects.find()).checkpoints == []
+    await objects.fleet.end_job()
+    assert len((await objects.find()).checkpoints) == 1
+
+
+async def test_a_job_of_the_same_name_owns_nothing_of_the_one_before(objects: Objects) -> None:
+    fleet = objects.fleet
+    await objects.backup()
+    await fleet.forget_objects()
+    uid = "11111111-2222-3333-4444-555555555555"
+    fleet.job = fleet.job.model_copy(update={"uid": uid, "job_id": names.job_id(fleet.cluster_id, uid)})
+    await fleet.open_job()
+    assert len((await objects.find()).checkpoints) == 1
+
+
+async def test_a_young_checkpoint_is_left_alone(objects: Objects) -> None:
+    await objects.backup()
+    await objects.fleet.forget_objects()
+    assert (await objects.find(grace=600)).checkpoints == []
+
+
+async def test_a_checkpoint_that_a_person_asked_for_is_theirs(objects: Objects) -> None:
+    await objects.backup(labels={})
+    await objects.fleet.forget_objects()
+    assert (await objects.find()).checkpoints == []
+
+
+# --- marks
+
+
+async def marked(fleet: Fleet, minutes: float, ready: bool = True, name: str = "") -> str:
+    """A Node with the agent's mark, so many minutes after the notice."""
+    name = name or f"gke-{secrets.token_hex(4)}"
+    at = (datetime.now(UTC) - timedelta(minutes=minutes)).strftime(names.MARK_TIME)
+    taint = {"key": names.TAINT_PREEMPTED, "value": at, "effect": "NoSchedule"}
+    other = {"key": "spot", "value": "true", "effect": "NoSchedule"}
+    await fleet.kube.create("/api/v1/nodes", {"metadata": {"name": name}, "spec": {"taints": [other, taint]}})
+    condition = {"type": "Ready", "status": "True" if ready else "Unknown", "reason": "Test", "message": ""}
+    await fleet.kube.patch(f"/api/v1/nodes/{name}/status", {"status": {"conditions": [condition]}})
+    return name
+
+
+async def taint_of(objects: Objects, name: str) -> OrphanedTaint | None:
+    found = await objects.find(grace=600)
+    return next((one for one in found.taints if one.node.name == name), None)
+
+
+async def test_a_mark_that_its_machine_outlived_is_taken_off(objects: Objects) -> None:
+    kube = objects.fleet.kube
+    name = await marked(objects.fleet, 60)
+    try:
+        taint = await taint_of(objects, name)
+        assert taint is not None
+        await run(objects.activities.remove_taint, taint)
+        left = [each["key"] for each in (await kube.get(f"/api/v1/nodes/{name}"))["spec"]["taints"]]
+        assert "spot" in left
+        assert names.TAINT_PREEMPTED not in left
+        assert await taint_of(objects, name) is None
+    finally:
+        await kube.delete(f"/api/v1/nodes/{name}")
+
+
+@pytest.mark.parametrize(("minutes", "ready"), [(1, True), (60, False)])
+async def test_a_mark_that_may_still_be_true_stays(objects: Objects, minutes: float, ready: bool) -> None:
+    name = await marked(objects.fleet, minutes, ready)
+    try:
+        assert await taint_of(objects, name) is None
+    finally:
+        await objects.fleet.kube.delete(f"/api/v1/nodes/{name}")
+
+
+async def test_the_mark_on_a_machine_that_was_bought_is_its_workflows(objects: Objects) -> None:
+    name = await marked(objects.fleet, 60, name=names.vm_name(objects.fleet.key, 1))
+    assert await taint_of(objects, name) is None
+
+
+async def test_a_node_that_was_marked_anew_keeps_its_mark(objects: Objects) -> None:
+    kube = objects.fleet.kube
+    name = await marked(objects.fleet, 60)
+    try:
+        taint = await taint_of(objects, name)
+        assert taint is not None
+        await run(objects.activities.remove_taint, taint.model_copy(update={"value": "20260101T000000Z"}))
+        another = taint.node.model_copy(update={"uid": "another"})
+        await run(objects.activities.remove_taint, taint.model_copy(update={"node": another}))
+        assert await taint_of(objects, name) is not None
+    finally:
+        await kube.delete(f"/api/v1/nodes/{name}")
+
+
+# --- images
+
+
+def tag(job_id: str, unix: int = 1_700_000_000) -> str:
+    return names.image_tag(job_id, 7, unix)
+
+
+async def living(fleet: Fleet, repository: Repository, **config: Any) -> None:
+    """Another job, which lives and names the repository."""
+    spec = (await fleet.kube.get(fleet.world.job_path))["spec"]
+    spec["checkpointConfig"] = {"checkpointImageRepo": repository.full, **config}
+    body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceJob", "metadata": {"name": "living"}, "spec": spec}
+    await fleet.kube.create(fleet.world.path(names.API_VERSION, names.JOB_PLURAL), body)
+
+
+async def deleted(fleet: Fleet, repository: Repository) -> list[str]:
+    """Images of the repository that a sweep would delete."""
+    activities = OrphanedImageActivities(fleet.temporal, fleet.kube)
+    found = await run(activities.find_orphaned_images, fleet.request(images_after=3600))
+    of = [one for one in found.deletions if one.config.checkpoint_image_repo == repository.full]
+    return [image for one in of for image in one.images]
+
+
+async def test_images_of_a_job_that_this_cluster_had_are_orphans(
+    fleet: Fleet, registry: Registry, namespace: str
+) -> None:
+    repository = Repository(registry.address, f"team/{namespace}")
+    young = int(datetime.now(UTC).timestamp())
+    for each in (tag(fleet.job.job_id), tag(fleet.job.job_id, young), tag("ffffffff"), "latest"):
+        await repository.push(each)
+    await living(fleet, repository)
+    await fleet.open_job()
+    assert await deleted(fleet, repository) == []  # it lives
+    await fleet.end_job()
+    assert await deleted(fleet, repository) == []  # its object lives
+    await fleet.kube.delete(fleet.world.job_path)
+
+    async def found() -> list[str] | None:  # lists of workflows come late
+        return await deleted(fleet, repository) or None
+
+    # Neither the young one, nor one of another cluster, nor what is no checkpoint.
+    assert await eventually("the image is found", found) == [f"{repository.full}:{tag(fleet.job.job_id)}"]
+
+
+@pytest.mark.parametrize("restore", ["LatestTag", "{repository}:base"])
+async def test_a_repository_that_a_job_restores_from_is_left_alone(
+    fleet: Fleet, registry: Registry, namespace: str, restore: str
+) -> None:
+    repository = Repository(registry.address, f"team/{namespace}")
+    await repository.push(tag(fleet.job.job_id))
+    await living(fleet, repository)
+    await fleet.open_job()
+    await fleet.end_job()
+    await fleet.kube.delete(fleet.world.job_path)
+
+    async def found() -> list[str] | None:
+        return await deleted(fleet, repository) or None
+
+    await eventually("it is found as long as nobody restores from it", found)
+    change = {"spec": {"checkpointConfig": {"restoreFrom": restore.format(repository=repository.full)}}}
+    await fleet.kube.patch(fleet.world.path(names.API_VERSION, names.JOB_PLURAL, "living"), change)
+    assert await deleted(fleet, repository) == []
+
+
+# --- the alarm
+
+
+async def test_the_alarm_is_an_event_where_outlast_runs(fleet: Fleet, namespace: str) -> None:
+    alarm = SweepAlarm(namespace=namespace, message="x" * 2000, at=datetime(2026, 1, 1, tzinfo=UTC))
+    activities = AlarmActivities(fleet.kube)
+    for _ in range(2):
+        await run(activities.sound_alarm, alarm)
+    events = await fleet.kube.list(path("v1", "events", namespace))
+    (event,) = [each for each in events if each["reason"] == "SweepStopped"]
+    assert (event["type"], event["involvedObject"]["name"]) == ("Warning", "outlast-worker")
+
+
+async def test_an_alarm_for_nowhere_is_no_error(fleet: Fleet) -> None:
+    alarm = SweepAlarm(namespace="is-not-there", message="x", at=datetime(2026, 1, 1, tzinfo=UTC))
+    await run(AlarmActivities(fleet.kube).sound_alarm, alarm)

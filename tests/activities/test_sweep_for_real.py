@@ -1,0 +1,129 @@
+"""Nothing leaks and nothing alive is swept: the whole worker, with a Temporal namespace of its own, on real parts.
+
+What people do who should not: terminate workflows from the CLI, take finalizers off by force, delete the objects that
+name the project. Afterwards one sweep, and the cloud's and the cluster's own lists are looked at.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.service import RPCError
+
+from activities.compute.gcp import GcpCloud
+from api import names
+from api.sweep import SweepReport
+from sandbox.gce import GceEmulator
+from sandbox.settings import Settings as SandboxSettings
+from sandbox.temporal_server import TemporalServer
+from tests.activities.boxes import Boxes
+from tests.activities.fleet_setting import Fleet
+from tests.activities.world import World, eventually
+from worker.registration import build_workers
+from worker.settings import from_environment
+
+
+async def own_namespace(temporal: TemporalServer) -> Client:
+    """A client of a new Temporal namespace, once the service serves it."""
+    name = f"sweep-{secrets.token_hex(4)}"
+    client = await Client.connect(temporal.address, namespace=name, data_converter=pydantic_data_converter)
+    request = RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86400))
+    await client.workflow_service.register_namespace(request)
+
+    async def served() -> bool:
+        try:
+            await client.count_workflows()
+        except RPCError:
+            return False
+        return True
+
+    await eventually("the namespace is served", served, 60)
+    return client
+
+
+@pytest.fixture
+async def fleet(temporal: TemporalServer, world: World, tmp_path: Path) -> AsyncIterator[Fleet]:
+    """A fleet whose workflows are run by the worker itself."""
+    client = await own_namespace(temporal)
+    gce = GceEmulator(SandboxSettings(state_dir=tmp_path, speed=50, octet=192), Boxes())
+    endpoint = await gce.start()
+    cloud = GcpCloud(world.kube, endpoint)
+    made = Fleet(client, gce, cloud, world)
+    await world.kube.patch(world.vm_path, {"spec": {"gcp": {"project": made.project}}})
+    settings = from_environment({"OUTLAST_GCE_ENDPOINT": endpoint, "OUTLAST_TIMING_RETRY": "1"})
+    workers = build_workers(client, world.kube, settings, made.cluster_id)
+    async with workers[0], workers[1]:
+        yield made
+    await world.kube.delete(f"/api/v1/nodes/{names.vm_name(made.key, 1)}")
+    cloud.close()
+    await gce.stop()
+
+
+async def sweep(fleet: Fleet) -> SweepReport:
+    report: SweepReport = await fleet.temporal.execute_workflow(
+        names.SWEEP_WORKFLOW, fleet.request(), id="sweep", task_queue=names.TASK_QUEUE, result_type=SweepReport,
+        run_timeout=timedelta(minutes=2),
+    )  # fmt: skip
+    return report
+
+
+def vms(fleet: Fleet) -> list[str]:
+    return sorted(vm["name"] for vm in fleet.gce.instances())
+
+
+async def machine_with_node(fleet: Fleet) -> str:
+    name = await fleet.buy()
+    await fleet.node()
+    await asyncio.sleep(0.2)
+    return name
+
+
+async def test_a_machine_that_nobody_looks_after_goes_with_its_node(fleet: Fleet) -> None:
+    name = await machine_with_node(fleet)
+    await fleet.forget_objects()  # finalizers by force, and with them every object that names the project
+    report = await sweep(fleet)
+    assert any(name in orphan for orphan in report.kinds[0].orphans)
+
+    async def gone() -> bool:
+        return name not in vms(fleet) and await fleet.kube.find(f"/api/v1/nodes/{name}") is None
+
+    await eventually("VM and Node are gone", gone, 60)
+    handle = fleet.temporal.get_workflow_handle(names.vm_workflow_id(fleet.key))
+    assert await asyncio.wait_for(handle.result(), 60) == "Sweep"
+    assert name not in str(await sweep(fleet))
+
+
+async def test_another_clusters_machine_of_the_same_name_stays(fleet: Fleet) -> None:
+    """Whatever leads a teardown there: the labels are looked at once more before the deletion."""
+    ours, fleet.cluster_id = fleet.cluster_id, "another-cluster"
+    name = await fleet.buy()
+    fleet.cluster_id = ours
+    await fleet.node()
+    await fleet.forget_objects()
+    report = await sweep(fleet)
+    assert any(name in orphan for orphan in report.kinds[0].orphans)  # the Node, which is this cluster's
+    handle = fleet.temporal.get_workflow_handle(names.vm_workflow_id(fleet.key))
+
+    async def refused() -> bool:
+        state = await handle.query("status")
+        return "without our labels" in str(state)
+
+    await eventually("the teardown says whose it is", refused, 60)
+    assert vms(fleet) == [name]
+    assert (await handle.describe()).status == WorkflowExecutionStatus.RUNNING
+    await handle.terminate()
+
+
+async def test_a_living_jobs_machines_stay_where_temporal_is_empty(fleet: Fleet) -> None:
+    name = await machine_with_node(fleet)
+    report = await sweep(fleet)
+    assert not any(name in orphan for orphan in report.kinds[0].orphans)
+    assert vms(fleet) == [name]
+    assert await fleet.kube.find(f"/api/v1/nodes/{name}") is not None
