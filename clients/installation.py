@@ -13,6 +13,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from api import names
 from clients import kube, temporal
+from clients.encryption import KEYS_FILE
 from clients.kube import Kube, KubeError
 from clients.settings import Connections
 
@@ -81,6 +82,7 @@ async def refuse_other_clusters(client: Client, cluster_id: str) -> None:
 
     Raises:
         WrongClusterError: it is another's. Each would take the other's workflows and VMs for its own.
+        ConnectionError: whose it is cannot be read, because it was encrypted by keys that we do not have.
     """
     try:
         schedule = await client.get_schedule_handle(names.SWEEP_SCHEDULE).describe(rpc_timeout=temporal.RPC_TIMEOUT)
@@ -88,7 +90,13 @@ async def refuse_other_clusters(client: Client, cluster_id: str) -> None:
         if error.status == RPCStatusCode.NOT_FOUND:
             return
         raise
-    owner = (await schedule.memo()).get("cluster")
+    try:
+        owner = (await schedule.memo()).get("cluster")
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise ConnectionError(
+            f"what the Temporal namespace {client.namespace!r} holds cannot be read ({error}): is it encrypted by keys "
+            f"that {KEYS_FILE} does not hold?"
+        ) from error
     if owner != cluster_id:
         raise WrongClusterError(
             f"the Temporal namespace {client.namespace!r} belongs to the cluster {owner}, and this is {cluster_id}: "

@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
+
+from clients.encryption import KEYS_FILE, Keys, read_keys
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,7 @@ class Connections:
     temporal: ClientConnectConfig
     deadline: float
     metrics_address: str
+    keys: Keys | None = None  # by which payloads are encrypted
 
     @property
     def temporal_address(self) -> str:
@@ -40,6 +44,7 @@ def connections(environment: Mapping[str, str]) -> Connections:
         temporal=ClientConfig.load_client_connect_config(override_env_vars=dict(environment)),
         deadline=seconds,
         metrics_address=address(environment, "OUTLAST_METRICS_ADDRESS"),
+        keys=read_keys(Path(environment[KEYS_FILE])) if environment.get(KEYS_FILE) else None,
     )
 
 

@@ -4,10 +4,10 @@ import asyncio
 from datetime import timedelta
 
 from temporalio.client import Client, WorkflowExecutionDescription
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import RPCError, RPCStatusCode
 
+from clients.encryption import data_converter
 from clients.settings import Connections
 
 RPC_TIMEOUT = timedelta(seconds=10)
@@ -36,7 +36,7 @@ async def connect(settings: Connections, runtime: Runtime) -> Client:
                 client = await Client.connect(
                     address,
                     namespace=namespace,
-                    data_converter=pydantic_data_converter,
+                    data_converter=data_converter(settings.keys),
                     runtime=runtime,
                     **options,  # type: ignore[arg-type]
                 )

@@ -1,8 +1,9 @@
 """``python -m crd_bridge``: run the bridge until SIGTERM or SIGINT.
 
 Environment: ``TEMPORAL_*`` as the Temporal CLI reads them, ``KUBECONFIG`` outside of a pod,
-``OUTLAST_CONNECT_DEADLINE`` (seconds to reach both, 60), ``OUTLAST_HEALTH_ADDRESS`` and ``OUTLAST_METRICS_ADDRESS``
-(host:port to serve ``/healthz`` and Prometheus metrics at; not served where unset).
+``OUTLAST_CONNECT_DEADLINE`` (seconds to reach both, 60), ``OUTLAST_PAYLOAD_KEYS_FILE`` (as the worker's),
+``OUTLAST_HEALTH_ADDRESS`` and ``OUTLAST_METRICS_ADDRESS`` (host:port to serve ``/healthz`` and Prometheus metrics at;
+not served where unset).
 """
 
 import asyncio

@@ -3,6 +3,7 @@
 Environment: ``TEMPORAL_*`` as the Temporal CLI reads them, ``KUBECONFIG`` outside of a pod, ``OUTLAST_GCE_ENDPOINT``,
 ``OUTLAST_SSH_PORT`` (22), ``OUTLAST_SSH_KEY_FILE``, ``OUTLAST_NAMESPACE`` (outlast-system), ``OUTLAST_METRICS_ADDRESS``
 (host:port of Prometheus metrics; not served where unset), ``OUTLAST_CONNECT_DEADLINE`` (60 s),
+``OUTLAST_PAYLOAD_KEYS_FILE`` (payloads are encrypted where it is set, see :mod:`clients.encryption`),
 ``OUTLAST_SWEEP_INTERVAL`` (10m), ``OUTLAST_SWEEP_GRACE`` (10m), ``OUTLAST_SWEEP_DRY_RUN`` (false),
 ``OUTLAST_SWEEP_IMAGES_AFTER`` (images of jobs that are gone are kept where unset), ``OUTLAST_SHARED_SECRET_NAMESPACES``
 (stateful-migration; comma-separated), ``OUTLAST_CREATES_PER_SECOND`` (2; VMs, over all workers of the cluster) and

@@ -1,0 +1,148 @@
+"""What the ServiceAccounts of deploy/base may do: what the code asks for, and nothing else; and Pod Security."""
+
+import ast
+import re
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sandbox.errors import SandboxError
+from tests.bridge.conftest import REPOSITORY
+
+BASE = REPOSITORY / "deploy" / "base"
+ACCOUNT = "--as=system:serviceaccount:outlast-system:outlast-{}"
+# Who may do these can become anybody else, or read what no story needs.
+FORBIDDEN = [
+    ("*", "clusterroles.rbac.authorization.k8s.io"), ("escalate", "clusterroles.rbac.authorization.k8s.io"),
+    ("bind", "clusterroles.rbac.authorization.k8s.io"), ("impersonate", "serviceaccounts"), ("create", "pods"),
+    ("create", "pods/exec"), ("create", "pods/attach"), ("create", "pods/portforward"), ("get", "nodes/proxy"),
+    ("create", "nodes/proxy"), ("create", "serviceaccounts/token"), ("create", "deployments.apps"),
+    ("create", "daemonsets.apps"), ("patch", "daemonsets.apps"), ("approve", "certificatesigningrequests"),
+    ("create", "certificatesigningrequests.certificates.k8s.io"), ("delete", "namespaces"), ("list", "configmaps"),
+    ("create", "mutatingwebhookconfigurations.admissionregistration.k8s.io"), ("update", "secrets"),
+    ("deletecollection", "pods"), ("deletecollection", "secrets"), ("watch", "secrets"),
+    ("delete", "spotinstancejobs.training.training.dcnlab.com"),
+]  # fmt: skip
+OF_OTHERS = {
+    "bridge": [("get", "secrets"), ("list", "secrets"), ("create", "jobs.batch"), ("delete", "pods"),
+               ("patch", "nodes"), ("patch", "spotinstancejobs/status"), ("get", "configmaps")],
+    "agent": [("get", "secrets"), ("list", "nodes"), ("list", "pods"), ("get", "pods"), ("delete", "nodes"),
+              ("get", "spotinstancejobs.training.training.dcnlab.com"), ("patch", "nodes/status")],
+    "worker": [("delete", "secrets"), ("watch", "pods"), ("get", "secrets/status"), ("update", "nodes")],
+}  # fmt: skip
+
+
+def documents(file: str) -> Iterator[dict[str, Any]]:
+    yield from yaml.safe_load_all((BASE / file).read_text())
+
+
+def rules(account: str) -> list[dict[str, Any]]:
+    return [rule for each in documents(f"{account}-rbac.yaml") for rule in each.get("rules", [])]
+
+
+@pytest.mark.parametrize("account", ["worker", "bridge", "agent"])
+def test_no_rule_has_a_wildcard(account: str) -> None:
+    for rule in rules(account):
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+
+
+@pytest.mark.parametrize("account", ["worker", "bridge", "agent"])
+async def test_nobody_can_become_anybody_else(control_plane: Any, installed: None, account: str) -> None:
+    for verb, resource in FORBIDDEN + OF_OTHERS[account]:
+        assert not await may(control_plane, account, verb, resource), f"{account} may {verb} {resource}"
+
+
+async def may(control_plane: Any, account: str, verb: str, resource: str, *where: str) -> bool:
+    kind, _, subresource = resource.partition("/")
+    try:
+        answer = await control_plane.kubectl(
+            "auth", "can-i", verb, kind, f"--subresource={subresource}", ACCOUNT.format(account),
+            *(where or ("--namespace=default",)),
+        )  # fmt: skip
+    except SandboxError as error:
+        answer = str(error)
+    return str(answer).strip().splitlines()[-1] == "yes"
+
+
+async def test_secrets_are_deleted_in_kube_system_alone(control_plane: Any, installed: None) -> None:
+    assert await may(control_plane, "worker", "delete", "secrets", "--namespace=kube-system")
+    assert not await may(control_plane, "worker", "delete", "secrets", "--namespace=outlast-system")
+
+
+# --- what the code calls
+
+# The resources that a module's paths name, by the call: `self._kube.list(path("v1", "nodes"))`.
+CALLS = {"get": {"get"}, "find": {"get"}, "list": {"list"}, "snapshot": {"list"}, "follow": {"watch"},
+         "create": {"create"}, "patch": {"patch"}, "apply": {"patch", "create"}, "delete": {"delete"},
+         "text": {"get"}}  # fmt: skip
+VERBS = set().union(*CALLS.values())
+ROOMS = {"worker": ("activities", "clients", "worker"), "bridge": ("crd_bridge", "clients")}
+
+
+@pytest.mark.parametrize("account", ["worker", "bridge"])
+def test_every_verb_that_is_granted_is_called_somewhere(account: str) -> None:
+    """A verb that no call of these rooms needs is granted to whoever breaks in, and to nobody else."""
+    called = set[str]()
+    for room in ROOMS[account]:
+        for file in (REPOSITORY / room).rglob("*.py"):
+            called |= {verb for name in _methods(file) for verb in CALLS.get(name, ())}
+    granted = {verb for rule in rules(account) for verb in rule["verbs"]}
+    assert granted <= called & VERBS
+
+
+@pytest.mark.parametrize("account", ["worker", "bridge"])
+def test_every_resource_that_is_granted_is_named_somewhere(account: str) -> None:
+    text = "".join(file.read_text() for room in (*ROOMS[account], "api") for file in (REPOSITORY / room).rglob("*.py"))
+    for rule in rules(account):
+        for resource in rule["resources"]:
+            for part in resource.split("/"):
+                assert re.search(rf"""["'/]{part}["'/]""", text), f"{account}: nothing names {resource}"
+
+
+def _methods(file: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            yield node.func.attr
+
+
+# --- Pod Security
+
+
+async def pods(control_plane: Any, overlay: str) -> dict[str, dict[str, Any]]:
+    rendered = await control_plane.kubectl("kustomize", REPOSITORY / "deploy" / overlay)
+    of = [each for each in yaml.safe_load_all(rendered) if each["kind"] in {"Deployment", "DaemonSet"}]
+    return {each["metadata"]["name"]: each["spec"]["template"] for each in of}
+
+
+@pytest.mark.parametrize("overlay", ["base", "overlays/encrypted"])
+async def test_pod_security_restricted_admits_worker_and_bridge_and_names_what_the_agent_needs(
+    control_plane: Any, overlay: str
+) -> None:
+    templates = await pods(control_plane, overlay)
+    namespace = f"restricted-{secrets.token_hex(4)}"
+    await control_plane.kubectl("create", "namespace", namespace)
+    await control_plane.kubectl(
+        "label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted",
+        "pod-security.kubernetes.io/enforce-version=latest",
+    )  # fmt: skip
+
+    async def admit(name: str) -> None:
+        spec = {**templates[name]["spec"], "serviceAccountName": "default", "priorityClassName": ""}
+        spec["automountServiceAccountToken"] = False  # the namespace's own account may not be there yet
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
+        await control_plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
+
+    await control_plane.kubectl(
+        "wait", "--for=create", "serviceaccount/default", "--namespace", namespace, "--timeout=30s"
+    )
+    for name in ("outlast-worker", "outlast-bridge"):
+        await admit(name)
+    with pytest.raises(SandboxError) as refused:
+        await admit("outlast-agent")
+    said = str(refused.value)
+    # Its only exception, which docs/security.md gives the reason for.
+    assert re.search(r'violates PodSecurity "restricted:[^"]*": host namespaces \(hostNetwork=true\)', said), said
