@@ -27,6 +27,7 @@ check: .venv/stamp  ## what a commit has to pass besides the tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m api.crd --check
+	$(BIN)/python -m tests.audit
 
 bench: .venv/stamp  ## the numbers of docs/benchmarks.md
 	$(BIN)/python -m sandbox build

@@ -7,7 +7,7 @@ from pathlib import Path
 from activities.compute import preflight
 
 ROOT = Path(__file__).parents[2]
-# What each method asks for, by Google's reference of the methods (REST, "Authorization requires …"). Creating an instance
+# What each method asks for, by Google's reference of the REST methods (Authorization requires …). Creating an instance
 # asks for those of what it is made of; deleting and describing need no other.
 # https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert
 PERMISSIONS = {

@@ -139,7 +139,7 @@ async def real(
 
 def _ensure_for_real(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = cast(Any, None)  # ensuring needs neither the cluster nor the cloud
-    activities = FleetActivities(made.env.client, kube=nothing, cloud=nothing)
+    activities = FleetActivities(made.env.client, kube=nothing)
 
     async def ensure_vm(start: VmStart) -> EnsuredVm:
         made.fleet.keys = sorted({*made.fleet.keys, start.key})

@@ -1,0 +1,56 @@
+"""Hostile values on their whole way: from the spec by a real SSH to a real shell on a machine, and nothing runs."""
+
+from pathlib import Path
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities import join as join_module
+from activities.signatures import JoinProgress, StartJoin
+from tests.activities.test_join import Setting, setting
+
+__all__ = ["setting"]
+
+ATTACKS = [
+    "; touch pwned;",
+    "$(touch pwned)",
+    "`touch pwned`",
+    "' ; touch pwned ; '",
+    '" ; touch pwned ; "',
+    "\ntouch pwned\n",
+]
+
+
+async def tried(setting: Setting, join: StartJoin) -> JoinProgress | ApplicationError:
+    try:
+        return await setting.joined(join)
+    except ApplicationError as error:
+        return error
+
+
+def pwned(setting: Setting, join: StartJoin) -> list[Path]:
+    """On the machine, and where the worker runs."""
+    return [*setting.machine(join).root.rglob("pwned"), *Path.cwd().glob("pwned")]
+
+
+async def test_hostile_endpoints_and_names_run_nothing(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(join_module, "WATCH_SECONDS", 20)
+    plain = await setting.vm()
+    for attack in ATTACKS:
+        endpoint = {"controlPlaneEndpoint": f"127.0.0.1:1{attack}", "caCertHash": "sha256:" + "0" * 64}
+        spec = plain.spec.model_validate({**plain.spec.model_dump(by_alias=True), "kubeadmJoinConfig": endpoint})
+        hostile = plain.model_copy(update={"spec": spec, "provider_id": f"gce://p/z/{attack}"})
+        outcome = await tried(setting, hostile)
+        assert isinstance(outcome, ApplicationError) or outcome.state == "Failed", outcome
+        assert pwned(setting, plain) == []
+    # The machine is none the worse for it.
+    assert (await setting.joined(plain)).state == "Joined"
+
+
+async def test_a_startup_script_arrives_as_it_was_written(setting: Setting) -> None:
+    written = 'it\'s "quoted" $(not run) `nor this` \\ end'
+    script = f"#!/bin/sh\ncat >said <<'EOF'\n{written}\nEOF\n"
+    join = await setting.vm(startupScript=script)
+    assert (await setting.joined(join)).state == "Joined"
+    (said,) = setting.machine(join).root.rglob("said")
+    assert said.read_text() == f"{written}\n"
