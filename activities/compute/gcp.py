@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import NotFound, from_http_response
@@ -203,7 +204,7 @@ class GcpCompute:
 
     async def missing_permissions(self, project: str, permissions: list[str]) -> list[str]:
         """Ask Resource Manager's ``projects.testIamPermissions``."""
-        url = f"{self._resource_manager}/v1/projects/{project}:testIamPermissions"
+        url = f"{self._resource_manager}/v1/projects/{quote(project, safe=':')}:testIamPermissions"
 
         def ask() -> list[str]:
             answer = self._session.post(url, json={"permissions": permissions}, timeout=CALL_SECONDS)
