@@ -4,14 +4,26 @@ import ast
 import re
 import secrets
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from temporalio.client import Client
 
+from activities.compute import Compute, Missing
+from activities.orphans.alarm import AlarmActivities
+from activities.orphans.images import OrphanedImageActivities
+from activities.orphans.machines import OrphanedMachineActivities
+from activities.orphans.objects import OrphanedObjectActivities
+from activities.signatures import NodeRef, OrphanedTaint, SweepAlarm, SweepRequest
+from api import names
+from api.common import SecretReference
+from clients.kube import connect
 from sandbox.errors import SandboxError
 from tests.bridge.conftest import REPOSITORY
+from tests.bridge.test_main import write_kubeconfig
 
 BASE = REPOSITORY / "deploy" / "base"
 ACCOUNT = "--as=system:serviceaccount:outlast-system:outlast-{}"
@@ -71,6 +83,38 @@ async def may(control_plane: Any, account: str, verb: str, resource: str, *where
 async def test_secrets_are_deleted_in_kube_system_alone(control_plane: Any, installed: None) -> None:
     assert await may(control_plane, "worker", "delete", "secrets", "--namespace=kube-system")
     assert not await may(control_plane, "worker", "delete", "secrets", "--namespace=outlast-system")
+
+
+async def test_the_worker_may_do_what_the_sweep_takes(
+    control_plane: Any, installed: None, crds: None, client: Client, tmp_path: Path
+) -> None:
+    """As its ServiceAccount; no sandbox lasts until its Schedule fires."""
+    token = await control_plane.kubectl("create", "token", "outlast-worker", "-n", "outlast-system")
+    config = write_kubeconfig(tmp_path, control_plane.url, control_plane.ca_file, token.strip())
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "sweep-rights"}}
+    node["spec"] = {"taints": [{"key": names.TAINT_PREEMPTED, "value": "then", "effect": "NoSchedule"}]}
+    await control_plane.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(node))
+    uid = await control_plane.kubectl("get", "node", "sweep-rights", "-o", "jsonpath={.metadata.uid}")
+    request = SweepRequest(cluster_id="rights", namespace="outlast-system")
+    ref = NodeRef(name="sweep-rights", uid=str(uid).strip())
+    async with await connect(str(config)) as kube:
+        objects = OrphanedObjectActivities(client, kube)
+        assert (await objects.find_orphaned_objects(request)).taints_seen >= 1
+        await objects.remove_taint(OrphanedTaint(node=ref, taint=names.TAINT_PREEMPTED, value="then"))
+        await OrphanedMachineActivities(client, kube, _NoCloud()).find_orphans(request)
+        await OrphanedImageActivities(client, kube).find_orphaned_images(request)
+        alarm = SweepAlarm(namespace="outlast-system", message="a test", at=datetime.now(UTC))
+        await AlarmActivities(kube).sound_alarm(alarm)
+    left = await control_plane.kubectl("get", "node", "sweep-rights", "-o", "jsonpath={.spec.taints[*].key}")
+    assert names.TAINT_PREEMPTED not in str(left)
+    await control_plane.kubectl("delete", "node", "sweep-rights")
+
+
+class _NoCloud:
+    """Other tests' objects name projects."""
+
+    async def open(self, credentials: SecretReference | None, namespace: str) -> Compute:
+        raise Missing("there is no cloud here")
 
 
 # --- what the code calls
