@@ -81,7 +81,6 @@ def vms(fleet: Fleet) -> list[str]:
 async def machine_with_node(fleet: Fleet) -> str:
     name = await fleet.buy()
     await fleet.node()
-    await asyncio.sleep(0.2)
     return name
 
 
