@@ -12,7 +12,8 @@ import pytest
 import yaml
 from temporalio.client import Client
 
-from activities.compute import Compute, Missing
+from activities.cloud_errors import Missing
+from activities.compute import Compute
 from activities.orphans.alarm import AlarmActivities
 from activities.orphans.images import OrphanedImageActivities
 from activities.orphans.machines import OrphanedMachineActivities
