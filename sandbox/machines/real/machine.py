@@ -40,6 +40,8 @@ class Site:
     network: Network
     root: Path
     """The file system that each machine's is laid over."""
+    layers: Path
+    """What containerd has there from the start (`layers.py`)."""
     registry: str
     """host:port of the registry on loopback; every machine reaches it under the same name."""
     pause: str
@@ -80,7 +82,7 @@ class RealMachine:
             self._process = await asyncio.create_subprocess_exec(
                 "unshare", "--mount", "--uts", "--ipc", "--pid", "--net", "--propagation", "private",
                 "--fork", "--kill-child", "bash", str(_GUEST / "boot.sh"),
-                str(self.directory), str(self._site.root), self.spec.name,
+                str(self.directory), str(self._site.root), self.spec.name, str(self._site.layers),
                 env={"PATH": _PATH, OWNER: str(self._site.settings.state_dir)},
                 stdin=asyncio.subprocess.PIPE, stdout=serial, stderr=serial, start_new_session=True,
             )  # fmt: skip
