@@ -119,6 +119,11 @@ class Network:
         self._pods.discard(number)
 
 
+def as_machines_reach(address: str) -> str:
+    """An address on 127.0.0.1, as it is for machines and their pods once `serve_machines` was told of it."""
+    return address.replace("127.0.0.1", CONTROL_PLANE)
+
+
 def _ports(addresses: Iterable[str]) -> set[int]:
     return {int(port) for address in addresses for port in _LOOPBACK_PORT.findall(address)}
 
