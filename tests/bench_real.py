@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
@@ -52,7 +53,9 @@ def main() -> int:
     if reason := obstacle():
         print(f"not measured: {reason}", file=sys.stderr)
         return 0
-    table = _table(run(_measure(parser.parse_args().rounds)))
+    arguments = parser.parse_args()
+    before = os.getloadavg()[1]
+    table = _table(run(_measure(arguments.rounds)), before)
     write("real", table)
     print(table)
     return 0
@@ -115,7 +118,7 @@ async def _preempt(job: Running, lost: int) -> Round:
     return moments
 
 
-def _table(sizes: dict[int, list[Round]]) -> str:
+def _table(sizes: dict[int, list[Round]], load: float) -> str:
     moments = {
         "the survivor's CheckpointBackup accepted": lambda each: each.asked,
         "its dump finished": lambda each: each.dumped,
@@ -132,8 +135,11 @@ def _table(sizes: dict[int, list[Round]]) -> str:
     for name, read in moments.items():
         figures = [statistics.median(map(read, rounds)) for rounds in sizes.values()]
         lines.append(f"| {name} | " + " | ".join(f"{figure:.2f}" for figure in figures) + " |")
+    shares = [statistics.median(each.ours / each.trains for each in rounds) for rounds in sizes.values()]
+    lines.append("| its share of the whole | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
     lines.append("| preemptions | " + " | ".join(str(len(rounds)) for rounds in sizes.values()) + " |")
-    return "\n".join([*lines, "", f"{time.strftime('%Y-%m-%d')}, on {where()}; `make bench`."])
+    others = f"load of others before it {load:.1f}, on average of five minutes"
+    return "\n".join([*lines, "", f"{time.strftime('%Y-%m-%d')}, on {where()}; {others}; `make bench`."])
 
 
 if __name__ == "__main__":

@@ -52,12 +52,6 @@ class Pods:
         )
         await asyncio.gather(*map(self._joined, self.nodes))
 
-    async def down(self) -> None:
-        """Delete the machines and their nodes."""
-        for node in self.nodes:
-            await vms.delete(self._rig.addresses["GCE_ENDPOINT"], node)
-        await self._rig.kubectl("delete", "node", *self.nodes, "--ignore-not-found")
-
     async def start(self, name: str, script: str, **spec: Any) -> Json:
         """A pod that runs a Python script on the first node, once it has said `ready`; its manifest."""
         pod = self._pod(name, self.nodes[0], self._rig.addresses["TRAINING_IMAGE"], script, spec)
