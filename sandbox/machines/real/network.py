@@ -95,7 +95,8 @@ class Network:
         bridge, gateway = f"zone{zone}", f"{MACHINES}.{zone}.1"
         if zone not in self._zones:
             self._zones.add(zone)
-            await ip("link", "add", bridge, "type", "bridge")
+            # Else it has one of its machines' address, and when that one goes the others send to nobody for a while.
+            await ip("link", "add", bridge, "address", f"02:00:00:00:{zone:02x}:01", "type", "bridge")
             await ip("address", "add", f"{gateway}/24", "dev", bridge)
             await ip("link", "set", bridge, "up")
         number = next(number for number in range(1, 255) if number not in self._pods)
