@@ -119,6 +119,10 @@ async def test_training_that_saves_itself_waits_for_sound_gpus_and_loses_no_step
     await lose_and_see(job, 0)
     after = job.training(0)
     assert before.lines[-1] == f"SIGTERM at step {after.first}", "it has saved itself on the notice"
+    assert job.entry(0)["restoredFrom"].startswith(f"e2e/{job.id}/checkpoints/r0-i{before.incarnation}/")
+    pod = real.observer.get("pods", after.pod, namespace)
+    assert pod
+    assert pod["spec"]["containers"][0]["image"] == real.addresses["TRAINING_IMAGE"]
     await hurry(job, 0)
     await job.completed(120)
     assert losses(before.lines) | losses(after.lines) == undisturbed
