@@ -92,9 +92,9 @@ async def _preempt(job: Running, lost: int) -> Round:
     began = time.time()
     [vm] = await job.preempt(lost, notice=NOTICE_SECONDS)
     notice = job.observer.happened("notice", vm) or 0.0
-    backups = await job.until(lambda: job.completed_backups(survivor.pod, began), 90, "the survivor's checkpoint")
+    backups = await job.until(lambda: job.completed_backups(survivor.pod, began), 300, "the survivor's checkpoint")
     backup = backups[0]["metadata"]["name"]
-    await job.trains(lost, but=(before,), seconds=180)
+    await job.trains(lost, but=(before,), seconds=300)
     after = job.training(lost)
     history = [each for each in job.observer.history if each.at >= began]
 
