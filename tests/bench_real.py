@@ -113,7 +113,7 @@ async def _preempt(job: Running, lost: int) -> Round:
         return lambda each: (each.get("status") or {}).get("phase") in wanted
 
     def is_validator(pod: Json) -> bool:
-        return pod["spec"].get("nodeName") == job.vm(lost) and pod["metadata"]["labels"].get("app") == VALIDATOR
+        return bool(pod["spec"].get("nodeName") == job.vm(lost) and pod["metadata"]["labels"].get("app") == VALIDATOR)
 
     of_backup = called(backups[0]["metadata"]["name"])
     has_gpu = first(
