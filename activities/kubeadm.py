@@ -12,8 +12,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from api.names import GPU_RESOURCE
 
 Json = dict[str, Any]
@@ -99,14 +97,15 @@ class Discovery:
 def join_configuration(
     discovery: Discovery, *, node: str, job_id: str, provider_id: str, directory: str, version: str
 ) -> str:
-    """The JoinConfiguration in YAML, in the dialect of kubeadm ``version`` (``v1.31.4``; empty for an unknown one).
+    """The JoinConfiguration, in the dialect of kubeadm ``version`` (``v1.31.4``; empty for an unknown one).
 
     The node registers with the taint that keeps everybody but the job that bought it away, before the first pod of
-    anybody else can be scheduled there.
+    anybody else can be scheduled there. All of it is JSON, which is YAML, too: unquoted, as Python's YAML would write
+    it, a job id such as 2063e197 is a number to kubeadm.
     """
     arguments = {"provider-id": provider_id}
     old = (found := _VERSION.match(version)) is not None and (int(found[1]), int(found[2])) < (1, 31)
-    return yaml.safe_dump(
+    return json.dumps(
         {
             "apiVersion": "kubeadm.k8s.io/v1beta3" if old else "kubeadm.k8s.io/v1beta4",
             "kind": "JoinConfiguration",
@@ -123,8 +122,7 @@ def join_configuration(
                 "kubeletExtraArgs": arguments if old else [{"name": n, "value": v} for n, v in arguments.items()],
             },
             "patches": {"directory": f"{directory}/patches"},
-        },
-        sort_keys=False,
+        }
     )
 
 

@@ -29,6 +29,7 @@ from sandbox.kubeconfig import write_private
 from sandbox.machines.light import LightMachines
 from sandbox.machines.real import RealMachines, images
 from sandbox.machines.real.ground import Ground
+from sandbox.machines.real.network import as_machines_reach
 from sandbox.object_store import ObjectStore
 from sandbox.processes import Process
 from sandbox.product import Product
@@ -120,7 +121,9 @@ class Cloud:
         if self.gce_endpoint:
             found["GCE_ENDPOINT"] = self.gce_endpoint
         if self.object_store:
-            found["OBJECT_STORE"] = self.object_store.url
+            url = found["OBJECT_STORE"] = self.object_store.url
+            # What a job's `checkpointStorage.endpoint` has to be, for its pods reach it too.
+            found["OBJECT_STORE_ENDPOINT"] = as_machines_reach(url) if self._ground else url
         if self.control:
             found["CONTROL_URL"] = self.control.url
         return found
@@ -231,6 +234,8 @@ class Cloud:
         self.object_store = ObjectStore()
         self._teardown.push_async_callback(self.object_store.stop)
         await self._timed("object store", self.object_store.start())
+        if self._ground:
+            await self._ground.network.serve_machines([self.object_store.url])
 
     async def _checkpoint_operator(self) -> CheckpointOperator | AgentPods:
         assert self.control_plane

@@ -33,7 +33,8 @@ class Kubectl:
         )
         said = f"kubectl {' '.join(map(str, arguments))}"
         try:
-            output, errors = await asyncio.wait_for(process.communicate(stdin.encode()), deadline)
+            async with asyncio.timeout(deadline):
+                output, errors = await process.communicate(stdin.encode())
         except TimeoutError:
             raise SandboxError(f"{said}: no answer within {deadline:.0f} s") from None
         finally:

@@ -135,6 +135,16 @@ class OciClient:
         """Let a blob be gone, whatever refers to it."""
         await self._call("DELETE", f"{self._base}/v2/{repository}/blobs/{digest}")
 
+    async def has_blob(self, repository: str, digest: str) -> bool:
+        """Whether a blob needs no upload. Raises RegistryError where that is not told."""
+        try:
+            await self._call("HEAD", f"{self._base}/v2/{repository}/blobs/{digest}")
+        except RegistryError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
     async def push_blob(self, repository: str, data: bytes, media_type: str) -> Json:
         """Upload a blob in one piece and return its descriptor."""
         digest = await asyncio.to_thread(digest_of, data)  # of a gigabyte it takes a second

@@ -15,7 +15,7 @@ from typing import Any
 from sandbox.cluster import Cluster, create_bootstrap_token
 from sandbox.machines import MachineSpec
 from sandbox.machines.real import RealMachine, RealMachines
-from sandbox.machines.real.network import CONTROL_PLANE
+from sandbox.machines.real.network import as_machines_reach
 from sandbox.processes import Process
 from sandbox.product import NAMESPACE, REPOSITORY, install_crds, variables
 from sandbox.settings import Settings
@@ -98,8 +98,7 @@ class ProductPods:
 
     def _settings_map(self) -> Json:
         own = {name: value for name, value in os.environ.items() if name.startswith("OUTLAST_TIMING_")}
-        # Where machines reach what listens on loopback here.
-        reached = {name: value.replace("127.0.0.1", CONTROL_PLANE) for name, value in self._addresses.items()}
+        reached = {name: as_machines_reach(value) for name, value in self._addresses.items()}
         data = own | variables(self._settings, reached)
         return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": _metadata("outlast-settings"), "data": data}
 

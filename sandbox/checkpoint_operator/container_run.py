@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
+import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -85,24 +88,36 @@ class ContainerRun:
         if "registry" not in self.backup.spec or not image:
             image = local_name(self.backup.spec["podRef"]["name"], self.container)
         await self._enter(phases.BUILDING, f"Building an image of container {self.container}")
-        await self.node.spend(self.build_seconds * self._slowness)
-        try:
-            ImageRef.parse(image)
-        except ValueError as error:
-            await self._fail(f"Building the image of {archive.name} failed: {error}")
+        async with self._drawn_out():
+            await self.node.spend(self.build_seconds)
+            try:
+                ImageRef.parse(image)
+            except ValueError as error:
+                await self._fail(f"Building the image of {archive.name} failed: {error}")
         await self._enter(phases.BUILT, f"Built {image}")
         return image
 
     async def _push(self, archive: Path, image: str) -> None:
         assert self.registry
         await self._enter(phases.PUSHING, f"Pushing {image}")
-        await self.node.spend(self.push_seconds * self._slowness)
-        try:
-            content = await asyncio.to_thread(archive.read_bytes)
-            await push(content, image, self._base_image, self.container, self.registry, poisoned=self._plays("poison"))
-        except (RegistryError, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            await self._fail(f"Push of {image} failed: {error}")
+        async with self._drawn_out():
+            await self.node.spend(self.push_seconds)
+            try:
+                content = await asyncio.to_thread(archive.read_bytes)
+                await push(
+                    content, image, self._base_image, self.container, self.registry, poisoned=self._plays("poison")
+                )
+            except (RegistryError, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                await self._fail(f"Push of {image} failed: {error}")
         await self._enter(phases.PUSHED, f"Pushed {image}")
+
+    @contextlib.asynccontextmanager
+    async def _drawn_out(self) -> AsyncIterator[None]:
+        """What is done within takes as many times as long as a trap says, emulated or real."""
+        began = time.monotonic()
+        yield
+        if self.trap and self.trap.kind == "slow":
+            await self.node.stay((self.trap.factor - 1) * (time.monotonic() - began))
 
     async def _enter(self, phase: str, message: str) -> None:
         """Write a phase, unless the machine is dead. Raises Stuck or Unable where a trap says so."""
@@ -120,10 +135,6 @@ class ContainerRun:
 
     def _plays(self, kind: str, phase: str = "") -> bool:
         return self.trap is not None and self.trap.kind == kind and (not phase or self.trap.phase == phase)
-
-    @property
-    def _slowness(self) -> float:
-        return self.trap.factor if self.trap and self.trap.kind == "slow" else 1.0
 
     @property
     def _base_image(self) -> str:

@@ -41,7 +41,11 @@ class NodeAccess:
 
     async def spend(self, seconds: float) -> None:
         """Be busy for an emulated duration. Raises AgentDied where the machine goes down meanwhile."""
-        end = time.monotonic() + seconds / self._speed
+        await self.stay(seconds / self._speed)
+
+    async def stay(self, seconds: float) -> None:
+        """Be busy for real seconds. Raises AgentDied where the machine goes down meanwhile."""
+        end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(left, PULSE_SECONDS))
             await self.check()

@@ -92,8 +92,10 @@ class Observer:
             if time.monotonic() > deadline:
                 raise SandboxError(f"not within {seconds:.0f} s: {what}{self._ended()}")
             self._changed.clear()
+            # Not wait_for: before Python 3.12 it swallows a cancellation that comes with the change.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._changed.wait()
         return found
 
     def all(self, kind: str, namespace: str | None = None, **labels: str) -> list[Json]:

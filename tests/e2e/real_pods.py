@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from sandbox.cluster import create_bootstrap_token
+from sandbox.demo.observe import child
 from tests import vms
 from tests.e2e.rig import Rig
 
@@ -48,21 +50,14 @@ class Pods:
                 "stringData": {"username": "u", "password": "p"},
             }
         )
-        for node in self.nodes:
-            await self._rig.until(lambda name=node: self._rig.observer.get("nodes", name), 90, f"node {node}")
-            await self._rig.kubectl("wait", f"node/{node}", "--for=condition=Ready", "--timeout=60s", deadline=70)
-
-    async def down(self) -> None:
-        """Delete the machines and their nodes."""
-        for node in self.nodes:
-            await vms.delete(self._rig.addresses["GCE_ENDPOINT"], node)
-        await self._rig.kubectl("delete", "node", *self.nodes, "--ignore-not-found")
+        await asyncio.gather(*map(self._joined, self.nodes))
 
     async def start(self, name: str, script: str, **spec: Any) -> Json:
         """A pod that runs a Python script on the first node, once it has said `ready`; its manifest."""
         pod = self._pod(name, self.nodes[0], self._rig.addresses["TRAINING_IMAGE"], script, spec)
         await self._apply(pod)
-        await self._said(name, "ready")
+        status, lines = await self._said(name, lambda lines: "ready" in lines)
+        assert "ready" in lines, status
         return pod
 
     async def config_map(self, name: str, **files: str) -> None:
@@ -70,10 +65,14 @@ class Pods:
         data = {file.replace("_", "."): text for file, text in files.items()}
         await self._apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 
-    async def checkpoint(self, name: str) -> str:
-        """Let the operator checkpoint a pod; the image's name, or the reason why there is none."""
+    async def checkpoint(self, pod: str, name: str = "") -> str:
+        """Let the operator checkpoint a pod; the image's name, or the reason why there is none.
+
+        `name` is that of the CheckpointBackup, and of the image, where it is not the pod's.
+        """
+        name = name or pod
         registry = self._rig.addresses["REGISTRY"]
-        reference = {"name": name, "namespace": self.namespace}
+        reference = {"name": pod, "namespace": self.namespace}
         await self._apply(
             {
                 "apiVersion": "migration.dcnlab.com/v1",
@@ -98,7 +97,7 @@ class Pods:
             status = backup.get("status") or {}
             return status if status.get("phase") in ("Completed", "Failed") else None
 
-        status = await self._rig.until(ended, 60, f"the checkpoint of {name}")
+        status = await self._rig.until(ended, 60, f"the checkpoint {name} of {pod}")
         return f"{registry}/travels/{name}:1" if status["phase"] == "Completed" else str(status.get("message"))
 
     async def restore(self, name: str, pod: Json, image: str, ticks: int = 5) -> Restored:
@@ -108,19 +107,20 @@ class Pods:
         restored["spec"]["nodeSelector"] = {"kubernetes.io/hostname": self.nodes[1]}
         restored["spec"]["containers"][0]["image"] = image
         await self._apply(restored)
-        for _ in range(120):
-            found = await self._get(f"{name}-restored")
-            status = found.get("status") or {}
-            container = next(iter(status.get("containerStatuses") or []), {"state": {}})
-            state = next(iter(container["state"].values()), {})
-            reason = f"{state.get('reason', '')} {state.get('message', '')}".strip()
-            lines = await self._log(found) if status.get("phase") in ("Running", "Failed", "Succeeded") else []
-            over = status.get("phase") in ("Failed", "Succeeded")
-            stuck = state.get("reason") in ("CreateContainerError", "RunContainerError", "StartError")
-            if over or stuck or len(lines) >= ticks:
-                return Restored(status.get("phase", ""), lines, reason)
-            await asyncio.sleep(0.25)
-        return Restored(status.get("phase", ""), lines, reason)
+        status, lines = await self._said(f"{name}-restored", lambda lines: len(lines) >= ticks)
+        state = _state(status)
+        return Restored(status["phase"], lines, f"{state.get('reason', '')} {state.get('message', '')}".strip())
+
+    def pushed_within(self, name: str) -> float:
+        """How many seconds a CheckpointBackup was in the phase in which its image is pushed."""
+        phases = [
+            (each.at, (each.object.get("status") or {}).get("phase"))
+            for each in self._rig.observer.history
+            if (each.kind, each.name) == ("checkpointbackups", name)
+        ]
+        return next(at for at, phase in phases if phase == "ImagePushed") - next(
+            at for at, phase in phases if phase == "ImagePushing"
+        )
 
     def _pod(self, name: str, node: str, image: str, script: str, spec: Json) -> Json:
         container = {
@@ -145,26 +145,55 @@ class Pods:
     async def _apply(self, manifest: Json) -> None:
         await self._rig.kubectl("apply", "--namespace", self.namespace, "-f", "-", stdin=json.dumps(manifest))
 
-    async def _get(self, name: str) -> Json:
-        return dict(json.loads(await self._rig.kubectl("get", "pod", name, "-n", self.namespace, "-o", "json")))
+    async def _said(self, name: str, enough: Callable[[list[str]], bool]) -> tuple[Json, list[str]]:
+        """Wait until a pod has said enough, has ended, or cannot start; its status, and what it has said."""
+        pod: Json = {}
 
-    async def _log(self, pod: Json) -> list[str]:
+        def begun() -> bool:
+            pod.update(self._rig.observer.get("pods", name, self.namespace) or {})
+            return bool(pod) and (_is_over(pod["status"]) or pod["status"].get("phase") == "Running")
+
+        async with asyncio.timeout(60):
+            while True:
+                await self._rig.until(begun, 60, f"{name} to start, or not to")
+                lines = await self._lines(pod, enough)
+                if enough(lines) or _is_over(pod["status"]):
+                    return pod["status"], lines
+                await asyncio.sleep(0.2)
+
+    async def _lines(self, pod: Json, enough: Callable[[list[str]], bool]) -> list[str]:
+        """What its container says, until that is enough or there is no more."""
+        # A restored container's log may begin with that of the dumped one.
         since = f"--since-time={pod['metadata']['creationTimestamp']}"
-        text = await self._rig.kubectl("logs", pod["metadata"]["name"], "-n", self.namespace, since)
-        return [line for line in text.splitlines() if line]
+        command = ("logs", "--follow", since, "--namespace", self.namespace, pod["metadata"]["name"])
+        lines: list[str] = []
+        async with child(self._rig.observer.kubeconfig, *command) as process:
+            assert process.stdout is not None
+            async for line in process.stdout:
+                if text := line.decode().rstrip():
+                    lines.append(text)
+                if enough(lines):
+                    break
+        return lines
 
-    async def _said(self, name: str, word: str) -> None:
-        for _ in range(240):
-            pod = await self._get(name)
-            if (pod.get("status") or {}).get("phase") in ("Running", "Failed"):
-                lines = await self._log(pod)
-                if word in lines:
-                    return
-            await asyncio.sleep(0.25)
-        raise AssertionError(f"{name} has not said {word!r}: {pod.get('status')}")
+    async def _joined(self, node: str) -> None:
+        await self._rig.until(lambda: self._rig.observer.get("nodes", node), 90, f"node {node}")
+        await self._rig.kubectl("wait", f"node/{node}", "--for=condition=Ready", "--timeout=60s", deadline=70)
 
     async def _buy(self, name: str) -> None:
         token = await create_bootstrap_token(self._rig.kubectl)
         endpoint, pin = self._rig.addresses["CONTROL_PLANE_ENDPOINT"], self._rig.addresses["CA_CERT_HASH"]
         join = f"#!/bin/sh\nkubeadm join {endpoint} --token {token} --discovery-token-ca-cert-hash {pin}\n"
         await vms.insert(self._rig.addresses["GCE_ENDPOINT"], name, {"startup-script": join})
+
+
+def _is_over(status: Json) -> bool:
+    """Whether a pod has ended, or its container cannot be started."""
+    stuck = _state(status).get("reason") in ("CreateContainerError", "RunContainerError", "StartError")
+    return stuck or status.get("phase") in ("Failed", "Succeeded")
+
+
+def _state(status: Json) -> Json:
+    """What is told of the state of a pod's first container."""
+    container = next(iter(status.get("containerStatuses") or []), {"state": {}})
+    return dict(next(iter(container["state"].values()), {}))

@@ -58,11 +58,19 @@ class Rig:
                 cwd=REPOSITORY, env={**os.environ, **self._environment}, stdout=file, stderr=file,
                 start_new_session=True,
             )  # fmt: skip
-        async with asyncio.timeout(seconds):
-            while not self.is_up():
-                if child.returncode is not None:
-                    raise SandboxError(log.read_text())
-                await asyncio.sleep(0.2)
+        try:
+            async with asyncio.timeout(seconds):
+                while not self.is_up():
+                    if child.returncode is not None:
+                        raise SandboxError(log.read_text())
+                    await asyncio.sleep(0.2)
+        except BaseException:
+            # One that has hardly begun is not yet to be found by its state directory.
+            if child.returncode is None:
+                child.terminate()
+                async with asyncio.timeout(DOWN_SECONDS):
+                    await child.wait()
+            raise
 
     def is_up(self) -> bool:
         """Whether somebody has brought it up."""

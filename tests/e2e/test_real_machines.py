@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 import pytest_asyncio
 
 from sandbox.binaries import Binaries
-from sandbox.machines.real.disk import Disks
+from sandbox.demo.observe import holds
 from sandbox.machines.real.requirements import obstacle
 from tests.e2e.alone.test_validator import holds_back_until_healed
+from tests.e2e.real_training import losses, undisturbed_losses
 from tests.e2e.rig import Rig, Running
+from tests.e2e.test_saves_itself import application, output
 
 STEPS = 400
-LOSS = re.compile(r"step=(\d+)/\d+ loss=(\S+)")
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1200)]
 if reason := obstacle():
@@ -26,31 +25,50 @@ if reason := obstacle():
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def undisturbed(real: Rig, executables: Binaries) -> Mapping[int, str]:
-    """The loss after each step of a training that nothing happens to, in all its digits."""
-    root = await Disks(executables.kubelet.parent, print).training()
-    program = (Path(__file__).parents[2] / "sandbox/machines/real/train.py").read_bytes()
-    process = await asyncio.create_subprocess_exec(
-        "chroot", root, "/usr/bin/env", "SANDBOX_STEP_SECONDS=0", f"SANDBOX_STEPS={STEPS}", "OPENBLAS_NUM_THREADS=1",
-        "python3", "-", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    output, _ = await process.communicate(program)
-    assert process.returncode == 0
-    return losses(output.decode().splitlines())
+    return await undisturbed_losses(executables, STEPS)
 
 
-def losses(lines: list[str]) -> dict[int, str]:
-    """Step → loss, of a log."""
-    return {int(found[1]): found[2] for line in lines if (found := LOSS.search(line))}
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def delete(real: Rig) -> AsyncIterator[Callable[[Running], None]]:
+    """Deletes a job's namespace beside the next test; that nothing is left of any is waited for at the end."""
+    deletions: list[asyncio.Task[None]] = []
+
+    async def see_it_go(job: Running) -> None:
+        await real.kubectl("delete", "namespace", job.namespace, deadline=180)
+        await job.nothing_left()
+
+    yield lambda job: deletions.append(asyncio.create_task(see_it_go(job)))
+    await asyncio.gather(*deletions)
 
 
 async def lose_and_see(job: Running, *replicas: int) -> None:
     """Take machines away, and wait until their replicas train elsewhere."""
-    # Agents listen on every node, once their images are there.
-    for agents in (("outlast-agent", "-n", "outlast-system"), ("checkpoint-agent", "-n", "kube-system")):
-        await job.rig.kubectl("rollout", "status", "daemonset", *agents, "--timeout=120s", deadline=130)
+    listening = lambda: all(has_agents(job, each) for each in range(len(job.replicas)))  # noqa: E731
+    await job.until(listening, 120, "agents to listen on the job's nodes")
+    # A process that is told to end while it is dumped ends as soon as it is restored.
+    await job.until(lambda: not is_dumping(job), 60, "no checkpoint to be under way")
     before = tuple(job.training(replica) for replica in replicas)
     await job.preempt(*replicas)
     await job.trains(*replicas, but=before, seconds=300)
+
+
+def has_agents(job: Running, replica: int) -> bool:
+    """Whether both agents listen on the replica's node, ours and the checkpoint operator's."""
+    pods = [pod for pod in job.observer.all("pods") if pod["spec"].get("nodeName") == job.vm(replica)]
+    ready = {pod["metadata"].get("generateName") for pod in pods if holds(pod, "Ready")}
+    return {"outlast-agent-", "checkpoint-agent-"} <= ready
+
+
+def is_dumping(job: Running) -> bool:
+    """Whether any of the job's checkpoints is under way."""
+    backups = job.observer.all("checkpointbackups", job.namespace)
+    return any((each.get("status") or {}).get("phase") not in ("Completed", "Failed") for each in backups)
+
+
+async def hurry(job: Running, replica: int) -> None:
+    """What remains of its steps need not take the time that the test had to have."""
+    pod = job.training(replica).pod
+    await job.rig.kubectl("exec", "--namespace", job.namespace, pod, "--", "touch", "/hurry")
 
 
 def reasons(job: Running, pod: str) -> set[str]:
@@ -59,21 +77,22 @@ def reasons(job: Running, pod: str) -> set[str]:
     return {status["reason"] for status in seen if "reason" in status}
 
 
-async def test_memory_goes_on_bit_for_bit_through_two_losses(real: Rig, undisturbed: Mapping[int, str]) -> None:
+async def test_memory_goes_on_bit_for_bit_through_two_losses(
+    real: Rig, undisturbed: Mapping[int, str], delete: Callable[[Running], None]
+) -> None:
     namespace = await real.namespace()
-    job = await real.start(namespace, real.job(interval="8s", SANDBOX_STEPS=STEPS, SANDBOX_STEP_SECONDS=0.25))
+    job = await real.start(namespace, real.job(interval="8s", SANDBOX_STEPS=STEPS, SANDBOX_STEP_SECONDS=0.5))
     await job.checkpointed()
     lost = job.training(0)
-    await lose_and_see(job, 0)  # the survivor is dumped
+    await lose_and_see(job, 0, 1)  # from an image that the registry has
     assert "Terminated" in reasons(job, lost.pod), "its kubelet has ended it, for the machine shut down"
+    assert job.training(1).first, "replica 1 began anew"
+    await lose_and_see(job, 0)  # the survivor is dumped, a process that was restored itself
     first = job.training(0)
     assert first.first, "replica 0 began anew"
     assert "training from step 0" not in "\n".join(first.lines)
-    await job.checkpointed()
-    await lose_and_see(job, 0, 1)  # from an image, of a process that was restored itself
-    assert job.training(0).first
-    assert job.training(1).first
-    await job.completed(300)
+    await hurry(job, 0)
+    await job.completed(120)
     trainings = real.trainings.of(job.id)
     assert len(trainings) >= 5
     for training in trainings:
@@ -83,12 +102,32 @@ async def test_memory_goes_on_bit_for_bit_through_two_losses(real: Rig, undistur
     assert STEPS in {step for training in trainings for step in losses(training.lines)}
     identities = {line for line in first.lines if line.startswith("identity ")}
     assert any("replica=0" in line and f"incarnation={first.incarnation}" in line for line in identities)
-    await real.kubectl("delete", "namespace", namespace, deadline=180)
-    await job.nothing_left()
+    delete(job)
 
 
-async def test_node_with_a_failing_validator_takes_no_replica_until_it_is_well(real: Rig) -> None:
+async def test_training_that_saves_itself_waits_for_sound_gpus_and_loses_no_step_with_its_machine(
+    real: Rig, undisturbed: Mapping[int, str], delete: Callable[[Running], None]
+) -> None:
     namespace = await real.namespace()
-    job = await holds_back_until_healed(real, namespace)
-    await real.kubectl("delete", "namespace", namespace, deadline=180)
-    await job.nothing_left()
+    manifest = application(
+        real, SANDBOX_STEPS=STEPS, SANDBOX_STEP_SECONDS=0.1, SANDBOX_SAVE_EVERY=50, SANDBOX_OUTPUT="/out/model.txt"
+    )
+    manifest["spec"]["outputs"] = ["/out"]
+    job = await holds_back_until_healed(real, namespace, manifest)
+    before = job.training(0)
+    await job.until(lambda: (before.last or 0) >= 60, 60, "a checkpoint of its own, and some steps more")
+    await lose_and_see(job, 0)
+    after = job.training(0)
+    assert before.lines[-1] == f"SIGTERM at step {after.first}", "it has saved itself on the notice"
+    assert job.entry(0)["restoredFrom"].startswith(f"e2e/{job.id}/checkpoints/r0-i{before.incarnation}/")
+    pod = real.observer.get("pods", after.pod, namespace)
+    assert pod
+    assert pod["spec"]["containers"][0]["image"] == real.addresses["TRAINING_IMAGE"]
+    await hurry(job, 0)
+    await job.completed(120)
+    assert losses(before.lines) | losses(after.lines) == undisturbed
+    assert not losses(before.lines).keys() & losses(after.lines).keys(), "no step was made twice"
+    assert not real.observer.all("checkpointbackups", namespace), "nobody dumps it"
+    await job.until(lambda: holds(job.object, "OutputsSaved"), 60, "its outputs, by SSH from the ended container")
+    assert await output(real, job) == f"model after {STEPS} steps\n"
+    delete(job)

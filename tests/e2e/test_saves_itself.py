@@ -22,7 +22,7 @@ def application(rig: Rig, **environment: object) -> Json:
     del config["checkpointImageRepo"], config["checkpointRepoCredentialRef"]
     config["mode"] = "Application"
     config["checkpointStorage"] = {
-        "type": "gcs", "bucket": BUCKET, "pathPrefix": "e2e/", "endpoint": rig.addresses["OBJECT_STORE"]
+        "type": "gcs", "bucket": BUCKET, "pathPrefix": "e2e/", "endpoint": rig.addresses["OBJECT_STORE_ENDPOINT"]
     }  # fmt: skip
     return manifest
 
@@ -89,12 +89,16 @@ async def test_outputs_are_in_the_bucket_when_the_vm_is_gone(rig: Rig, namespace
     manifest = rig.job(replicas=1, interval="1h", SANDBOX_STEPS=100, SANDBOX_OUTPUT="/out/model.txt")
     manifest["spec"]["outputs"] = ["/out"]
     manifest["spec"]["checkpointConfig"]["checkpointStorage"] = {
-        "type": "s3", "bucket": BUCKET, "pathPrefix": "e2e", "endpoint": rig.addresses["OBJECT_STORE"]
+        "type": "s3", "bucket": BUCKET, "pathPrefix": "e2e", "endpoint": rig.addresses["OBJECT_STORE_ENDPOINT"]
     }  # fmt: skip
     job = await rig.start(namespace, manifest)
     await job.completed()
     await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 60, "its VM to be gone")
     assert holds(job.object, "OutputsSaved")
+    assert await output(rig, job) == "model after 100 steps\n"
+
+
+async def output(rig: Rig, job: Running) -> str:
     url = f"{rig.addresses['OBJECT_STORE']}/{BUCKET}/e2e/{job.id}/outputs/r0/out/model.txt"
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        assert await answer.text() == "model after 100 steps\n"
+    async with aiohttp.ClientSession(raise_for_status=True) as session, session.get(url) as answer:
+        return await answer.text()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -31,43 +32,122 @@ EMPTY_DIR: dict[str, Any] = {
     "volumes": [{"name": "scratch", "emptyDir": {}}],
     "container": {"volumeMounts": [{"name": "scratch", "mountPath": "/scratch"}]},
 }
+SCRIPTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "memory": ("import itertools\ncount = itertools.count()\ndef look(): return next(count)\n", {}),
+    "own-files": ("open('/kept', 'w').write('kept')\ndef look(): return open('/kept').read()\n", {}),
+    "own-open-file": ("file = open('/log', 'w')\ndef look(): file.write('x'); file.flush(); return file.tell()\n", {}),
+    "workers": (
+        "import multiprocessing\nhere, there = multiprocessing.Pipe()\n"
+        "def work():\n    while True: there.send(there.recv() + 1)\n"
+        "multiprocessing.Process(target=work, daemon=True).start()\n"
+        "def look(): here.send(41); return here.recv()\n",
+        {},
+    ),
+    "listening": (
+        "import socket\nserver = socket.create_server(('127.0.0.1', 7000))\n"
+        "def look():\n    socket.create_connection(('127.0.0.1', 7000)).close(); server.accept()[0].close()\n"
+        "    return 'accepts'\n",
+        {},
+    ),
+    "connection": (
+        "import socket\nlink = socket.create_connection(('10.128.0.1', PORT))\n"
+        "def look():\n"
+        "    global link\n"
+        "    try:\n        link.getpeername()\n"
+        "    except OSError:\n"
+        "        link = socket.create_connection(('10.128.0.1', PORT)); return 'connected again'\n"
+        "    return 'connected'\n",
+        {},
+    ),
+    "empty-dir": (
+        "open('/scratch/kept', 'w').write('kept')\ndef look(): return open('/scratch/kept').read()\n",
+        EMPTY_DIR,
+    ),
+    "empty-dir-open": (
+        "file = open('/scratch/log', 'w')\ndef look(): file.write('x'); file.flush(); return file.tell()\n",
+        EMPTY_DIR,
+    ),
+    "shm": ("open('/dev/shm/kept', 'w').write('kept')\ndef look(): return open('/dev/shm/kept').read()\n", {}),
+}
+AT_ONCE = 3
+
+Trips = Mapping[str, "asyncio.Task[Restored]"]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def pods(real: Rig) -> AsyncIterator[Pods]:
-    """Two nodes and a namespace."""
+async def pods(real: Rig) -> Pods:
+    """Two nodes without GPUs, which are in nobody's way, and a namespace; all of it goes with the cloud."""
     made = Pods(real, await real.namespace())
     await made.up()
-    yield made
-    await real.kubectl("delete", "namespace", made.namespace, deadline=120)
-    await made.down()
+    return made
 
 
-async def travel(pods: Pods, name: str, setup: str, **spec: Any) -> Restored:
-    """Checkpoint a script and restore it elsewhere."""
-    pod = await pods.start(name, setup + LOOP, **spec)
-    image = await pods.checkpoint(name)
-    assert "/travels/" in image, image
-    return await pods.restore(name, pod, image)
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def trips(pods: Pods) -> AsyncIterator[Trips]:
+    """Of all scripts, a few at a time: what of each is there on the other node is waited for by its test."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def travel(name: str) -> Restored:
+        setup, spec = SCRIPTS[name]
+        async with places:
+            pod = await pods.start(name, setup.replace("PORT", pods.api_server_port) + LOOP, **spec)
+            image = await pods.checkpoint(name)
+            assert "/travels/" in image, image
+            return await pods.restore(name, pod, image)
+
+    begun = {name: asyncio.create_task(travel(name)) for name in SCRIPTS}
+    yield begun
+    for each in begun.values():
+        each.cancel()
+    await asyncio.gather(*begun.values(), return_exceptions=True)
 
 
-async def test_memory(pods: Pods) -> None:
-    setup = "import itertools\ncount = itertools.count()\ndef look(): return next(count)\n"
-    restored = await travel(pods, "memory", setup)
+async def test_memory(trips: Trips) -> None:
+    restored = await trips["memory"]
     assert restored.runs
     assert int(restored.lines[-1]) > 5
 
 
-async def test_files_in_the_containers_own_file_system(pods: Pods) -> None:
-    setup = "open('/kept', 'w').write('kept')\ndef look(): return open('/kept').read()\n"
-    restored = await travel(pods, "own-files", setup)
+async def test_files_in_the_containers_own_file_system(trips: Trips) -> None:
+    restored = await trips["own-files"]
     assert restored.lines[-1] == "kept"
 
 
-async def test_an_open_file_in_the_containers_own_file_system(pods: Pods) -> None:
-    setup = "file = open('/log', 'w')\ndef look(): file.write('x'); file.flush(); return file.tell()\n"
-    restored = await travel(pods, "own-open-file", setup)
+async def test_an_open_file_in_the_containers_own_file_system(trips: Trips) -> None:
+    restored = await trips["own-open-file"]
     assert int(restored.lines[-1]) > 5
+
+
+async def test_worker_processes(trips: Trips) -> None:
+    restored = await trips["workers"]
+    assert restored.lines[-1] == "42"
+
+
+async def test_a_listening_socket(trips: Trips) -> None:
+    restored = await trips["listening"]
+    assert restored.lines[-1] == "accepts"
+
+
+async def test_an_established_connection_is_lost_and_a_new_one_can_be_made(trips: Trips) -> None:
+    restored = await trips["connection"]
+    assert "connected again" in restored.lines
+    assert restored.lines[-1] == "connected"
+
+
+async def test_files_in_an_empty_dir_stay_behind(trips: Trips) -> None:
+    restored = await trips["empty-dir"]
+    assert restored.runs
+    assert restored.lines[-1] == "lost: FileNotFoundError"
+
+
+async def test_an_open_file_in_an_empty_dir_keeps_it_from_starting(trips: Trips) -> None:
+    restored = await trips["empty-dir-open"]
+    assert not restored.runs
+
+
+async def test_shared_memory_stays_behind(trips: Trips) -> None:
+    restored = await trips["shm"]
+    assert restored.lines[-1] == "lost: FileNotFoundError"
 
 
 async def test_hostname_and_environment_are_those_of_the_dumped_one(pods: Pods) -> None:
@@ -77,61 +157,6 @@ async def test_hostname_and_environment_are_those_of_the_dumped_one(pods: Pods) 
     pod["spec"]["containers"][0]["env"][0]["value"] = "restored"
     restored = await pods.restore("who", pod, image)
     assert restored.lines[-1] == "who source"
-
-
-async def test_worker_processes(pods: Pods) -> None:
-    setup = (
-        "import multiprocessing\nhere, there = multiprocessing.Pipe()\n"
-        "def work():\n    while True: there.send(there.recv() + 1)\n"
-        "multiprocessing.Process(target=work, daemon=True).start()\n"
-        "def look(): here.send(41); return here.recv()\n"
-    )
-    restored = await travel(pods, "workers", setup)
-    assert restored.lines[-1] == "42"
-
-
-async def test_a_listening_socket(pods: Pods) -> None:
-    setup = (
-        "import socket\nserver = socket.create_server(('127.0.0.1', 7000))\n"
-        "def look():\n    socket.create_connection(('127.0.0.1', 7000)).close(); server.accept()[0].close()\n"
-        "    return 'accepts'\n"
-    )
-    restored = await travel(pods, "listening", setup)
-    assert restored.lines[-1] == "accepts"
-
-
-async def test_an_established_connection_is_lost_and_a_new_one_can_be_made(pods: Pods) -> None:
-    setup = (
-        "import socket\nlink = socket.create_connection(('10.128.0.1', PORT))\n"
-        "def look():\n"
-        "    global link\n"
-        "    try:\n        link.getpeername()\n"
-        "    except OSError:\n"
-        "        link = socket.create_connection(('10.128.0.1', PORT)); return 'connected again'\n"
-        "    return 'connected'\n"
-    ).replace("PORT", pods.api_server_port)
-    restored = await travel(pods, "connection", setup)
-    assert "connected again" in restored.lines
-    assert restored.lines[-1] == "connected"
-
-
-async def test_files_in_an_empty_dir_stay_behind(pods: Pods) -> None:
-    setup = "open('/scratch/kept', 'w').write('kept')\ndef look(): return open('/scratch/kept').read()\n"
-    restored = await travel(pods, "empty-dir", setup, **EMPTY_DIR)
-    assert restored.runs
-    assert restored.lines[-1] == "lost: FileNotFoundError"
-
-
-async def test_an_open_file_in_an_empty_dir_keeps_it_from_starting(pods: Pods) -> None:
-    setup = "file = open('/scratch/log', 'w')\ndef look(): file.write('x'); file.flush(); return file.tell()\n"
-    restored = await travel(pods, "empty-dir-open", setup, **EMPTY_DIR)
-    assert not restored.runs
-
-
-async def test_shared_memory_stays_behind(pods: Pods) -> None:
-    setup = "open('/dev/shm/kept', 'w').write('kept')\ndef look(): return open('/dev/shm/kept').read()\n"
-    restored = await travel(pods, "shm", setup)
-    assert restored.lines[-1] == "lost: FileNotFoundError"
 
 
 async def test_a_shell_script_on_a_config_map_keeps_it_from_starting(pods: Pods) -> None:
@@ -147,10 +172,14 @@ async def test_a_shell_script_on_a_config_map_keeps_it_from_starting(pods: Pods)
     assert not restored.runs
 
 
-async def test_an_agent_in_its_pod_plays_the_trap_that_waits(pods: Pods, real: Rig) -> None:
+async def test_an_agent_in_its_pod_plays_the_traps_that_wait(pods: Pods, real: Rig) -> None:
     await pods.start("trapped", f"def look(): return 1\n{LOOP}")
     await real.control.trap("fail", phase="ImagePushing")
     assert await pods.checkpoint("trapped") == "played: failure in ImagePushing"
+    assert "/travels/" in await pods.checkpoint("trapped", "at-ease")
+    await real.control.trap("slow", factor=10)
+    assert "/travels/" in await pods.checkpoint("trapped", "slow")
+    assert pods.pushed_within("slow") > 2 * pods.pushed_within("at-ease")
 
 
 async def test_the_agents_go_and_come_back(pods: Pods, real: Rig) -> None:

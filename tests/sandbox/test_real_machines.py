@@ -25,6 +25,7 @@ from tests import vms
 SCRIPT = """#!/bin/sh
 echo "I am $(hostname) with uid $(id -u) and $(ls /proc | grep -c '^[0-9]') processes"
 echo "metadata says $(curl -s -H Metadata-Flavor:Google http://169.254.169.254/computeMetadata/v1/instance/name)"
+echo "containerd has $(ctr -n k8s.io snapshots ls | grep -c Committed) layers"
 """
 
 real = pytest.mark.skipif(obstacle() is not None, reason=obstacle() or "")
@@ -95,6 +96,7 @@ async def test_a_vm_is_a_machine_of_its_own_and_gone_when_it_is_deleted(sandbox:
     text = await sandbox.said("vm-1", "startup-script exit status 0")
     assert "I am vm-1 with uid 0 and" in text
     assert "metadata says vm-1" in text
+    assert "containerd has 2 layers" in text
 
     async def published() -> bool:
         return "ssh-ed25519" in await sandbox.host_keys("vm-1")

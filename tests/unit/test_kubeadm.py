@@ -31,6 +31,13 @@ def test_registers_with_the_buyers_taint_and_the_provider_id() -> None:
     assert registration["kubeletExtraArgs"] == [{"name": "provider-id", "value": "gce://p/z/vm"}]
 
 
+def test_a_job_id_that_looks_like_a_number_is_none() -> None:
+    text = join_configuration(
+        DISCOVERY, node="vm", job_id="2063e197", provider_id="", directory="", version="v1.36.3"
+    )  # a float in YAML 1.2 and to Go, though not to Python
+    assert '"value": "2063e197"' in text
+
+
 def test_trusts_the_pinned_ca_alone() -> None:
     bootstrap = configuration("v1.36.3")["discovery"]["bootstrapToken"]
     assert bootstrap == {

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sandbox.binaries import Progress, build_lock
 from sandbox.errors import SandboxError
+from sandbox.machines.real.layers import UNPACK, packed, write_archive
 from sandbox.settings import cache_dir
 
 RELEASE = "trixie"
@@ -38,8 +39,7 @@ class Disks:
 
     async def all(self) -> None:
         """Build whatever is missing. Raises as `machine`."""
-        await self.machine()
-        await self.product()
+        await self.layers()
 
     async def machine(self) -> Path:
         """The root file system of a machine.
@@ -62,6 +62,21 @@ class Disks:
             await _build_product(root, base)
 
         return await self._ensure("product", PYTHON + LOCK.read_text(), "2 min", build)
+
+    async def layers(self) -> Path:
+        """What every machine has pulled beforehand: `training`, and what `product` adds. Raises as `machine`."""
+        machine, roots = await self.machine(), [await self.training(), await self.product()]
+
+        async def build(target: Path) -> None:
+            await asyncio.to_thread(target.mkdir)
+            archive = target / "archive"
+            files = [await asyncio.to_thread(packed, root) for root in roots]
+            await asyncio.to_thread(write_archive, archive, files)
+            await _run("unshare", "--mount", "bash", str(UNPACK), str(machine), str(target), str(archive))
+            archive.unlink()
+
+        contents = UNPACK.read_text() + "".join(root.name for root in (machine, *roots))
+        return await self._ensure("layers", contents, "1 min", build)
 
     async def _ensure(self, name: str, contents: str, about: str, build: Callable[[Path], Awaitable[None]]) -> Path:
         key = hashlib.sha256(f"{RELEASE}\n{contents}".encode()).hexdigest()[:12]

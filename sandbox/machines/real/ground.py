@@ -35,6 +35,7 @@ class Ground:
         self._root = await disks.machine()
         self._training = await disks.training()
         self._dependencies = await disks.product()
+        self._layers = await disks.layers()
         sysctls.remember(self._settings.state_dir)
         await self.network.up()
 
@@ -48,12 +49,13 @@ class Ground:
         await images.push_pause(registry, self._root)
         await images.push_agent(registry, self._training, self._dependencies)
         if self._settings.product:
-            await images.push_product(registry, self._training, self._dependencies)
+            await images.push_product(registry, self._training, self._dependencies, self._root)
         return await images.push_training(registry, self._training)
 
     def machines(self, registry: str) -> RealMachines:
         """A maker of machines."""
-        return RealMachines(Site(self._settings, self.network, self._root, registry, f"{registry}/{images.PAUSE}"))
+        pause = f"{registry}/{images.PAUSE}"
+        return RealMachines(Site(self._settings, self.network, self._root, self._layers, registry, pause))
 
 
 def clear(state_dir: Path) -> None:

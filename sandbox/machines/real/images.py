@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import subprocess
 import tarfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sandbox.machines.real.layers import packed
 from sandbox.oci import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, OciClient, digest_of
 
 Json = dict[str, Any]
@@ -29,7 +29,9 @@ _PYTHON_ENVIRONMENT = [
 ]
 _SANDBOX = _REPOSITORY / "sandbox"
 _AGENT_NEEDS = ("__init__.py", "kube_client.py", "oci.py")
+_AUTHORITIES = Path("etc/ssl/certs/ca-certificates.crt")
 _PROGRAM = Path(__file__).parent / "train.py"
+_SAVES = _REPOSITORY / "deploy/training/outlast_checkpoint.py"
 
 
 async def push_pause(registry: str, machine: Path) -> None:
@@ -41,7 +43,7 @@ async def push_pause(registry: str, machine: Path) -> None:
 async def push_training(registry: str, root: Path) -> str:
     """The image of `train.py` over a root file system with Python and NumPy; returns its name."""
     base = await asyncio.to_thread(_layer_of, root)
-    program = _tar({"train.py": _PROGRAM.read_bytes()})
+    program = _tar({file.name: file.read_bytes() for file in (_PROGRAM, _SAVES)})
     config = {
         "Entrypoint": ["/usr/bin/python3", "-u", "/train.py"],
         "Env": ["PATH=/usr/bin:/bin", "OPENBLAS_NUM_THREADS=1", "PYTHONDONTWRITEBYTECODE=1"],
@@ -50,8 +52,10 @@ async def push_training(registry: str, root: Path) -> str:
     return f"{registry}/{TRAINING}"
 
 
-async def push_product(registry: str, base: Path, dependencies: Path) -> str:
+async def push_product(registry: str, base: Path, dependencies: Path, machine: Path) -> str:
     """Outlast's own image, as `deploy/Dockerfile` makes it; returns its name."""
+    # The Dockerfile's base has these, and without them a client of buckets is not even made.
+    authorities = {str(_AUTHORITIES): (machine / _AUTHORITIES).read_bytes()}
     code = {
         f"srv/outlast/{file.relative_to(_REPOSITORY)}": file.read_bytes()
         for package in _PACKAGES
@@ -65,7 +69,7 @@ async def push_product(registry: str, base: Path, dependencies: Path) -> str:
         "User": "65532:65532",
         "WorkingDir": "/srv/outlast",
     }
-    await _push(registry, PRODUCT, [*layers, _tar(code, 0o644)], config)
+    await _push(registry, PRODUCT, [*layers, _tar(authorities | code, 0o644)], config)
     return f"{registry}/{PRODUCT}"
 
 
@@ -84,14 +88,7 @@ async def push_agent(registry: str, base: Path, dependencies: Path) -> str:
 
 
 def _layer_of(root: Path) -> bytes:
-    """A directory as a layer; kept beside it, because packing it takes seconds."""
-    packed = root.with_suffix(".tar")
-    if not packed.exists():
-        part = packed.with_suffix(".part")
-        command = ["tar", "--sort=name", "--numeric-owner", "--directory", str(root), "--create", "--file", str(part)]
-        subprocess.run([*command, "."], check=True)
-        part.rename(packed)
-    return packed.read_bytes()
+    return packed(root).read_bytes()
 
 
 def _tar(files: dict[str, bytes], mode: int = 0o755) -> bytes:
@@ -121,6 +118,14 @@ async def _push(registry: str, name: str, layers: list[bytes], config: Json) -> 
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": await client.push_blob(repository, json.dumps(image).encode(), CONFIG_TYPE),
-            "layers": [await client.push_blob(repository, layer, LAYER_TYPE) for layer in layers],
+            "layers": [await _push_layer(client, repository, layer) for layer in layers],
         }
         await client.push_manifest(repository, tag, manifest)
+
+
+async def _push_layer(client: OciClient, repository: str, layer: bytes) -> Json:
+    """Upload a layer, unless another image has brought it."""
+    digest = await asyncio.to_thread(digest_of, layer)
+    if await client.has_blob(repository, digest):
+        return {"mediaType": LAYER_TYPE, "digest": digest, "size": len(layer)}
+    return await client.push_blob(repository, layer, LAYER_TYPE)

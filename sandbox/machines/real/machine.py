@@ -41,6 +41,8 @@ class Site:
     network: Network
     root: Path
     """The file system that each machine's is laid over."""
+    layers: Path
+    """What containerd has there from the start (`layers.py`)."""
     registry: str
     """host:port of the registry on loopback; every machine reaches it under the same name."""
     pause: str
@@ -60,6 +62,7 @@ class RealMachine:
         self._first: int | None = None
         self._pods: int | None = None
         self._registry: Forward | None = None
+        self._going_off = asyncio.Lock()
         self.metadata = MetadataServer(spec, 80)
 
     @property
@@ -81,7 +84,7 @@ class RealMachine:
             self._process = await asyncio.create_subprocess_exec(
                 "unshare", "--mount", "--uts", "--ipc", "--pid", "--net", "--propagation", "private",
                 "--fork", "--kill-child", "bash", str(_GUEST / "boot.sh"),
-                str(self.directory), str(self._site.root), self.spec.name,
+                str(self.directory), str(self._site.root), self.spec.name, str(self._site.layers),
                 env={"PATH": _PATH, OWNER: str(self._site.settings.state_dir)},
                 stdin=asyncio.subprocess.PIPE, stdout=serial, stderr=serial, start_new_session=True,
             )  # fmt: skip
@@ -106,13 +109,23 @@ class RealMachine:
         self.metadata.preempt()
 
     async def power_off(self, grace: float) -> None:
-        """ACPI soft off: containers end, then the power goes; after `grace` real seconds it goes anyway."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        if grace > 0 and self._first:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._soft_off(self._first), grace)
+        """ACPI soft off: containers end, then the power goes; after `grace` real seconds it goes anyway.
+
+        It goes, too, where this is cancelled. Who asks for it meanwhile waits for the same end.
+        """
+        async with self._going_off:
+            if self._process is None:
+                return
+            try:
+                if grace > 0 and self._first:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(grace):
+                            await self._soft_off(self._first)
+            finally:
+                await self._cut(self._process)
+                self._process = None
+
+    async def _cut(self, process: asyncio.subprocess.Process) -> None:
         if self._first:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGKILL)  # its child, the first in its namespace, takes all others along

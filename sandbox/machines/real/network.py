@@ -95,7 +95,8 @@ class Network:
         bridge, gateway = f"zone{zone}", f"{MACHINES}.{zone}.1"
         if zone not in self._zones:
             self._zones.add(zone)
-            await ip("link", "add", bridge, "type", "bridge")
+            # Else it has one of its machines' address, and when that one goes the others send to nobody for a while.
+            await ip("link", "add", bridge, "address", f"02:00:00:00:{zone:02x}:01", "type", "bridge")
             await ip("address", "add", f"{gateway}/24", "dev", bridge)
             await ip("link", "set", bridge, "up")
         number = next(number for number in range(1, 255) if number not in self._pods)
@@ -117,6 +118,11 @@ class Network:
         """Forget the pods' network of a machine; its interface went with its namespace."""
         await ip("route", "delete", pods(number), check=False)
         self._pods.discard(number)
+
+
+def as_machines_reach(address: str) -> str:
+    """An address on 127.0.0.1, as it is for machines and their pods once `serve_machines` was told of it."""
+    return address.replace("127.0.0.1", CONTROL_PLANE)
 
 
 def _ports(addresses: Iterable[str]) -> set[int]:

@@ -11,9 +11,14 @@ machines), so that the same eyes can follow both; the loss is printed with all o
 | `SANDBOX_ON_SIGTERM` | `exit143`, `exit0` or `ignore` | `exit143` |
 | `SANDBOX_FAIL_AT_STEP` | step after which it fails with `SANDBOX_EXIT_CODE` (1) | never |
 | `SANDBOX_BALLAST_MB` | memory that it holds beside what it needs | 0 |
+| `SANDBOX_SAVE_EVERY` | steps after which it saves itself into its checkpoint storage, and at SIGTERM | never |
+| `SANDBOX_OUTPUT` | path of a file that it writes in its own file system when it is done | none |
+
+Once there is a file `/hurry` it takes no more time than it needs: `kubectl exec POD -- touch /hurry`.
 """
 
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -28,7 +33,11 @@ SEED = int(os.environ.get("SANDBOX_SEED", "42"))
 ON_SIGTERM = {"exit143": 143, "exit0": 0, "ignore": None}[os.environ.get("SANDBOX_ON_SIGTERM", "exit143")]
 FAIL_AT_STEP = int(os.environ.get("SANDBOX_FAIL_AT_STEP") or 0)
 BALLAST = np.random.default_rng(0).integers(0, 256, int(os.environ.get("SANDBOX_BALLAST_MB", "0")) << 20, np.uint8)
+SAVE_EVERY = int(os.environ.get("SANDBOX_SAVE_EVERY", "0"))
+OUTPUT = os.environ.get("SANDBOX_OUTPUT", "")
 IDENTITY = Path("/etc/outlast")
+SCRATCH = Path("/scratch")
+HURRY = Path("/hurry")
 LEARNING_RATE = 0.05
 BATCH, INPUTS, HIDDEN = 64, 16, 32
 
@@ -68,12 +77,33 @@ class Model:
         return float((error**2).mean())
 
 
+class Saves:
+    """Its checkpoints in the bucket that `/etc/outlast` names, by the module that every training may use."""
+
+    def __init__(self) -> None:
+        import outlast_checkpoint  # is in the image, and not where an undisturbed training runs beside it
+
+        self._bucket = outlast_checkpoint
+
+    def restore(self) -> tuple[Model, int]:
+        """What it is to go on from: model and step; a new model where there is nothing yet."""
+        step = self._bucket.restore(SCRATCH)
+        return (Model(SEED), 0) if step is None else (pickle.loads((SCRATCH / "model").read_bytes()), int(step))
+
+    def save(self, model: Model, step: int) -> None:
+        """Publish how far it is."""
+        SCRATCH.mkdir(exist_ok=True)
+        (SCRATCH / "model").write_bytes(pickle.dumps(model))
+        print(f"saved step {step} as {self._bucket.publish(SCRATCH, step)}", flush=True)
+
+
 def main() -> int:
     """Train; returns the exit code."""
     signal.signal(signal.SIGTERM, stop)
-    model, known = Model(SEED), ""
-    print(f"training from step 0 of {STEPS} on host {socket.gethostname()}", flush=True)
-    for step in range(1, STEPS + 1):
+    saves = Saves() if SAVE_EVERY else None
+    (model, first), known = saves.restore() if saves else (Model(SEED), 0), ""
+    print(f"training from step {first} of {STEPS} on host {socket.gethostname()}", flush=True)
+    for step in range(first + 1, STEPS + 1):
         if (now := identity()) != known:
             known = now
             print(f"identity {known}", flush=True)
@@ -81,10 +111,15 @@ def main() -> int:
         print(f"step={step}/{STEPS} loss={loss!r}", flush=True)
         if step == FAIL_AT_STEP:
             return int(os.environ.get("SANDBOX_EXIT_CODE", "1"))
-        time.sleep(STEP_SECONDS)
+        time.sleep(0 if HURRY.exists() else STEP_SECONDS)
+        if saves and (told_to_stop or step % SAVE_EVERY == 0):
+            saves.save(model, step)
         if told_to_stop and ON_SIGTERM is not None:
             print(f"SIGTERM at step {step}", flush=True)
             return ON_SIGTERM
+    if OUTPUT:
+        Path(OUTPUT).parent.mkdir(parents=True, exist_ok=True)
+        Path(OUTPUT).write_text(f"model after {STEPS} steps\n")
     print(f"training done after {STEPS} steps", flush=True)
     return 0
 

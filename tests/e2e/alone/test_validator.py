@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import pytest
 
+from sandbox.demo.observe import Json
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
 
 
-async def holds_back_until_healed(rig: Rig, namespace: str) -> Running:
+async def holds_back_until_healed(rig: Rig, namespace: str, manifest: Json) -> Running:
     """Let a job buy a node while every validator fails, see what it waits for, heal them; the job, once it trains."""
     await rig.control.validator("fail")
     try:
-        await rig.apply(namespace, machine(), CREDENTIALS, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=10**5))
-        job = Running(rig, namespace, "job")
+        await rig.apply(namespace, machine(), CREDENTIALS, manifest)
+        job = Running(rig, namespace, manifest["metadata"]["name"])
 
         def told() -> bool:
             return f"waits for the GPU operator's validator on {job.vm(0)}" in job.entry(0).get("message", "")
@@ -30,6 +31,7 @@ async def holds_back_until_healed(rig: Rig, namespace: str) -> Running:
 
 
 async def test_node_with_a_failing_validator_takes_no_replica_until_it_is_well(rig: Rig, namespace: str) -> None:
-    job = await holds_back_until_healed(rig, namespace)
+    manifest = rig.job(replicas=1, interval="1h", SANDBOX_STEPS=10**5)
+    job = await holds_back_until_healed(rig, namespace, manifest)
     validators = [pod for pod in rig.observer.all("pods", "kube-system") if pod["spec"]["nodeName"] == job.vm(0)]
     assert [pod["metadata"]["labels"]["app"] for pod in validators] == ["nvidia-operator-validator"]

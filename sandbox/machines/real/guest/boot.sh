@@ -1,9 +1,9 @@
 #!/bin/bash
 # Makes a machine of the namespaces that `unshare` has just given: its own root, mounts and name; then its init.
-# Arguments: the machine's directory, the root file system to lay it over, its name. A line on stdin says that its network
-# interface is there.
+# Arguments: the machine's directory, the root file system to lay it over, its name, the layers that containerd has from the
+# start. A line on stdin says that its network interface is there.
 set -euo pipefail
-machine=$1 lower=$2 name=$3
+machine=$1 lower=$2 name=$3 layers=$4
 root=$machine/root
 
 mount -t overlay overlay -o "lowerdir=$lower,upperdir=$machine/upper,workdir=$machine/work" "$root"
@@ -33,6 +33,12 @@ mkdir -p run/lock run/sshd
 for directory in containerd kubelet; do
   mkdir -p "$machine/var/$directory" "var/lib/$directory"
   mount --bind "$machine/var/$directory" "var/lib/$directory"
+done
+if [ -z "$(ls -A var/lib/containerd)" ]; then cp -a "$layers/store/." var/lib/containerd; fi
+for snapshot in "$layers"/snapshots/*; do
+  place=var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots/${snapshot##*/}
+  mkdir -p "$place"
+  mount --bind -o ro "$snapshot" "$place"
 done
 hostname "$name"
 echo "$name" >etc/hostname
