@@ -1,4 +1,4 @@
-"""The crash matrix: the demo's story, once for each activity call that it makes and each way in which that can go wrong.
+"""The crash matrix: the demo's story, once for each activity call in it and each way in which that can go wrong.
 
 The list of calls is taken from a run of the story itself, so that a new activity is in it the day it is written.
 """

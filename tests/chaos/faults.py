@@ -14,6 +14,7 @@ from workflows import history
 Args = dict[str, Value]
 Draw = Callable[[Random], Args]
 
+LONGEST_CALL = 60.0  # seconds until a call of a dead worker is made again
 HANDLERS = [
     "cloud.google.com/impending-node-termination",
     "aws-node-termination-handler/spot-itn",
@@ -360,6 +361,15 @@ def short_runs(stage: Stage) -> None:
 
 
 USUAL = (history.EVENTS, history.EVENTS_IN_RECOVERY)
+
+
+@once(weight=4)
+def worker_killed(stage: Stage, args: Args) -> None:
+    """The worker dies with all that it knew and was doing; another one replays the histories."""
+    stage.worker_killed = True
+    stage.ledger.trouble(begins=True)
+    stage.world.clock.after(LONGEST_CALL, stage.note_trouble)
+
 
 # --- what people do
 

@@ -18,7 +18,6 @@ def draw(seed: int) -> Script:
         "steps": rng.choice([900, 1800, 2700]),
         "interval": rng.choice([120, 300, 600]),
         "course": rng.choice([0, seed]),
-        "forgets": int(rng.random() < 0.1),
     }
     faults: list[Fault] = []
     at = 0

@@ -23,6 +23,7 @@ class Stage:
         self.calls = Calls(world, self.ledger)
         self.calls.fate = self._fate
         self.lasting: list[tuple[Fault, Switch]] = []
+        self.worker_killed = False
         self._since_injured = 0
 
     # --- playing
@@ -46,6 +47,10 @@ class Stage:
 
     def _set(self, switch: Switch) -> None:
         switch(self)
+        self.note_trouble()
+
+    def note_trouble(self) -> None:
+        """For the books: does everything get through at present?"""
         self.ledger.trouble(begins=any(fault.kind in TROUBLES for fault, _ in self.lasting))
 
     def of(self, kind: str) -> list[Fault]:

@@ -36,11 +36,9 @@ async def play(script: Script, fate: Fate | None = None) -> Outcome:
     stage = Stage(world)
     stage.ledger.planted = [TOKEN_SECRET]
     stage.calls.fate = fate or stage.calls.fate
-    options = {"max_cached_workflows": 0} if script.job.get("forgets") else {}
     try:
         with _Log() as log:
-            async with world.worker(**options):
-                result, found = await _to_its_end(stage, script)
+            result, found = await _to_its_end(stage, script)
     finally:
         history.EVENTS, history.EVENTS_IN_RECOVERY = USUAL
     stage.ledger.written["log"] = log.text
@@ -61,11 +59,9 @@ def _strike(stage: Stage, fault: Fault) -> None:
 
 async def _to_its_end(stage: Stage, script: Script) -> tuple[str, list[str]]:
     world, job = stage.world, script.job
-    last = max((fault.at for fault in script.faults), default=0)
     world.cluster.steps = float(job["steps"])
     world.documents.vm_spec = vm_spec(zones=["us-central1-b"])
     world.documents.timings = Timings(preempted_poll=float(job.get("poll", 60)))
-    result = ""
     try:
         await world.submit(
             replicas=int(job["replicas"]),
@@ -73,15 +69,25 @@ async def _to_its_end(stage: Stage, script: Script) -> tuple[str, list[str]]:
             checkpoint={"checkpointInterval": f"{job['interval']}s", "onUnrestorable": "ColdStart"},
         )
         _schedule(stage, script)
-        await world.until(lambda: world.documents.released, last + float(job["steps"]) + PATIENCE, "the job's end")
-        result = await world.handle.result()
-        if result not in {"Completed", "Deleted"}:
-            return result, [f"ended as {result}"]
-        await _until_gone(stage)
+        await _until_released(stage, max((fault.at for fault in script.faults), default=0) + int(job["steps"]))
+        async with world.worker():
+            await _until_gone(stage)
+            result = str(await world.handle.result())
+            await _read_all(stage)
     except AssertionError as wrong:
-        return result, [f"story: {wrong}"]
-    await _read_all(stage)
-    return result, []
+        return "", [f"story: {wrong}"]
+    return result, [] if result in {"Completed", "Deleted"} else [f"story: ended as {result}"]
+
+
+async def _until_released(stage: Stage, busy: float) -> None:
+    """The job has done its last act; each worker lives until it is killed, and another one takes over."""
+    world = stage.world
+    deadline = world.clock.now + timedelta(seconds=busy + PATIENCE)
+    while world.documents.released is None:
+        stage.worker_killed = False
+        async with world.worker():
+            left = (deadline - world.clock.now).total_seconds()
+            await world.until(lambda: world.documents.released or stage.worker_killed, left, "the job's end")
 
 
 async def _until_gone(stage: Stage) -> None:
