@@ -56,7 +56,8 @@ def main() -> int:
     parser.add_argument("--no-crashes", action="store_true", help="the schedules alone")
     given = parser.parse_args()
     crashes = [] if given.no_crashes else asyncio.run(matrix())
-    print(f"{len(crashes)} crashes of the demo's story, then the seeds {given.seed} … {given.seed + given.runs - 1}")
+    last = given.seed + given.runs - 1
+    print(f"{len(crashes)} crashes of the demo's story, then the seeds {given.seed} … {last}", flush=True)
     began = time.monotonic()
     with ProcessPoolExecutor(given.jobs, initializer=_quiet) as pool:
         bad = list(_watched(pool.map(crash, crashes), len(crashes), "crashes"))
