@@ -12,10 +12,13 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
 from tests.chaos.crashes import Crash, matrix, strike
 from tests.chaos.schedules import draw, shrunk
 from tests.chaos.script import Script
 from tests.chaos.story import Outcome, play
+from tests.workflows import world as worlds
 
 EACH = 50  # runs between two lines of progress
 LONGEST_TOLD = 4000  # characters
@@ -55,11 +58,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2, help="so many processes at once (default: 2)")
     parser.add_argument("--no-crashes", action="store_true", help="the schedules alone")
     given = parser.parse_args()
+    _prepare()
     crashes = [] if given.no_crashes else asyncio.run(matrix())
     last = given.seed + given.runs - 1
     print(f"{len(crashes)} crashes of the demo's story, then the seeds {given.seed} … {last}", flush=True)
     began = time.monotonic()
-    with ProcessPoolExecutor(given.jobs, initializer=_quiet) as pool:
+    with ProcessPoolExecutor(given.jobs, initializer=_prepare) as pool:
         bad = list(_watched(pool.map(crash, crashes), len(crashes), "crashes"))
         seeds = range(given.seed, given.seed + given.runs)
         bad += _watched(pool.map(schedule, seeds), given.runs, "schedules")
@@ -93,8 +97,11 @@ async def _shortened(ran: Ran) -> Script:
     return await shrunk(ran.script, fails)
 
 
-def _quiet() -> None:
-    logging.getLogger("temporalio.activity").setLevel(logging.CRITICAL)  # failures are part of the stories
+def _prepare() -> None:
+    """Failures are part of the stories; and our modules need not be read anew for each workflow, as tests do."""
+    logging.getLogger("temporalio.activity").setLevel(logging.CRITICAL)
+    restrictions = SandboxRestrictions.default.with_passthrough_modules("api", "activities.signatures", "workflows")
+    worlds.RUNNER = SandboxedWorkflowRunner(restrictions=restrictions)
 
 
 if __name__ == "__main__":
