@@ -9,7 +9,6 @@ from api import errors
 from api.messages import PreemptionNotice, Resize
 from tests.chaos.script import Fault, Value
 from tests.chaos.stage import OUTAGES, Stage
-from workflows import history
 
 Args = dict[str, Value]
 Draw = Callable[[Random], Args]
@@ -303,6 +302,34 @@ def registry_down(stage: Stage) -> None:
     stage.world.cluster.registry_down = stage.world.checkpoints.registry_down = bool(stage.of("registry_down"))
 
 
+@lasting(weight=1)
+def bucket_down(stage: Stage) -> None:
+    """The bucket does not answer."""
+    stage.world.bucket.down = bool(stage.of("bucket_down"))
+
+
+@once(weight=1, replica=REPLICA)
+def saved_in_part(stage: Stage, args: Args) -> None:
+    """A training that saves itself was killed while it did."""
+    job = stage.job(int(args["replica"]))
+    if job is not None and job.request.storage is not None:
+        stage.world.bucket.save(job, complete=False)
+
+
+@lasting(weight=1)
+def deletes_no_image(stage: Stage) -> None:
+    """The registry deletes nothing."""
+    stage.world.checkpoints.deletes_nothing = bool(stage.of("deletes_no_image"))
+
+
+@once(weight=1, replica=REPLICA)
+def saves_itself(stage: Stage, args: Args) -> None:
+    """A training in mode Application saves itself, as it does now and then."""
+    job = stage.job(int(args["replica"]))
+    if job is not None and job.request.storage is not None and job in stage.world.cluster.training():
+        stage.world.bucket.save(job)
+
+
 # --- calls and signals
 
 
@@ -350,17 +377,6 @@ def signals_twice(stage: Stage) -> None:
 def _kinds(stage: Stage, fault: str) -> set[str]:
     said = stage.said(fault, "kind")
     return set(FROM_THE_BRIDGE) if "all" in said else set(said)
-
-
-@lasting(weight=4, events=[40, 70, 120])
-def short_runs(stage: Stage) -> None:
-    """Every workflow goes on in a new run after so many events, in whatever it is doing."""
-    history.EVENTS = history.EVENTS_IN_RECOVERY = min(stage.said("short_runs", "events"), default=USUAL[0])
-    if not stage.of("short_runs"):
-        history.EVENTS, history.EVENTS_IN_RECOVERY = USUAL
-
-
-USUAL = (history.EVENTS, history.EVENTS_IN_RECOVERY)
 
 
 @once(weight=4)

@@ -13,6 +13,7 @@ from activities import signatures as act
 from api import names
 from api.views import RestorePoint
 from tests.simulation.clock import Clock
+from tests.workflows.bucket import Bucket
 from tests.workflows.checkpoints import Checkpoints
 from tests.workflows.cloud import Cloud
 from tests.workflows.cluster import Cluster, Node
@@ -61,6 +62,7 @@ class Ledger:
     cloud: Cloud
     cluster: Cluster
     checkpoints: Checkpoints
+    bucket: Bucket
     documents: Documents
     finished: dict[int, Finished] = field(default_factory=dict)
     choices: dict[tuple[int, int], Choice] = field(default_factory=dict)
@@ -76,7 +78,7 @@ class Ledger:
     @classmethod
     def of(cls, world: World) -> "Ledger":
         """The books of a world, kept from now on."""
-        return cls(world.clock, world.cloud, world.cluster, world.checkpoints, world.documents)
+        return cls(world.clock, world.cloud, world.cluster, world.checkpoints, world.bucket, world.documents)
 
     def __post_init__(self) -> None:
         advance = self.clock.advance
@@ -101,6 +103,9 @@ class Ledger:
         for backup in self.checkpoints.history[-RECENT:]:
             if backup.image and backup.number not in self.finished:
                 self.finished[backup.number] = Finished(self.clock.now, backup.number, backup.image, backup.progress)
+        for number, saved in enumerate(self.bucket.saved):
+            if saved.complete and (own := -1 - number) not in self.finished:  # by the training itself
+                self.finished[own] = Finished(self.clock.now, own, saved.path, saved.progress)
 
     def _look_at_machines(self) -> None:
         mine = self.cloud.of_job(self.documents.start.job_id)
@@ -131,7 +136,8 @@ class Ledger:
         """An activity is about to be carried out, or to fail: what it was decided from is what there is now."""
         if not isinstance(request, act.CreateReplica) or (request.replica, request.incarnation) in self.choices:
             return
-        there = [one for one in self.finished.values() if one.image in self.checkpoints.registry]
+        kept = self.checkpoints.registry.keys() | {saved.path for saved in self.bucket.saved if saved.complete}
+        there = [one for one in self.finished.values() if one.image in kept]
         images = [one for one in there if one.image not in self.cluster.bad]
         self.choices[request.replica, request.incarnation] = Choice(
             self.clock.now, request.replica, request.incarnation, request.restore, images

@@ -4,7 +4,8 @@ from collections.abc import Awaitable, Callable
 from random import Random
 
 from tests.chaos.faults import KINDS
-from tests.chaos.script import Fault, Script, Value
+from tests.chaos.jobs import draw_job
+from tests.chaos.script import Fault, Script
 
 MOST_FAULTS = 12
 SOON = [0, 1, 2, 3, 5, 8, 13, 21, 34]  # seconds after the fault before: races live there
@@ -13,12 +14,7 @@ SOON = [0, 1, 2, 3, 5, 8, 13, 21, 34]  # seconds after the fault before: races l
 def draw(seed: int) -> Script:
     """The schedule of a seed, the same for ever as long as the grammar is."""
     rng = Random(f"schedule {seed}")
-    job: dict[str, Value] = {
-        "replicas": rng.choice([1, 2, 2, 2, 3]),
-        "steps": rng.choice([900, 1800, 2700]),
-        "interval": rng.choice([120, 300, 600]),
-        "course": rng.choice([0, seed]),
-    }
+    job = draw_job(rng) | {"course": rng.choice([0, seed])}
     faults: list[Fault] = []
     at = 0
     for _ in range(rng.randint(2, MOST_FAULTS)):

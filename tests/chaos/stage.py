@@ -106,7 +106,7 @@ class Stage:
 
 
 CLOUD = {"create_vm", "observe_create", "observe_vm", "delete_vm", "read_price", "find_preempted"}
-REGISTRY = {"find_image", "pin_images", "delete_images"}
+REGISTRY = {"find_image", "pin_images", "delete_images", "find_stored", "save_outputs"}
 SSH = {"start_join", "observe_join"}
 TEMPORAL = {"ensure_vm", "adopt_orphan", "check_owner", "ask_market", "tell_market"}
 KUBERNETES = {
@@ -117,4 +117,4 @@ KUBERNETES = {
 }  # fmt: skip
 OUTAGES = {"cloud": CLOUD, "registry": REGISTRY, "ssh": SSH, "temporal": TEMPORAL, "kubernetes": KUBERNETES}
 FATES: dict[str, Mode] = {"answers_lost": "after", "calls_fail": "before", "calls_twice": "twice"}
-TROUBLES = {"down", "signals_lost", "signals_late", *FATES, "registry_down"}
+TROUBLES = {"down", "signals_lost", "signals_late", *FATES, "registry_down", "bucket_down"}

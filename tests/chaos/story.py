@@ -7,15 +7,14 @@ from datetime import timedelta
 from api import names
 from api.timings import Timings
 from tests.chaos.calls import Fate
-from tests.chaos.faults import KINDS, USUAL, cease
+from tests.chaos.faults import KINDS, cease
 from tests.chaos.invariants import violations
+from tests.chaos.jobs import runs_of, submit
 from tests.chaos.opening import opened
 from tests.chaos.script import Fault, Script
 from tests.chaos.stage import Stage
-from tests.workflows.documents import vm_spec
 from tests.workflows.machines import TOKEN_SECRET
 from tests.workflows.world import WORKFLOW_ID, World
-from workflows import history
 
 PATIENCE = 3 * 3600.0  # seconds after all faults, and beyond the training's own length: the longest rests are in there
 AFTERGLOW = 1800.0  # for the VMs' workflows to end after their job's
@@ -36,11 +35,8 @@ async def play(script: Script, fate: Fate | None = None) -> Outcome:
     stage = Stage(world)
     stage.ledger.planted = [TOKEN_SECRET]
     stage.calls.fate = fate or stage.calls.fate
-    try:
-        with _Log() as log:
-            result, found = await _to_its_end(stage, script)
-    finally:
-        history.EVENTS, history.EVENTS_IN_RECOVERY = USUAL
+    with _Log() as log, runs_of(script.job):
+        result, found = await _to_its_end(stage, script)
     stage.ledger.written["log"] = log.text
     return Outcome(result, [*found, *violations(stage.ledger)], stage)
 
@@ -60,14 +56,9 @@ def _strike(stage: Stage, fault: Fault) -> None:
 async def _to_its_end(stage: Stage, script: Script) -> tuple[str, list[str]]:
     world, job = stage.world, script.job
     world.cluster.steps = float(job["steps"])
-    world.documents.vm_spec = vm_spec(zones=["us-central1-b"])
     world.documents.timings = Timings(preempted_poll=float(job.get("poll", 60)))
     try:
-        await world.submit(
-            replicas=int(job["replicas"]),
-            maxRestarts=20,
-            checkpoint={"checkpointInterval": f"{job['interval']}s", "onUnrestorable": "ColdStart"},
-        )
+        await submit(world, job)
         _schedule(stage, script)
         await _until_released(stage, max((fault.at for fault in script.faults), default=0) + int(job["steps"]))
         async with world.worker():

@@ -12,6 +12,7 @@ from tests.chaos import invariants
 from tests.chaos.invariants import Invariant
 from tests.chaos.ledger import Ledger
 from tests.simulation.clock import Clock
+from tests.workflows.bucket import Bucket
 from tests.workflows.checkpoints import Checkpoints
 from tests.workflows.cloud import Cloud
 from tests.workflows.cluster import Cluster
@@ -26,7 +27,8 @@ class Books:
         self.cloud, self.cluster = Cloud(clock), Cluster(clock, lambda *_: None)
         self.checkpoints = Checkpoints(self.cluster, lambda *_: None)
         documents = Documents(self.cluster, self.checkpoints, lambda *_: None)
-        self.ledger = Ledger(clock, self.cloud, self.cluster, self.checkpoints, documents)
+        bucket = Bucket(self.cluster)
+        self.ledger = Ledger(clock, self.cloud, self.cluster, self.checkpoints, bucket, documents)
         start = documents.start
         self.job = act.JobRef(namespace=start.namespace, name=start.name, uid=start.uid, job_id=start.job_id)
 
