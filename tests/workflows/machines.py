@@ -53,7 +53,7 @@ class Machines:
 
     def _joined(self, name: str, instance_id: str, job_id: str) -> None:
         instance = self.cloud.instances.get(name)
-        if instance is None or instance.instance_id != instance_id or instance.status != "RUNNING":
+        if instance is None or instance.instance_id != instance_id or not self.cloud.up_for(name, 0):
             return
         if self.failing_joins:
             self.failing_joins -= 1
