@@ -18,8 +18,8 @@ def draw_job(rng: Random) -> dict[str, Value]:
     """The commonest job of all, or one with something special."""
     job: dict[str, Value] = {
         "replicas": rng.choice([1, 2, 2, 2, 3]),
-        "steps": rng.choice([900, 1800, 2700]),
-        "interval": rng.choice([120, 300, 600]),
+        "steps": rng.choice([600, 900, 1500]),
+        "interval": rng.choice([90, 180, 420]),
     }
     special: list[dict[str, Value]] = [
         {"keep": 1}, {"policy": "All"}, {"notice": 120}, {"mode": "Application"}, {"fallback": 5}, {"auto": 1},
