@@ -37,8 +37,7 @@ class Ran:
 
 def crash(one: Crash) -> Ran:
     """One cell of the matrix."""
-    (name, nth), mode = one
-    return _ran(f"{name} {nth} {mode}", asyncio.run(strike(one)), None)
+    return _ran(str(one), asyncio.run(strike(one)), None)
 
 
 def schedule(seed: int) -> Ran:
@@ -62,7 +61,10 @@ def main() -> int:
     _prepare()
     crashes = [] if given.no_crashes else asyncio.run(matrix())
     last = given.seed + given.runs - 1
-    print(f"{len(crashes)} crashes of the demo's story, then the seeds {given.seed} … {last}", flush=True)
+    print(
+        f"{len(crashes)} crashes of the demo's story and of its deletion, then the seeds {given.seed} … {last}",
+        flush=True,
+    )
     began = time.monotonic()
     with ProcessPoolExecutor(given.jobs, initializer=_prepare) as pool:
         bad = list(_watched(pool.map(crash, crashes), len(crashes), "crashes"))
@@ -71,7 +73,7 @@ def main() -> int:
     for ran in [ran for ran in bad if ran.script]:
         print(f"\n{ran.label}, shortened:\n{asyncio.run(_shortened(ran))}")
     runs = len(crashes) + given.runs
-    points = len({point for point, _ in crashes})
+    points = len({(one.story, one.point) for one in crashes})
     print(
         f"\npoints killed: {points} (each before its effect, after it, and twice); schedules: {given.runs}; "
         f"runs: {runs}; violations: {len(bad)}; {time.monotonic() - began:.0f} s"

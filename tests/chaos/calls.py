@@ -3,6 +3,7 @@
 import inspect
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, Literal
 
 from activities import signatures as act
@@ -24,6 +25,7 @@ class Calls:
     def __init__(self, world: World, ledger: Ledger) -> None:
         """Put itself before the world's fakes; to be made before the workers begin."""
         self.made: list[Point] = []
+        self.at: list[datetime] = []  # when each was made
         self.fate: Fate = lambda name, nth: None
         self._count: Counter[str] = Counter()
         self._inside = False
@@ -43,6 +45,7 @@ class Calls:
             self._count[name] += 1
             point = name, self._count[name]
             self.made.append(point)
+            self.at.append(self._ledger.clock.now)
             self._ledger.asked(request)
             fate = self.fate(*point)
             if inspect.iscoroutinefunction(fake):
