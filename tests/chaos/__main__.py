@@ -62,7 +62,7 @@ def main() -> int:
     crashes = [] if given.no_crashes else asyncio.run(matrix())
     last = given.seed + given.runs - 1
     print(
-        f"{len(crashes)} crashes of the demo's story and of its deletion, then the seeds {given.seed} … {last}",
+        f"{len(crashes)} crashes of the demo's story, then the seeds {given.seed} … {last}",
         flush=True,
     )
     began = time.monotonic()

@@ -13,7 +13,7 @@ from tests.chaos.story import Outcome, play
 from tests.simulation.clock import BEGINNING
 
 STORIES = {
-    # Bought machines, checkpoints of which the operator ignores the first, a preemption, the survivor's checkpoint, the end.
+    # Bought machines, checkpoints, of which the operator ignores the first, a preemption, and the end.
     "completed": parse("""
       job replicas=2 steps=600 interval=120 poll=300
       1 trap plan=ignored count=1
