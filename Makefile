@@ -4,7 +4,7 @@ PYTHON ?= python3
 MACHINES ?= light
 BIN := .venv/bin
 
-.PHONY: demo test sandbox check bench crds histories clean
+.PHONY: demo test chaos sandbox check bench crds histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
@@ -17,6 +17,12 @@ test: .venv/stamp  ## all tests, on real parts
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e
 	$(BIN)/python -m pytest -n 4 --dist loadgroup tests/e2e $(addprefix --ignore=,$(REAL))
 	$(BIN)/python -m pytest $(REAL)
+
+# The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.
+SEED ?= 1
+RUNS ?= 1000
+chaos: .venv/stamp  ## every crash of the demo's story, and RUNS random schedules of faults from SEED on, on virtual time
+	$(BIN)/python -m tests.chaos --seed $(SEED) --runs $(RUNS)
 
 sandbox: .venv/stamp  ## a cloud in a box with Outlast installed, until Ctrl-C
 	$(BIN)/python -m sandbox up --product --machines $(MACHINES)

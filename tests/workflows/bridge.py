@@ -12,20 +12,28 @@ from api.messages import JobStart, Shutdown
 
 
 class Bridge:
-    """Signals on their way. ``deaf`` to kinds of signals that shall be lost."""
+    """Signals on their way: some kinds may be lost, told twice, or held up until later."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
         self._task_queue = task_queue
         self._queue: list[tuple[str, str, Any]] = []
         self._lock = asyncio.Lock()
+        self._held_up: list[tuple[str, str, Any]] = []
         self.lost: set[str] = set()
+        self.held: set[str] = set()
         self.twice = False
 
     def tell(self, workflow_id: str, signal: str, message: Any = None) -> None:
         """Queue a signal."""
         if signal not in self.lost:
-            self._queue.extend([(workflow_id, signal, message)] * (2 if self.twice else 1))
+            queue = self._held_up if signal in self.held else self._queue
+            queue.extend([(workflow_id, signal, message)] * (2 if self.twice else 1))
+
+    def let_go(self) -> None:
+        """What was held up comes now, late and in its order."""
+        self.held = set()
+        self._queue, self._held_up = [*self._queue, *self._held_up], []
 
     async def flush(self) -> None:
         """Deliver what is queued."""

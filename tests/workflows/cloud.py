@@ -28,6 +28,7 @@ class Instance:
     status: str = "PROVISIONING"
     running_at: datetime | None = None
     deleting: bool = False
+    off: bool = False  # taken back, whatever is shown
 
 
 @dataclass
@@ -144,6 +145,7 @@ class Cloud:
         instance = self.instances.get(name)
         if instance is None:
             return
+        instance.off = True
         self.died(name)
         operation = f"systemevent-{len(self.preemptions)}"
         self.preemptions.append(PreemptedVm(name=name, zone=instance.zone, operation=operation, at=self.clock.now))
@@ -160,7 +162,7 @@ class Cloud:
     def up_for(self, name: str, seconds: float) -> bool:
         """The machine runs since so many seconds at least."""
         found = self.instances.get(name)
-        since = found.running_at if found and found.status == "RUNNING" else None
+        since = found.running_at if found and found.status == "RUNNING" and not found.off else None
         return since is not None and (self.clock.now - since).total_seconds() >= seconds
 
     def of_job(self, job_id: str) -> list[str]:

@@ -315,6 +315,12 @@ class Cluster:
 
         self.clock.after(self.stop_seconds if pod.node else 0.0, stopped)
 
+    def unstick(self, job: Job) -> None:
+        """A pod that did not stop by itself stops now, where it is to."""
+        self.stuck_pods.discard(job.key)
+        if job.pod is not None and job.pod.deleting:
+            self._remove_pod(job)
+
     def _remove_pod(self, job: Job) -> None:
         pod, job.pod = job.pod, None
         if pod is not None and pod.stopped_at is None:

@@ -6,6 +6,7 @@ from tests.workflows.cluster import Cluster
 
 SSH_SECONDS = 5.2  # from RUNNING until SSH answers
 JOIN_SECONDS = 7.3
+TOKEN_SECRET = "planted-secret-of-a-bootstrap-token"  # of each token the part that nobody else may see
 READY_SECONDS = 5.4  # from the end of the join until the Node is Ready
 
 
@@ -31,7 +32,7 @@ class Machines:
             return act.JoinProgress(state="Unreachable", message="connection refused")
         if self.joining.get(name) in {None, "Failed"}:
             self.joining[name] = "Running"
-            self.tokens.add(name)
+            self.tokens.add(f"{name}.{TOKEN_SECRET}")
             instance = self.cloud.instances[name]
             self.cloud.clock.after(JOIN_SECONDS, lambda: self._joined(name, instance.instance_id, request.job_id))
         return self.observe_join(request)
@@ -52,7 +53,7 @@ class Machines:
 
     def _joined(self, name: str, instance_id: str, job_id: str) -> None:
         instance = self.cloud.instances.get(name)
-        if instance is None or instance.instance_id != instance_id or instance.status != "RUNNING":
+        if instance is None or instance.instance_id != instance_id or not self.cloud.up_for(name, 0):
             return
         if self.failing_joins:
             self.failing_joins -= 1

@@ -1,0 +1,150 @@
+"""What must hold in every story, whatever fails on the way. Each gives the violations that it finds, for people."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from tests.chaos.ledger import Choice, Finished, Ledger, Notice
+
+HEARD = timedelta(seconds=2)  # from an image's arrival until the job has its digest and keeps it
+UNHEARD = timedelta(minutes=25)  # until it looks by itself, where nobody told it
+ANSWER = timedelta(seconds=5)  # to a notice that came through
+LATE_ANSWER = timedelta(minutes=20)  # to one that did not: the machine's end is found by looking
+CRASHED_AT_ONCE = 60.0  # seconds after which a training's end says nothing of the image it began from
+
+Invariant = Callable[[Ledger], list[str]]
+
+
+def no_vm_outlives_its_job(ledger: Ledger) -> list[str]:
+    """Once the finalizers have gone, the cloud has no machine of the job, then or later."""
+    return [f"{name} was there when its job had ended" for name in sorted(ledger.after_the_end)]
+
+
+def one_vm_for_an_incarnation(ledger: Ledger) -> list[str]:
+    """Of the tries for one VM never two exist at once, whatever the creations answered."""
+    return [f"{count} machines at once for {key}" for key, count in ledger.most_vms.items() if count > 1]
+
+
+def one_pod_for_a_replica(ledger: Ledger) -> list[str]:
+    """Never do two incarnations of a replica train at once, on machines that run."""
+    return [f"replica {replica} trained twice at once: {', '.join(jobs)}" for replica, jobs in ledger.twins.items()]
+
+
+def steps_lost_are_bounded(ledger: Ledger) -> list[str]:
+    """No more is trained again than the steps since the last finished checkpoint, be its image still kept or not."""
+    found = []
+    for choice in ledger.choices.values():
+        best = _furthest(ledger, choice, list(ledger.finished.values()))
+        if best is not None and best.image not in ledger.cluster.bad and _progress(choice) < best.progress:
+            found.append(
+                f"{_name(choice)} began from {_progress(choice):.0f}, "
+                f"though checkpoint {best.number} had finished at {best.progress:.0f}"
+            )
+    return found
+
+
+def restores_are_the_furthest(ledger: Ledger) -> list[str]:
+    """No incarnation begins from an image less far than the furthest usable one in the registry at that moment."""
+    found = []
+    for choice in ledger.choices.values():
+        best = _furthest(ledger, choice, choice.images)
+        if best is not None and _progress(choice) < best.progress:
+            found.append(f"{_name(choice)} began from {_progress(choice):.0f}, though the registry had {best.image}")
+    return found
+
+
+def notices_are_answered(ledger: Ledger) -> list[str]:
+    """Every notice makes its replica leave, at once where it came through; or its training was at its end anyway."""
+    return [
+        f"the notice for {one.node} at {one.at:%H:%M:%S} under {one.replica}.{one.incarnation} was not answered"
+        for one in ledger.notices
+        if not _answered(ledger, one)
+    ]
+
+
+def everything_is_gone(ledger: Ledger) -> list[str]:
+    """At the end nothing is left of the job but what its documents promise to keep."""
+    return [f"left behind: {what}" for what in ledger.left]
+
+
+def no_credential_is_written(ledger: Ledger) -> list[str]:
+    """None of the planted credentials is in any history, status, Event or log."""
+    return [
+        f"a credential is in {place}"
+        for place, text in ledger.written.items()
+        if any(secret in text for secret in ledger.planted)
+    ]
+
+
+ALL: list[Invariant] = [
+    no_vm_outlives_its_job,
+    one_vm_for_an_incarnation,
+    one_pod_for_a_replica,
+    steps_lost_are_bounded,
+    restores_are_the_furthest,
+    notices_are_answered,
+    everything_is_gone,
+    no_credential_is_written,
+]
+
+
+def violations(ledger: Ledger) -> list[str]:
+    """Of all invariants, each with the name of what it breaks."""
+    return [f"{check.__name__}: {found}" for check in ALL for found in check(ledger)]
+
+
+# --- what an image is worth
+
+
+def _furthest(ledger: Ledger, choice: Choice, images: list[Finished]) -> Finished | None:
+    """Of those that the job could know of when it chose."""
+    known = [one for one in images if _known(ledger, one, choice) and not _crashes(ledger, one, choice)]
+    return max(known, key=lambda one: one.progress, default=None)
+
+
+def _known(ledger: Ledger, image: Finished, choice: Choice) -> bool:
+    """It was told of it and did not take its checkpoint for failed: a late image is the retention's to delete."""
+    if image.at + HEARD > choice.at or any(
+        at <= choice.at for at in ledger.told("CheckpointFailed", f"checkpoint {image.number}:")
+    ):
+        return False
+    unheard = ledger.in_trouble(image.at - HEARD, image.at + 5 * HEARD)
+    return not unheard or choice.at >= image.at + UNHEARD
+
+
+def _crashes(ledger: Ledger, image: Finished, choice: Choice) -> bool:
+    """Two trainings that began from it crashed at once, so that it is what may be broken."""
+    crashed = 0
+    for job in ledger.cluster.history.values():
+        restore, pod = job.request.restore, job.pod
+        if restore is None or pod is None or pod.exit_code in {None, 0} or pod.started_at is None:
+            continue
+        if pod.stopped_at and restore.label.partition("@")[0] == image.image and job.created_at < choice.at:
+            crashed += (pod.stopped_at - pod.started_at).total_seconds() < CRASHED_AT_ONCE
+    return crashed >= 2
+
+
+def _progress(choice: Choice) -> float:
+    return choice.restore.progress if choice.restore else 0.0
+
+
+def _name(choice: Choice) -> str:
+    return f"incarnation {choice.incarnation} of replica {choice.replica}"
+
+
+# --- what a notice's answer is
+
+
+def _answered(ledger: Ledger, notice: Notice) -> bool:
+    hindered = ledger.in_trouble(notice.at - ANSWER, notice.at + ANSWER)
+    within = notice.at + (LATE_ANSWER if hindered else ANSWER)
+    if ledger.clock.now < within:
+        return True  # the story ended before the answer was due
+    left = ledger.told("Preempted", f"replica {notice.replica} on {notice.node}:")
+    return any(at <= within for at in left) or (not left and _was_going(ledger, notice))
+
+
+def _was_going(ledger: Ledger, notice: Notice) -> bool:
+    """The replica was let go of, judged or at its end, which a notice does not change."""
+    job = ledger.cluster.history[notice.replica, notice.incarnation]
+    ended = job.pod is not None and job.pod.stopped_at is not None and job.pod.stopped_at <= notice.at + ANSWER
+    return ended or job.deleting

@@ -1,0 +1,67 @@
+"""The jobs to which things happen: what a script's first line says, as people would write it in their manifests."""
+
+import contextlib
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+
+from tests.chaos.script import Value
+from tests.workflows.documents import vm_spec
+from tests.workflows.world import World
+from workflows import history
+
+STORAGE = {"type": "gcs", "bucket": "b", "pathPrefix": "team/llm/"}
+MAX_RESTARTS = 20  # more than any schedule lets a training fail
+
+
+def draw_job(rng: Random) -> dict[str, Value]:
+    """The commonest job of all, or one with something special."""
+    job: dict[str, Value] = {
+        "replicas": rng.choice([1, 2, 2, 2, 3]),
+        "steps": rng.choice([600, 900, 1500]),
+        "interval": rng.choice([90, 180, 420]),
+    }
+    special: list[dict[str, Value]] = [
+        {"keep": 1}, {"policy": "All"}, {"notice": 120}, {"mode": "Application"}, {"fallback": 5}, {"auto": 1},
+    ]  # fmt: skip
+    for one in special:
+        if rng.random() < 0.12:
+            job |= one
+    if rng.random() < 0.4:
+        job |= {"events": rng.choice([40, 70, 120, 250])}
+    return job
+
+
+@contextlib.contextmanager
+def runs_of(job: dict[str, Value]) -> Iterator[None]:
+    """Every workflow goes on in a new run after so many ``events``, in whatever it is doing, a recovery too.
+
+    For the whole story, because a worker that replays a history must come to the same decisions.
+    """
+    usual = history.EVENTS, history.EVENTS_IN_RECOVERY
+    if "events" in job:
+        history.EVENTS = history.EVENTS_IN_RECOVERY = int(job["events"])
+    try:
+        yield
+    finally:
+        history.EVENTS, history.EVENTS_IN_RECOVERY = usual
+
+
+async def submit(world: World, job: dict[str, Value]) -> None:
+    """kubectl apply."""
+    notice = {"preemptionNoticeDuration": f"{job['notice']}s"} if "notice" in job else {}
+    fallback = {"onDemandFallback": {"after": f"{job['fallback']}m", "maxReplicas": 1}} if "fallback" in job else {}
+    world.documents.vm_spec = vm_spec(more=fallback, zones=["us-central1-b"], **notice)
+    checkpoint: dict[str, Any] = {
+        "checkpointInterval": "auto" if "auto" in job else f"{job['interval']}s",
+        "onUnrestorable": "ColdStart",
+        "retention": {"keepLast": job.get("keep", 3)},
+    }
+    if job.get("mode") == "Application":
+        checkpoint |= {"mode": "Application", "checkpointStorage": STORAGE}
+    await world.submit(
+        replicas=int(job["replicas"]),
+        maxRestarts=MAX_RESTARTS,
+        completionPolicy=job.get("policy", "Any"),
+        checkpoint=checkpoint,
+    )

@@ -1,0 +1,29 @@
+"""A small fixed sample of the crash matrix; ``make chaos`` plays all of it."""
+
+import pytest
+
+from activities import signatures as act
+from tests.chaos.calls import MODES, Mode
+from tests.chaos.crashes import Crash, matrix, sample, strike
+
+SAMPLE = 10
+# What neither a training's life nor its end ever asks for: each has tests of its own.
+ELSEWHERE = {"adopt_orphan", "find_orphans", "find_image", "find_stored", "save_outputs"}
+
+
+async def test_a_sample_of_all_crashes_ends_well() -> None:
+    crashes = await matrix()
+    assert {crash.point[0] for crash in crashes} == {signature.name for signature in act.ALL} - ELSEWHERE
+    chosen = sample(crashes, SAMPLE)
+    assert {crash.mode for crash in chosen} == set(MODES)
+    for crash in chosen:
+        outcome = await strike(crash)
+        assert (crash, outcome.result.lower(), outcome.violations) == (crash, crash.story, [])
+
+
+@pytest.mark.parametrize(("mode", "calls"), [("before", 2), ("after", 2), ("twice", 1)])
+async def test_a_crash_is_felt(mode: Mode, calls: int) -> None:
+    """A call that failed is made again, whether or not it took effect."""
+    outcome = await strike(Crash("deleted", ("create_replica", 1), mode))
+    made = [call.request.replica for call in outcome.stage.world.of("create_replica")]
+    assert made.count(made[0]) == calls

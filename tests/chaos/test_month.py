@@ -1,0 +1,99 @@
+"""A job that trains for thirty days: nothing grows, nothing is forgotten, and nobody stops talking."""
+
+from typing import cast
+
+import pytest
+
+from api import names
+from api.messages import Resize
+from api.timings import Timings
+from tests.chaos.invariants import violations
+from tests.chaos.ledger import Ledger
+from tests.simulation.clock import BEGINNING
+from tests.simulation.execution import Execution
+from tests.simulation.simulation import Simulation
+from tests.workflows import world as worlds
+from tests.workflows.world import WORKFLOW_ID, World
+from workflows import history
+
+DAY = 86_400.0
+DAYS = 30
+BETWEEN_LOSSES = 41 * 3600.0  # of replica 0's machine; replica 1 keeps its own for the whole month
+MOST_EVENTS = 8_000  # of one run
+MOST_STATE = 18_000  # bytes
+
+
+class Month:
+    """The story, with a person who sends a signal whenever the job is about to go on in a new run."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.simulation = cast(Simulation, world.env)
+        self.ledger = Ledger.of(world)
+        self.sent = 0
+        self._spoken_to: set[str] = set()
+
+    async def go_on(self, seconds: float) -> None:
+        """So much of it."""
+        end = self.world.clock.now.timestamp() + seconds
+        await self.world.until(
+            lambda: self._speak() or self.world.clock.now.timestamp() >= end, seconds + DAY, "the time passes"
+        )
+
+    def _speak(self) -> bool:
+        """Asked after each step: a run that is long and still open waits for its own calls to end."""
+        run = self.simulation.find(WORKFLOW_ID)
+        if run is not None and run.run_id not in self._spoken_to and len(run.history.events) >= history.EVENTS:
+            self._spoken_to.add(run.run_id)
+            self.world.bridge.tell(WORKFLOW_ID, "resize", Resize(replicas=2))
+            self.sent += 1
+        return False
+
+    def runs(self, workflow_id: str) -> list[Execution]:
+        """All runs of a workflow."""
+        return [run for run in self.simulation.runs() if run.id == workflow_id]
+
+
+def state_bytes(run: Execution) -> int:
+    """Size of what a run was continued with."""
+    started = run.history.events[0].workflow_execution_started_event_attributes
+    return sum(payload.ByteSize() for payload in started.input.payloads)
+
+
+@pytest.fixture
+def month(world: World, monkeypatch: pytest.MonkeyPatch) -> Month:
+    """Two replicas, a checkpoint each six hours, and looks at the world that are rarer than usual."""
+    monkeypatch.setattr(worlds, "LONGEST_STEP", 3600.0)
+    world.cluster.steps = DAYS * DAY
+    world.documents.timings = Timings(preempted_poll=0, resync=7200, owner_check=7200)
+    return Month(world)
+
+
+async def test_a_job_that_trains_for_thirty_days(month: Month) -> None:
+    world = month.world
+    await world.submit(replicas=2, checkpoint={"checkpointInterval": "6h"})
+    await world.running(2)
+    losses = 0
+    while world.clock.now.timestamp() + BETWEEN_LOSSES < BEGINNING.timestamp() + DAYS * DAY:
+        await month.go_on(BETWEEN_LOSSES)
+        if losses % 3 == 2:
+            world.cloud.power_off(world.node_of(0))
+        else:
+            world.notice(0)
+        losses += 1
+        await world.until(lambda seen=losses: world.entry(0).incarnation == seen and world.active == 2)  # type: ignore[misc]
+    world.cloud.power_off(world.node_of(1))  # its entity has not had a word to say for a month
+    await world.until(lambda: world.entry(1).incarnation == 1 and world.active == 2)
+    assert await world.ended(within=5 * DAY) == "Completed"
+
+    jobs = month.runs(WORKFLOW_ID)
+    oldest = month.runs(names.vm_workflow_id(names.vm_key(world.documents.start.job_id, 1, 1)))
+    assert len(jobs) > 5
+    assert len(oldest) > 1
+    assert max(len(run.history.events) for run in month.simulation.runs()) < MOST_EVENTS
+    sizes = [state_bytes(run) for run in jobs[1:]]
+    assert max(sizes) < MOST_STATE
+    assert max(sizes[-3:]) < 1.05 * max(sizes[:3])  # the last week knows no more than the first
+    assert len(world.of("patch_spec")) == month.sent > 0
+    assert [world.entry(0).preemptions, world.entry(0).restarts] == [losses, 0]
+    assert violations(month.ledger) == []
