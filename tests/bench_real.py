@@ -153,8 +153,8 @@ def _table(sizes: dict[int, list[Round]], load: float) -> str:
     shares = [statistics.median(each.ours / each.trains for each in rounds) for rounds in sizes.values()]
     lines.append("| its share of the whole | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
     lines.append("| preemptions | " + " | ".join(str(len(rounds)) for rounds in sizes.values()) + " |")
-    others = f"load of others before it {load:.1f}, on average of five minutes"
-    return "\n".join([*lines, "", f"{time.strftime('%Y-%m-%d')}, on {where()}; {others}; `make bench`."])
+    busy = f"load {load:.1f} just before (average of five minutes)"
+    return "\n".join([*lines, "", f"{time.strftime('%Y-%m-%d')}, on {where()}; {busy}; `make bench`."])
 
 
 if __name__ == "__main__":
