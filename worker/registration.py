@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.capacity import CapacityActivities
@@ -84,9 +85,19 @@ def _defined(instance: object) -> list[Callable[..., Any]]:
     return [method for method in methods if hasattr(method, "__temporal_activity_definition")]
 
 
+def deployment(version: WorkerDeploymentVersion | None) -> WorkerDeploymentConfig | None:
+    """Each run stays on the version that began it, and moves by continue-as-new; None: without worker versioning."""
+    if version is None:
+        return None
+    return WorkerDeploymentConfig(
+        version=version, use_worker_versioning=True, default_versioning_behavior=VersioningBehavior.PINNED
+    )
+
+
 def build_workers(client: Client, kube: Kube, settings: Settings, cluster_id: str) -> list[Worker]:
     """The workers of one cluster: of everything, and of the creations of VMs, whose rate the service bounds."""
     implementations = activities(client, kube, settings, cluster_id)
+    version = deployment(settings.version)
     return [
         Worker(
             client,
@@ -98,6 +109,7 @@ def build_workers(client: Client, kube: Kube, settings: Settings, cluster_id: st
             graceful_shutdown_timeout=GRACE,
             # A killed worker's workflows go on in another after a second instead of ten (measured).
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
+            deployment_config=version,
         ),
         Worker(
             client,
@@ -106,5 +118,7 @@ def build_workers(client: Client, kube: Kube, settings: Settings, cluster_id: st
             interceptors=[Refusals()],
             graceful_shutdown_timeout=GRACE,
             max_task_queue_activities_per_second=settings.creates_per_second,
+            # Of the same version: an activity on a queue that a run's version does not poll goes to the current one's.
+            deployment_config=version,
         ),
     ]

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from pydantic import ValidationError
+from temporalio.common import WorkerDeploymentVersion
 
 from activities.secret import CHECKPOINT_OPERATOR
 from api.duration import parse_duration
@@ -14,6 +15,7 @@ from api.timings import Timings
 from clients.settings import Connections, connections
 
 TIMING = "OUTLAST_TIMING_"
+VERSION = ("TEMPORAL_DEPLOYMENT_NAME", "TEMPORAL_WORKER_BUILD_ID")
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Settings:
     shared_secret_namespaces: frozenset[str]  # every job may name their Secrets
     creates_per_second: float  # of VMs, over all workers of the cluster
     timings: Timings
+    version: WorkerDeploymentVersion | None  # of the worker's deployment; None: without worker versioning
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -58,6 +61,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         shared_secret_namespaces=_words(environment, "OUTLAST_SHARED_SECRET_NAMESPACES", CHECKPOINT_OPERATOR),
         creates_per_second=_rate(environment, "OUTLAST_CREATES_PER_SECOND", 2),
         timings=_timings(environment),
+        version=_version(environment),
     )
 
 
@@ -119,3 +123,18 @@ def _timings(environment: Mapping[str, str]) -> Timings:
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{TIMING}{str(first['loc'][0]).upper()}: {first['msg']}, in seconds") from error
+
+
+def _version(environment: Mapping[str, str]) -> WorkerDeploymentVersion | None:
+    """By the names under which Temporal's Worker Controller tells them to a worker's pod."""
+    deployment, build = (environment.get(name) or None for name in VERSION)
+    if deployment is None and build is None:
+        return None
+    for name, value in zip(VERSION, (deployment, build), strict=True):
+        if value is None:
+            raise ValueError(f"{name} is missing: set both of {' and '.join(VERSION)}, or none")
+    assert deployment is not None
+    assert build is not None
+    if "." in deployment or ":" in deployment:
+        raise ValueError(f"{VERSION[0]}={deployment!r}: Temporal takes no . or : there")
+    return WorkerDeploymentVersion(deployment, build)

@@ -1,18 +1,36 @@
-"""When a workflow's history is long enough for continue-as-new.
+"""When a workflow goes on in a new run by continue-as-new, and how: where its history is long, or newer code waits.
 
 A module of its own, so that it is passed through the workflow sandbox and a rehearsal can lower the figures.
 """
 
+from typing import NoReturn
+
+from pydantic import BaseModel
 from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from api.model import Model
 
 EVENTS = 3_000
 EVENTS_IN_RECOVERY = 8_000  # until which a recovery may hold it up
 
 
-def is_long(*, recovering: bool = False) -> bool:
-    """It is time to go on in a new run."""
+def is_time_to_go_on(*, recovering: bool = False) -> bool:
+    """In a new run: the history is long, or the worker's deployment has another current version than this run's."""
     info = workflow.info()
     events = info.get_current_history_length()
     if recovering and events < EVENTS_IN_RECOVERY:
         return False
-    return events >= EVENTS or info.is_continue_as_new_suggested()
+    return events >= EVENTS or info.is_continue_as_new_suggested() or info.is_target_worker_deployment_version_changed()
+
+
+def go_on(start: Model, state: BaseModel) -> NoReturn:
+    """End this run; the next one has the state, and begins on the deployment's current version.
+
+    A run stays on the version that began it (PINNED), and by default so would its successors; without worker
+    versioning the wish has no effect.
+    """
+    workflow.continue_as_new(
+        start.model_copy(update={"state": state.model_dump(mode="json")}),
+        initial_versioning_behavior=workflow.ContinueAsNewVersioningBehavior.AUTO_UPGRADE,
+    )

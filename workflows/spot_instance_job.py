@@ -28,7 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.cancelling import outlive_cancel
     from workflows.checkpointing import Checkpointing
     from workflows.directing import Directing
-    from workflows.history import is_long
+    from workflows.history import go_on, is_time_to_go_on
     from workflows.job import Job
     from workflows.machines import Machines
     from workflows.policy.status import job_status
@@ -177,7 +177,7 @@ class SpotInstanceJob:
         self.job.changed = False
         self._raise_crash()
         recovering = any(replica.recovery for replica in self.job.state.replicas.values())
-        self.job.parking = self.job.parking or is_long(recovering=recovering)
+        self.job.parking = self.job.parking or is_time_to_go_on(recovering=recovering)
 
     def _raise_crash(self) -> None:
         if self.job.crash is not None:
@@ -206,7 +206,7 @@ class SpotInstanceJob:
         """With no activity, message or handler pending; what was under way goes on from the state."""
         await workflow.wait_condition(lambda: not self.job.busy and workflow.all_handlers_finished())
         self._raise_crash()
-        workflow.continue_as_new(self.job.start.model_copy(update={"state": self.job.state.model_dump(mode="json")}))
+        go_on(self.job.start, self.job.state)
 
     async def _end(self) -> str:
         """Clean up what is left, tell people, and as the last act let the objects go."""

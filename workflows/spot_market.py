@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from api.market import Candidate, Choice, Choose, Hazard, HazardQuestion, MarketNews, MarketStart
     from api.messages import PreemptionNotice
     from workflows.calls import call, explain
-    from workflows.history import is_long
+    from workflows.history import go_on, is_time_to_go_on
     from workflows.market_state import MarketState, Quote
     from workflows.policy import market as policy
     from workflows.policy import placement
@@ -76,13 +76,13 @@ class SpotMarket:
     async def run(self, start: MarketStart) -> str:
         """Poll and read prices while there is something to do; for ever, in runs of bounded length."""
         began = workflow.now()
-        while not is_long() and workflow.now() - began < IDLE:
+        while not is_time_to_go_on() and workflow.now() - began < IDLE:
             await self._read_prices()
             await self._look_for_preempted()
             await self._rest()
         await workflow.wait_condition(workflow.all_handlers_finished)
         policy.forget(self.state, workflow.now())
-        workflow.continue_as_new(start.model_copy(update={"state": self.state.model_dump(mode="json")}))
+        go_on(start, self.state)
 
     async def _rest(self) -> None:
         """Until the next look, or until there is something to look for."""

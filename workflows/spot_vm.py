@@ -17,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from api.messages import NodeChanged, PreemptionNotice, VmRelease, VmStart
     from workflows.calls import call, explain
     from workflows.cancelling import outlive_cancel
-    from workflows.history import is_long
+    from workflows.history import go_on, is_time_to_go_on
     from workflows.policy.backoff import back_off
     from workflows.stages.buying import Buying
     from workflows.stages.ending import Ending
@@ -88,9 +88,9 @@ class SpotVM:
             except ActivityError as error:
                 await self._failed(error)
             await self.machine.tell()
-            if is_long() and not self._is_over():
+            if is_time_to_go_on() and not self._is_over():
                 await workflow.wait_condition(workflow.all_handlers_finished)
-                workflow.continue_as_new(self.start.model_copy(update={"state": self.state.model_dump(mode="json")}))
+                go_on(self.start, self.state)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.state.released or self.state.reason
 

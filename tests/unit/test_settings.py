@@ -4,6 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from temporalio.common import WorkerDeploymentVersion
 
 from api.timings import Timings
 from clients.settings import address, connections
@@ -29,6 +30,7 @@ def test_nothing_set_is_an_installation_in_a_cluster() -> None:
     assert settings.connections.temporal_namespace == "default"
     assert settings.connections.deadline == 60
     assert settings.connections.metrics_address == ""
+    assert settings.version is None
 
 
 def test_everything_set_is_taken() -> None:
@@ -47,6 +49,8 @@ def test_everything_set_is_taken() -> None:
             "OUTLAST_TIMING_RETRY": "0.5",
             "OUTLAST_CONNECT_DEADLINE": "7.5",
             "OUTLAST_METRICS_ADDRESS": "127.0.0.1:9090",
+            "TEMPORAL_DEPLOYMENT_NAME": "outlast",
+            "TEMPORAL_WORKER_BUILD_ID": "0.2.0",
         }
     )
     assert settings.namespace == "elsewhere"
@@ -58,6 +62,7 @@ def test_everything_set_is_taken() -> None:
     assert settings.timings == Timings(verdict_delay=5, retry=0.5)
     assert settings.connections.deadline == 7.5
     assert settings.connections.metrics_address == "127.0.0.1:9090"
+    assert settings.version == WorkerDeploymentVersion("outlast", "0.2.0")
 
 
 def test_temporal_is_found_by_the_variables_of_its_cli() -> None:
@@ -74,6 +79,8 @@ def test_temporal_is_found_by_the_variables_of_its_cli() -> None:
         "OUTLAST_SWEEP_INTERVAL",
         "OUTLAST_SWEEP_DRY_RUN",
         "OUTLAST_SWEEP_IMAGES_AFTER",
+        "TEMPORAL_DEPLOYMENT_NAME",
+        "TEMPORAL_WORKER_BUILD_ID",
     ],
 )
 def test_empty_is_as_good_as_unset(name: str) -> None:
@@ -100,6 +107,19 @@ def test_empty_is_as_good_as_unset(name: str) -> None:
 def test_value_that_cannot_be_used_names_its_variable(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=name):
         from_environment({name: value})
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"TEMPORAL_DEPLOYMENT_NAME": "outlast"}, "TEMPORAL_WORKER_BUILD_ID is missing"),
+        ({"TEMPORAL_WORKER_BUILD_ID": "1"}, "TEMPORAL_DEPLOYMENT_NAME is missing"),
+        ({"TEMPORAL_DEPLOYMENT_NAME": "out.last", "TEMPORAL_WORKER_BUILD_ID": "1"}, "TEMPORAL_DEPLOYMENT_NAME='out"),
+    ],
+)
+def test_half_a_version_is_none(environment: dict[str, str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        from_environment(environment)
 
 
 def test_unknown_timing_names_the_known_ones() -> None:

@@ -5,43 +5,29 @@ bring that moment about: a tap on the worker holds the command back until the me
 """
 
 import asyncio
-import contextlib
-import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any, cast
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 from temporalio import workflow
 from temporalio.api.enums.v1 import WorkflowTaskFailedCause
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
-from temporalio.worker import Worker, WorkflowRunner
+from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import Info
 
-from activities.fleet import FleetActivities
 from activities.signatures import EnsuredVm
 from api import names
 from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
-from api.timings import Timings
 from sandbox.binaries import Binaries
-from tests.simulation.clock import Clock
-from tests.workflows import checkpoints, cloud, cluster, machines, world
+from tests.workflows import world
+from tests.workflows.dev_server import TIMINGS, quick_world, vm_of
 from tests.workflows.documents import CLUSTER_ID, NAME, NAMESPACE, VM_SPEC
 from tests.workflows.tap import Tap
 from tests.workflows.world import World
 from worker.registration import PASSED_THROUGH
 from workflows import history
 
-AT_ONCE = {
-    cloud: ["CREATE_SECONDS", "DELETE_SECONDS"],
-    machines: ["SSH_SECONDS", "JOIN_SECONDS", "READY_SECONDS"],
-    cluster: ["SCHEDULE_SECONDS", "START_SECONDS", "STOP_SECONDS", "NOT_READY_SECONDS"],
-}
-TIMINGS = Timings(schedule_wait=3, verdict_delay=2, drain=5, retry=1, resync=20, owner_check=60)
 SENT_WITHIN = 1.5  # seconds; a workflow that is held up for two looks dead to the SDK
 
 
@@ -73,39 +59,6 @@ async def _await(work: Awaitable[None]) -> None:
     await work
 
 
-class DevServer:
-    """The real service, in real time."""
-
-    def __init__(self, client: Client) -> None:
-        self.client, self.clock = client, Clock()
-
-    async def settle(self) -> None:
-        """Nothing that could be waited for."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        await asyncio.sleep(max(0.1, seconds))
-        self.clock.advance(datetime.now(UTC))
-
-    @contextlib.asynccontextmanager
-    async def worker(
-        self, workflows: Sequence[type], activities: Sequence[Callable[..., Any]], runner: WorkflowRunner
-    ) -> AsyncIterator[None]:
-        """While this is open there is a worker, with a queue of its own for creations."""
-        self.clock.advance(datetime.now(UTC))
-        async with (
-            Worker(
-                self.client,
-                task_queue=names.TASK_QUEUE,
-                workflows=workflows,
-                activities=activities,
-                workflow_runner=runner,
-            ),
-            Worker(self.client, task_queue=names.CREATES_QUEUE, activities=activities),
-        ):
-            yield
-
-
 @pytest.fixture
 async def interruption() -> Interruption:
     """What happens in the midst of a continue-as-new."""
@@ -116,41 +69,11 @@ async def interruption() -> Interruption:
 async def real(
     executables: Binaries, interruption: Interruption, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[World]:
-    """A quick world on a dev server of its own; VMs are ensured by the product's own activity."""
-    for module, constants in AT_ONCE.items():
-        for constant in constants:
-            monkeypatch.setattr(module, constant, 0.0)
+    """A quick world on a dev server of its own, with a tap on its worker."""
     passed = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH, "workflows.history")
     monkeypatch.setattr(world, "RUNNER", Tap(SandboxedWorkflowRunner(restrictions=passed), interruption.heard))
-    monkeypatch.setattr(world, "LONGEST_STEP", 0.2)
-    monkeypatch.setattr(checkpoints, "PHASES", [(0.2, "Checkpointing"), (0.4, "Completed")])
-    env = await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(executables.temporal), data_converter=pydantic_data_converter
-    )
-    async with env:
-        made = World(DevServer(env.client))
-        made.documents.uid = str(uuid.uuid4())
-        made.documents.timings = TIMINGS
-        _ensure_for_real(made, monkeypatch)
-        async with made.worker():
-            yield made
-        assert made.mistakes == []
-
-
-def _ensure_for_real(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    nothing = cast(Any, None)  # ensuring needs neither the cluster nor the cloud
-    activities = FleetActivities(made.env.client, kube=nothing)
-
-    async def ensure_vm(start: VmStart) -> EnsuredVm:
-        made.fleet.keys = sorted({*made.fleet.keys, start.key})
-        return await activities.ensure_vm(start)
-
-    monkeypatch.setattr(made.fleet, "ensure_vm", ensure_vm)
-
-
-def vm_of(real: World, number: int = 0) -> WorkflowHandle[Any, Any]:
-    """The workflow of a VM, in the order of their keys."""
-    return real.env.client.get_workflow_handle(names.vm_workflow_id(sorted(real.fleet.keys)[number]))
+    async with quick_world(executables, monkeypatch) as made, made.worker():
+        yield made
 
 
 class Limit(int):
