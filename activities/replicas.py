@@ -47,10 +47,13 @@ class ReplicaActivities:
     async def create_replica(self, request: CreateReplica) -> ReplicaView:
         """Create the Job of an incarnation; it is there already after a retry.
 
+        Never beside a later one: a workflow that was reset to before that would begin a second training.
+
         Raises:
             ApplicationError: BUSY, where other jobs have claimed the CDI devices of all nodes that were found.
         """
         job = request.job
+        await self._refuse_beside_later(request)
         await self._prepare_pull(request)
         try:
             build_job(request)  # what is wrong with the template is told before anything is claimed
@@ -64,6 +67,19 @@ class ReplicaActivities:
                 raise
             return await self._existing(ReplicaRef(job=job, replica=request.replica, incarnation=request.incarnation))
         return replica_view(created["metadata"]["name"], created, [])
+
+    async def _refuse_beside_later(self, request: CreateReplica) -> None:
+        labels = {names.LABEL_JOB: request.job.job_id, names.LABEL_REPLICA: str(request.replica)}
+        selector = ",".join(f"{name}={value}" for name, value in labels.items())
+        jobs = await self._kube.list(path("batch/v1", "jobs", request.job.namespace), labelSelector=selector)
+        there = [int(each["metadata"]["labels"][names.LABEL_INCARNATION]) for each in jobs]
+        if (latest := max(there, default=-1)) > request.incarnation:
+            raise ApplicationError(
+                f"incarnation {latest} of replica {request.replica} exists, which is later than {request.incarnation}",
+                latest,
+                type=errors.SUPERSEDED,
+                non_retryable=True,
+            )
 
     async def _prepare_pull(self, request: CreateReplica) -> None:
         """Make the Secret by which the pod pulls its images."""

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from temporalio import activity
 
 from activities import finalizers
+from activities.fitting import ZONE
 from activities.job_builder import build_job
 from activities.secret import Sharing
 from activities.signatures import (
@@ -146,17 +147,19 @@ class SpecActivities:
     async def take_stock(self, job: JobRef) -> Stock:
         """List what carries the job's id."""
         backups = f"{names.CHECKPOINT_GROUP}/{names.CHECKPOINT_VERSION}"
-        jobs, pods, checkpoints, nodes = await asyncio.gather(
+        jobs, pods, checkpoints, nodes, vms = await asyncio.gather(
             self._ours(path("batch/v1", "jobs", job.namespace), job),
             self._ours(path("v1", "pods", job.namespace), job),
             self._ours(path(backups, names.CHECKPOINT_PLURAL, job.namespace), job),
             self._ours(path("v1", "nodes"), job),
+            self._kube.list(path(names.API_VERSION, names.VM_PLURAL, job.namespace)),
         )
         return Stock(
             jobs=[_name(each) for each in jobs],
             replicas=sorted({which for each in [*jobs, *pods] if (which := _which(each)) is not None}),
             checkpoints=[_name(each) for each in checkpoints],
             nodes=[_name(each) for each in nodes],
+            machines=_machines(job, nodes, vms),
         )
 
     async def _ours(self, where: str, job: JobRef) -> list[Json]:
@@ -207,3 +210,13 @@ def _which(found: Json) -> tuple[int, int] | None:
     labels = found["metadata"].get("labels") or {}
     replica, incarnation = labels.get(names.LABEL_REPLICA), labels.get(names.LABEL_INCARNATION)
     return (int(replica), int(incarnation)) if replica and incarnation else None
+
+
+def _machines(job: JobRef, nodes: list[Json], vms: list[Json]) -> list[str]:
+    """ "zone/name" of each VM: one that is still being made has no Node, one whose entry could not be written has."""
+    found = {_name(node): node["metadata"]["labels"].get(ZONE) for node in nodes}
+    for vm in vms:
+        entries = (vm.get("status") or {}).get("provisionedInstances") or []
+        found |= {entry["name"]: entry.get("zone") for entry in entries}
+    keys = {name: names.vm_key_of(name) or "" for name in found}
+    return sorted(f"{zone}/{name}" for name, zone in found.items() if zone and keys[name].startswith(f"{job.job_id}-"))

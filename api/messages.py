@@ -105,7 +105,7 @@ class VmStart(Model):
 
 
 class VmReport(Model):
-    """What a VM's workflow tells its job. ``number`` grows; older reports are dropped."""
+    """What a VM's workflow tells its job. ``at`` and, in one life, ``number`` grow; older reports are dropped."""
 
     key: str
     number: int

@@ -9,6 +9,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, TimeoutError
 
 with workflow.unsafe.imports_passed_through():
     from activities.signatures import Signature
+    from api import errors
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -48,6 +49,13 @@ def explain(error: ActivityError) -> tuple[str, str]:
     if isinstance(cause, TimeoutError):
         return "Transient", f"{error.activity_type} did not answer in time"
     return "Transient", str(cause or error)
+
+
+def superseded_by(error: ActivityError) -> int | None:
+    """The later incarnation in the details of a Job that was not created because of it."""
+    cause = error.cause
+    superseded = isinstance(cause, ApplicationError) and cause.type == errors.SUPERSEDED and cause.details
+    return int(cause.details[0]) if superseded and isinstance(cause, ApplicationError) else None
 
 
 def scope_of(error: ActivityError) -> str:

@@ -122,6 +122,9 @@ class Directing:
         replicas, state, job = list(self.state.replicas.values()), self.state, self.job
         if state.shutdown:
             job.condition("Running", False, state.shutdown, "everything is being torn down")
+            if state.shutdown == "Cancelled" and state.outcome is None:
+                # An end as any other: a bridge that Temporal's retention left without the run must not begin it anew.
+                job.condition("Failed", True, "Cancelled", "its workflow was cancelled; delete it and create it again")
             return
         if not state.admitted:
             return

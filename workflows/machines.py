@@ -92,10 +92,11 @@ class Machines:
         """A VM told how it is; older reports are dropped. One that nobody here wants is let go of."""
         vm = self.state.vms.get(report.key)
         if vm is None:
-            if report.stage not in {"Deleting", "Gone"}:
+            # Before it is admitted a run that was reset wants nothing yet, and hears what the one before was told.
+            if self.state.admitted and report.stage not in {"Deleting", "Gone"}:
                 self.job.spawn(self._send_release(report.key, "NotWanted"), f"release of {report.key}")
             return
-        if vm.report is None or vm.report.number < report.number:
+        if vm.report is None or _is_later(report, vm.report):
             if report.why and (vm.report is None or vm.report.vm_name != report.vm_name):
                 self.job.event("Buying", f"replica {vm.replica}: {report.vm_name}: {report.why}")
             vm.report = report
@@ -283,13 +284,24 @@ class Machines:
         )
 
     def _closed(self, key: str) -> None:
-        """Its workflow has ended, which it does only when nothing is left of the machine."""
+        """Its workflow has ended: by itself, which it tells before, or by a person's hand, and a machine may run."""
         vm = self.state.vms.get(key)
-        if vm is None:
+        if vm is None or vm.gone:
             return
-        last = vm.report.number if vm.report else 0
-        vm.report = VmReport(key=key, number=last + 1, stage="Gone", reason="Closed", dead=True)
+        if vm.report is not None and vm.report.vm_name:
+            update = {"stage": "Deleting", "reason": "Closed", "at": workflow.now()}
+            vm.report = vm.report.model_copy(update=update)
+            self.job.spawn(self._adopt(vm, f"{vm.report.zone}/{vm.report.vm_name}"), f"teardown of {key}")
+        else:
+            vm.report = VmReport(key=key, number=1, stage="Gone", reason="Closed", dead=True, at=workflow.now())
         self.job.touch()
+
+    async def _adopt(self, vm: Vm, found: str) -> None:
+        """Begin a life that only tears down; where that fails the sweep does, for nobody looks after the machine."""
+        try:
+            await call(act.ADOPT_ORPHAN, self.start_of(vm, found=[found]), summary=f"tear down {found}")
+        except ActivityError as error:
+            workflow.logger.warning("teardown of %s: %s", vm.key, error.cause)
 
     def _is_gone(self, key: str) -> bool:
         vm = self.state.vms.get(key)
@@ -300,3 +312,10 @@ class Machines:
         replicas = self.state.replicas.values()
         olds = [old.vm_key for replica in replicas if replica.recovery for old in replica.recovery.olds]
         return key in olds or any(key in {replica.vm_key, replica.reserved} for replica in replicas)
+
+
+def _is_later(report: VmReport, known: VmReport) -> bool:
+    """By its time: a life that was reset, or that only tears down, numbers its reports from 1 again."""
+    if report.at is not None and known.at is not None and report.at != known.at:
+        return report.at > known.at
+    return report.number > known.number

@@ -124,7 +124,10 @@ class SpotVM:
                 await self.ending.delete()
 
     async def _look_for_owner(self) -> None:
-        """At intervals: whatever became of the job, its machine must not stay behind."""
+        """At intervals: whatever became of the job, its machine must not stay behind.
+
+        A job that lives is told of it each time, and lets go of one that it does not know, as after its reset.
+        """
         now, last = workflow.now(), self.state.owner_checked_at
         if self.state.released or (last and now - last < timedelta(seconds=self.timings.owner_check)):
             return
@@ -134,6 +137,7 @@ class SpotVM:
         self.state.owner_checked_at = now
         if not owner.alive:
             self.state.released = f"OwnerGone: {owner.reason}"
+        self.state.asked += 1
 
     async def _failed(self, error: ActivityError) -> None:
         """A step failed: say why, wait, and take the step again."""

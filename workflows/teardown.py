@@ -38,10 +38,10 @@ class Teardown:
         deadline = self.job.after(PATIENCE_SECONDS)
         for rounds in itertools.count(1):
             stock = await call(act.TAKE_STOCK, self.job.ref, summary="what is left under this job's id?")
-            if not stock.replicas and not stock.checkpoints and not stock.nodes:
+            left = [*stock.jobs, *stock.checkpoints, *stock.nodes, *stock.machines]
+            if not left and not stock.replicas:
                 self.job.condition("TornDown", True, "NothingLeft")
                 return
-            left = [*stock.jobs, *stock.checkpoints, *stock.nodes]
             self.job.condition("TornDown", False, "StillThere", f"waits for {', '.join(left[:5])} to be gone")
             await self.reporting.flush()
             forced = workflow.now() >= deadline
@@ -57,16 +57,17 @@ class Teardown:
             number = int(name.rpartition("-c")[2])
             ref_ = act.CheckpointRef(job=self.job.ref, number=number)
             await call(act.DELETE_CHECKPOINT, ref_, summary=f"delete CheckpointBackup {name}")
-        for name in stock.nodes:
-            await self._tear_down_vm(name)
+        for machine in stock.machines:
+            await self._tear_down_vm(machine)
 
-    async def _tear_down_vm(self, name: str) -> None:
+    async def _tear_down_vm(self, machine: str) -> None:
         """A VM that this run did not buy: its own workflow takes it down, or one in teardown begins."""
-        key = vm_key_of(name)
-        if key is None or key in self.state.vms:
+        key = vm_key_of(machine.partition("/")[2])
+        known = self.state.vms.get(key or "")
+        if key is None or (known is not None and not known.gone):
             return
         vm = self.state.vms[key] = Vm(key=key, replica=-1)
         if self.state.vm_spec is not None:
-            start = self.machines.start_of(vm, found=[f"{self.state.vm_spec.gcp.zone}/{name}"])
-            await call(act.ADOPT_ORPHAN, start, summary=f"tear down {name}")
+            start = self.machines.start_of(vm, found=[machine])
+            await call(act.ADOPT_ORPHAN, start, summary=f"tear down {machine}")
         await self.machines.release(key, "Deleted")

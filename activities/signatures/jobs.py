@@ -47,6 +47,7 @@ class Stock(Model):
     replicas: list[tuple[int, int]] = []  # (replica, incarnation)
     checkpoints: list[str] = []
     nodes: list[str] = []
+    machines: list[str] = []  # "zone/name" of VMs, by their Nodes and by what they wrote into a SpotInstanceVM's status
 
 
 class PreflightRequest(Model):

@@ -34,6 +34,14 @@ async def test_created_twice_is_one_job(world: World, replicas: ReplicaActivitie
     assert (first.job_name, first.job_uid) == ("resnet-0a1b2c3d-r0-i1", second.job_uid)
 
 
+async def test_none_is_created_beside_a_later_incarnation(world: World, replicas: ReplicaActivities) -> None:
+    await run(replicas.create_replica, world.create_replica(incarnation=3))
+    with pytest.raises(ApplicationError) as caught:
+        await run(replicas.create_replica, world.create_replica(incarnation=2))
+    assert (caught.value.type, caught.value.details) == (errors.SUPERSEDED, (3,))
+    assert not (await run(replicas.observe_replica, world.replica(incarnation=2))).job_exists
+
+
 async def test_job_of_somebody_else_is_a_conflict(world: World, replicas: ReplicaActivities) -> None:
     pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
     other = {"metadata": {"name": "resnet-0a1b2c3d-r0-i1"}, "spec": {"template": {"spec": pod}}}

@@ -238,15 +238,21 @@ async def test_stock_is_what_carries_the_jobs_id(world: World, specs: SpecActivi
     replicas = ReplicaActivities(kube, world.job.namespace)
     await run(replicas.create_replica, world.create_replica())
     await run(replicas.create_replica, world.create_replica(incarnation=2))
-    node = {"metadata": {"generateName": "stock-", "labels": {names.LABEL_JOB: JOB_ID}}}
-    made = (await kube.create("/api/v1/nodes", node))["metadata"]["name"]
+    made = names.vm_name(names.vm_key(JOB_ID, 0, 1), 1)
+    labels = {names.LABEL_JOB: JOB_ID, "topology.kubernetes.io/zone": "us-central1-b"}
+    await kube.create("/api/v1/nodes", {"metadata": {"name": made, "labels": labels}})
+    entries = [
+        {"name": names.vm_name(names.vm_key(job, 1, 1), 2), "zone": "us-east1-c"} for job in (JOB_ID, "ffffffff")
+    ]
+    await kube.patch(f"{world.vm_path}/status", {"status": {"provisionedInstances": entries}})
     stock = await run(specs.take_stock, world.job)
     assert (stock.jobs, stock.replicas, stock.checkpoints) == (
         ["resnet-0a1b2c3d-r0-i1", "resnet-0a1b2c3d-r0-i2"],
         [(0, 1), (0, 2)],
         [],
     )
-    assert made in stock.nodes
+    assert stock.nodes == [made]
+    assert stock.machines == [f"us-central1-b/{made}", f"us-east1-c/outlast-{JOB_ID}-r1-v1-t2"]
     await kube.delete(f"/api/v1/nodes/{made}")
 
 

@@ -14,7 +14,9 @@ from tests.bridge.conftest import REPOSITORY
 DEPLOY = REPOSITORY / "deploy"
 
 
-@pytest.mark.parametrize("overlay", ["base", "overlays/sandbox", "overlays/before-1.30", "overlays/encrypted", "overlays/worker-version"])
+@pytest.mark.parametrize(
+    "overlay", ["base", "overlays/sandbox", "overlays/before-1.30", "overlays/encrypted", "overlays/worker-version"]
+)
 async def test_the_api_server_takes_every_manifest(control_plane: Any, installed: None, overlay: str) -> None:
     await control_plane.kubectl(
         "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", DEPLOY / overlay

@@ -103,6 +103,8 @@ class Cluster:
         key = (request.replica, request.incarnation)
         if not request.bought and self.claimed.issuperset(request.nodes):
             raise ApplicationError("another job was quicker", type=errors.BUSY, non_retryable=True)
+        if (latest := max(number for replica, number in [*self.jobs, key] if replica == key[0])) > key[1]:
+            raise ApplicationError("a later one exists", latest, type=errors.SUPERSEDED, non_retryable=True)
         if key not in self.jobs:
             ref = request.job
             name = names.replica_job_name(ref.name, ref.job_id, *key)

@@ -125,6 +125,7 @@ class Documents:
             replicas=list(jobs),
             checkpoints=[backup.name for backup in self.checkpoints.backups.values()],
             nodes=[node.name for node in self.cluster.nodes.values() if node.owner == ref.job_id],
+            machines=sorted(f"{entry.zone}/{entry.name}" for entry in self.entries.values()),
         )
 
     def release_finalizers(self, request: act.ReleaseFinalizers) -> act.Done:

@@ -6,8 +6,8 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import errors
-    from api.views import PodView
-    from workflows.calls import call, explain
+    from api.views import PodView, ReplicaView
+    from workflows.calls import call, explain, superseded_by
     from workflows.phases.life import Part
     from workflows.policy.startup import does_not_start, startup, waits_for_others
     from workflows.state import Recovery
@@ -63,7 +63,34 @@ class Starting(Part):
             self.me.deadline = self.job.after(self.state.timings.startup_deadline)
 
     async def _create_job(self) -> bool:
-        """False where another job was quicker to claim what this one wants of the cluster's free nodes."""
+        """False where it is to run elsewhere: other jobs have claimed the nodes, or a later incarnation runs there."""
+        try:
+            view = await self._create()
+        except ActivityError as error:
+            if explain(error)[0] == errors.BUSY:
+                await self._elsewhere(explain(error)[1])
+                return False
+            later = superseded_by(error)
+            if later is None:
+                raise
+            view = await self._take_over(later)
+        if self.me.view is None:
+            self.me.view = view
+        pod = view.pod
+        if pod is None or pod.node is None or pod.node in {self.me.node, *self.me.candidates}:
+            return True
+        self.life.replace("it runs elsewhere since its workflow was reset", machine_stays=True)
+        if self.me.recovery:
+            self.me.recovery.olds[-1].node = pod.node
+        return False
+
+    async def _take_over(self, later: int) -> ReplicaView:
+        """A person has reset the workflow to before this incarnation was begun."""
+        self.job.event("TakenOver", f"replica {self.me.index} goes on with its incarnation {later}", warning=True)
+        self.me.incarnation, self.me.view, self.me.view_version = later, None, 0
+        return await self._create()
+
+    async def _create(self) -> ReplicaView:
         nodes = [self.me.node] if self.me.node else self.me.candidates
         config = self.job.spec.checkpoint_config
         request = act.CreateReplica(
@@ -80,18 +107,9 @@ class Starting(Part):
             storage=config.checkpoint_storage,
         )
         came_from = self.me.restore.label if self.me.restore else "the original image"
-        try:
-            view = await call(
-                act.CREATE_REPLICA, request, summary=f"{self.life.job_name} on {', '.join(nodes)} from {came_from}"
-            )
-        except ActivityError as error:
-            if explain(error)[0] != errors.BUSY:
-                raise
-            await self._elsewhere(explain(error)[1])
-            return False
-        if self.me.view is None:
-            self.me.view = view
-        return True
+        return await call(
+            act.CREATE_REPLICA, request, summary=f"{self.life.job_name} on {', '.join(nodes)} from {came_from}"
+        )
 
     async def _delete_old_jobs(self) -> None:
         recovery = self.me.recovery
