@@ -4,7 +4,7 @@ PYTHON ?= python3
 MACHINES ?= light
 BIN := .venv/bin
 
-.PHONY: demo test chaos sandbox check bench crds histories clean
+.PHONY: demo test chaos chaos-real sandbox check bench crds histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
@@ -43,8 +43,12 @@ bench: .venv/stamp  ## the numbers of docs/benchmarks.md
 crds: .venv/stamp  ## generate deploy/crd from api
 	$(BIN)/python -m api.crd
 
-histories: .venv/stamp  ## record what tests/replay holds the workflows against: the demo's story, again
+histories: .venv/stamp  ## record what tests/replay holds the workflows against: the demo's story and other paths, again
 	$(BIN)/python -m tests.replay.record
+
+# More of it: ARGS="--runs 12 --servers temporal etcd --outages Temporal".
+chaos-real: .venv/stamp  ## the worker's process ended at its calls in real time, again and again; prints what it found
+	$(BIN)/python -m tests.chaos.real_time $(ARGS)
 
 clean:  ## remove everything that was made here; the built executables stay in ~/.cache/outlast
 	if [ -x $(BIN)/python ] && [ -d .sandbox ]; then $(BIN)/python -m sandbox down; fi

@@ -34,6 +34,7 @@ FAULTS = (
     "withdraw_permissions",
     "grant_permissions",
     "expire_credentials",
+    "unavailable",
     "slow_boots",
     "mix_up_host_keys",
     *IN_THE_MACHINE,

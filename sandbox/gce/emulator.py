@@ -85,6 +85,7 @@ class GceEmulator:
         return found[0]
 
     async def _test_iam_permissions(self, request: web.Request) -> web.Response:
+        self.faults.check_availability()
         self.faults.check_credentials()
         try:
             permissions = (await request.json())["permissions"]

@@ -121,6 +121,11 @@ def unauthenticated() -> ApiError:
     return ApiError(401, "authError", message, details=[info], location="Authorization", locationType="header")
 
 
+def rate_limited() -> ApiError:
+    """429 for a project that calls too often."""
+    return ApiError(429, "rateLimitExceeded", "Rate Limit Exceeded")
+
+
 def backend_error() -> ApiError:
     """503 for a call whose outcome the caller cannot know."""
     return ApiError(503, "backendError", "Internal error. Please try again or contact Google Support.")

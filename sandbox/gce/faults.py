@@ -11,7 +11,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from sandbox.gce.errors import OperationError, backend_error, not_ready, permission_denied, unauthenticated
+from sandbox.gce.errors import (
+    OperationError,
+    backend_error,
+    not_ready,
+    permission_denied,
+    rate_limited,
+    unauthenticated,
+)
 from sandbox.gce.errors import stockout as stockout_error
 from sandbox.gce.links import leaf
 from sandbox.gce.quotas import Quota
@@ -43,6 +50,7 @@ class Faults:
         self._list_lag = 0.0
         self._withdrawn: set[str] = set()
         self._expired_until = 0.0
+        self._unavailable_until, self._unavailable = 0.0, 503
         self._prices: dict[tuple[str, str], float] = {}
         self._slow_boots: Turns[float] = Turns()
         self._mishaps: Turns[Mishaps] = Turns()
@@ -102,6 +110,10 @@ class Faults:
         """Answer every call with 401 for `seconds` of real time; 0 ends it."""
         self._expired_until = time.monotonic() + seconds
 
+    def unavailable(self, seconds: float, status: int = 503) -> None:
+        """Answer every call with 503, or with 429, for `seconds` of real time; 0 ends it."""
+        self._unavailable_until, self._unavailable = time.monotonic() + seconds, status
+
     def slow_boots(self, times: int, seconds: float, zone: str | None = None) -> None:
         """Let the next `times` VMs stand there RUNNING for `seconds` (real time) before their machine comes up."""
         self._slow_boots.add(seconds, times, zone)
@@ -143,6 +155,11 @@ class Faults:
     def list_lag(self) -> float:
         """Seconds before a new VM shows up in lists."""
         return self._list_lag
+
+    def check_availability(self) -> None:
+        """Raise 429 or 503 while nothing is to be had of the service."""
+        if time.monotonic() < self._unavailable_until:
+            raise rate_limited() if self._unavailable == 429 else backend_error()
 
     def check_credentials(self) -> None:
         """Raise 401 while credentials count as expired."""

@@ -97,6 +97,7 @@ def _serve(route: Route, faults: Faults) -> Callable[[web.Request], Awaitable[we
 
     async def serve(request: web.Request) -> web.Response:
         call = Call(dict(request.match_info), dict(request.query), await request.read())
+        faults.check_availability()
         faults.check_credentials()
         _check_path(call.path, is_itself=route.path.endswith(("/zones/{zone}", "/regions/{region}")))
         if route.permission is not None:

@@ -15,6 +15,7 @@ from gce_world import world as running
 from google.api_core import exceptions
 
 from sandbox.gce import Happening
+from sandbox.plays import play_fault
 
 
 @pytest_asyncio.fixture
@@ -105,6 +106,17 @@ async def test_a_new_vm_may_be_missing_from_lists(world: World) -> None:
     assert (await world.get("vm-1")).name == "vm-1"
     await asyncio.sleep(0.5)
     assert await world.list() == ["vm-1"]
+
+
+@pytest.mark.parametrize(("status", "reason"), [(429, "rateLimitExceeded"), (503, "backendError")])
+async def test_the_service_may_be_away(world: World, status: int, reason: str) -> None:
+    play_fault(world.gce.faults, "unavailable", (), {"seconds": "30", "status": str(status)})
+    url = f"{world.url}/compute/v1/projects/{PROJECT}/zones"
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        error = (await answer.json())["error"]
+    assert (answer.status, error["errors"][0]["reason"]) == (status, reason)
+    world.gce.faults.unavailable(0)
+    assert await world.list() == []
 
 
 async def test_credentials_may_expire(world: World) -> None:

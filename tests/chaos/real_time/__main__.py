@@ -1,0 +1,104 @@
+"""``make chaos-real``: the story again and again in one sandbox, while the worker's process is ended at its calls.
+
+Prints the points at which it was ended, the runs, and the violations; exit code 1 where there is one. A point is an
+activity in a mode; those that no run has hit yet come first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from tests.chaos.real_time import outages, story
+from tests.chaos.real_time.books import credentials
+from tests.chaos.real_time.house import SERVERS, House
+from tests.chaos.real_time.plan import MODES, Call, Plan
+from tests.e2e.rig import Running
+
+
+def main() -> int:
+    """Run; returns the exit code."""
+    arguments = _arguments()
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # sockets that the worker's end has closed
+    with tempfile.TemporaryDirectory(prefix="outlast-chaos-") as directory:
+        return asyncio.run(_interruptible(Path(directory) / "sandbox", arguments))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.real_time", description=__doc__)
+    parser.add_argument("--gap", type=int, default=6, help="calls between two points (default 6)")
+    parser.add_argument("--runs", type=int, default=4, help="runs of the story with points (default 4)")
+    parser.add_argument("--servers", nargs="*", default=[], choices=SERVERS, help="restart each at every chapter")
+    parser.add_argument("--outages", nargs="*", default=[], choices=list(outages.OUTAGES), help="ten minutes of each")
+    return parser.parse_args()
+
+
+async def _interruptible(state_dir: Path, arguments: argparse.Namespace) -> int:
+    """To the end, or until Ctrl-C or SIGTERM; the sandbox is taken down in either case."""
+    task = asyncio.ensure_future(_run(state_dir, arguments))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        return 130
+
+
+async def _run(state_dir: Path, arguments: argparse.Namespace) -> int:
+    house, violations = House(state_dir), list[str]()
+    try:
+        await house.up()
+        violations += await _points(house, arguments)
+        for server in arguments.servers:
+            violations += await _restarts(house, server)
+        for outage in arguments.outages:
+            found = await outages.endure(house, outage)
+            print(f"ten minutes without: {outage}: {len(found)} violations", flush=True)
+            violations += [f"{outage}: {each}" for each in found]
+        violations += await credentials(house)
+    finally:
+        await house.down()
+    for violation in violations:
+        print(f"VIOLATION {violation}")
+    return 1 if violations else 0
+
+
+async def _points(house: House, arguments: argparse.Namespace) -> list[str]:
+    plan, violations = Plan(house.chaos), list[str]()
+    for number in range(arguments.runs):
+        plan.order(number, arguments.gap)
+        told = await story.run(house, f"story-{number}")
+        plan.order(number, 0)
+        violations += [f"run {number}: {each}" for each in told.violations]
+        calls = [call for call in plan.calls() if call.run == number]
+        points = len([call for call in calls if call.mode])
+        print(f"run {number}: {len(calls)} calls, {points} points, {told.violations or 'held'}", flush=True)
+    _tell(plan.calls())
+    points = len([call for call in plan.calls() if call.mode])
+    print(f"{points} points killed, {arguments.runs} runs, {len(violations)} violations", flush=True)
+    return violations
+
+
+def _tell(calls: list[Call]) -> None:
+    hits = Counter((call.activity, call.mode) for call in calls)
+    for activity in sorted({call.activity for call in calls}):
+        print(f"  {activity:24} " + "  ".join(f"{mode} {hits[activity, mode]}" for mode in MODES))
+
+
+async def _restarts(house: House, server: str) -> list[str]:
+    async def restart(_: Running) -> None:
+        await house.restart(server)
+
+    told = await story.run(house, f"without-{server.replace('kube-', '')}", restart)
+    print(f"{server} restarted in {len(told.chapters)} chapters: {told.violations or 'held'}", flush=True)
+    return [f"{server}: {each}" for each in told.violations]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
