@@ -1,4 +1,6 @@
-"""`python -m tests.replay.record`: tells the demo's story in a sandbox, and keeps three histories for the replay test.
+"""`python -m tests.replay.record`: tells stories, and keeps their histories for the replay test.
+
+The demo's story in a sandbox: a job, a VM and a market. Then the paths that it does not take; only these: ``paths``.
 
 To be run where the test reports a difference that is meant: a new order of steps, another argument, another wait.
 Workflows that are open while such a change is rolled out keep their old order only by ``workflow.patched``.
@@ -16,12 +18,14 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowFailureError, WorkflowHistory
 
 from api import names
+from sandbox import binaries
 from sandbox.cloud import Cloud
 from sandbox.demo.__main__ import TIMINGS
 from sandbox.demo.manifests import NAMESPACE
 from sandbox.demo.narrate import narrator
 from sandbox.demo.story import Story
 from sandbox.settings import Settings
+from tests.replay.paths import histories
 from tests.replay.recorded import write
 
 SPEED = 10.0
@@ -29,9 +33,16 @@ SPEED = 10.0
 
 def main() -> int:
     """Record; returns the exit code."""
-    with tempfile.TemporaryDirectory(prefix="outlast-record-") as directory:
-        asyncio.run(_record(Path(directory) / "sandbox"))
+    if sys.argv[1:] != ["paths"]:
+        with tempfile.TemporaryDirectory(prefix="outlast-record-") as directory:
+            asyncio.run(_record(Path(directory) / "sandbox"))
+    asyncio.run(_record_paths())
     return 0
+
+
+async def _record_paths() -> None:
+    async for name, history in histories(await binaries.ensure()):
+        _write(name, history)
 
 
 async def _record(state_dir: Path) -> None:
@@ -62,8 +73,12 @@ async def _keep(client: Client, name: str, workflow_id: str) -> None:
     handle = client.get_workflow_handle(workflow_id)
     with contextlib.suppress(WorkflowFailureError):  # terminated: the market
         await asyncio.wait_for(handle.result(), 60)
-    path = write(name, _anonymous(await handle.fetch_history()))
-    print(f"{path}: {path.stat().st_size // 1024} KiB of {workflow_id}", file=sys.stderr)
+    _write(name, await handle.fetch_history())
+
+
+def _write(name: str, history: WorkflowHistory) -> None:
+    path = write(name, _anonymous(history))
+    print(f"{path}: {path.stat().st_size // 1024} KiB of {history.workflow_id}", file=sys.stderr)
 
 
 def _anonymous(history: WorkflowHistory) -> WorkflowHistory:
