@@ -66,7 +66,11 @@ class Fleet:
             self.start.spec,
             name=name,
             candidate=Candidate(zone=ZONE, machine_type="n1-standard-4", gpu=self.start.spec.gpu),
-            labels={names.GCE_LABEL_CLUSTER: names.cluster_label(self.cluster_id)},
+            labels={
+                names.GCE_LABEL_JOB: self.job.job_id,
+                names.GCE_LABEL_REPLICA: "0",
+                names.GCE_LABEL_CLUSTER: names.cluster_label(self.cluster_id),
+            },
             ssh_public_key="ssh-ed25519 AAAA",
         )
         compute = await self.cloud.open(None, "default")

@@ -52,7 +52,7 @@ async def own_namespace(temporal: TemporalServer) -> Client:
 async def fleet(temporal: TemporalServer, world: World, tmp_path: Path) -> AsyncIterator[Fleet]:
     """A fleet whose workflows are run by the worker itself."""
     client = await own_namespace(temporal)
-    gce = GceEmulator(SandboxSettings(state_dir=tmp_path, speed=50, octet=192), Boxes())
+    gce = GceEmulator(SandboxSettings(state_dir=tmp_path, speed=50, octet=191), Boxes())
     endpoint = await gce.start()
     cloud = GcpCloud(world.kube, endpoint)
     made = Fleet(client, gce, cloud, world)
