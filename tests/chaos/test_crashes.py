@@ -8,7 +8,7 @@ from tests.chaos.crashes import Crash, matrix, sample, strike
 
 SAMPLE = 10
 # What neither a training's life nor its end ever asks for: each has tests of its own.
-ELSEWHERE = {"adopt_orphan", "find_orphans", "find_image", "find_stored", "save_outputs"}
+ELSEWHERE = {"adopt_orphan", "ask_hazard", "find_orphans", "find_image", "find_stored", "save_outputs"}
 
 
 async def test_a_sample_of_all_crashes_ends_well() -> None:
