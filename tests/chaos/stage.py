@@ -105,10 +105,10 @@ class Stage:
         self.tell("shutdown", Shutdown(uid=self.world.documents.uid))
 
 
-CLOUD = {"create_vm", "observe_create", "observe_vm", "delete_vm", "read_price", "find_preempted"}
+CLOUD = {"create_vm", "observe_create", "observe_vm", "delete_vm", "read_price", "find_preempted", "find_orphans"}
 REGISTRY = {"find_image", "pin_images", "delete_images", "find_stored", "save_outputs"}
 SSH = {"start_join", "observe_join"}
-TEMPORAL = {"ensure_vm", "adopt_orphan", "check_owner", "ask_market", "tell_market"}
+TEMPORAL = {"ensure_vm", "adopt_orphan", "check_owner", "ask_market", "tell_market", "ask_hazard"}
 KUBERNETES = {
     "load_job", "patch_spec", "preflight", "take_stock", "release_finalizers", "write_status", "write_vm_entry", "emit",
     "find_capacity", "create_replica", "observe_replica", "stop_replica", "save_logs", "read_progress",

@@ -10,7 +10,7 @@ SAMPLE = 10
 # What neither a training's life nor its end ever asks for: each has tests of its own.
 ELSEWHERE = {
     "adopt_orphan", "find_orphans", "find_orphaned_objects", "find_orphaned_images", "remove_taint", "sound_alarm",
-    "find_image", "find_stored", "save_outputs",
+    "ask_hazard", "find_image", "find_stored", "save_outputs",
 }  # fmt: skip
 
 

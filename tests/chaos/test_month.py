@@ -1,5 +1,6 @@
 """A job that trains for thirty days: nothing grows, nothing is forgotten, and nobody stops talking."""
 
+from collections.abc import AsyncIterator
 from typing import cast
 
 import pytest
@@ -9,6 +10,7 @@ from api.messages import Resize
 from api.timings import Timings
 from tests.chaos.invariants import violations
 from tests.chaos.ledger import Ledger
+from tests.chaos.opening import opened
 from tests.simulation.clock import BEGINNING
 from tests.simulation.execution import Execution
 from tests.simulation.simulation import Simulation
@@ -61,12 +63,14 @@ def state_bytes(run: Execution) -> int:
 
 
 @pytest.fixture
-def month(world: World, monkeypatch: pytest.MonkeyPatch) -> Month:
+async def month(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Month]:
     """Two replicas, a checkpoint each six hours, and looks at the world that are rarer than usual."""
     monkeypatch.setattr(worlds, "LONGEST_STEP", 3600.0)
+    world = opened()
     world.cluster.steps = DAYS * DAY
     world.documents.timings = Timings(preempted_poll=0, resync=7200, owner_check=7200)
-    return Month(world)
+    async with world.worker():
+        yield Month(world)
 
 
 async def test_a_job_that_trains_for_thirty_days(month: Month) -> None:

@@ -2,9 +2,11 @@
 
 import pytest
 
+from activities import signatures as act
 from tests.chaos.faults import KINDS
 from tests.chaos.schedules import draw, shrunk
 from tests.chaos.script import Script, parse
+from tests.chaos.stage import OUTAGES
 from tests.chaos.story import play
 
 SAMPLE = range(9001, 9009)
@@ -30,6 +32,10 @@ def test_a_seed_draws_the_same_schedule_and_another_one_draws_another() -> None:
 def test_every_kind_of_fault_is_drawn_sooner_or_later() -> None:
     drawn = {fault.kind for seed in range(400) for fault in draw(seed).faults}
     assert drawn == set(KINDS)
+
+
+def test_every_activity_is_in_some_outage() -> None:
+    assert {name for names in OUTAGES.values() for name in names} == {signature.name for signature in act.ALL}
 
 
 async def test_a_seed_takes_the_same_course_each_time() -> None:
