@@ -67,6 +67,8 @@ async def _to_its_end(stage: Stage, script: Script) -> tuple[str, list[str]]:
             await _read_all(stage)
     except AssertionError as wrong:
         return "", [f"story: {wrong}"]
+    except Exception as broken:  # in the service or the world: told with its script as well
+        return "", [f"broken: {broken!r}"]
     return result, [] if result in {"Completed", "Deleted"} else [f"story: ended as {result}"]
 
 
