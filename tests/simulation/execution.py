@@ -238,8 +238,13 @@ class Execution:
         return activation
 
     def _let_go(self, commands: list[WorkflowCommand]) -> list[int]:
-        """Activities whose cancellation was commanded: the workflow hears so in the same task (TRY_CANCEL)."""
-        return [c.request_cancel_activity.seq for c in commands if c.HasField("request_cancel_activity")]
+        """Activities whose cancellation was commanded: the workflow hears so in the same task (TRY_CANCEL).
+
+        One that ended meanwhile has been heard of in this very task.
+        """
+        asked = [c.request_cancel_activity.seq for c in commands if c.HasField("request_cancel_activity")]
+        begun = {c.schedule_activity.seq for c in commands if c.HasField("schedule_activity")}
+        return [seq for seq in asked if seq in self.activities or seq in begun]
 
     # --- its commands
 
@@ -269,6 +274,8 @@ class Execution:
         self._wake(job)
 
     def _cancel_timer(self, command: Any, task: int, _: UserMetadata | None) -> None:
+        if command.seq not in self.timers:  # it fired, and the task that cancels it hears of that, too
+            return
         event, due = self.timers.pop(command.seq)
         due.call_off()
         self._add(
@@ -300,6 +307,8 @@ class Execution:
         self.simulation.begin(activity)
 
     def _request_cancel_activity(self, command: Any, task: int, _: UserMetadata | None) -> None:
+        if command.seq not in self.activities:  # it ended, and the task that cancels it hears of that, too
+            return
         event, activity = self.activities[command.seq]
         requested = self._add(
             ActivityTaskCancelRequestedEventAttributes(scheduled_event_id=event, workflow_task_completed_event_id=task)
