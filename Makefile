@@ -21,8 +21,8 @@ test: .venv/stamp  ## all tests, on real parts
 # The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.
 SEED ?= 1
 RUNS ?= 1000
-chaos: .venv/stamp  ## every crash of the demo's story, and RUNS random schedules of faults from SEED on, on virtual time
-	$(BIN)/python -m tests.chaos --seed $(SEED) --runs $(RUNS)
+chaos: .venv/stamp  ## every crash of the demo's story and RUNS random schedules of faults; with a SEED, schedules from it on
+	$(BIN)/python -m tests.chaos --seed $(SEED) --runs $(RUNS) $(if $(filter file,$(origin SEED)),,--no-crashes)
 
 sandbox: .venv/stamp  ## a cloud in a box with Outlast installed, until Ctrl-C
 	$(BIN)/python -m sandbox up --product --machines $(MACHINES)
