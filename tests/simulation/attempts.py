@@ -29,6 +29,7 @@ class Activity:
 
     Args:
         command: as the workflow gave it.
+        workflow_id: of that workflow.
         function: what carries it out, or None where no worker is there now.
         latency: seconds from an attempt's effect until the service has its result.
         ended: told once.
@@ -37,6 +38,7 @@ class Activity:
     def __init__(
         self,
         command: ScheduleActivity,
+        workflow_id: str,
         function: Callable[..., Any],
         converter: DataConverter,
         clock: Clock,
@@ -44,7 +46,7 @@ class Activity:
         running: Callable[[int], None],
         ended: Ended,
     ) -> None:
-        self.command = command
+        self.command, self._workflow_id = command, workflow_id
         self._function, self._converter, self._clock = function, converter, clock
         self._latency, self._running, self._ended = latency, running, ended
         self.attempt = 0
@@ -97,6 +99,7 @@ class Activity:
             activity_id=self.command.activity_id,
             activity_type=self.command.activity_type,
             attempt=self.attempt,
+            workflow_id=self._workflow_id,
             scheduled_time=self._scheduled,
             started_time=self._clock.now,
             start_to_close_timeout=self.command.start_to_close_timeout.ToTimedelta(),

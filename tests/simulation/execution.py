@@ -302,7 +302,7 @@ class Execution:
         )
         event = self._add(attributes, metadata)
         seq = command.seq
-        activity = self.simulation.new_activity(command, lambda outcome, state: self._ended(seq, outcome, state))
+        activity = self.simulation.new_activity(command, self.id, lambda *ended: self._ended(seq, *ended))
         self.activities[seq] = event, activity
         self.simulation.begin(activity)
 

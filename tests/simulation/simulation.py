@@ -183,11 +183,12 @@ class Simulation:
             for run_id in list(self._instances):
                 await self._evict(run_id)
 
-    def new_activity(self, command: ScheduleActivity, ended: Ended) -> Activity:
+    def new_activity(self, command: ScheduleActivity, workflow_id: str, ended: Ended) -> Activity:
         """An activity that a workflow has scheduled."""
         assert self._worker is not None
         return Activity(
             command,
+            workflow_id,
             self._worker.activities[command.activity_type],
             self.converter,
             self.clock,

@@ -62,6 +62,7 @@ class Documents:
         self.cluster = cluster
         self.checkpoints = checkpoints
         self.tell = tell
+        self.name = NAME
         self.uid = str(uuid.UUID(int=7))
         self.spec = job_spec()
         self.vm_spec: SpotInstanceVMSpec | None = VM_SPEC
@@ -81,7 +82,7 @@ class Documents:
     def start(self) -> JobStart:
         """Input of its workflow."""
         job_id = names.job_id(CLUSTER_ID, self.uid)
-        return JobStart(namespace=NAMESPACE, name=NAME, uid=self.uid, cluster_id=CLUSTER_ID, job_id=job_id)
+        return JobStart(namespace=NAMESPACE, name=self.name, uid=self.uid, cluster_id=CLUSTER_ID, job_id=job_id)
 
     # --- activities
 
@@ -157,7 +158,7 @@ class Documents:
             changes["checkpoint_config"] = self.spec.checkpoint_config.model_copy(update=checkpoint)
         self.spec = self.spec.model_copy(update=changes)
         self.generation += 1
-        workflow = names.job_workflow_id(NAMESPACE, NAME)
+        workflow = names.job_workflow_id(NAMESPACE, self.name)
         self.tell(workflow, "spec_changed", SpecChanged(uid=self.uid, generation=self.generation))
 
     # --- what people see

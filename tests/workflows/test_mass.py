@@ -2,9 +2,13 @@
 
 from datetime import datetime
 
+from temporalio.contrib.pydantic import pydantic_data_converter
+
 from api import names
 from api.messages import VmStart
+from tests.simulation.simulation import Simulation
 from tests.workflows.documents import CLUSTER_ID, NAMESPACE, vm_spec
+from tests.workflows.estate import Estate
 from tests.workflows.world import World
 
 A, B = "us-central1-a", "us-central1-b"
@@ -44,6 +48,31 @@ async def test_fifty_jobs_that_lost_everything_do_not_storm_an_empty_zone(world:
     assert {instance.labels[names.GCE_LABEL_JOB] for instance in world.cloud.instances.values()} == {
         f"{number:08x}" for number in range(JOBS)
     }
+
+
+async def test_fifty_jobs_that_lost_all_their_machines_in_one_tick_recover() -> None:
+    estate = Estate(Simulation(pydantic_data_converter), JOBS)
+    worlds = estate.worlds
+    async with estate.worker():
+        for world in worlds:
+            await world.submit(replicas=2, checkpoint={"checkpointInterval": "3m"})
+        await estate.until(lambda: all(world.active == 2 for world in worlds), 1800, "all jobs to run")
+        await estate.until(lambda: all(world.checkpoints.registry for world in worlds), 1200, "all to have images")
+        furthest = [max(point.progress for point in world.checkpoints.registry.values()) for world in worlds]
+        before = len(estate.creations())
+        for world in worlds:
+            world.cloud.exhausted = {A}
+            for name in [world.node_of(0), world.node_of(1)]:
+                world.cloud.power_off(name)
+        await estate.pass_time(20 * 60)
+        assert len(estate.creations()) - before <= 2 * JOBS + 4
+        for world in worlds:
+            world.cloud.exhausted = set()
+        recovered = lambda world: world.active == 2 and all(world.entry(n).incarnation == 1 for n in (0, 1))  # noqa: E731
+        await estate.until(lambda: all(map(recovered, worlds)), 3600, "all jobs to run again")
+    for world, progress in zip(worlds, furthest, strict=True):
+        assert [_restored(world, index) for index in (0, 1)] == [progress] * 2
+        assert [world.entry(index).restarts for index in (0, 1)] == [0, 0]
 
 
 async def test_no_job_waits_behind_the_stockout_of_another(world: World) -> None:

@@ -37,6 +37,7 @@ from workflows.sweep import Sweep
 
 TASK_QUEUE = names.TASK_QUEUE
 WORKFLOW_ID = names.job_workflow_id(NAMESPACE, NAME)
+WORKFLOWS = [SpotInstanceJob, SpotVM, SpotMarket, Sweep]
 LONGEST_STEP = 15.0  # seconds in which nobody looks, where nothing goes on
 RUNNER = SandboxedWorkflowRunner(
     restrictions=SandboxRestrictions.default.with_passthrough_modules(
@@ -112,10 +113,11 @@ class World:
 
     def worker(self, **options: Any) -> contextlib.AbstractAsyncContextManager[Any]:
         """A worker with all workflows, and every activity acting on this world."""
-        activities = [self._activity(signature) for signature in act.ALL]
-        return self.env.worker([SpotInstanceJob, SpotVM, SpotMarket, Sweep], activities, RUNNER, **options)
+        activities = [self.activity(signature) for signature in act.ALL]
+        return self.env.worker(WORKFLOWS, activities, RUNNER, **options)
 
-    def _activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
+    def activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
+        """What carries out an activity in this world."""
         parts = [
             self.documents, self.cluster, self.checkpoints, self.bucket, self.cloud, self.machines, self.fleet,
             self.market,
@@ -220,7 +222,7 @@ class World:
     @property
     def handle(self) -> WorkflowHandle[Any, Any]:
         """The job's workflow."""
-        return self.env.client.get_workflow_handle(WORKFLOW_ID)
+        return self.env.client.get_workflow_handle(names.job_workflow_id(NAMESPACE, self.documents.name))
 
     async def signal(self, name: str, message: Any = None) -> None:
         """As the temporal CLI does."""
