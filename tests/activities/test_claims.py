@@ -13,7 +13,7 @@ from activities.replicas import ReplicaActivities
 from activities.signatures import CreateReplica, JobRef
 from api import errors
 from clients.kube import Kube, path
-from tests.activities.world import eventually, run, training
+from tests.activities.world import World, eventually, run, training
 
 DEVICE = "container.devices.cdi.k8s.io/trainer"
 
@@ -21,15 +21,16 @@ DEVICE = "container.devices.cdi.k8s.io/trainer"
 class Racing:
     """A node with two GPUs, and jobs that want some of them."""
 
-    def __init__(self, kube: Kube, namespace: str, node: str) -> None:
-        self.kube, self.namespace, self.node = kube, namespace, node
-        self.replicas = ReplicaActivities(kube, namespace)
+    def __init__(self, world: World, node: str) -> None:
+        self.kube, self.namespace, self.node = world.kube, world.job.namespace, node
+        self.owner = world.job.uid  # one for all: a Job whose owner is nowhere is soon garbage
+        self.replicas = ReplicaActivities(world.kube, world.job.namespace)
 
     def wish(self, job: str, devices: str = "nvidia.com/gpu=0", *, incarnation: int = 1, **more: Any) -> CreateReplica:
         """To run on one of the nodes, with these CDI devices; `job` is its id."""
         template = training()
         template["spec"]["template"]["metadata"] = {"annotations": {DEVICE: devices}}
-        ref = JobRef(namespace=self.namespace, name="cdi", uid=f"uid-of-{job}", job_id=job)
+        ref = JobRef(namespace=self.namespace, name="cdi", uid=self.owner, job_id=job)
         given = {"nodes": [self.node], "bought": False, "replica": 0, **more}
         return CreateReplica(job=ref, job_template=template, incarnation=incarnation, **given)
 
@@ -61,8 +62,8 @@ class Racing:
 
 
 @pytest.fixture
-async def racing(kube: Kube, namespace: str) -> Racing:
-    return Racing(kube, namespace, await new_node(kube))
+async def racing(world: World) -> Racing:
+    return Racing(world, await new_node(world.kube))
 
 
 async def new_node(kube: Kube) -> str:

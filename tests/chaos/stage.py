@@ -106,14 +106,14 @@ class Stage:
 
 
 CLOUD = {"create_vm", "observe_create", "observe_vm", "delete_vm", "read_price", "find_preempted", "find_orphans"}
-REGISTRY = {"find_image", "pin_images", "delete_images", "find_stored", "save_outputs"}
+REGISTRY = {"find_image", "pin_images", "delete_images", "find_orphaned_images", "find_stored", "save_outputs"}
 SSH = {"start_join", "observe_join"}
 TEMPORAL = {"ensure_vm", "adopt_orphan", "check_owner", "ask_market", "tell_market", "ask_hazard"}
 KUBERNETES = {
     "load_job", "patch_spec", "preflight", "take_stock", "release_finalizers", "write_status", "write_vm_entry", "emit",
     "find_capacity", "create_replica", "observe_replica", "stop_replica", "save_logs", "read_progress",
     "create_checkpoint", "observe_checkpoint", "delete_checkpoint", "prepare_node", "observe_node", "cordon_and_drain",
-    "delete_node", "revoke_token",
+    "delete_node", "revoke_token", "find_orphaned_objects", "remove_taint", "sound_alarm",
 }  # fmt: skip
 OUTAGES = {"cloud": CLOUD, "registry": REGISTRY, "ssh": SSH, "temporal": TEMPORAL, "kubernetes": KUBERNETES}
 FATES: dict[str, Mode] = {"answers_lost": "after", "calls_fail": "before", "calls_twice": "twice"}
