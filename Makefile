@@ -14,8 +14,8 @@ demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast th
 REAL := tests/e2e/test_real_machines.py tests/e2e/test_what_travels.py
 test: .venv/stamp  ## all tests, on real parts
 	$(BIN)/python -m sandbox build
-	$(BIN)/python -m pytest -n 4 --dist loadfile --ignore=tests/e2e
-	$(BIN)/python -m pytest -n 4 --dist loadgroup tests/e2e $(addprefix --ignore=,$(REAL))
+	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/e2e
+	$(BIN)/python -m pytest -n 4 --dist loadscope tests/e2e $(addprefix --ignore=,$(REAL))
 	$(BIN)/python -m pytest $(REAL)
 
 # The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from xdist.scheduler import LoadScopeScheduling
 
 from sandbox.demo.observe import Observer
 from tests.e2e.rig import Rig, why_not
@@ -33,12 +34,17 @@ ALONE = Path(__file__).parent / "alone"
 ENVIRONMENT = {f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()}
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files are given to processes as a whole, and all that need a cloud of their own to one process."""
-    for item in items:
-        alone = ALONE in item.path.parents
-        item.add_marker(pytest.mark.xdist_group(ALONE.name if alone else item.path.name))
+class ByCloud(LoadScopeScheduling):
+    """Gives files to processes as a whole, and all that need a cloud of their own to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return ALONE.name if ALONE in (ALONE.parents[2] / file).parents else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCloud:
+    """What ``--dist loadgroup`` of this xdist would do, were it not that this pytest ignores its names."""
+    return ByCloud(config, log)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
