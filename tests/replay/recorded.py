@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from temporalio.client import WorkflowHistory
 
@@ -21,7 +22,18 @@ def read(name: str) -> WorkflowHistory:
 
 
 def write(name: str, history: WorkflowHistory) -> Path:
-    """Keep a history: sorted and indented, so that another recording shows as a readable difference."""
+    """Keep a history: sorted and indented, so that another recording shows as a readable difference.
+
+    Without the stack traces of failures, which name the machine's paths.
+    """
     path = DIRECTORY / f"{name}.json"
-    path.write_text(json.dumps(history.to_json_dict(), indent=1, sort_keys=True) + "\n")
+    path.write_text(json.dumps(_untraced(history.to_json_dict()), indent=1, sort_keys=True) + "\n")
     return path
+
+
+def _untraced(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _untraced(each) for key, each in value.items() if key != "stackTrace"}
+    if isinstance(value, list):
+        return [_untraced(each) for each in value]
+    return value
