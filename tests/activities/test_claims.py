@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import claims
 from activities.replicas import ReplicaActivities
-from activities.signatures import CreateReplica, JobRef
+from activities.signatures import CreateReplica
 from api import errors
 from clients.kube import Kube, path
 from tests.activities.world import World, eventually, run, training
@@ -23,14 +23,14 @@ class Racing:
 
     def __init__(self, world: World, node: str) -> None:
         self.kube, self.namespace, self.node = world.kube, world.job.namespace, node
-        self.owner = world.job.uid  # one for all: a Job whose owner is nowhere is soon garbage
+        self.owner = world.job  # one for all: a Job whose owner is nowhere is soon garbage
         self.replicas = ReplicaActivities(world.kube, world.job.namespace)
 
     def wish(self, job: str, devices: str = "nvidia.com/gpu=0", *, incarnation: int = 1, **more: Any) -> CreateReplica:
         """To run on one of the nodes, with these CDI devices; `job` is its id."""
         template = training()
         template["spec"]["template"]["metadata"] = {"annotations": {DEVICE: devices}}
-        ref = JobRef(namespace=self.namespace, name="cdi", uid=self.owner, job_id=job)
+        ref = self.owner.model_copy(update={"job_id": job})
         given = {"nodes": [self.node], "bought": False, "replica": 0, **more}
         return CreateReplica(job=ref, job_template=template, incarnation=incarnation, **given)
 
