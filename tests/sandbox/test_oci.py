@@ -53,8 +53,8 @@ async def slow_registry(silence: float = 0) -> AsyncIterator[str]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silence of a second is too long; an upload of the blob may take thirty more."""
-    monkeypatch.setattr(oci, "SILENCE_SECONDS", 1.0)
+    """A silence of two seconds is too long (what the sockets hold back takes most of one); an upload may take thirty more."""
+    monkeypatch.setattr(oci, "SILENCE_SECONDS", 2.0)
 
 
 async def test_slow_push_and_pull_take_their_time() -> None:
