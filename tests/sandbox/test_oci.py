@@ -53,7 +53,7 @@ async def slow_registry(silence: float = 0) -> AsyncIterator[str]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silence of two seconds is too long (what the sockets hold back takes most of one); an upload may take thirty more."""
+    """A silence of two seconds, one more than sockets hold back, is too long; an upload may take thirty more."""
     monkeypatch.setattr(oci, "SILENCE_SECONDS", 2.0)
 
 
