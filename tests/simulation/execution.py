@@ -1,6 +1,6 @@
 """One run of a workflow: its history, what waits for its next task, and what its commands set going."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -148,8 +148,7 @@ class Execution:
         init.search_attributes.CopyFrom(b.search_attributes)
         init.workflow_task_timeout.FromSeconds(TASK_SECONDS)
         init.start_time.FromDatetime(self.began)
-        for key, value in b.header.fields.items():
-            init.headers[key].CopyFrom(value)
+        _copy(b.header, init.headers)
         self._wake(job)
 
     def signal(self, name: str, payloads: list[Payload], header: Header) -> None:
@@ -160,8 +159,7 @@ class Execution:
         job.signal_workflow.originating_event_id = event
         job.signal_workflow.signal_name = name
         job.signal_workflow.input.extend(payloads)
-        for key, value in header.fields.items():
-            job.signal_workflow.headers[key].CopyFrom(value)
+        _copy(header, job.signal_workflow.headers)
         self._wake(job)
 
     def cancel(self, reason: str) -> None:
@@ -183,8 +181,7 @@ class Execution:
         do.input.extend(update.request.input.args.payloads)
         do.meta.CopyFrom(update.request.meta)
         do.run_validator = True
-        for key, value in update.request.input.header.fields.items():
-            do.headers[key].CopyFrom(value)
+        _copy(update.request.input.header, do.headers)
         self._wake(job)
 
     def _wake(self, job: WorkflowActivationJob) -> None:
@@ -285,9 +282,7 @@ class Execution:
         )
 
     def _schedule_activity(self, command: Any, task: int, metadata: UserMetadata | None) -> None:
-        header = Header()
-        for key, value in command.headers.items():
-            header.fields[key].CopyFrom(value)
+        header = _header(command.headers)
         attributes = ActivityTaskScheduledEventAttributes(
             activity_id=command.activity_id or str(command.seq),
             activity_type=ActivityType(name=command.activity_type),
@@ -353,9 +348,7 @@ class Execution:
         self._wake(job)
 
     def _signal_external_workflow_execution(self, command: Any, task: int, _: UserMetadata | None) -> None:
-        header = Header()
-        for key, value in command.headers.items():
-            header.fields[key].CopyFrom(value)
+        header = _header(command.headers)
         target = WorkflowExecution(
             workflow_id=command.workflow_execution.workflow_id, run_id=command.workflow_execution.run_id
         )
@@ -495,6 +488,20 @@ class Execution:
         self.simulation.forget(self)
         for heard in self.closing:
             heard()
+
+
+def _header(headers: Mapping[str, Payload]) -> Header:
+    """Of a command, in the service's form."""
+    header = Header()
+    for key, value in headers.items():
+        header.fields[key].CopyFrom(value)
+    return header
+
+
+def _copy(header: Header, headers: Mapping[str, Payload]) -> None:
+    """The other way round, into a job."""
+    for key, value in header.fields.items():
+        headers[key].CopyFrom(value)
 
 
 def _cancelled(seq: int) -> WorkflowActivationJob:
