@@ -137,15 +137,17 @@ async def test_a_missing_image_is_pulled_again_and_again(
 ) -> None:
     node = await nodes.start()
     await create(admin, namespace, training_pod("pulls", node, image=f"{registry.address}/no/such:image"))
-    reasons = set()
+    said: dict[str, str] = {}
 
     async def both_reasons() -> bool:
         status = (await admin.get(f"/api/v1/namespaces/{namespace}/pods/pulls"))["status"]
         for container in status.get("containerStatuses", ()):
-            reasons.add(container["state"]["waiting"]["reason"])
-        return {"ErrImagePull", "ImagePullBackOff"} <= reasons
+            waiting = container["state"]["waiting"]
+            said[waiting["reason"]] = waiting.get("message", "")
+        return {"ErrImagePull", "ImagePullBackOff"} <= said.keys()
 
     await eventually("both reasons", both_reasons, pause=0.02)
+    assert f"ErrImagePull: {said['ErrImagePull']}" in said["ImagePullBackOff"], "who looks late still sees why"
 
 
 async def test_the_downward_volume_says_who_it_is_now(

@@ -130,9 +130,11 @@ class Container:
             try:
                 return await self._context.node.images.get(self._context.pod, self.spec)
             except PullError as error:
-                self._set_waiting(error.reason, str(error))
+                reason, why = error.reason, str(error)
+            self._set_waiting(reason, why)
             await self._context.pause(RETRY_SECONDS)
-            self._set_waiting("ImagePullBackOff", f'Back-off pulling image "{self.spec["image"]}"')
+            # The kubelet goes on saying why while it waits (kubernetes/kubernetes#127918, since 1.32).
+            self._set_waiting("ImagePullBackOff", f'Back-off pulling image "{self.spec["image"]}": {reason}: {why}')
             await self._context.pause(back_off)
             back_off = min(2 * back_off, LONGEST_BACK_OFF)
 
