@@ -105,6 +105,11 @@ class RestorePoint(Model):
     failed_on: list[str] = []  # nodes where it was pulled and did not start
 
     @property
+    def pinned(self) -> bool:
+        """Each of its images has its digest."""
+        return all("@" in image for image in self.images.values())
+
+    @property
     def label(self) -> str:
         """How people call it: the image with its tag."""
         return next(iter(self.images.values()), self.path or "")

@@ -172,9 +172,18 @@ class Following:
             fingerprint=record.fingerprint,
             checkpoint=record.number,
         )
-        self._keep(record, await self._pinned(point))
-        await self._pin_the_others()
+        self._keep(record, point)  # at once: a replica that is lost now is to be restored from it
+        await self._pin()
         await self.retention.run()
+
+    async def _pin(self) -> None:
+        """The newest first; and those whose digests the registry did not give at their time."""
+        for point in [one for one in reversed(self.state.points) if not one.pinned]:
+            pinned = await self._pinned(point)
+            self.state.points = [pinned if one is point else one for one in self.state.points]
+            for replica in self.state.replicas.values():
+                if replica.last_checkpoint_image == point.label:
+                    replica.last_checkpoint_image = pinned.label
 
     async def _pinned(self, point: RestorePoint) -> RestorePoint:
         """With its digests, where the registry gives them: one that is away must not cost a restore point."""
@@ -190,12 +199,6 @@ class Following:
         except ActivityError as error:
             workflow.logger.warning("digest of checkpoint %s: %s", point.checkpoint, explain(error)[1])
             return point
-
-    async def _pin_the_others(self) -> None:
-        """Those whose digests the registry did not give at their time."""
-        for point in [one for one in self.state.points if not all("@" in image for image in one.images.values())]:
-            pinned = await self._pinned(point)
-            self.state.points = [pinned if one is point else one for one in self.state.points]
 
     def _progress(self, record: Checkpoint, view: CheckpointView) -> tuple[float, bool]:
         """What the image holds; at least what the training reported last, where its log could not be read in time."""

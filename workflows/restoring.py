@@ -115,6 +115,11 @@ class Restoring:
         self.job.condition("Restorable", False, "NoUsableCheckpoint", message)
         return message
 
+    def unpinned(self, replica: Replica) -> RestorePoint | None:
+        """What it would start from on its machine now, where its digests are not known."""
+        point = furthest(self._images(), self._fingerprint(replica))
+        return point if point is not None and not point.pinned else None
+
     def usable_point(self, replica: Replica) -> bool:
         """There is an image on record to start from on its machine; what is in a bucket is known only by looking."""
         return furthest(self._images(), self._fingerprint(replica)) is not None

@@ -309,3 +309,29 @@ async def test_a_registry_that_does_not_answer_is_waited_for(world: World) -> No
     assert world.training() == []
     world.checkpoints.registry_down = False
     await world.running(2)
+
+
+async def lost_while_a_digest_is_asked_for(world: World) -> None:
+    """Its second checkpoint has just ended, the registry gives no answer, and a free GPU waits."""
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "5m"})
+    await world.running(1)
+    await world.until(lambda: world.documents.told("CheckpointCompleted"))
+    world.cluster.add_node("gpu-a")
+    world.down = {"pin_images"}
+    await world.until(lambda: len(world.checkpoints.history) == 2)
+    await world.until(lambda: world.checkpoints.history[1].image in world.checkpoints.registry)
+    world.notice(0, seconds=1)
+    await world.until(lambda: "waits for the digest" in (world.entry(0).message or ""))
+
+
+async def test_an_image_whose_digest_is_being_asked_for_is_restored_by_it(world: World) -> None:
+    await lost_while_a_digest_is_asked_for(world)
+    world.down = set()
+    await world.until(lambda: world.training() == [(0, 1)], within=60)
+    assert world.job(0, 1).request.restore.label.startswith(f"{world.checkpoints.history[1].image}@sha256:")
+
+
+async def test_an_image_whose_digest_does_not_come_is_restored_by_its_tag(world: World) -> None:
+    await lost_while_a_digest_is_asked_for(world)
+    await world.until(lambda: world.training() == [(0, 1)], within=60)
+    assert world.job(0, 1).request.restore.label == world.checkpoints.history[1].image

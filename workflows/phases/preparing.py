@@ -12,6 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.state import Old, Recovery, Replica
 
 POLL_SECONDS = 3.0
+PIN_PATIENCE = timedelta(seconds=30)
+"""After a checkpoint's end: a registry that is down delays a recovery no longer, a tag does as well where it must."""
 
 
 class Preparing(Part):
@@ -25,6 +27,7 @@ class Preparing(Part):
             await self._await_survivor(recovery)
             await self._await_checkpoint(recovery)
             await self._await_old_end(recovery)
+        await self._await_digests()
         if self.job.parking or self.life.lost_place():
             return
         choice = await self.restoring.choose(self.me)
@@ -123,6 +126,18 @@ class Preparing(Part):
         stop = act.StopReplica(ref=self.life.ref(old.incarnation), delete_job=False)
         old.view = await call(act.STOP_REPLICA, stop, summary=f"stop incarnation {old.incarnation}")
         await self.machines.release(old.vm_key, "Preempted")
+
+    async def _await_digests(self) -> None:
+        """Of a checkpoint that has just ended: what its tag names may change, what its digest names does not."""
+        point = self.restoring.unpinned(self.me) if self.checkpointing.takes_images else None
+        if point is None or workflow.now() >= point.created_at + PIN_PATIENCE:
+            return
+        self.life.say(f"waits for the digest of {point.label}")
+        await self.life.until(
+            lambda: self.restoring.unpinned(self.me) is None or self.life.machine_lost(),
+            point.created_at + PIN_PATIENCE,
+            f"replica {self.me.index}: {self.me.message}",
+        )
 
     async def _hold(self) -> None:
         """Nothing to start from though there was something once: a person decides, or a sibling's image comes."""
