@@ -40,7 +40,7 @@ class Work:
     """What all agents share. Durations are emulated ones, divided by `speed`."""
 
     client: KubeClient
-    take_trap: Callable[[str], Awaitable[Trap | None]]
+    take_trap: Callable[[str, str], Awaitable[Trap | None]]
     """Gives the trap of the CheckpointBackup with this UID."""
     storage: Path
     speed: float
@@ -138,7 +138,7 @@ class Agent:
             raise
 
     async def _perform(self, backup: Backup, pod: Json) -> None:
-        trap = await self._work.take_trap(backup.uid)
+        trap = await self._work.take_trap(backup.uid, backup.namespace)
         if trap and trap.kind == "silent":
             raise Stuck("played: silent")
         containers = backup.spec.get("containers") or []

@@ -38,14 +38,16 @@ class AgentPods:
         """Play no more. The agents end with their machines."""
         await self._client.close()
 
-    async def play(self, trap: str, *, phase: str | None = None, count: int = 1, factor: float = 10.0) -> None:
+    async def play(
+        self, trap: str, *, phase: str | None = None, count: int = 1, factor: float = 10.0, namespace: str | None = None
+    ) -> None:
         """As `CheckpointOperator.play`."""
         if trap == "absent":
             await self._select_nodes({_NOWHERE: "true"})
         elif trap == "present":
             await self._select_nodes({_NOWHERE: None})
         else:
-            await self._traps.add(trap, phase, count, factor)
+            await self._traps.add(trap, phase, count, factor, namespace)
 
     async def _select_nodes(self, selector: dict[str, str | None]) -> None:
         patch = json.dumps({"spec": {"template": {"spec": {"nodeSelector": selector}}}})

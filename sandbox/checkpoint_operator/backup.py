@@ -26,6 +26,7 @@ class Backup:
     """One CheckpointBackup, by name; `object` is what it was when it was last read."""
 
     def __init__(self, client: KubeClient, namespace: str, name: str) -> None:
+        self.namespace = namespace
         self.name = f"{namespace}/{name}"
         self.object: Json = {}
         self._client = client

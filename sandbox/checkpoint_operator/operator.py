@@ -82,8 +82,10 @@ class CheckpointOperator:
         await self._end()
         await self._client.close()
 
-    async def play(self, trap: str, *, phase: str | None = None, count: int = 1, factor: float = 10.0) -> None:
-        """Play a trap on the next `count` CheckpointBackups (kinds: `traps.KINDS`).
+    async def play(
+        self, trap: str, *, phase: str | None = None, count: int = 1, factor: float = 10.0, namespace: str | None = None
+    ) -> None:
+        """Play a trap on the next `count` CheckpointBackups of `namespace`, or of any (kinds: `traps.KINDS`).
 
         `absent` takes the operator away, agents and all, until `present`. Raises ValueError for an unknown trap.
         """
@@ -92,15 +94,15 @@ class CheckpointOperator:
         elif trap == "present":
             self._begin()
         else:
-            self._traps.add(trap, phase, count, factor)
+            self._traps.add(trap, phase, count, factor, namespace)
 
     def clear(self) -> None:
         """Forget the traps that wait to be played, and be present."""
         self._traps.clear()
         self._begin()
 
-    async def _take_trap(self, uid: str) -> Trap | None:
-        return self._traps.take(uid)
+    async def _take_trap(self, uid: str, namespace: str) -> Trap | None:
+        return self._traps.take(uid, namespace)
 
     async def _install(self, file: Path) -> None:
         crd = yaml.safe_load(await asyncio.to_thread(file.read_text))

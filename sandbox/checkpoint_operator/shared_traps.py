@@ -21,13 +21,13 @@ class SharedTraps:
     def __init__(self, client: KubeClient) -> None:
         self._client = client
 
-    async def add(self, kind: str, phase: str | None, count: int, factor: float) -> None:
+    async def add(self, kind: str, phase: str | None, count: int, factor: float, namespace: str | None) -> None:
         """As `Traps.add`. Raises ApiError, too."""
-        await self._change(lambda traps: traps.add(kind, phase, count, factor))
+        await self._change(lambda traps: traps.add(kind, phase, count, factor, namespace))
 
-    async def take(self, uid: str) -> Trap | None:
+    async def take(self, uid: str, namespace: str) -> Trap | None:
         """As `Traps.take`. Raises ApiError."""
-        return await self._change(lambda traps: traps.take(uid))
+        return await self._change(lambda traps: traps.take(uid, namespace))
 
     async def _change(self, change: Callable[[Traps], T]) -> T:
         """Apply a change to what is there, again where someone else was faster."""

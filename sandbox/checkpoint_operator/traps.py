@@ -32,11 +32,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Trap:
-    """One trap, for one CheckpointBackup."""
+    """One trap, for one CheckpointBackup; of one namespace, or of any."""
 
     kind: str
     phase: str
     factor: float
+    namespace: str | None = None
 
 
 class Traps:
@@ -47,7 +48,7 @@ class Traps:
         self.taken = dict(taken or {})
         """By the UIDs of their CheckpointBackups."""
 
-    def add(self, kind: str, phase: str | None, count: int, factor: float) -> None:
+    def add(self, kind: str, phase: str | None, count: int, factor: float, namespace: str | None = None) -> None:
         """Play a trap on the next `count` CheckpointBackups. Raises ValueError for an unknown kind or phase."""
         if kind not in KINDS:
             raise ValueError(f"unknown trap {kind!r}; known are {', '.join(KINDS)}, absent, present")
@@ -55,13 +56,17 @@ class Traps:
             raise ValueError(f"unknown phase {phase!r}; known are {', '.join(MIDDLE_PHASES)}")
         if count < 1 or factor <= 0:
             raise ValueError(f"count must be at least 1 and factor above 0, not {count} and {factor}")
-        self.waiting += [Trap(kind, phase or BUILDING, factor)] * count
+        self.waiting += [Trap(kind, phase or BUILDING, factor, namespace)] * count
 
-    def take(self, uid: str) -> Trap | None:
+    def take(self, uid: str, namespace: str) -> Trap | None:
         """The trap of the CheckpointBackup with this UID: the same one whenever it is asked for."""
-        if uid not in self.taken and self.waiting:
-            self.taken[uid] = self.waiting.pop(0)
-        return self.taken.get(uid)
+        if uid in self.taken:
+            return self.taken[uid]
+        trap = next((trap for trap in self.waiting if trap.namespace in {None, namespace}), None)
+        if trap is not None:
+            self.waiting.remove(trap)
+            self.taken[uid] = trap
+        return trap
 
     def clear(self) -> None:
         """Forget the traps that wait."""

@@ -77,7 +77,7 @@ class InstancesApi:
         operation = self._operations.of_request(call.project, request_id)
         if operation is None:
             operation = self._fleet.insert(call.project, call.zone, body, request_id)
-            self._faults.check_answer()
+            self._faults.check_answer(call.project)
         return operation.resource
 
     async def get(self, call: Call) -> dict[str, Any]:

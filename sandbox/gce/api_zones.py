@@ -112,7 +112,7 @@ class ZonesApi:
     async def get_project(self, call: Call) -> dict[str, Any]:
         """The project."""
         project = call.project
-        limits = self._faults.limits()
+        limits = self._faults.limits(project)
         return {
             "kind": "compute#project",
             "id": str(catalog.project_number(project)),
@@ -179,7 +179,7 @@ class ZonesApi:
         return self._fleet.images.from_family(call.project, call.path["family"]).resource()
 
     def _region(self, project: str, region: str) -> dict[str, Any]:
-        quotas = quota_resources(region, self._fleet.charged(project), self._faults.limits())
+        quotas = quota_resources(region, self._fleet.charged(project), self._faults.limits(project))
         return catalog.region_resource(project, region, quotas)
 
 

@@ -44,9 +44,9 @@ class Faults:
 
     def __init__(self) -> None:
         self._shortages: list[_Shortage] = []
-        self._quotas: dict[Quota, tuple[float, bool]] = {}
+        self._quotas: dict[tuple[str | None, Quota], tuple[float, bool]] = {}
         self._delete_refusals: dict[str | None, int] = {}
-        self._lost_answers = 0
+        self._lost_answers: Turns[bool] = Turns()
         self._list_lag = 0.0
         self._withdrawn: set[str] = set()
         self._expired_until = 0.0
@@ -77,22 +77,31 @@ class Faults:
             or (machine_type is not None and shortage.machine_type != machine_type)
         ]
 
-    def set_quota(self, metric: str, limit: float | None, region: str | None = None, *, at_once: bool = False) -> None:
+    def set_quota(
+        self,
+        metric: str,
+        limit: float | None,
+        region: str | None = None,
+        *,
+        at_once: bool = False,
+        project: str | None = None,
+    ) -> None:
         """Limit `metric` (`PREEMPTIBLE_NVIDIA_T4_GPUS`, `GPUS_ALL_REGIONS`, …) in a region, or globally (None).
 
-        A `limit` of None lifts it. Creations over it fail later in their operation, or `at_once` in the answer.
+        Of one `project`, or of each (None). A `limit` of None lifts it. Creations over it fail later in their
+        operation, or `at_once` in the answer.
         """
-        self._quotas.pop((region, metric), None)
+        self._quotas.pop((project, (region, metric)), None)
         if limit is not None:
-            self._quotas[region, metric] = (limit, at_once)
+            self._quotas[project, (region, metric)] = (limit, at_once)
 
     def refuse_deletes(self, times: int, name: str | None = None) -> None:
         """Answer the next `times` deletes (of `name`, or of any VM) with `resourceNotReady`."""
         self._delete_refusals[name] = times
 
-    def lose_insert_answers(self, times: int) -> None:
-        """Carry out the next `times` creations and answer 503 all the same."""
-        self._lost_answers = times
+    def lose_insert_answers(self, times: int, project: str | None = None) -> None:
+        """Carry out the next `times` creations (of `project`, or of any) and answer 503 all the same."""
+        self._lost_answers.add(True, times, project)
 
     def lag_lists(self, seconds: float) -> None:
         """Leave VMs out of lists (not out of `get`) until they are `seconds` old."""
@@ -147,9 +156,13 @@ class Faults:
         """The price that was set, if any."""
         return self._prices.get((region, machine_type))
 
-    def limits(self, *, at_once: bool | None = None) -> dict[Quota, float]:
-        """Limits by (region or None, metric): all of them, or those that show at this point of a creation."""
-        return {quota: limit for quota, (limit, now) in self._quotas.items() if at_once in {None, now}}
+    def limits(self, project: str, *, at_once: bool | None = None) -> dict[Quota, float]:
+        """A project's limits: all of them, or those that show at this point of a creation."""
+        return {
+            quota: limit
+            for (whose, quota), (limit, now) in self._quotas.items()
+            if whose in {None, project} and at_once in {None, now}
+        }
 
     @property
     def list_lag(self) -> float:
@@ -182,10 +195,9 @@ class Faults:
                 self._delete_refusals[who] -= 1
                 raise not_ready(path)
 
-    def check_answer(self) -> None:
+    def check_answer(self, project: str) -> None:
         """Raise 503 where the answer to a creation is to be lost."""
-        if self._lost_answers > 0:
-            self._lost_answers -= 1
+        if self._lost_answers.take(project):
             raise backend_error()
 
     def boot_delay(self, zone: str) -> float:

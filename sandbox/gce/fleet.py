@@ -79,7 +79,7 @@ class Fleet:
 
     def charged(self, project: str) -> Counter[Quota]:
         """How much of each quota the project's VMs take."""
-        mine = (vm for vm in self.all() if vm.project == project and vm.status != "TERMINATED")
+        mine = (vm for vm in self.all() if _uses_quota(vm, project))
         return sum((charges(vm.placement, vm.zone) for vm in mine), Counter[Quota]())
 
     def insert(self, project: str, zone: str, body: dict[str, Any], request_id: str | None) -> Operation:
@@ -225,9 +225,9 @@ class Fleet:
         """What keeps this VM from being made now: a stockout, or a quota that the VMs before it have used up."""
         zone_path = f"projects/{instance.project}/zones/{instance.zone}"
         placement = instance.placement
-        limits = self._faults.limits(at_once=at_once)
+        limits = self._faults.limits(instance.project, at_once=at_once)
         before = takewhile(lambda other: other is not instance, self.all())
-        used = (charges(vm.placement, vm.zone) for vm in before if vm.status != "TERMINATED")
+        used = (charges(vm.placement, vm.zone) for vm in before if _uses_quota(vm, instance.project))
         if quota := exceeded(charges(placement, instance.zone), used, limits):
             region, metric = quota
             return quota_exceeded(metric, limits[quota], region=region)
@@ -325,3 +325,7 @@ class Fleet:
         del self._instances[instance.project, instance.zone, instance.name]
         self._addresses.give_back(instance.address)
         instance.record(what)
+
+
+def _uses_quota(vm: Instance, project: str) -> bool:
+    return vm.project == project and vm.status != "TERMINATED"

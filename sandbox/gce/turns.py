@@ -1,4 +1,4 @@
-"""What is to be played on the next so many VMs, of one zone or of all of them."""
+"""What is to be played on the next so many VMs, of one zone or project or of all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 class _Turn(Generic[T]):
     what: T
     times: int
-    zone: str | None
+    where: str | None
 
 
 class Turns(Generic[T]):
@@ -21,15 +21,15 @@ class Turns(Generic[T]):
     def __init__(self) -> None:
         self._waiting: list[_Turn[T]] = []
 
-    def add(self, what: T, times: int, zone: str | None) -> None:
-        """Play it on the next `times` VMs of `zone` (None: of any)."""
-        self._waiting.append(_Turn(what, times, zone))
+    def add(self, what: T, times: int, where: str | None) -> None:
+        """Play it on the next `times` VMs there (None: anywhere)."""
+        self._waiting.append(_Turn(what, times, where))
 
-    def take(self, zone: str) -> T | None:
-        """What a VM of this zone has to play, None where nothing waits for it."""
+    def take(self, where: str) -> T | None:
+        """What a VM there has to play, None where nothing waits for it."""
         self._waiting = [turn for turn in self._waiting if turn.times > 0]
         for turn in self._waiting:
-            if turn.zone in {None, zone}:
+            if turn.where in {None, where}:
                 turn.times -= 1
                 return turn.what
         return None

@@ -75,6 +75,13 @@ async def test_a_quota_is_used_up_by_the_vms_before(world: World) -> None:
     await world.running("vm-2")
 
 
+async def test_a_quota_is_a_projects(world: World) -> None:
+    world.gce.faults.set_quota("PREEMPTIBLE_NVIDIA_T4_GPUS", 1, "us-central1")
+    world.gce.faults.set_quota("PREEMPTIBLE_NVIDIA_T4_GPUS", 0, "us-central1", project="another")
+    assert not (await world.done(await world.insert("vm-1"))).error.errors
+    assert world.gce.faults.limits("another") == {("us-central1", "PREEMPTIBLE_NVIDIA_T4_GPUS"): 0}
+
+
 async def test_a_global_quota_may_refuse_at_once(world: World) -> None:
     world.gce.faults.set_quota("GPUS_ALL_REGIONS", 0, at_once=True)
     with pytest.raises(exceptions.Forbidden) as raised:
@@ -93,6 +100,8 @@ async def test_deletes_may_be_refused_for_a_while(world: World) -> None:
 
 
 async def test_an_insert_may_work_and_its_answer_be_lost(world: World) -> None:
+    world.gce.faults.lose_insert_answers(1, "another")
+    await world.insert("vm-0")
     world.gce.faults.lose_insert_answers(1)
     with pytest.raises(exceptions.ServiceUnavailable):
         await world.insert("vm-1")

@@ -25,9 +25,9 @@ def test_words_become_what_the_fault_takes() -> None:
 def test_none_lifts_a_quota() -> None:
     faults = Faults()
     play_fault(faults, "set_quota", [], {"metric": "GPUS_ALL_REGIONS", "limit": "4"})
-    assert faults.limits() == {(None, "GPUS_ALL_REGIONS"): 4.0}
+    assert faults.limits("p") == {(None, "GPUS_ALL_REGIONS"): 4.0}
     play_fault(faults, "set_quota", [], {"metric": "GPUS_ALL_REGIONS", "limit": None})
-    assert faults.limits() == {}
+    assert faults.limits("p") == {}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What cannot be had: stockouts, quotas, answers that get lost, deletions that are refused, and on-demand meanwhile.
 
-The stories run side by side, each in a region and a project of its own, for the market's memory is a project's.
+The stories run side by side, each in a project of its own.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
 
 STEPS = 6000  # longer than any of the stories
+EXHAUSTED = "us-west1-a"  # for everybody: no other test buys there
 SPOT_QUOTA = "PREEMPTIBLE_NVIDIA_T4_GPUS"  # on-demand GPUs are not counted in it
 
 
@@ -48,11 +49,6 @@ class Told:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def told(rig: Rig) -> AsyncIterator[Told]:
     """All stories; the jobs that still train are there for the tests to look at."""
-    await rig.control.fault("exhaust", "us-west1-a")
-    await rig.control.fault("set_quota", SPOT_QUOTA, 0, "europe-west4")
-    await rig.control.fault("set_quota", SPOT_QUOTA, 0, "asia-east1")
-    await rig.control.fault("set_quota", SPOT_QUOTA, 0, "us-east1")
-    await rig.control.fault("lose_insert_answers", 2)
     namespaces = [await rig.namespace() for _ in range(5)]
     exhausted, quota, healed, returned, (unclear, left) = await asyncio.gather(
         _exhausted(rig, namespaces[0]),
@@ -62,49 +58,58 @@ async def told(rig: Rig) -> AsyncIterator[Told]:
         _unclear(rig, namespaces[4]),
     )
     yield Told(exhausted, quota, healed, returned, unclear, left)
-    await rig.control.fault("restore_capacity", "us-west1-a")
-    await rig.control.fault("set_quota", SPOT_QUOTA, None, "europe-west4")
     await rig.kubectl("delete", "namespace", *namespaces, "--wait=false")
 
 
+def _project() -> str:
+    """The market's memory and the quotas are a project's."""
+    return f"project-{secrets.token_hex(3)}"
+
+
 async def _applied(rig: Rig, namespace: str, replicas: int = 1, spec: Json | None = None, **gcp: object) -> Running:
-    base = {"project": f"project-{secrets.token_hex(3)}", "machineType": "n1-standard-4"}
-    spot_vm = machine(gcp={**base, **gcp}, **(spec or {}))
+    spot_vm = machine(gcp={"machineType": "n1-standard-4", **gcp}, **(spec or {}))
     await rig.apply(namespace, spot_vm, CREDENTIALS, rig.job(replicas=replicas, SANDBOX_STEPS=STEPS))
     return Running(rig, namespace, "job")
 
 
 async def _exhausted(rig: Rig, namespace: str) -> Running:
-    job = await _applied(rig, namespace, zone="us-west1-a", zones=["us-west1-b"])
+    await rig.control.fault("exhaust", EXHAUSTED)
+    job = await _applied(rig, namespace, project=_project(), zone=EXHAUSTED, zones=["us-central1-b"])
     await job.trains(0)
+    await rig.control.fault("restore_capacity", EXHAUSTED)
     return job
 
 
 async def _quota(rig: Rig, namespace: str) -> Running:
-    zones, elsewhere = ["europe-west4-a", "europe-west4-b", "europe-west4-c"], [{"zone": "us-central1-c"}]
-    job = await _applied(rig, namespace, zone=zones[0], zones=zones[1:], alternatives=elsewhere)
+    project, zones = _project(), ["europe-west4-a", "europe-west4-b", "europe-west4-c"]
+    await rig.control.fault("set_quota", SPOT_QUOTA, 0, "europe-west4", project=project)
+    elsewhere = [{"zone": "us-central1-b"}]
+    job = await _applied(rig, namespace, project=project, zone=zones[0], zones=zones[1:], alternatives=elsewhere)
     await job.trains(0)
     return job
 
 
 async def _healed(rig: Rig, namespace: str) -> Json:
     """Gives the condition that told of the quota."""
-    job = await _applied(rig, namespace, zone="asia-east1-a")
+    project = _project()
+    await rig.control.fault("set_quota", SPOT_QUOTA, 0, "asia-east1", project=project)
+    job = await _applied(rig, namespace, project=project, zone="asia-east1-a")
     blocked = lambda: condition(job.object, "CapacityAvailable").get("reason") == "QuotaExceeded"  # noqa: E731
     await job.until(blocked, 60, "CapacityAvailable: QuotaExceeded")
     await job.until(lambda: "next: " in condition(job.object, "CapacityAvailable")["message"], 30, "what is next")
     found = condition(job.object, "CapacityAvailable")
-    await rig.control.fault("set_quota", SPOT_QUOTA, None, "asia-east1")
+    await rig.control.fault("set_quota", SPOT_QUOTA, None, "asia-east1", project=project)
     await job.trains(0)
     return found
 
 
 async def _returned(rig: Rig, namespace: str) -> Returned:
-    fallback = {"onDemandFallback": {"after": "3s", "maxReplicas": 1}}
-    job = await _applied(rig, namespace, spec=fallback, zone="us-east1-c")
+    fallback, project = {"onDemandFallback": {"after": "3s", "maxReplicas": 1}}, _project()
+    await rig.control.fault("set_quota", SPOT_QUOTA, 0, "us-east1", project=project)
+    job = await _applied(rig, namespace, spec=fallback, project=project, zone="us-east1-c")
     await job.trains(0)
     dear, before = _instance(rig, job.vm(0)), job.training(0)
-    await rig.control.fault("set_quota", SPOT_QUOTA, None, "us-east1")
+    await rig.control.fault("set_quota", SPOT_QUOTA, None, "us-east1", project=project)
     await job.trains(0, but=(before,), seconds=180)
     await job.until(lambda: dear["name"] not in [each["name"] for each in rig.observer.vms], 60, "no on-demand VM")
     return Returned(job, dear, _instance(rig, job.vm(0)), job.training(0))
@@ -112,7 +117,9 @@ async def _returned(rig: Rig, namespace: str) -> Returned:
 
 async def _unclear(rig: Rig, namespace: str) -> tuple[Running, list[str]]:
     """Two replicas whose VMs are created without an answer and deleted against resistance."""
-    job = await _applied(rig, namespace, 2, zone="us-central1-a", zones=["us-central1-b"])
+    project = _project()
+    await rig.control.fault("lose_insert_answers", 2, project)
+    job = await _applied(rig, namespace, 2, project=project, zone="us-central1-a", zones=["us-central1-b"])
     await job.trains(0, 1)
     made = [each["name"] for each in rig.observer.vms if job.id in each["name"]]
     for name in made:
@@ -138,14 +145,14 @@ async def _events(rig: Rig, namespace: str, reason: str) -> list[str]:
 
 async def test_an_exhausted_zone_is_left_for_the_next_and_people_read_why(rig: Rig, told: Told) -> None:
     job = told.exhausted
-    assert _zone_of(_instance(rig, job.vm(0))) == "us-west1-b"
+    assert _zone_of(_instance(rig, job.vm(0))) == "us-central1-b"
     lines = await _events(rig, job.namespace, "Buying")
     assert any("not n1-standard-4 + 1 x nvidia-tesla-t4 in us-west1-a (Spot): NoCapacity" in line for line in lines)
 
 
 async def test_a_quota_blocks_its_region_and_another_serves_at_once(rig: Rig, told: Told) -> None:
     job = told.quota
-    assert _zone_of(_instance(rig, job.vm(0))) == "us-central1-c"
+    assert _zone_of(_instance(rig, job.vm(0))) == "us-central1-b"
     tries = {each["name"] for each in await rig.control.events() if job.id in each["name"]}
     assert len(tries) == 2  # not one zone of the region after the other
 
