@@ -9,14 +9,11 @@ BIN := .venv/bin
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
 
-# The executables first: building them takes minutes once, longer than any test may. Then one after the other, for a crowded
-# machine misses deadlines: the parts; the product on a whole sandbox; and on one whose machines are real.
-REAL := tests/e2e/test_real_machines.py tests/e2e/test_what_travels.py
+# The executables first: building them takes minutes once, longer than any test may. Then the parts, the product on a whole
+# sandbox, and on one whose machines are real, side by side: what waits for a cloud leaves the processors to the others.
 test: .venv/stamp  ## all tests, on real parts
 	$(BIN)/python -m sandbox build
-	$(BIN)/python -m pytest -n 3 --dist loadfile --ignore=tests/e2e
-	$(BIN)/python -m pytest -n 4 --dist loadscope tests/e2e $(addprefix --ignore=,$(REAL))
-	$(BIN)/python -m pytest $(REAL)
+	$(BIN)/python -m pytest -n 4 --dist loadscope
 
 # The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.
 SEED ?= 1

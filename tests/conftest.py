@@ -13,6 +13,7 @@ from sandbox.control_plane import ControlPlane
 from sandbox.registry import Registry
 from sandbox.settings import Settings
 from sandbox.temporal_server import TemporalServer
+from tests.scheduling import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -12,7 +12,7 @@ from tests.e2e.conftest import ENVIRONMENT, SPEED, nothing_left
 from tests.e2e.rig import Rig, why_not
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def rig(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     """In place of the one that all share."""
     if reason := why_not():

@@ -12,7 +12,7 @@ from sandbox.binaries import Binaries
 from sandbox.demo.observe import holds
 from sandbox.machines.real.requirements import obstacle
 from tests.e2e.alone.test_validator import holds_back_until_healed
-from tests.e2e.real_training import losses, undisturbed_losses
+from tests.e2e.real.training import losses, undisturbed_losses
 from tests.e2e.rig import Rig, Running
 from tests.e2e.test_saves_itself import application, output
 

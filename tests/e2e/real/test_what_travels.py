@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 
 from sandbox.machines.real.requirements import obstacle
-from tests.e2e.real_pods import Pods, Restored
+from tests.e2e.real.pods import Pods, Restored
 from tests.e2e.rig import Rig
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1200)]

@@ -1,0 +1,25 @@
+"""A cloud whose VMs are machines, for the tests here, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.conftest import ENVIRONMENT, SPEED
+from tests.e2e.rig import Rig
+
+UP_SECONDS = 900.0  # for who runs pytest by hand, and builds now
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def real(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
+    """A cloud whose VMs are machines; `make test` builds their disks before."""
+    made = Rig(tmp_path_factory.mktemp("real") / "cloud", SPEED, ENVIRONMENT, machines="real")
+    try:
+        await made.up(UP_SECONDS)
+        yield made
+    finally:
+        await made.down()
