@@ -101,6 +101,7 @@ class RestorePoint(Model):
     created_at: datetime
     fingerprint: dict[str, str] = {}
     checkpoint: int | None = None  # number of the CheckpointBackup that it came of, where this run asked for it
+    told_to_end: bool = False  # its process may have been told to end before it was dumped
     proven: bool = False
     failed_on: list[str] = []  # nodes where it was pulled and did not start
 

@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.calls import call, explain
     from workflows.job import Job
     from workflows.pacing import Pacing
+    from workflows.policy.ending import told_to_end
     from workflows.readings import Readings
     from workflows.retention import Retention
     from workflows.state import Checkpoint
@@ -171,6 +172,7 @@ class Following:
             created_at=workflow.now(),
             fingerprint=record.fingerprint,
             checkpoint=record.number,
+            told_to_end=told_to_end(record, self.state, workflow.now()),
         )
         self._keep(record, point)  # at once: a replica that is lost now is to be restored from it
         await self._pin()

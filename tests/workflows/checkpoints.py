@@ -35,6 +35,7 @@ class Backup:
     message: str | None = None
     image: str | None = None
     held: float = 0
+    told_to_end: bool = False  # before it was dumped
 
     def wanted_image(self) -> str:
         """The image that it is to become."""
@@ -157,13 +158,15 @@ class Checkpoints:
             phase, backup.message = "Failed", "CRIU: freezing timed out"
         if phase == "Checkpointing":
             job = next(job for job in self.cluster.history.values() if job.pod is backup.pod)
-            backup.held = self.cluster.progress(job)
+            backup.held, backup.told_to_end = self.cluster.progress(job), backup.pod.deleting
         backup.phase = phase
         if phase == "Completed" and backup.plan == "not-deleted":
             phase, backup.phase, backup.message = "CompletedWithError", "CompletedWithError", "the pod was not deleted"
         if phase == "Completed" and backup.plan not in {"empty", "unpushed"}:
             backup.image = backup.wanted_image()
             self.push(backup.image, backup.progress, backup.held)
+            if backup.told_to_end:
+                self.cluster.told_to_end.add(backup.image)
         if phase in {"Checkpointing", "Failed", "Completed", "CompletedWithError"}:
             self._changed(backup.number, backup.job)
 

@@ -87,6 +87,7 @@ class Cluster:
         self.bad: dict[str, str] = {}  # image → why a pod does not start from it
         self.steps: float = 100_000  # of the whole training, one a second
         self.sigterm_exit = 143
+        self.told_to_end: set[str] = set()  # images of processes that had a SIGTERM before they were dumped
         self.slow_start = 0.0
         self.registry_down = False  # for the kubelets
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
@@ -284,6 +285,8 @@ class Cluster:
         pod.base = self.held[_plain(restore.label)] if restore else 0.0
         self.changed(job)
         self.clock.after(max(0.0, self.steps - pod.base), lambda: self._finish(job, pod))
+        if restore and _plain(restore.label) in self.told_to_end:
+            self.clock.after(STOP_SECONDS, lambda: self.end_pod(job, self.sigterm_exit))
 
     def _finish(self, job: Job, pod: Pod) -> None:
         if job.pod is pod and pod.stopped_at is None and self.progress(job) >= self.steps - 1:

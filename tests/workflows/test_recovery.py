@@ -1,5 +1,7 @@
 """A machine is lost: what its replica starts again from, and in which order things happen."""
 
+import pytest
+
 from tests.workflows.documents import REPOSITORY
 from tests.workflows.world import World
 
@@ -335,3 +337,22 @@ async def test_an_image_whose_digest_does_not_come_is_restored_by_its_tag(world:
     await lost_while_a_digest_is_asked_for(world)
     await world.until(lambda: world.training() == [(0, 1)], within=60)
     assert world.job(0, 1).request.restore.label == world.checkpoints.history[1].image
+
+
+@pytest.mark.parametrize("code", [0, 143])
+async def test_a_process_that_was_told_to_end_before_its_dump_ends_neither_job_nor_patience(
+    world: World, code: int
+) -> None:
+    """Restored it goes on ending: exit code 0 is no success of the training then, and 143 no failure of it."""
+    world.cluster.sigterm_exit = code
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "5m"})
+    await world.running(1)
+    await world.until(lambda: world.documents.told("CheckpointCompleted"))
+    await world.until(lambda: len(world.checkpoints.history) == 2)
+    world.cluster.delete_pod(world.job(0, 0))
+    await world.until(lambda: world.training() == [(0, 2)])
+    first, second = (backup.tag for backup in world.checkpoints.history[:2])
+    assert second in world.job(0, 1).request.restore.label
+    assert first in world.job(0, 2).request.restore.label
+    assert world.entry(0).restarts == 0
+    assert any("told to end" in message for message in world.documents.told("RestoreFailed"))

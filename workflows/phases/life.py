@@ -112,7 +112,7 @@ class Life:
     def failed_by_itself(self, why: str) -> None:
         """The training failed: again on the machine it has, as long as ``maxRestarts`` allows."""
         self.me.restarts += 1
-        if self.me.restore and self._ran_seconds() < self.state.timings.verdict_delay:
+        if self.me.restore and self.ran_seconds() < self.state.timings.verdict_delay:
             # It crashed at once: the image may be what is broken. Each crash counts as a node's failure to start it.
             self.restoring.failed(self.me.restore, f"{self.me.node}#{self.me.restarts}", missing=False)
         allowed = self.job.spec.restarts_allowed
@@ -125,7 +125,8 @@ class Life:
         self.job.event("ReplicaRestarts", f"replica {self.me.index}: {why}; {count}", warning=True)
         self.replace(why, machine_stays=True)
 
-    def _ran_seconds(self) -> float:
+    def ran_seconds(self) -> float:
+        """From its start to its pod's end; without end where that is not known."""
         pod = self.me.view.pod if self.me.view else None
         if self.me.running_since is None or pod is None or pod.finished_at is None:
             return 0.0 if self.me.running_since is None else float("inf")

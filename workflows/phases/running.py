@@ -8,6 +8,8 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from workflows.calls import call
     from workflows.phases.life import Part
+    from workflows.policy.ending import ends_as_told
+    from workflows.policy.grace import grace_seconds
     from workflows.policy.verdict import verdict
 
 
@@ -75,9 +77,26 @@ class Running(Part):
             self.life.preempted(why, machine_stays=lives)
             return
         await self.life.save_logs(self.me.incarnation)
+        if self._ends_as_told():
+            self._pass_over(why)
+            return
         if word == "Succeeded":
             self.me.outcome = "Succeeded"
             self.job.event("ReplicaSucceeded", f"replica {self.me.index}: {why}")
             self.life.enter("Releasing", why)
             return
         self.life.failed_by_itself(why)
+
+    def _ends_as_told(self) -> bool:
+        restore, grace = self.me.restore, grace_seconds(self.job.spec)
+        if restore is None or not restore.told_to_end:
+            return False
+        return ends_as_told(self.life.ran_seconds(), grace, self.state.timings.verdict_delay)
+
+    def _pass_over(self, why: str) -> None:
+        """Its end says nothing of the training, and would be the same on any machine."""
+        if self.me.restore:
+            self.restoring.failed(self.me.restore, self.me.node or "", missing=True)
+        message = f"{why}, for it was told to end before it was checkpointed"
+        self.job.event("RestoreFailed", f"replica {self.me.index} on {self.me.node}: {message}", warning=True)
+        self.life.replace("RestoreFailed", machine_stays=True, ask_survivor=not self.restoring.usable_point(self.me))
