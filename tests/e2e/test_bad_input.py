@@ -12,7 +12,7 @@ from sandbox.demo.observe import condition, holds
 from sandbox.errors import SandboxError
 from tests.e2e.rig import CREDENTIALS, REPOSITORY, Rig, Running, machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 
 async def test_missing_vm_and_secret_are_told_one_after_the_other_and_heal(rig: Rig, namespace: str) -> None:

@@ -14,7 +14,7 @@ import pytest
 from sandbox.processes import leftovers
 from tests.e2e.rig import REPOSITORY, why_not
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 if reason := why_not():
     pytestmark.append(pytest.mark.skip(reason=reason))
 

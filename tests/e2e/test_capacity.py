@@ -17,7 +17,7 @@ from sandbox.demo.observe import Json, condition
 from sandbox.demo.trainings import Training
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 STEPS = 6000  # longer than any of the stories
 EXHAUSTED = "us-west1-a"  # for everybody: no other test buys there

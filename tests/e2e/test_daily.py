@@ -11,7 +11,7 @@ import pytest
 from sandbox import binaries
 from tests.e2e.rig import Rig, Running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 
 async def test_signals_and_queries_of_the_temporal_cli(rig: Rig, namespace: str) -> None:

@@ -17,7 +17,7 @@ import pytest_asyncio
 from sandbox.demo.observe import Json
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 PLAYS: dict[str, Json] = {
     "slow_boots": {"zone": "us-central1-c", "seconds": 10},

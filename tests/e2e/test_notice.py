@@ -9,7 +9,7 @@ import pytest
 from sandbox.demo.sight import progress_of
 from tests.e2e.rig import Rig, machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 FEWEST = 40  # steps that would be lost without the notice: two seconds at this sandbox's speed
 

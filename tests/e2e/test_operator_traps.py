@@ -8,7 +8,7 @@ import pytest
 from sandbox.demo.sight import progress_of
 from tests.e2e.rig import Rig
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 
 async def test_failed_lying_and_unpushed_checkpoints_are_told_from_good_ones(rig: Rig, namespace: str) -> None:

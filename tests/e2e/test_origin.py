@@ -19,7 +19,7 @@ from sandbox.demo.observe import condition
 from sandbox.errors import SandboxError
 from tests.e2e.rig import CREDENTIALS, Rig, Running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 Json = dict[str, Any]
 

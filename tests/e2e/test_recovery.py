@@ -14,7 +14,7 @@ from sandbox.demo.sight import progress_of
 from sandbox.demo.trainings import Training
 from tests.e2e.rig import Rig, Running
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 
 @dataclass

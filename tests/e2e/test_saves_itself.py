@@ -11,7 +11,7 @@ import pytest
 from sandbox.demo.observe import Json, holds
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 BUCKET = "checkpoints"
 

@@ -15,7 +15,7 @@ from sandbox.demo.sight import image_of, progress_of, tag_of
 from sandbox.demo.trainings import Training
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 
 @dataclass

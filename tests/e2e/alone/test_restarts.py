@@ -13,7 +13,7 @@ from tests.e2e.rig import Rig
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.asyncio(loop_scope="session"),
-    pytest.mark.timeout(480),
+    pytest.mark.timeout(900),
 ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from sandbox.demo.observe import Json
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
-pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 
 async def holds_back_until_healed(rig: Rig, namespace: str, manifest: Json) -> Running:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from pathlib import Path
 
 from sandbox.binaries import Binaries
 from sandbox.machines.real.disk import Disks
+from tests.e2e.rig import REPOSITORY
 
 LOSS = re.compile(r"step=(\d+)/\d+ loss=(\S+)")
 
@@ -15,7 +15,7 @@ LOSS = re.compile(r"step=(\d+)/\d+ loss=(\S+)")
 async def undisturbed_losses(executables: Binaries, steps: int) -> dict[int, str]:
     """The loss after each step of a training that nothing happens to, in all its digits."""
     root = await Disks(executables.kubelet.parent, print).training()
-    program = (Path(__file__).parents[2] / "sandbox/machines/real/train.py").read_bytes()
+    program = (REPOSITORY / "sandbox/machines/real/train.py").read_bytes()
     process = await asyncio.create_subprocess_exec(
         "chroot", root, "/usr/bin/env", "SANDBOX_STEP_SECONDS=0", f"SANDBOX_STEPS={steps}", "OPENBLAS_NUM_THREADS=1",
         "python3", "-", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
