@@ -52,6 +52,14 @@ def restores_are_the_furthest(ledger: Ledger) -> list[str]:
     return found
 
 
+def completed_means_trained(ledger: Ledger) -> list[str]:
+    """A job is Completed by a training that came to its own end, not by one that something else ended."""
+    completed = ledger.documents.condition("Completed")
+    if completed is None or completed.status != "True":
+        return []
+    return [] if ledger.cluster.finished else ["Completed, though no training came to its end"]
+
+
 def notices_are_answered(ledger: Ledger) -> list[str]:
     """Every notice makes its replica leave, at once where it came through; or its training was at its end anyway."""
     return [
@@ -81,6 +89,7 @@ ALL: list[Invariant] = [
     one_pod_for_a_replica,
     steps_lost_are_bounded,
     restores_are_the_furthest,
+    completed_means_trained,
     notices_are_answered,
     everything_is_gone,
     no_credential_is_written,
@@ -112,7 +121,9 @@ def _known(ledger: Ledger, image: Finished, choice: Choice) -> bool:
 
 
 def _crashes(ledger: Ledger, image: Finished, choice: Choice) -> bool:
-    """Two trainings that began from it crashed at once, so that it is what may be broken."""
+    """It goes on ending; or two trainings that began from it crashed at once, so that it is what may be broken."""
+    if image.image in ledger.cluster.told_to_end:
+        return True
     crashed = 0
     for job in ledger.cluster.history.values():
         restore, pod = job.request.restore, job.pod

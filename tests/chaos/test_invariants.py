@@ -7,6 +7,7 @@ import pytest
 
 from activities import signatures as act
 from api import names
+from api.common import Condition
 from api.views import RestorePoint
 from tests.chaos import invariants
 from tests.chaos.invariants import Invariant
@@ -143,11 +144,13 @@ def test_a_restore_that_is_not_the_furthest(books: Books) -> None:
     assert found(books, invariants.restores_are_the_furthest, but=invariants.steps_lost_are_bounded)
 
 
-@pytest.mark.parametrize("why", ["broken", "given up", "just made"])
+@pytest.mark.parametrize("why", ["broken", "given up", "just made", "told to end"])
 def test_an_image_that_is_not_usable_is_not_missed(books: Books, why: str) -> None:
     older, newer = books.checkpoint(1), books.checkpoint(2)
     if why == "broken":
         books.cluster.bad[newer.label] = "StartError"
+    if why == "told to end":
+        books.cluster.told_to_end.add(newer.label)
     if why == "given up":
         books.told("CheckpointFailed", "checkpoint 2: it sticks")
     books.stop(0)
@@ -155,6 +158,14 @@ def test_an_image_that_is_not_usable_is_not_missed(books: Books, why: str) -> No
         books.ledger.finished[2] = replace(books.ledger.finished[2], at=books.ledger.clock.now)
     books.start(1, next(iter(books.cluster.nodes)), restore=older)
     assert not found(books, invariants.restores_are_the_furthest)
+
+
+def test_a_job_that_is_completed_before_its_training(books: Books) -> None:
+    done = Condition(type="Completed", status="True", reason="Completed", last_transition_time=books.ledger.clock.now)
+    books.ledger.documents.status.conditions.append(done)
+    assert found(books, invariants.completed_means_trained)
+    books.cluster.end_pod(books.cluster.job_of(0), 0)
+    assert not found(books, invariants.completed_means_trained)
 
 
 def test_a_notice_without_an_answer(books: Books) -> None:

@@ -87,6 +87,7 @@ class Cluster:
         self.bad: dict[str, str] = {}  # image → why a pod does not start from it
         self.steps: float = 100_000  # of the whole training, one a second
         self.sigterm_exit = 143
+        self.finished: set[tuple[int, int]] = set()  # incarnations whose training came to its own good end
         self.told_to_end: set[str] = set()  # images of processes that had a SIGTERM before they were dumped
         self.slow_start = 0.0
         self.registry_down = False  # for the kubelets
@@ -218,7 +219,7 @@ class Cluster:
     def terminate_pods(self, name: str) -> None:
         """The operating system goes down: the kubelet stops the pods, and they exit as they please."""
         for job in [job for job in self.jobs.values() if self._on(job, name)]:
-            self.end_pod(job, self.sigterm_exit, disrupted=self.sigterm_exit != 0)
+            self.end_pod(job, self.sigterm_exit, disrupted=self.sigterm_exit != 0, told=True)
 
     def node_view(self, name: str) -> NodeView:
         node = self.nodes.get(name)
@@ -286,19 +287,21 @@ class Cluster:
         self.changed(job)
         self.clock.after(max(0.0, self.steps - pod.base), lambda: self._finish(job, pod))
         if restore and _plain(restore.label) in self.told_to_end:
-            self.clock.after(STOP_SECONDS, lambda: self.end_pod(job, self.sigterm_exit))
+            self.clock.after(STOP_SECONDS, lambda: self.end_pod(job, self.sigterm_exit, told=True))
 
     def _finish(self, job: Job, pod: Pod) -> None:
         if job.pod is pod and pod.stopped_at is None and self.progress(job) >= self.steps - 1:
             self.end_pod(job, 0)
 
-    def end_pod(self, job: Job, code: int, *, disrupted: bool = False) -> None:
-        """The training exits."""
+    def end_pod(self, job: Job, code: int, *, disrupted: bool = False, told: bool = False) -> None:
+        """The training exits; by itself, or as it was ``told`` by a SIGTERM."""
         pod = job.pod
         if pod is None or pod.stopped_at is not None or pod.phase != "Running":
             return
         pod.stopped_at, pod.exit_code, pod.disrupted = self.clock.now, code, disrupted
         pod.phase = "Failed" if code else "Succeeded"
+        if code == 0 and not told:
+            self.finished.add(job.key)
         job.failed = "BackoffLimitExceeded" if code else None
         self.changed(job)
 
