@@ -43,7 +43,7 @@ class Setting:
 
     async def gone(self, vm: VmRef) -> None:
         """Delete a VM until it is gone."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while True:
                 if not (await self.run(self.activities.delete_vm, vm)).exists:
                     return

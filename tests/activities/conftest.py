@@ -31,7 +31,7 @@ async def namespace(kube: Kube) -> str:
     """A namespace of this test's own, in which pods can be made."""
     name = f"test-{secrets.token_hex(4)}"
     await kube.create("/api/v1/namespaces", {"metadata": {"name": name}})
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
             if await kube.find(f"/api/v1/namespaces/{name}/serviceaccounts/default"):
                 break

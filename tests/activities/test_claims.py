@@ -133,4 +133,4 @@ async def test_claims_go_with_their_node(racing: Racing) -> None:
     async def gone() -> bool:
         return not await racing.kube.list(leases)
 
-    await eventually("claims of a node that is gone", gone, 30)
+    await eventually("claims of a node that is gone", gone, 120)

@@ -112,7 +112,7 @@ class Setting:
 
     async def node(self, join: StartJoin) -> Any:
         """The Node once it is Ready."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while True:
                 readiness = await self.run(self.nodes.observe_node, NodeRef(name=join.vm.name))
                 if readiness.view.ready:
@@ -345,7 +345,7 @@ async def test_the_gpu_operator_validates_where_it_is_installed(setting: Setting
         },
     }
     await setting.kube.create(f"/api/v1/namespaces/{setting.namespace}/pods", pod)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             readiness = await setting.run(setting.nodes.observe_node, ref)
             assert readiness.gpu_operator
@@ -371,7 +371,7 @@ async def test_a_drained_node_has_no_pods_left(setting: Setting) -> None:
     ref = NodeRef(name=join.vm.name)
     first = await setting.run(setting.nodes.cordon_and_drain, ref)
     assert first.remaining == [f"{setting.namespace}/stranger"]
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             if not (await setting.run(setting.nodes.cordon_and_drain, ref)).remaining:
                 break

@@ -57,7 +57,7 @@ async def test_a_machine_that_was_taken_back_is_found_by_its_operation(setting: 
     began = datetime.now(UTC) - timedelta(seconds=5)
     await setting.created(create_vm())
     await setting.created(create_vm(vm_ref(2)))
-    await asyncio.wait_for(setting.gce.preempt(vm_ref().name, notice=0), 10)
+    await asyncio.wait_for(setting.gce.preempt(vm_ref().name, notice=0), 120)
     (found,) = (await preempted(setting, began, [ZONE, "us-central1-b"])).vms
     assert (found.name, found.zone) == (vm_ref().name, ZONE)
     assert found.at >= began

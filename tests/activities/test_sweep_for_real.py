@@ -44,7 +44,7 @@ async def own_namespace(temporal: TemporalServer) -> Client:
             return False
         return True
 
-    await eventually("the namespace is served", served, 60)
+    await eventually("the namespace is served", served, 120)
     return client
 
 
@@ -94,9 +94,9 @@ async def test_a_machine_that_nobody_looks_after_goes_with_its_node(fleet: Fleet
     async def gone() -> bool:
         return name not in vms(fleet) and await fleet.kube.find(f"/api/v1/nodes/{name}") is None
 
-    await eventually("VM and Node are gone", gone, 60)
+    await eventually("VM and Node are gone", gone, 120)
     handle = fleet.temporal.get_workflow_handle(names.vm_workflow_id(fleet.key))
-    assert await asyncio.wait_for(handle.result(), 60) == "Sweep"
+    assert await asyncio.wait_for(handle.result(), 120) == "Sweep"
     assert name not in str(await sweep(fleet))
 
 
@@ -115,7 +115,7 @@ async def test_another_clusters_machine_of_the_same_name_stays(fleet: Fleet) -> 
         state = await handle.query("status")
         return "without our labels" in str(state)
 
-    await eventually("the teardown says whose it is", refused, 60)
+    await eventually("the teardown says whose it is", refused, 120)
     assert vms(fleet) == [name]
     assert (await handle.describe()).status == WorkflowExecutionStatus.RUNNING
     await handle.terminate()

@@ -29,7 +29,7 @@ async def run(activity: Callable[[Any], Awaitable[T]], request: Any) -> T:
     return found
 
 
-async def eventually(what: str, check: Callable[[], Awaitable[T | None]], seconds: float = 20) -> T:
+async def eventually(what: str, check: Callable[[], Awaitable[T | None]], seconds: float = 90) -> T:
     """Wait until ``check`` returns something true, and return it."""
     try:
         async with asyncio.timeout(seconds):

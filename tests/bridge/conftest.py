@@ -114,7 +114,7 @@ def bridge(cluster: kube.Kube, recording: Client) -> Running:
         task = asyncio.create_task(bridge.run())
         try:
             watches = [watch for watch in bridge.watches if watch.resource.plural != names.CHECKPOINT_PLURAL]
-            await asyncio.wait_for(asyncio.gather(*(watch.synced.wait() for watch in watches)), 30)
+            await asyncio.wait_for(asyncio.gather(*(watch.synced.wait() for watch in watches)), 120)
             yield bridge
         finally:
             task.cancel()

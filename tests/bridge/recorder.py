@@ -59,7 +59,7 @@ async def heard(client: Client, workflow_id: str, signal: str) -> list[dict[str,
     return [message for name, message in everything if name == signal]
 
 
-async def eventually(question: Callable[[], Awaitable[Any]], what: str, deadline: float = 20) -> Any:
+async def eventually(question: Callable[[], Awaitable[Any]], what: str, deadline: float = 90) -> Any:
     """The first true answer, asked for until the deadline."""
     end = asyncio.get_running_loop().time() + deadline
     problem: Exception | None = None

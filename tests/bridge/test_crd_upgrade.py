@@ -102,7 +102,7 @@ async def serve(control_plane: Any, directory: Path) -> None:
             for kind in KINDS
         )
 
-    await eventually(served, f"the API server serves {directory.name}", deadline=60)
+    await eventually(served, f"the API server serves {directory.name}", deadline=120)
 
 
 class Server:

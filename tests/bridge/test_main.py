@@ -68,7 +68,7 @@ async def start(environment: dict[str, str]) -> AsyncIterator[Start]:
 
 async def last_words(process: asyncio.subprocess.Process) -> str:
     """What it says in its last line as it ends with 1."""
-    _, said = await asyncio.wait_for(process.communicate(), 60)
+    _, said = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 1
     assert b"Traceback" not in said
     return said.decode().splitlines()[-1]
@@ -84,7 +84,7 @@ async def test_it_bridges_with_the_rights_that_it_is_given(
         async with aiohttp.ClientSession() as session, session.get(url, raise_for_status=True) as answer:
             return await answer.text()
 
-    assert await eventually(lambda: fetch(f"http://{health}/healthz"), "it is well", 60) == "ok\n"
+    assert await eventually(lambda: fetch(f"http://{health}/healthz"), "it is well", 120) == "ok\n"
     await apply(job)
 
     async def running() -> bool:
@@ -96,7 +96,7 @@ async def test_it_bridges_with_the_rights_that_it_is_given(
     assert "outlast_bridge_lists{" in told
     assert 'start="begin"' in told
     process.send_signal(signal.SIGTERM)
-    _, said = await asyncio.wait_for(process.communicate(), 10)
+    _, said = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 0
     assert b"forbidden" not in said
 

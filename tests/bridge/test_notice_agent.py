@@ -239,7 +239,7 @@ async def test_a_signal_ends_it_cleanly(metadata: Metadata, agent: Running) -> N
         await listening(metadata)
         assert agent.process is not None
         agent.process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(agent.process.wait(), 5) == 0
+        assert await asyncio.wait_for(agent.process.wait(), 120) == 0
 
 
 async def test_without_its_nodes_name_it_says_so(kubeconfig: Path) -> None:

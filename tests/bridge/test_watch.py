@@ -65,7 +65,7 @@ class World:
         ear = Ear(self.through, self.label, **{"silence": SILENCE, **options})
         task = asyncio.create_task(ear.watch.run())
         try:
-            await asyncio.wait_for(ear.watch.synced.wait(), 20)
+            await asyncio.wait_for(ear.watch.synced.wait(), 120)
             yield ear
         finally:
             task.cancel()
@@ -180,7 +180,7 @@ async def test_an_object_that_cannot_be_understood_hides_no_other(world: World) 
     await world.write("b", "plain")
     watch = Watch(world.through, Resource("v1", "configmaps", f"ear={world.label}"), changed)
     task = asyncio.create_task(watch.run())
-    await asyncio.wait_for(watch.synced.wait(), 20)
+    await asyncio.wait_for(watch.synced.wait(), 120)
     task.cancel()
     assert understood == ["plain"]
 

@@ -89,7 +89,7 @@ async def test_unreachable_temporal_ends_in_one_line(rig: Rig, module: str) -> N
         sys.executable, "-m", module, cwd=REPOSITORY, env={**os.environ, **environment},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    _, errors = await asyncio.wait_for(process.communicate(), 60)
+    _, errors = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 1
     last = errors.decode().strip().splitlines()[-1]
     assert "127.0.0.1:1" in last

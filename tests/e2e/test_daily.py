@@ -63,6 +63,6 @@ async def _temporal(rig: Rig, command: str, job: Running, *arguments: str) -> st
         env={**os.environ, "TEMPORAL_ADDRESS": rig.addresses["TEMPORAL_ADDRESS"]},
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    output, errors = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 0, errors.decode()
     return output.decode()

@@ -85,7 +85,7 @@ class World:
     async def done(self, operation: compute_v1.Operation) -> compute_v1.Operation:
         """Wait for an operation to be DONE."""
         zone = operation.zone.rsplit("/", 1)[-1]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while operation.status != compute_v1.Operation.Status.DONE:
                 operation = await self.call(self.operations.wait, operation=operation.name, zone=zone)
         return operation

@@ -80,7 +80,7 @@ class World:
     async def run(self, machine: LightMachine, command: str, **options: Any) -> asyncssh.SSHCompletedProcess:
         """One command over a connection of its own."""
         async with self.ssh(machine) as connection:
-            return await asyncio.wait_for(connection.run(command, **options), 30)
+            return await asyncio.wait_for(connection.run(command, **options), 120)
 
     async def metadata(self, machine: LightMachine, path: str, **params: str) -> aiohttp.ClientResponse:
         """GET below /computeMetadata/v1/, read to its end."""

@@ -28,7 +28,7 @@ _hosts = itertools.count(1)
 
 
 async def eventually(
-    what: str, check: Callable[[], Awaitable[T | None]], seconds: float = 20.0, pause: float = 0.1
+    what: str, check: Callable[[], Awaitable[T | None]], seconds: float = 90.0, pause: float = 0.1
 ) -> T:
     """Wait until `check` returns something true, and return it."""
     deadline = time.monotonic() + seconds

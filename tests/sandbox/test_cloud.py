@@ -38,7 +38,7 @@ async def sandbox(*arguments: str, state: Path) -> asyncio.subprocess.Process:
 
 async def up(settings: Settings) -> asyncio.subprocess.Process:
     process = await sandbox("up", "--parts", "registry", state=settings.state_dir)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         while not settings.env_file.exists():
             assert process.returncode is None
             await asyncio.sleep(0.05)
@@ -49,7 +49,7 @@ async def test_ctrl_c_takes_everything_down(settings: Settings) -> None:
     process = await up(settings)
     assert len(leftovers(settings.state_dir)) == 1
     process.send_signal(signal.SIGINT)
-    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    output, _ = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 0
     assert b"registry is up after" in output
     assert leftovers(settings.state_dir) == []
@@ -59,9 +59,9 @@ async def test_ctrl_c_takes_everything_down(settings: Settings) -> None:
 async def test_down_ends_one_that_runs_elsewhere(settings: Settings) -> None:
     process = await up(settings)
     down = await sandbox("down", state=settings.state_dir)
-    await asyncio.wait_for(down.communicate(), 30)
+    await asyncio.wait_for(down.communicate(), 120)
     assert down.returncode == 0
-    await asyncio.wait_for(process.wait(), 30)
+    await asyncio.wait_for(process.wait(), 120)
     assert leftovers(settings.state_dir) == []
 
 
@@ -71,7 +71,7 @@ async def test_down_cleans_up_after_one_that_was_killed(settings: Settings) -> N
     await process.wait()
     assert len(leftovers(settings.state_dir)) == 1
     down = await sandbox("down", state=settings.state_dir)
-    output, _ = await asyncio.wait_for(down.communicate(), 30)
+    output, _ = await asyncio.wait_for(down.communicate(), 120)
     assert b"ended 1 processes of a crashed one" in output
     assert leftovers(settings.state_dir) == []
 
@@ -140,7 +140,7 @@ async def test_addresses_are_in_the_env_file(cloud: Cloud, settings: Settings) -
 async def test_status_shows_addresses_and_processes_in_columns(cloud: Cloud, settings: Settings) -> None:
     assert cloud.registry
     status = await sandbox("status", state=settings.state_dir)
-    output, _ = await asyncio.wait_for(status.communicate(), 30)
+    output, _ = await asyncio.wait_for(status.communicate(), 120)
     addresses, processes, vms = output.decode().strip().split("\n\n")
     assert ["REGISTRY", cloud.registry.address] in [line.split() for line in addresses.splitlines()]
     head, registry = processes.splitlines()
@@ -153,7 +153,7 @@ async def test_status_shows_addresses_and_processes_in_columns(cloud: Cloud, set
 async def test_samples_come_edited_for_the_registry_that_runs(cloud: Cloud, settings: Settings) -> None:
     assert cloud.registry
     samples = await sandbox("samples", state=settings.state_dir)
-    output, _ = await asyncio.wait_for(samples.communicate(), 30)
+    output, _ = await asyncio.wait_for(samples.communicate(), 120)
     documents = {document["kind"]: document for document in yaml.safe_load_all(output)}
     assert documents.keys() == {"SpotInstanceJob", "SpotInstanceVM", "Secret"}
     repository = documents["SpotInstanceJob"]["spec"]["checkpointConfig"]["checkpointImageRepo"]
@@ -162,13 +162,13 @@ async def test_samples_come_edited_for_the_registry_that_runs(cloud: Cloud, sett
 
 async def test_a_fault_of_a_part_that_does_not_run_is_refused(cloud: Cloud, settings: Settings) -> None:
     fault = await sandbox("fault", "exhaust", "us-central1-a", state=settings.state_dir)
-    _, errors = await asyncio.wait_for(fault.communicate(), 30)
+    _, errors = await asyncio.wait_for(fault.communicate(), 120)
     assert (fault.returncode, errors) == (1, b"sandbox: this sandbox runs without gce\n")
 
 
 async def test_status_of_none_says_how_to_start_one(settings: Settings) -> None:
     status = await sandbox("status", state=settings.state_dir)
-    _, errors = await asyncio.wait_for(status.communicate(), 30)
+    _, errors = await asyncio.wait_for(status.communicate(), 120)
     assert status.returncode == 1
     assert b"start one with `python -m sandbox up`" in errors
 

@@ -36,7 +36,7 @@ async def test_cluster_info_is_readable_by_anybody_and_signed_for_a_token(contro
     token = await control_plane.create_bootstrap_token()
     signature = f"jws-kubeconfig-{token.partition('.')[0]}"
     url = f"{control_plane.url}/api/v1/namespaces/kube-public/configmaps/cluster-info"
-    async with aiohttp.ClientSession() as anonymous, asyncio.timeout(10):
+    async with aiohttp.ClientSession() as anonymous, asyncio.timeout(120):
         data: dict[str, str] = {}
         while signature not in data:
             async with anonymous.get(url, ssl=False) as answer:

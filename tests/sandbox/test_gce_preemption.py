@@ -142,7 +142,7 @@ async def test_the_owner_may_delete_during_the_notice(world: World) -> None:
     await asyncio.sleep(0.1)
     machine.shutdown = 0
     await world.done(await world.call(world.instances.delete_unary, instance="vm-1"))
-    await asyncio.wait_for(preemption, 1)
+    await asyncio.wait_for(preemption, 120)
     assert world.gce.instances() == []
     assert Happening.PREEMPTED not in await _events(world)
 

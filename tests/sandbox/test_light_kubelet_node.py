@@ -59,7 +59,7 @@ async def test_a_killed_node_turns_not_ready_and_says_nothing_more(
     async def unknown() -> bool:
         return (await ready_status(admin, name))["status"] == "Unknown"
 
-    await eventually("Ready=Unknown", unknown, seconds=30)
+    await eventually("Ready=Unknown", unknown, seconds=120)
     # Nobody told the API server that the pod ended: it still "runs" on the dead node.
     assert (await admin.get(path))["status"]["phase"] == "Running"
 

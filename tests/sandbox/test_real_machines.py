@@ -57,7 +57,7 @@ class Running:
             text = log.read_text() if log.exists() else ""
             return text if words in text else None
 
-        return await eventually(f"{name} says {words!r}", has, 60)
+        return await eventually(f"{name} says {words!r}", has, 120)
 
 
 @pytest_asyncio.fixture
@@ -76,7 +76,7 @@ async def sandbox(executables: Binaries, tmp_path: Path) -> AsyncIterator[Runnin
     yield Running(process, settings)
     if process.returncode is None:
         process.send_signal(signal.SIGINT)
-        assert await asyncio.wait_for(process.wait(), 60) == 0
+        assert await asyncio.wait_for(process.wait(), 120) == 0
 
 
 def traces(settings: Settings) -> list[str]:

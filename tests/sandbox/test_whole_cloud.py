@@ -29,7 +29,7 @@ async def sandbox(cloud: Cloud, *arguments: str) -> str:
         sys.executable, "-m", "sandbox", "--state", str(cloud.settings.state_dir), *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    output, errors = await asyncio.wait_for(process.communicate(), 30)
+    output, errors = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 0, errors.decode()
     return output.decode()
 
@@ -41,9 +41,10 @@ async def test_the_command_line_plays_faults_and_traps(cloud: Cloud) -> None:
         await buy(cloud, "worker-1")
     await sandbox(cloud, "fault", "restore_capacity", "zone=us-central1-a")
     await buy(cloud, "worker-1")
-    await sandbox(cloud, "trap", "stick", "phase=ImagePushing", "count=2")
+    await sandbox(cloud, "trap", "stick", "phase=ImagePushing", "count=2", "namespace=team")
     assert cloud.operator
-    traps = [cloud.operator._traps.take(uid) for uid in ("first", "second", "third")]
+    assert cloud.operator._traps.take("elsewhere", "another") is None
+    traps = [cloud.operator._traps.take(uid, "team") for uid in ("first", "second", "third")]
     assert [trap and (trap.kind, trap.phase) for trap in traps] == [("stick", "ImagePushing")] * 2 + [None]
 
 
