@@ -19,7 +19,7 @@ from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
-STEPS = 6000  # longer than any of the stories
+STEPS = 10**5  # longer than any of the stories
 EXHAUSTED = "us-west1-a"  # for everybody: no other test buys there
 SPOT_QUOTA = "PREEMPTIBLE_NVIDIA_T4_GPUS"  # on-demand GPUs are not counted in it
 

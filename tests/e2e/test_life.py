@@ -12,11 +12,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 
 
 async def test_job_of_the_same_name_in_the_same_repository_starts_anew(rig: Rig, namespace: str) -> None:
-    first = await rig.start(namespace, rig.job("again", replicas=1, SANDBOX_STEPS=2000))
+    first = await rig.start(namespace, rig.job("again", replicas=1, SANDBOX_STEPS=10**5))
     first_id, tag = first.id, await first.checkpointed()
     await rig.delete(namespace, rig.job("again"))
     await first.nothing_left(but=("spotinstancevms",))
-    second = await rig.start(namespace, rig.job("again", replicas=1, interval="1h", SANDBOX_STEPS=2000))
+    second = await rig.start(namespace, rig.job("again", replicas=1, interval="1h", SANDBOX_STEPS=10**5))
     assert tag.startswith(first_id)
     assert second.id != first_id
     assert second.training(0).first == 0
@@ -27,7 +27,7 @@ async def test_job_of_the_same_name_in_the_same_repository_starts_anew(rig: Rig,
 
 
 async def test_one_delete_of_all_manifests_leaves_nothing(rig: Rig, namespace: str) -> None:
-    manifest = rig.job(SANDBOX_STEPS=2000)
+    manifest = rig.job(SANDBOX_STEPS=10**5)
     job = await rig.start(namespace, manifest)
     # Secret and SpotInstanceVM first, as in a file whose order nobody has thought about.
     await rig.delete(namespace, CREDENTIALS, machine(), manifest)
@@ -37,14 +37,14 @@ async def test_one_delete_of_all_manifests_leaves_nothing(rig: Rig, namespace: s
 
 
 async def test_namespace_deleted_in_the_middle_of_a_recovery_leaves_no_vm(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job(SANDBOX_STEPS=2000))
+    job = await rig.start(namespace, rig.job(SANDBOX_STEPS=10**5))
     await job.checkpointed()
     await job.preempt(0)
     await rig.until(lambda: job.phase(0) not in ("Running", ""), 60, "the recovery to begin")
     await rig.kubectl("delete", "namespace", namespace, "--wait=false")
     await job.nothing_left()
     gone = "get", "namespace", namespace, "--ignore-not-found", "-o", "name"
-    for _ in range(40):
+    for _ in range(120):
         if not await rig.kubectl(*gone):
             return
         await asyncio.sleep(1)
@@ -52,7 +52,7 @@ async def test_namespace_deleted_in_the_middle_of_a_recovery_leaves_no_vm(rig: R
 
 
 async def test_suspended_job_lets_go_of_its_vms_and_goes_on_when_resumed(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=2000))
+    job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=10**5))
     before = job.training(0)
     await rig.kubectl("patch", "sij", job.name, "-n", namespace, "--type=merge", "-p", '{"spec":{"suspend":true}}')
     await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 120, "its VM to be gone")

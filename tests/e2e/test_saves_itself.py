@@ -62,7 +62,7 @@ async def test_it_goes_on_from_its_last_published_checkpoint_and_not_from_a_trun
 
 
 async def test_suspended_it_saves_itself_and_resumed_it_goes_on(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, application(rig, SANDBOX_STEPS=5000, SANDBOX_SAVE_EVERY=100000))
+    job = await rig.start(namespace, application(rig, SANDBOX_STEPS=10**5, SANDBOX_SAVE_EVERY=100000))
     before = job.training(0)
     await rig.until(lambda: (before.last or 0) >= 40, 60, "some steps")
     await suspend(rig, job, "true")
