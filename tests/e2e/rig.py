@@ -136,7 +136,7 @@ class Rig:
     async def delete(self, namespace: str, *documents: Json) -> None:
         """`kubectl delete` of all documents in one file; waits as kubectl does."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
-        await self.kubectl("delete", "--namespace", namespace, "-f", "-", stdin=text, deadline=120)
+        await self.kubectl("delete", "--namespace", namespace, "-f", "-", stdin=text, deadline=400)
 
     async def start(self, namespace: str, job: Json, *others: Json) -> Running:
         """Apply a job with its VM and its credentials, and wait until all of its replicas train."""

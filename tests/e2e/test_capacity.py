@@ -124,7 +124,7 @@ async def _unclear(rig: Rig, namespace: str) -> tuple[Running, list[str]]:
     made = [each["name"] for each in rig.observer.vms if job.id in each["name"]]
     for name in made:
         await rig.control.fault("refuse_deletes", 3, name)
-    await rig.kubectl("delete", "sij", "job", "--namespace", namespace, deadline=120)
+    await rig.kubectl("delete", "sij", "job", "--namespace", namespace, deadline=400)
     await job.nothing_left(but=("spotinstancevms", "secrets"))
     return job, made
 
