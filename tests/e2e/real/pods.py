@@ -153,7 +153,7 @@ class Pods:
             pod.update(self._rig.observer.get("pods", name, self.namespace) or {})
             return bool(pod) and (_is_over(pod["status"]) or pod["status"].get("phase") == "Running")
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             while True:
                 await self._rig.until(begun, 60, f"{name} to start, or not to")
                 lines = await self._lines(pod, enough)
@@ -178,7 +178,7 @@ class Pods:
 
     async def _joined(self, node: str) -> None:
         await self._rig.until(lambda: self._rig.observer.get("nodes", node), 90, f"node {node}")
-        await self._rig.kubectl("wait", f"node/{node}", "--for=condition=Ready", "--timeout=60s", deadline=70)
+        await self._rig.kubectl("wait", f"node/{node}", "--for=condition=Ready", "--timeout=200s", deadline=210)
 
     async def _buy(self, name: str) -> None:
         token = await create_bootstrap_token(self._rig.kubectl)
