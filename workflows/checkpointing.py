@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.pacing import Pacing
     from workflows.policy.progress import lineage_seconds
     from workflows.policy.survivor import source_for_checkpoint
-    from workflows.state import Checkpoint, Recovery, Replica
+    from workflows.state import Checkpoint, Recovery, Replica, Source
 
 
 class Checkpointing:
@@ -113,26 +113,30 @@ class Checkpointing:
         saved = [moment for moment in (replica.last_checkpoint_time, restored) if moment]
         return (workflow.now() - max(saved)).total_seconds() if saved else float("inf")
 
-    def request(self, source: Replica, reason: str) -> Checkpoint:
-        """Record a checkpoint of this replica and begin it; the one under way on it serves as well."""
-        running = self.under_way_on(source)
+    def request(self, replica: Replica, reason: str) -> Checkpoint:
+        """Begin a checkpoint of this replica; the one under way on it serves as well."""
+        running = self.under_way_on(replica)
         if running is not None:
             return running
+        source = Source(
+            replica=replica.index,
+            incarnation=replica.incarnation,
+            node=replica.node,
+            lineage_seconds=lineage_seconds(replica, workflow.now()),
+            reading=replica.reading,
+            fingerprint=self._fingerprint(replica),
+        )
+        return self.begin(source, reason)
+
+    def begin(self, source: Source, reason: str, *, ends_at: datetime | None = None) -> Checkpoint:
+        """Record a checkpoint and begin it; ``ends_at`` is when its machine is gone."""
         record = Checkpoint(
+            **{name: getattr(source, name) for name in Source.model_fields},
             number=self.state.checkpoint_number + 1,
-            replica=source.index,
-            incarnation=source.incarnation,
-            node=source.node,
             reason=reason,
             requested_at=workflow.now(),
-            lineage_seconds=lineage_seconds(source, workflow.now()),
-            reading=source.reading,
-            fingerprint=self._fingerprint(source),
+            ends_at=ends_at,
         )
-        return self.begin(record)
-
-    def begin(self, record: Checkpoint) -> Checkpoint:
-        """Begin a checkpoint that nobody has recorded yet."""
         self.state.checkpoint_number = record.number
         self.state.checkpoints[record.number] = record
         self.job.spawn(self.following.follow(record), f"checkpoint {record.number}")
@@ -144,16 +148,16 @@ class Checkpointing:
         for record in self._under_way():
             self.job.spawn(self.following.follow(record), f"checkpoint {record.number}")
 
-    def under_way_on(self, source: Replica) -> Checkpoint | None:
+    def under_way_on(self, replica: Replica) -> Checkpoint | None:
         """The checkpoint of this incarnation that has not ended yet."""
-        mine = (source.index, source.incarnation)
+        mine = (replica.index, replica.incarnation)
         return next((one for one in self._under_way() if (one.replica, one.incarnation) == mine), None)
 
     def _under_way(self) -> list[Checkpoint]:
         return [record for record in self.state.checkpoints.values() if record.outcome is None]
 
-    def _fingerprint(self, source: Replica) -> dict[str, str]:
-        vm = self.state.vms.get(source.vm_key or "")
+    def _fingerprint(self, replica: Replica) -> dict[str, str]:
+        vm = self.state.vms.get(replica.vm_key or "")
         return vm.report.fingerprint if vm and vm.report else {}
 
     def settled(self, recovery: Recovery) -> bool:

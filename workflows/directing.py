@@ -32,7 +32,7 @@ class Directing:
             self._scale()
             self.proving.direct()
         self.machines.forget_gone()
-        self._forget_nodes()
+        self.machines.nodes.forget_unused()
         self._tell()
 
     def _judge_outcome(self) -> None:
@@ -101,21 +101,6 @@ class Directing:
     def _meant(self) -> list[Replica]:
         replicas = self.state.replicas.values()
         return [replica for replica in replicas if replica.halt != "ScaledDown" and not replica.proof]
-
-    def _forget_nodes(self) -> None:
-        """The state is bounded: of a node that nobody uses any more nothing is kept."""
-        used = {replica.node for replica in self.state.replicas.values()}
-        used |= {node for replica in self.state.replicas.values() for node in replica.candidates}
-        used |= {old.node for r in self.state.replicas.values() if r.recovery for old in r.recovery.olds}
-        used |= {
-            name for vm in self.state.vms.values() if vm.report for name in (vm.report.node_name, vm.report.vm_name)
-        }
-        used |= {record.node for record in self.state.checkpoints.values() if record.outcome is None}
-        for name in [name for name in [*self.state.notices, *self.state.nodes] if name not in used]:
-            self.state.notices.pop(name, None)
-            self.state.nodes.pop(name, None)
-            self.state.node_versions.pop(name, None)
-            self.state.unready.pop(name, None)
 
     def _tell(self) -> None:
         """The conditions that people wait for."""

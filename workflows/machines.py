@@ -1,9 +1,7 @@
-"""The VMs of one job as its replicas see them: wanted, ensured, noticed, released, gone.
+"""The VMs of one job as its replicas see them: wanted, ensured, warned, released, gone.
 
 Each VM is an entity of its own (``SpotVM``); this is the job's side of the conversation.
 """
-
-from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError, FailureError
@@ -13,24 +11,24 @@ with workflow.unsafe.imports_passed_through():
     from api import names
     from api.market import VmWish
     from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
-    from api.views import NodeView
+    from api.spot_instance_vm import OnDemandFallback
     from workflows.calls import call
     from workflows.job import Job
-    from workflows.policy.notice import ends_at
+    from workflows.nodes import Nodes
+    from workflows.policy.on_demand import dearer_than_on_demand, may_fall_back
     from workflows.policy.restore import furthest, gpu_of
-    from workflows.policy.survivor import going
-    from workflows.state import Notice, Old, Replica, Vm
+    from workflows.state import Replica, Vm
 
-FAILED = frozenset({"Noticed", "Lost", "Deleting", "Gone"})
 POLL_SECONDS = 30.0
 
 
 class Machines:
     """The VMs bought for one job."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, nodes: Nodes) -> None:
         self.job = job
         self.state = job.state
+        self.nodes = nodes
 
     # --- asking for one
 
@@ -72,7 +70,7 @@ class Machines:
         """What counts while it is still to be bought; told again each time it is ensured."""
         siblings = [other for other in self.state.vms.values() if other.replica != vm.replica and not other.gone]
         zones = {other.report.zone for other in siblings if other.report and other.report.zone}
-        vm.on_demand = self._may_fall_back(vm)
+        vm.on_demand = may_fall_back(vm, self.state.vms.values(), self._fallback)
         return VmWish(
             on_demand=vm.on_demand,
             avoid_zones=sorted(zones),
@@ -80,13 +78,7 @@ class Machines:
             image_gpu=gpu_of(furthest(self.state.points)),
         )
 
-    def _may_fall_back(self, vm: Vm) -> bool:
-        """On-demand is granted to so many VMs at once as the spec says; one that runs on spot gives its grant back."""
-        fallback = self.state.vm_spec.on_demand_fallback if self.state.vm_spec else None
-        if fallback is None or vm.spot_only:
-            return False
-        granted = [other for other in self.state.vms.values() if other is not vm and other.holds_on_demand]
-        return len(granted) < fallback.max_replicas
+    # --- what they tell
 
     def changed(self, report: VmReport) -> None:
         """A VM told how it is; older reports are dropped. One that nobody here wants is let go of."""
@@ -102,58 +94,36 @@ class Machines:
             vm.report = report
             self._compare_costs()
         if report.stage == "Noticed" and report.vm_name:
-            self._record(report.vm_name, report.reason, report.ends_at)
+            self.nodes.record(report.vm_name, report.reason, report.ends_at)
 
     def _compare_costs(self) -> None:
-        """Two spot VMs may cost more than one on-demand VM, which nobody takes away."""
-        fallback = self.state.vm_spec.on_demand_fallback if self.state.vm_spec else None
-        if fallback is None or fallback.price_per_hour is None or self.state.on_demand_told:
-            return
-        reports = [vm.report for vm in self.state.vms.values() if vm.report and not vm.gone and not vm.runs_on_demand]
-        prices = [report.price for report in reports if report.price is not None]
-        if len(prices) < 2 or sum(prices) <= float(fallback.price_per_hour):
-            return
-        self.state.on_demand_told = True
-        message = (
-            f"{len(prices)} spot VMs cost ${sum(prices):.3f} an hour, one on-demand VM ${fallback.price_per_hour}: "
-            "with replicas: 1 on-demand would cost less"
-        )
-        self.job.event("OnDemandCheaper", message, warning=True)
+        """Tell once where on-demand would cost less."""
+        why = dearer_than_on_demand(self.state.vms.values(), self._fallback)
+        if why is not None and not self.state.on_demand_told:
+            self.state.on_demand_told = True
+            self.job.event("OnDemandCheaper", why, warning=True)
 
-    def see_node(self, view: NodeView) -> None:
-        """A Node as it is now; its marks are notices."""
-        self.state.nodes[view.name] = view
-        if view.marks:
-            self.notice(view.name, view.marks[0], began=view.marked_at)
-        if view.exists and not view.ready:
-            self.state.unready.setdefault(view.name, workflow.now())
-        else:
-            self.state.unready.pop(view.name, None)
-        self.job.touch()
-
-    def notice(self, node: str, source: str, *, told: float | None = None, began: datetime | None = None) -> None:
-        """Somebody announces a machine's end: ``told`` so many seconds from now, or in a notice that ``began`` then."""
-        reports = [vm.report for vm in self.state.vms.values() if vm.report]
-        usual = next((report.notice_seconds for report in reports if report.vm_name == node), None)
-        self._record(node, source, ends_at(workflow.now(), told=told, began=began, usual=usual))
-
-    def _record(self, node: str, source: str, ends: datetime | None) -> None:
-        """The second notice of the same machine changes nothing, whoever it comes from."""
-        if node not in self.state.notices:
-            self.state.notices[node] = Notice(source=source, at=workflow.now(), ends_at=ends)
-            self.job.touch()
+    @property
+    def _fallback(self) -> OnDemandFallback | None:
+        return self.state.vm_spec.on_demand_fallback if self.state.vm_spec else None
 
     def forget_gone(self) -> None:
         """The state is bounded: nothing is kept of a VM of which nothing is left."""
         for key in [vm.key for vm in self.state.vms.values() if vm.gone and not self._in_use(vm.key)]:
             del self.state.vms[key]
 
+    def _in_use(self, key: str) -> bool:
+        """A replica is on it, or still has to conclude from its end."""
+        replicas = self.state.replicas.values()
+        olds = [old.vm_key for replica in replicas if replica.recovery for old in replica.recovery.olds]
+        return key in olds or any(key in {replica.vm_key, replica.reserved} for replica in replicas)
+
     # --- letting go
 
-    def noticed(self, key: str | None, source: str) -> None:
+    def warn(self, key: str | None, source: str) -> None:
         """Tell the VM that its machine is going; it may not have heard."""
         vm = self.state.vms.get(key or "")
-        if vm and not (vm.report and vm.report.stage in FAILED):
+        if vm and not vm.failed:
             notice = self.state.notices.get(vm.report.vm_name or "") if vm.report else None
             ends = notice.ends_at if notice else None
             left = max(0.0, (ends - workflow.now()).total_seconds()) if ends else None
@@ -202,6 +172,10 @@ class Machines:
             if not gone:
                 await self._ask_again(left)
 
+    def _is_gone(self, key: str) -> bool:
+        vm = self.state.vms.get(key)
+        return vm is None or vm.gone
+
     async def _ask_again(self, left: list[Vm]) -> None:
         """A report may have been lost: ask each VM that is still said to live."""
         for vm in left:
@@ -211,48 +185,7 @@ class Machines:
                 workflow.logger.warning("%s: %s", vm.key, error.cause)
             vm.released = None if not vm.gone else vm.released  # released again, should that have been lost
 
-    # --- what is known
-
-    def failed(self, key: str | None) -> bool:
-        """The VM is of no use any more: it said so, or somebody announced its end."""
-        vm = self.state.vms.get(key or "")
-        if vm is None or vm.report is None:
-            return False
-        name = vm.report.vm_name  # the Node's too
-        return vm.report.stage in FAILED or (name is not None and going(name, self.state.nodes, self.state.notices))
-
-    def node_of(self, replica: Replica) -> str | None:
-        """The node under a replica, or the one that is on its way."""
-        vm = self.state.vms.get(replica.vm_key or "")
-        return replica.node or (vm.report.vm_name if vm and vm.report else None)
-
-    def unready_for(self, node: str | None) -> timedelta:
-        """How long a node is NotReady; zero where it is Ready or unknown."""
-        since = self.state.unready.get(node or "")
-        return workflow.now() - since if since else timedelta()
-
-    def abandoned(self, node: str | None, vm_key: str | None) -> bool:
-        """NotReady for too long, and no cloud to ask about it: a machine that we did not buy."""
-        return vm_key is None and self.unready_for(node) >= timedelta(seconds=self.state.timings.not_ready_grace)
-
-    def dead(self, old: Old) -> bool:
-        """Its machine is confirmed not to run."""
-        vm = self.state.vms.get(old.vm_key or "")
-        node = self.state.nodes.get(old.node or "")
-        forgotten = old.vm_key is not None and vm is None  # dropped when it was gone
-        gone = node is not None and not node.exists
-        return forgotten or gone or (vm is not None and vm.dead) or self.abandoned(old.node, old.vm_key)
-
-    def stopped(self, old: Old) -> bool:
-        """The old pod is confirmed stopped, or its machine is gone."""
-        if self.dead(old):
-            return True
-        view = old.view
-        if view is None:
-            return False
-        if view.pod is None:
-            return not view.job_exists or view.job_failed is not None
-        return view.pod.phase in {"Succeeded", "Failed"}
+    # --- the instances
 
     async def lives(self, replica: Replica) -> bool:
         """Ask the world, not our memory: does the machine under this replica run and its node stand?"""
@@ -283,6 +216,8 @@ class Machines:
             labels={names.GCE_LABEL_JOB: self.job.start.job_id},
         )
 
+    # --- workflows that have ended
+
     def _closed(self, key: str) -> None:
         """Its workflow has ended: by itself, which it tells before, or by a person's hand, and a machine may run."""
         vm = self.state.vms.get(key)
@@ -302,16 +237,6 @@ class Machines:
             await call(act.ADOPT_ORPHAN, self.start_of(vm, found=[found]), summary=f"tear down {found}")
         except ActivityError as error:
             workflow.logger.warning("teardown of %s: %s", vm.key, error.cause)
-
-    def _is_gone(self, key: str) -> bool:
-        vm = self.state.vms.get(key)
-        return vm is None or vm.gone
-
-    def _in_use(self, key: str) -> bool:
-        """A replica is on it, or still has to conclude from its end."""
-        replicas = self.state.replicas.values()
-        olds = [old.vm_key for replica in replicas if replica.recovery for old in replica.recovery.olds]
-        return key in olds or any(key in {replica.vm_key, replica.reserved} for replica in replicas)
 
 
 def _is_later(report: VmReport, known: VmReport) -> bool:

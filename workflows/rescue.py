@@ -71,19 +71,9 @@ class Rescue:
 
     def _another(self, one: Checkpoint, reason: str) -> Checkpoint:
         """Of the same incarnation: by that record, for nothing else is known of the replica any more."""
-        record = Checkpoint(
-            number=self.state.checkpoint_number + 1,
-            replica=one.replica,
-            incarnation=one.incarnation,
-            node=one.node,
-            reason=reason,
-            requested_at=workflow.now(),
-            lineage_seconds=one.lineage_seconds + _seconds_since(one),
-            reading=one.reading,
-            ends_at=one.ends_at,
-            fingerprint=one.fingerprint,
-        )
-        return self.checkpointing.begin(record)
+        trained = one.lineage_seconds + _seconds_since(one)
+        source = one.model_copy(update={"lineage_seconds": trained})
+        return self.checkpointing.begin(source, reason, ends_at=one.ends_at)
 
     async def _wait_for_the_last_moment(self, me: Replica, recovery: Recovery, gone_at: datetime) -> None:
         """The replica trains on after its dump: as late as the notice allows it is dumped once more."""

@@ -31,6 +31,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.history import go_on, is_time_to_go_on
     from workflows.job import Job
     from workflows.machines import Machines
+    from workflows.nodes import Nodes
     from workflows.policy.status import job_status
     from workflows.published import Published
     from workflows.replica import ReplicaLife
@@ -53,7 +54,8 @@ class SpotInstanceJob:
         self.job = Job(start, JobState.model_validate(start.state or {}))
         self.checkpointing = Checkpointing(self.job)
         self.checkpointing.following.on_failure = Rescue(self.job, self.checkpointing).ask_again
-        self.machines = Machines(self.job)
+        self.nodes = Nodes(self.job)
+        self.machines = Machines(self.job, self.nodes)
         self.directing = Directing(self.job, self.checkpointing, self.machines)
         self.reporting = Reporting(self.job)
         self.alive: set[int] = set()  # replicas whose coroutine runs
@@ -85,9 +87,9 @@ class SpotInstanceJob:
     def preemption_notice(self, message: PreemptionNotice) -> None:
         """The second notice for the same machine changes nothing."""
         replica = self.job.state.replicas.get(message.replica) if message.replica is not None else None
-        node = message.node or (self.machines.node_of(replica) if replica else None)
+        node = message.node or (self.nodes.node_of(replica) if replica else None)
         if node is not None:
-            self.machines.notice(node, message.source, told=message.seconds, began=message.at)
+            self.nodes.notice(node, message.source, told=message.seconds, began=message.at)
 
     @workflow.query(description="The job's status, as in the SpotInstanceJob.")
     def status(self) -> SpotInstanceJobStatus:
@@ -135,7 +137,7 @@ class SpotInstanceJob:
         state, name = self.job.state, message.view.name
         if message.version > state.node_versions.get(name, 0):
             state.node_versions[name] = message.version
-            self.machines.see_node(message.view)
+            self.nodes.see(message.view)
 
     @workflow.signal(description="From a VM's workflow: how the VM is.")
     def vm_changed(self, message: VmReport) -> None:

@@ -109,19 +109,24 @@ class Replica(Mutable):
     kept_until: datetime | None = None  # it failed for good, and its VM stays for its owner to look at
 
 
-class Checkpoint(Mutable):
-    """One CheckpointBackup, from the request to its end."""
+class Source(Mutable):
+    """Whose memory a checkpoint holds, as it was when that was asked for."""
 
-    number: int
     replica: int
     incarnation: int
     node: str | None
-    reason: str
-    requested_at: datetime
     lineage_seconds: float
     reading: float | None = None  # what the training had last reported
-    ends_at: datetime | None = None  # when the machine under it is gone, where its notice says so
     fingerprint: dict[str, str] = {}  # of the machine under it
+
+
+class Checkpoint(Source):
+    """One CheckpointBackup, from the request to its end."""
+
+    number: int
+    reason: str
+    requested_at: datetime
+    ends_at: datetime | None = None  # when the machine under it is gone, where its notice says so
     created: bool = False
     phase_at: datetime | None = None  # when its phase last changed
     view: CheckpointView | None = None
@@ -161,6 +166,11 @@ class Vm(Mutable):
             return False
         looking = self.report is None or self.report.stage == "Creating"
         return self.runs_on_demand or (self.on_demand and looking)
+
+    @property
+    def failed(self) -> bool:
+        """It is of no use any more: announced to go, lost, or on its way out."""
+        return self.report is not None and self.report.stage in {"Noticed", "Lost", "Deleting", "Gone"}
 
     @property
     def dead(self) -> bool:

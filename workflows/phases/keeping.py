@@ -36,7 +36,7 @@ class Keeping(Part):
         duration = self.job.spec.keep_failed_for
         if self.me.outcome != "Failed" or duration is None or self.me.vm_key is None:
             return None
-        if self.state.shutdown or self.job.spec.suspend or self.machines.failed(self.me.vm_key):
+        if self.state.shutdown or self.job.spec.suspend or self.nodes.failed(self.me.vm_key):
             return None
         until = self.me.since + parse_duration(duration)
         return until if workflow.now() < until else None

@@ -32,6 +32,7 @@ class Life:
         self.state = job.state
         self.checkpointing = checkpointing
         self.machines = machines
+        self.nodes = machines.nodes
         self.me = me
         self.restoring = Restoring(job)
         self.rescue = Rescue(job, checkpointing)
@@ -88,9 +89,9 @@ class Life:
 
     def machine_lost(self) -> bool:
         """Its machine is going or gone: a notice, a mark, the node's or the VM's end."""
-        if self.machines.failed(self.me.vm_key) or self.me.node is None:
-            return self.machines.failed(self.me.vm_key)
-        abandoned = self.machines.abandoned(self.me.node, self.me.vm_key)
+        if self.nodes.failed(self.me.vm_key) or self.me.node is None:
+            return self.nodes.failed(self.me.vm_key)
+        abandoned = self.nodes.abandoned(self.me.node, self.me.vm_key)
         return abandoned or going(self.me.node, self.state.nodes, self.state.notices)
 
     def lost_place(self) -> bool:
@@ -159,7 +160,7 @@ class Life:
             me.running_since = me.reading = me.reading_at = None  # its memory is lost
         if not machine_stays:
             if announce:
-                self.machines.noticed(me.vm_key, cause)
+                self.machines.warn(me.vm_key, cause)
             me.vm_key = me.node = None
         elif me.vm_key is None and me.node is not None:
             me.candidates = [me.node]  # a free GPU is the scheduler's to give, also to who just had it
@@ -170,7 +171,7 @@ class Life:
 
     async def _ask_to_save(self, old: Old) -> None:
         """In mode Application SIGTERM makes a training save: at once, with the grace that its template gives."""
-        if self.machines.stopped(old):
+        if self.nodes.stopped(old):
             return
         stop = act.StopReplica(ref=self.ref(old.incarnation), delete_job=False)
         try:
@@ -199,6 +200,7 @@ class Part:
         self.state = life.state
         self.checkpointing = life.checkpointing
         self.machines = life.machines
+        self.nodes = life.nodes
         self.restoring = life.restoring
         self.rescue = life.rescue
         self.me = life.me

@@ -53,7 +53,7 @@ class Outputs(Part):
 
     def _given_up(self) -> bool:
         late = workflow.now() >= self.me.since + timedelta(seconds=self.state.timings.outputs)
-        return late or self.state.shutdown is not None or self.machines.failed(self.me.vm_key)
+        return late or self.state.shutdown is not None or self.nodes.failed(self.me.vm_key)
 
     def _request(self) -> act.SaveOutputs | None:
         spec, vm_spec = self.job.spec, self.state.vm_spec

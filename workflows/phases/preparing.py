@@ -68,7 +68,7 @@ class Preparing(Part):
             )
             if not changed and silent.node:
                 node = act.NodeRef(name=silent.node)
-                self.machines.see_node((await call(act.OBSERVE_NODE, node, summary=f"is {node.name} back?")).view)
+                self.nodes.see((await call(act.OBSERVE_NODE, node, summary=f"is {node.name} back?")).view)
         if self.checkpointing.source() is not None and not self.restoring.usable_point(self.me):
             self.checkpointing.for_recovery(recovery)
 
@@ -98,17 +98,17 @@ class Preparing(Part):
         """No two of one replica: the old pod is confirmed stopped, or its machine gone, before the new one starts."""
         for old in recovery.olds:
             while not old.stopped and not self.job.parking and not self.life.machine_lost():
-                if self.rescue.saved(recovery) and not old.asked_to_stop and not self.machines.stopped(old):
+                if self.rescue.saved(recovery) and not old.asked_to_stop and not self.nodes.stopped(old):
                     await self._stop_old(old)
                 self.life.say(f"waits for incarnation {old.incarnation} on {old.node or 'no node'} to have stopped")
                 await self.life.until(
-                    lambda one=old: self.machines.stopped(one) or self.life.machine_lost(),  # type: ignore[misc]
+                    lambda one=old: self.nodes.stopped(one) or self.life.machine_lost(),  # type: ignore[misc]
                     self.job.after(POLL_SECONDS),
                     f"replica {self.me.index}: {self.me.message}",
                 )
-                if not self.machines.stopped(old):
+                if not self.nodes.stopped(old):
                     old.view = await call(act.OBSERVE_REPLICA, self.life.ref(old.incarnation), summary=self.me.message)
-                if self.machines.stopped(old):
+                if self.nodes.stopped(old):
                     old.stopped = True
                 elif workflow.now() >= recovery.noticed_at + timedelta(seconds=self.state.timings.pod_stop):
                     await self._stop_old(old)

@@ -43,7 +43,7 @@ class Running(Part):
     def _next_look(self) -> datetime:
         """Where nobody tells anything, or where the patience with a NotReady node ends."""
         timings = self.state.timings
-        resync, unready = timings.resync, self.machines.unready_for(self.me.node)
+        resync, unready = timings.resync, self.nodes.unready_for(self.me.node)
         if not unready or self.me.vm_key:
             return self.job.after(resync)
         return self.job.after(min(resync, max(1.0, timings.not_ready_grace - unready.total_seconds())))
@@ -52,7 +52,7 @@ class Running(Part):
         """What was lost on the way is found here; of a machine that we bought its own workflow finds it."""
         if self.me.vm_key is None and self.me.node is not None:
             node = act.NodeRef(name=self.me.node)
-            self.machines.see_node((await call(act.OBSERVE_NODE, node, summary=f"look at {node.name}: resync")).view)
+            self.nodes.see((await call(act.OBSERVE_NODE, node, summary=f"look at {node.name}: resync")).view)
         await self.life.observe("resync")
         self.me.failures = 0
 

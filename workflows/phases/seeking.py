@@ -69,8 +69,8 @@ class Seeking(Part):
             return
         while not self.job.parking:
             report = vm.report
-            if report is not None and self.machines.failed(key):
-                self.machines.noticed(key, "its node was announced to go")
+            if report is not None and self.nodes.failed(key):
+                self.machines.warn(key, "its node was announced to go")
                 self._machine_failed(f"{report.reason}: {report.message}")
                 return
             if report is not None and report.stage == "Ready":
@@ -82,7 +82,7 @@ class Seeking(Part):
             number = report.number if report else 0
             changed = await self.life.until(
                 lambda seen=number: (  # type: ignore[misc]
-                    self.machines.failed(key) or (vm.report is not None and vm.report.number != seen)
+                    self.nodes.failed(key) or (vm.report is not None and vm.report.number != seen)
                 ),
                 self.job.after(self.state.timings.resync),
                 f"replica {self.me.index}: {self.me.message or 'the VM'}",

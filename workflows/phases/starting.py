@@ -114,9 +114,9 @@ class Starting(Part):
     async def _delete_old_jobs(self) -> None:
         recovery = self.me.recovery
         for old in recovery.olds if recovery else []:
-            if not old.logs_saved and not self.machines.dead(old):
+            if not old.logs_saved and not self.nodes.dead(old):
                 await self.life.save_logs(old.incarnation)
-            stop = act.StopReplica(ref=self.life.ref(old.incarnation), delete_job=True, force=self.machines.dead(old))
+            stop = act.StopReplica(ref=self.life.ref(old.incarnation), delete_job=True, force=self.nodes.dead(old))
             await call(act.STOP_REPLICA, stop, summary=f"delete Job of incarnation {old.incarnation}")
             await self.machines.release(old.vm_key, "Replaced")
         if recovery:

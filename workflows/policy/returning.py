@@ -17,10 +17,9 @@ def next_step(
     if replica.reserved is None:
         due = replica.return_at
         return "Reserve" if due is not None and now >= due else None
-    stage = reserved.report.stage if reserved and reserved.report else "Creating"
-    if reserved is None or reserved.released or stage in {"Noticed", "Lost", "Deleting", "Gone"}:
+    if reserved is None or reserved.released or reserved.failed:
         return "GiveUp"
-    if stage != "Ready":
+    if reserved.report is None or reserved.report.stage != "Ready":
         return None
     if not images:
         return "Move"
