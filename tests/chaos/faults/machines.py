@@ -1,0 +1,84 @@
+"""Machines that are taken away."""
+
+from api.messages import PreemptionNotice
+from tests.chaos.faults.grammar import REPLICA, Args, Kinds
+from tests.chaos.stage import Stage
+
+KINDS = Kinds()
+
+HANDLERS = [
+    "cloud.google.com/impending-node-termination",
+    "aws-node-termination-handler/spot-itn",
+    "karpenter.sh/disrupted",
+]
+
+
+@KINDS.once(weight=8, replica=REPLICA, seconds=[1, 5, 11, 25, 30, 30, 60, 120])
+def notice(stage: Stage, args: Args) -> None:
+    """A preemption with a notice, under a training or a machine on its way."""
+    _preempt(stage, stage.machine(int(args["replica"])), int(args["seconds"]))
+
+
+@KINDS.once(weight=3, seconds=[1, 11, 30, 120])
+def notice_to_all(stage: Stage, args: Args) -> None:
+    """Every machine of the job in one tick."""
+    for machine in stage.machines():
+        _preempt(stage, machine.name, int(args["seconds"]))
+
+
+@KINDS.once(weight=3, replica=REPLICA, by=HANDLERS, seconds=[0, 30, 120])
+def notice_of_another(stage: Stage, args: Args) -> None:
+    """Another handler's mark; with 0 seconds nothing comes of it."""
+    node = stage.node(int(args["replica"]))
+    if node is not None:
+        stage.world.cluster.mark(node, str(args["by"]))
+        if args["seconds"]:
+            stage.world.machines.notice(node, float(args["seconds"]), told=False)
+
+
+@KINDS.once(weight=3, replica=REPLICA, seconds=[0, 30, 120])
+def notice_by_hand(stage: Stage, args: Args) -> None:
+    """A person announces it, and nothing comes of it."""
+    seconds = int(args["seconds"])
+    stage.tell("preemption_notice", PreemptionNotice(replica=int(args["replica"]), seconds=seconds or None))
+
+
+@KINDS.once(weight=5, replica=REPLICA, lingering=[0, 0, 60, 120])
+def lost(stage: Stage, args: Args) -> None:
+    """Taken back without a word, and perhaps shown as running for a while."""
+    _power_off(stage, stage.machine(int(args["replica"])), float(args["lingering"]))
+
+
+@KINDS.once(weight=2, lingering=[0, 60])
+def all_lost(stage: Stage, args: Args) -> None:
+    """All of them in one tick."""
+    for machine in stage.machines():
+        _power_off(stage, machine.name, float(args["lingering"]))
+
+
+@KINDS.once()
+def newest_lost(stage: Stage, args: Args) -> None:
+    """The machine made last, wherever it is in its life."""
+    machines = stage.machines()
+    if machines:
+        _power_off(stage, machines[-1].name, 0.0)
+
+
+def _preempt(stage: Stage, name: str | None, seconds: float) -> None:
+    if name is None:
+        return
+    stage.world.machines.notice(name, seconds)
+    if name not in stage.world.cloud.instances:  # a machine that nobody of us bought goes with its Node
+        stage.world.clock.after(seconds, lambda: stage.world.cluster.machine_died(name))
+        stage.world.clock.after(seconds + 5, lambda: stage.world.cluster.remove_node(name))
+
+
+def _power_off(stage: Stage, name: str | None, lingering: float) -> None:
+    cloud = stage.world.cloud
+    if name in cloud.instances:
+        cloud.lingering = lingering
+        cloud.power_off(name)
+        cloud.lingering = 0.0
+    elif name is not None:
+        stage.world.cluster.machine_died(name)
+        stage.world.clock.after(60, lambda: stage.world.cluster.remove_node(name))
