@@ -34,7 +34,8 @@ from temporalio.api.workflowservice.v1 import (
 from temporalio.bridge.proto.workflow_activation import WorkflowActivationJob
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient
 
-from tests.simulation.execution import Beginning, Execution, Update
+from tests.simulation.execution import Beginning, Execution
+from tests.simulation.updates import Update
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -172,7 +173,7 @@ class SimulatedService(ServiceClient):
                 outcomes.append(outcome)
                 resume()
 
-            run.update(Update(req.request.meta.update_id, req.request, heard))
+            run.updates.begin(Update(req.request.meta.update_id, req.request, heard))
 
         await self._simulation.wait(begin, timeout)
         response = UpdateWorkflowExecutionResponse(

@@ -1,0 +1,87 @@
+"""Updates of one run: what reaches it, and what it answers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from temporalio.api.failure.v1 import Failure
+from temporalio.api.history.v1 import (
+    WorkflowExecutionUpdateAcceptedEventAttributes,
+    WorkflowExecutionUpdateCompletedEventAttributes,
+)
+from temporalio.api.sdk.v1 import UserMetadata
+from temporalio.api.update.v1 import Outcome, Request
+from temporalio.bridge.proto.workflow_activation import WorkflowActivationJob
+
+from tests.simulation.headers import fill
+
+if TYPE_CHECKING:
+    from tests.simulation.execution import Execution
+
+
+@dataclass
+class Update:
+    """An update on its way: heard once, with its outcome."""
+
+    id: str
+    request: Request
+    heard: Callable[[Outcome], None]
+    accepted: int = 0  # the event that says so
+
+
+class Updates:
+    """Those on their way through one run."""
+
+    def __init__(self, run: "Execution") -> None:
+        self.run = run
+        self._open: dict[str, Update] = {}
+
+    def begin(self, update: Update) -> None:
+        """One reaches the run."""
+        self._open[update.id] = update
+        job = WorkflowActivationJob()
+        do = job.do_update
+        do.id = do.protocol_instance_id = update.id
+        do.name = update.request.input.name
+        do.input.extend(update.request.input.args.payloads)
+        do.meta.CopyFrom(update.request.meta)
+        do.run_validator = True
+        fill(do.headers, update.request.input.header)
+        self.run.wake(job)
+
+    def update_response(self, command: Any, _: int, __: UserMetadata | None) -> None:
+        update = self._open[command.protocol_instance_id]
+        kind = command.WhichOneof("response")
+        if kind == "accepted":
+            update.accepted = self.run.add(
+                WorkflowExecutionUpdateAcceptedEventAttributes(
+                    protocol_instance_id=update.id,
+                    accepted_request_message_id=f"{update.id}/request",
+                    accepted_request_sequencing_event_id=len(self.run.history.events) - 2,
+                    accepted_request=update.request,
+                )
+            )
+            return
+        del self._open[update.id]
+        outcome = Outcome()
+        if kind == "rejected":
+            outcome.failure.CopyFrom(command.rejected)
+        else:
+            outcome.success.payloads.append(command.completed)
+            self.run.add(
+                WorkflowExecutionUpdateCompletedEventAttributes(
+                    meta=update.request.meta, accepted_event_id=update.accepted, outcome=outcome
+                )
+            )
+        update.heard(outcome)
+
+    def unheard(self) -> list[Update]:
+        """Those that it has not accepted: the next run may."""
+        waiting = [update for update in self._open.values() if not update.accepted]
+        self._open = {update.id: update for update in self._open.values() if update.accepted}
+        return waiting
+
+    def fail(self) -> None:
+        """The run is over: nothing becomes of the others."""
+        for update in self._open.values():
+            update.heard(Outcome(failure=Failure(message="the workflow closed before the update completed")))
