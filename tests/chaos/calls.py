@@ -30,12 +30,8 @@ class Calls:
         self._count: Counter[str] = Counter()
         self._inside = False
         self._ledger = ledger
-        parts = [
-            world.documents, world.cluster, world.checkpoints, world.bucket, world.cloud, world.machines, world.fleet,
-            world.market,
-        ]  # fmt: skip
         for signature in act.ALL:
-            part = next(part for part in parts if hasattr(part, signature.name))
+            part = world.part(signature)
             setattr(part, signature.name, self._between(signature.name, getattr(part, signature.name)))
 
     def _between(self, name: str, fake: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -16,7 +16,8 @@ from tests.simulation.clock import Clock
 from tests.workflows.bucket import Bucket
 from tests.workflows.checkpoints import Checkpoints
 from tests.workflows.cloud import Cloud
-from tests.workflows.cluster import Cluster, Node
+from tests.workflows.cluster import Cluster
+from tests.workflows.cluster_objects import Node
 from tests.workflows.documents import Documents
 from tests.workflows.world import World
 

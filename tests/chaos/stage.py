@@ -8,7 +8,7 @@ from tests.chaos.calls import Calls, Mode
 from tests.chaos.ledger import Ledger
 from tests.chaos.script import Fault
 from tests.workflows.cloud import Instance
-from tests.workflows.cluster import Job
+from tests.workflows.cluster_objects import Job
 from tests.workflows.world import WORKFLOW_ID, World
 
 Switch = Callable[["Stage"], None]

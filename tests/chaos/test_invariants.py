@@ -52,7 +52,7 @@ class Books:
             restore=restore,
         )
         self.ledger.asked(request)
-        self.cluster.create_replica(request)
+        self.cluster.create(request)
         self.wait(60)
 
     def checkpoint(self, number: int) -> RestorePoint:
@@ -67,8 +67,7 @@ class Books:
 
     def stop(self, incarnation: int) -> None:
         """Its Job is deleted."""
-        ref = act.ReplicaRef(job=self.job, replica=0, incarnation=incarnation)
-        self.cluster.stop_replica(act.StopReplica(ref=ref, delete_job=True))
+        self.cluster.stop(self.cluster.jobs[0, incarnation], delete=True, force=False)
         self.wait(10)
 
     def wait(self, seconds: float) -> None:

@@ -8,7 +8,8 @@ from activities import signatures as act
 from api import errors
 from api.storage import incarnation_prefix
 from api.views import RestorePoint
-from tests.workflows.cluster import Cluster, Job
+from tests.workflows.cluster import Cluster
+from tests.workflows.cluster_objects import Job
 
 
 @dataclass

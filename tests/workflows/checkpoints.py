@@ -11,7 +11,8 @@ from activities import signatures as act
 from api import errors, names
 from api.messages import CheckpointChanged
 from api.views import CheckpointView, RestorePoint
-from tests.workflows.cluster import Cluster, Pod
+from tests.workflows.cluster import Cluster
+from tests.workflows.cluster_objects import Pod
 
 REPOSITORY = "registry.example/team/ckpt"
 PHASES = [(1.0, "Checkpointing"), (3.0, "ImageBuilding"), (5.0, "ImagePushing"), (8.0, "Completed")]

@@ -1,16 +1,14 @@
 """The world's cluster: nodes, the Jobs of replicas with their pods, and trainings that make progress in them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime
 
-from temporalio.exceptions import ApplicationError
-
 from activities import signatures as act
-from api import errors, names
+from api import names
 from api.messages import NodeChanged, PreemptionNotice, ReplicaChanged
-from api.views import NodeView, PodView, ReplicaView, RestorePoint
+from api.views import NodeView, ReplicaView, RestorePoint
 from tests.simulation.clock import Clock
+from tests.workflows.cluster_objects import Job, Node, Pod
 
 SCHEDULE_SECONDS = 1.1
 START_SECONDS = 4.2  # from scheduled to running: image pull, restore
@@ -18,57 +16,6 @@ STOP_SECONDS = 2.3
 NOT_READY_SECONDS = 40.7  # from a machine's death until its Node is NotReady
 
 Tell = Callable[[str, str, object], None]
-
-
-@dataclass
-class Node:
-    """A node of the cluster; ``owner`` is the job id in its taint."""
-
-    name: str
-    uid: str
-    gpus: int = 1
-    ready: bool = True
-    owner: str | None = None
-    workflow: str | None = None
-    marks: list[str] = field(default_factory=list)
-    marked_at: datetime | None = None  # by the node agent
-    alive: bool = True  # its machine runs
-
-
-@dataclass
-class Pod:
-    """A replica's pod with the training in it."""
-
-    name: str
-    uid: str
-    phase: str = "Pending"
-    node: str | None = None
-    deleting: bool = False
-    disrupted: bool = False
-    started_at: datetime | None = None
-    stopped_at: datetime | None = None  # its process is no more, whatever the API server says
-    exit_code: int | None = None
-    waiting_reason: str | None = None
-    message: str | None = None
-    base: float = 0  # steps in the memory it started from
-
-
-@dataclass
-class Job:
-    """The Job of one incarnation."""
-
-    request: act.CreateReplica
-    name: str
-    uid: str
-    created_at: datetime
-    deleting: bool = False
-    failed: str | None = None
-    pod: Pod | None = None
-    gone_at: datetime | None = None
-
-    @property
-    def key(self) -> tuple[int, int]:
-        return self.request.replica, self.request.incarnation
 
 
 class Cluster:
@@ -98,78 +45,6 @@ class Cluster:
         self.stop_seconds = STOP_SECONDS
         self.logs: list[tuple[int, int]] = []
         self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
-
-    # --- activities: replicas
-
-    def create_replica(self, request: act.CreateReplica) -> ReplicaView:
-        key = (request.replica, request.incarnation)
-        if not request.bought and self.claimed.issuperset(request.nodes):
-            raise ApplicationError("another job was quicker", type=errors.BUSY, non_retryable=True)
-        if (latest := max(number for replica, number in [*self.jobs, key] if replica == key[0])) > key[1]:
-            raise ApplicationError("a later one exists", latest, type=errors.SUPERSEDED, non_retryable=True)
-        if key not in self.jobs:
-            ref = request.job
-            name = names.replica_job_name(ref.name, ref.job_id, *key)
-            job = Job(request, name, self._uid(), self.clock.now)
-            self.jobs[key] = self.history[key] = job
-            self._guard_no_twins(job)
-            self.clock.after(SCHEDULE_SECONDS, lambda: self._schedule(job))
-        return self.view(key, request.job)
-
-    def observe_replica(self, ref: act.ReplicaRef) -> ReplicaView:
-        return self.view((ref.replica, ref.incarnation), ref.job)
-
-    def stop_replica(self, request: act.StopReplica) -> ReplicaView:
-        ref = request.ref
-        job = self.jobs.get((ref.replica, ref.incarnation))
-        if job is not None:
-            if request.delete_job:
-                job.deleting = True
-            if request.force:
-                self._remove_pod(job)
-            elif job.pod is not None:
-                self.delete_pod(job)
-            if request.delete_job and job.pod is None:
-                self._remove_job(job)
-        return self.view((ref.replica, ref.incarnation), ref.job)
-
-    def save_logs(self, request: act.SaveLogs) -> act.SavedLog:
-        if self.no_logs:
-            raise RuntimeError("the kubelet does not answer")
-        self.logs.append((request.ref.replica, request.ref.incarnation))
-        return act.SavedLog(location="configmap/log", added_bytes=1)
-
-    def read_progress(self, request: act.ReadProgress) -> act.ProgressReading:
-        job = self.jobs.get((request.ref.replica, request.ref.incarnation))
-        return act.ProgressReading(progress=float(int(self.progress(job))) if job and job.pod else None)
-
-    # --- activities: nodes
-
-    def find_capacity(self, request: act.FindCapacity) -> act.Capacity:
-        free = [node.name for node in self.nodes.values() if self._free(node, None) and node.name not in request.avoid]
-        return act.Capacity(nodes=free, reason="" if free else "no node has a free GPU")
-
-    def prepare_node(self, request: act.PrepareNode) -> NodeView:
-        node = self.nodes.get(request.node.name)
-        if node is not None:
-            node.workflow = request.annotations[names.ANNOTATION_WORKFLOW]
-        return self.node_view(request.node.name)
-
-    def observe_node(self, ref: act.NodeRef) -> act.NodeReadiness:
-        return act.NodeReadiness(view=self.node_view(ref.name))
-
-    def cordon_and_drain(self, ref: act.NodeRef) -> act.Drained:
-        remaining = [job for job in self.jobs.values() if self._on(job, ref.name)]
-        for job in remaining:
-            self.delete_pod(job)
-        return act.Drained(remaining=[job.pod.name for job in remaining if job.pod])
-
-    def delete_node(self, ref: act.NodeRef) -> NodeView:
-        node = self.nodes.get(ref.name)
-        if node is not None and ref.uid in {None, node.uid}:
-            assert not node.alive, f"Node {ref.name} was deleted before its machine was gone"
-            self.remove_node(ref.name)
-        return self.node_view(ref.name)
 
     # --- nodes
 
@@ -218,7 +93,7 @@ class Cluster:
 
     def terminate_pods(self, name: str) -> None:
         """The operating system goes down: the kubelet stops the pods, and they exit as they please."""
-        for job in [job for job in self.jobs.values() if self._on(job, name)]:
+        for job in self.running_on(name):
             self.end_pod(job, self.sigterm_exit, disrupted=self.sigterm_exit != 0, told=True)
 
     def node_view(self, name: str) -> NodeView:
@@ -242,7 +117,26 @@ class Cluster:
         refs = [job.request.job for job in self.jobs.values() if job.pod and job.pod.node == name]
         return {names.job_workflow_id(ref.namespace, ref.name) for ref in refs}
 
-    # --- pods
+    # --- Jobs and their pods
+
+    def create(self, request: act.CreateReplica) -> Job:
+        """A Job is created, and the scheduler looks for room for its pod."""
+        name = names.replica_job_name(request.job.name, request.job.job_id, request.replica, request.incarnation)
+        job = Job(request, name, self._uid(), self.clock.now)
+        self.jobs[job.key] = self.history[job.key] = job
+        self._guard_no_twins(job)
+        self.clock.after(SCHEDULE_SECONDS, lambda: self._schedule(job))
+        return job
+
+    def stop(self, job: Job, *, delete: bool, force: bool) -> None:
+        """Its pod is deleted, with ``force`` without anybody waiting for it; with ``delete`` the Job, too."""
+        job.deleting = job.deleting or delete
+        if force:
+            self._remove_pod(job)
+        elif job.pod is not None:
+            self.delete_pod(job)
+        if delete and job.pod is None:
+            self._remove_job(job)
 
     def _schedule(self, job: Job) -> None:
         if job.deleting or self.jobs.get(job.key) is not job or job.failed:
@@ -255,7 +149,9 @@ class Cluster:
             if name in self.snatched and name in self.nodes:
                 self.snatched.discard(name)
                 self.nodes[name].gpus = 0
-        fits = [n for n in job.request.nodes if n in self.nodes and self._free(self.nodes[n], job.request.job.job_id)]
+        fits = [
+            n for n in job.request.nodes if n in self.nodes and self.has_room(self.nodes[n], job.request.job.job_id)
+        ]
         if not fits:
             job.pod.waiting_reason, job.pod.message = "Unschedulable", "0 nodes are available"
             self.changed(job)
@@ -346,36 +242,24 @@ class Cluster:
             job.gone_at = self.clock.now
             self.changed(job)
 
-    def _on(self, job: Job, node: str) -> bool:
-        return job.pod is not None and job.pod.node == node and job.pod.phase not in {"Succeeded", "Failed"}
-
-    def _free(self, node: Node, job_id: str | None) -> bool:
-        used = len([job for job in self.jobs.values() if self._on(job, node.name)])
-        return node.ready and not node.marks and node.owner in {None, job_id} and used < node.gpus
-
     # --- what is seen
+
+    def running_on(self, node: str) -> list[Job]:
+        """Those whose pod takes room there."""
+        jobs = [job for job in self.jobs.values() if job.pod and job.pod.node == node]
+        return [job for job in jobs if job.pod and job.pod.phase not in {"Succeeded", "Failed"}]
+
+    def has_room(self, node: Node, job_id: str | None) -> bool:
+        """For another pod, of this job or of any."""
+        takes = node.ready and not node.marks and node.owner in {None, job_id}
+        return takes and len(self.running_on(node.name)) < node.gpus
 
     def view(self, key: tuple[int, int], ref: act.JobRef) -> ReplicaView:
         name = names.replica_job_name(ref.name, ref.job_id, *key)
         job = self.jobs.get(key)
         if job is None:
             return ReplicaView(job_name=name, job_exists=False)
-        pod = job.pod
-        view = PodView(
-            name=pod.name,
-            uid=pod.uid,
-            phase=pod.phase,
-            node=pod.node,
-            scheduled=pod.node is not None,
-            deleting=pod.deleting,
-            disrupted=pod.disrupted,
-            ready=pod.phase == "Running",
-            started_at=pod.started_at,
-            finished_at=pod.stopped_at if pod.exit_code is not None else None,
-            exit_code=pod.exit_code,
-            waiting_reason=pod.waiting_reason,
-            message=pod.message,
-        ) if pod else None  # fmt: skip
+        view = job.pod.view if job.pod else None
         return ReplicaView(job_name=name, job_uid=job.uid, job_deleting=job.deleting, job_failed=job.failed, pod=view)
 
     def changed(self, job: Job) -> None:

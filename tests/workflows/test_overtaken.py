@@ -52,7 +52,7 @@ async def test_a_checkpoint_that_ended_while_it_was_looked_at(
 
 async def test_a_pod_that_ended_while_it_was_looked_at(idle_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world = idle_world
-    call = world.cluster.observe_replica
+    call = world.cluster_calls.observe_replica
 
     def overtaken(ref: Any) -> Any:
         view = call(ref)
@@ -61,7 +61,7 @@ async def test_a_pod_that_ended_while_it_was_looked_at(idle_world: World, monkey
             world.cluster.end_pod(job, 0)
         return view
 
-    monkeypatch.setattr(world.cluster, "observe_replica", overtaken)
+    monkeypatch.setattr(world.cluster_calls, "observe_replica", overtaken)
     async with world.worker():
         await world.submit(replicas=1)
         await world.running(1)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
+from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
@@ -26,7 +26,9 @@ from tests.workflows.bridge import Bridge
 from tests.workflows.bucket import Bucket
 from tests.workflows.checkpoints import Checkpoints
 from tests.workflows.cloud import Cloud
-from tests.workflows.cluster import Cluster, Job
+from tests.workflows.cluster import Cluster
+from tests.workflows.cluster_calls import ClusterCalls
+from tests.workflows.cluster_objects import Job
 from tests.workflows.documents import NAME, NAMESPACE, Documents, job_spec
 from tests.workflows.fleet import Fleet
 from tests.workflows.machines import Machines
@@ -102,6 +104,7 @@ class World:
         self.bridge = Bridge(self.env.client, TASK_QUEUE)
         self.cloud = Cloud(self.clock)
         self.cluster = Cluster(self.clock, self.bridge.tell)
+        self.cluster_calls = ClusterCalls(self.cluster)
         self.machines = Machines(self.cloud, self.cluster)
         self.checkpoints = Checkpoints(self.cluster, self.bridge.tell)
         self.bucket = Bucket(self.cluster)
@@ -118,17 +121,21 @@ class World:
 
     def activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
         """What carries out an activity in this world."""
-        parts = [
-            self.documents, self.cluster, self.checkpoints, self.bucket, self.cloud, self.machines, self.fleet,
-            self.market,
-        ]  # fmt: skip
-        part = next(part for part in parts if hasattr(part, signature.name))
+        part = self.part(signature)
 
         async def run(request: Any) -> Any:
             return await self._perform(signature, getattr(part, signature.name), request)
 
         run.__annotations__ = {"request": signature.takes, "return": signature.gives}
         return activity.defn(name=signature.name)(run)
+
+    def part(self, signature: act.Signature[Any, Any]) -> Any:
+        """The part of this world on which an activity acts; it has a method of that name."""
+        parts = [
+            self.documents, self.cluster_calls, self.checkpoints, self.bucket, self.cloud, self.machines, self.fleet,
+            self.market,
+        ]  # fmt: skip
+        return next(part for part in parts if hasattr(part, signature.name))
 
     async def _perform(self, signature: act.Signature[Any, Any], fake: Callable[..., Any], request: Any) -> Any:
         try:
@@ -276,10 +283,6 @@ class World:
     def of(self, name: str) -> list[Call]:
         """The calls of an activity."""
         return [call for call in self.calls if call.name == name]
-
-    async def closed(self) -> bool:
-        """The job's workflow is over."""
-        return (await self.handle.describe()).status != WorkflowExecutionStatus.RUNNING
 
     def told(self) -> str:
         """What people see now, for a test that failed."""

@@ -1,0 +1,75 @@
+"""What workflows ask of the world's cluster: the activities on replicas and nodes."""
+
+from temporalio.exceptions import ApplicationError
+
+from activities import signatures as act
+from api import errors, names
+from api.views import NodeView, ReplicaView
+from tests.workflows.cluster import Cluster
+
+
+class ClusterCalls:
+    """Activities on one cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+
+    # --- replicas
+
+    def create_replica(self, request: act.CreateReplica) -> ReplicaView:
+        cluster, key = self.cluster, (request.replica, request.incarnation)
+        if not request.bought and cluster.claimed.issuperset(request.nodes):
+            raise ApplicationError("another job was quicker", type=errors.BUSY, non_retryable=True)
+        if (latest := max(number for replica, number in [*cluster.jobs, key] if replica == key[0])) > key[1]:
+            raise ApplicationError("a later one exists", latest, type=errors.SUPERSEDED, non_retryable=True)
+        if key not in cluster.jobs:
+            cluster.create(request)
+        return cluster.view(key, request.job)
+
+    def observe_replica(self, ref: act.ReplicaRef) -> ReplicaView:
+        return self.cluster.view((ref.replica, ref.incarnation), ref.job)
+
+    def stop_replica(self, request: act.StopReplica) -> ReplicaView:
+        job = self.cluster.jobs.get((request.ref.replica, request.ref.incarnation))
+        if job is not None:
+            self.cluster.stop(job, delete=request.delete_job, force=request.force)
+        return self.observe_replica(request.ref)
+
+    def save_logs(self, request: act.SaveLogs) -> act.SavedLog:
+        if self.cluster.no_logs:
+            raise RuntimeError("the kubelet does not answer")
+        self.cluster.logs.append((request.ref.replica, request.ref.incarnation))
+        return act.SavedLog(location="configmap/log", added_bytes=1)
+
+    def read_progress(self, request: act.ReadProgress) -> act.ProgressReading:
+        job = self.cluster.jobs.get((request.ref.replica, request.ref.incarnation))
+        return act.ProgressReading(progress=float(int(self.cluster.progress(job))) if job and job.pod else None)
+
+    # --- nodes
+
+    def find_capacity(self, request: act.FindCapacity) -> act.Capacity:
+        nodes = [node.name for node in self.cluster.nodes.values() if self.cluster.has_room(node, None)]
+        free = [name for name in nodes if name not in request.avoid]
+        return act.Capacity(nodes=free, reason="" if free else "no node has a free GPU")
+
+    def prepare_node(self, request: act.PrepareNode) -> NodeView:
+        node = self.cluster.nodes.get(request.node.name)
+        if node is not None:
+            node.workflow = request.annotations[names.ANNOTATION_WORKFLOW]
+        return self.cluster.node_view(request.node.name)
+
+    def observe_node(self, ref: act.NodeRef) -> act.NodeReadiness:
+        return act.NodeReadiness(view=self.cluster.node_view(ref.name))
+
+    def cordon_and_drain(self, ref: act.NodeRef) -> act.Drained:
+        remaining = self.cluster.running_on(ref.name)
+        for job in remaining:
+            self.cluster.delete_pod(job)
+        return act.Drained(remaining=[job.pod.name for job in remaining if job.pod])
+
+    def delete_node(self, ref: act.NodeRef) -> NodeView:
+        node = self.cluster.nodes.get(ref.name)
+        if node is not None and ref.uid in {None, node.uid}:
+            assert not node.alive, f"Node {ref.name} was deleted before its machine was gone"
+            self.cluster.remove_node(ref.name)
+        return self.cluster.node_view(ref.name)

@@ -1,0 +1,77 @@
+"""What there is in the world's cluster: nodes, the Jobs of replicas, their pods."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from activities import signatures as act
+from api.views import PodView
+
+
+@dataclass
+class Node:
+    """A node of the cluster; ``owner`` is the job id in its taint."""
+
+    name: str
+    uid: str
+    gpus: int = 1
+    ready: bool = True
+    owner: str | None = None
+    workflow: str | None = None
+    marks: list[str] = field(default_factory=list)
+    marked_at: datetime | None = None  # by the node agent
+    alive: bool = True  # its machine runs
+
+
+@dataclass
+class Pod:
+    """A replica's pod with the training in it."""
+
+    name: str
+    uid: str
+    phase: str = "Pending"
+    node: str | None = None
+    deleting: bool = False
+    disrupted: bool = False
+    started_at: datetime | None = None
+    stopped_at: datetime | None = None  # its process is no more, whatever the API server says
+    exit_code: int | None = None
+    waiting_reason: str | None = None
+    message: str | None = None
+    base: float = 0  # steps in the memory it started from
+
+    @property
+    def view(self) -> PodView:
+        """As a workflow sees it."""
+        return PodView(
+            name=self.name,
+            uid=self.uid,
+            phase=self.phase,
+            node=self.node,
+            scheduled=self.node is not None,
+            deleting=self.deleting,
+            disrupted=self.disrupted,
+            ready=self.phase == "Running",
+            started_at=self.started_at,
+            finished_at=self.stopped_at if self.exit_code is not None else None,
+            exit_code=self.exit_code,
+            waiting_reason=self.waiting_reason,
+            message=self.message,
+        )
+
+
+@dataclass
+class Job:
+    """The Job of one incarnation."""
+
+    request: act.CreateReplica
+    name: str
+    uid: str
+    created_at: datetime
+    deleting: bool = False
+    failed: str | None = None
+    pod: Pod | None = None
+    gone_at: datetime | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        return self.request.replica, self.request.incarnation
