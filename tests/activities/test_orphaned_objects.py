@@ -1,6 +1,8 @@
 """CheckpointBackups of jobs that are gone, marks on living Nodes, images of jobs that are gone, and the alarm."""
 
+import contextlib
 import secrets
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -112,16 +114,20 @@ async def test_a_checkpoint_that_a_person_asked_for_is_theirs(objects: Objects) 
 # --- marks
 
 
-async def marked(fleet: Fleet, minutes: float, ready: bool = True, name: str = "") -> str:
+@contextlib.asynccontextmanager
+async def marked(fleet: Fleet, minutes: float, ready: bool = True, name: str = "") -> AsyncIterator[str]:
     """A Node with the agent's mark, so many minutes after the notice."""
     name = name or f"gke-{secrets.token_hex(4)}"
     at = (datetime.now(UTC) - timedelta(minutes=minutes)).strftime(names.MARK_TIME)
     taint = {"key": names.TAINT_PREEMPTED, "value": at, "effect": "NoSchedule"}
     other = {"key": "spot", "value": "true", "effect": "NoSchedule"}
     await fleet.kube.create("/api/v1/nodes", {"metadata": {"name": name}, "spec": {"taints": [other, taint]}})
-    condition = {"type": "Ready", "status": "True" if ready else "Unknown", "reason": "Test", "message": ""}
-    await fleet.kube.patch(f"/api/v1/nodes/{name}/status", {"status": {"conditions": [condition]}})
-    return name
+    try:
+        condition = {"type": "Ready", "status": "True" if ready else "Unknown", "reason": "Test", "message": ""}
+        await fleet.kube.patch(f"/api/v1/nodes/{name}/status", {"status": {"conditions": [condition]}})
+        yield name
+    finally:
+        await fleet.kube.delete(f"/api/v1/nodes/{name}")
 
 
 async def taint_of(objects: Objects, name: str) -> OrphanedTaint | None:
@@ -129,47 +135,40 @@ async def taint_of(objects: Objects, name: str) -> OrphanedTaint | None:
     return next((one for one in found.taints if one.node.name == name), None)
 
 
-async def test_a_mark_that_its_machine_outlived_is_taken_off(objects: Objects) -> None:
-    kube = objects.fleet.kube
-    name = await marked(objects.fleet, 60)
-    try:
+@pytest.fixture
+async def outlived(objects: Objects) -> AsyncIterator[OrphanedTaint]:
+    """A mark that its machine has outlived by an hour."""
+    async with marked(objects.fleet, 60) as name:
         taint = await taint_of(objects, name)
         assert taint is not None
-        await run(objects.activities.remove_taint, taint)
-        left = [each["key"] for each in (await kube.get(f"/api/v1/nodes/{name}"))["spec"]["taints"]]
-        assert "spot" in left
-        assert names.TAINT_PREEMPTED not in left
-        assert await taint_of(objects, name) is None
-    finally:
-        await kube.delete(f"/api/v1/nodes/{name}")
+        yield taint
+
+
+async def test_a_mark_that_its_machine_outlived_is_taken_off(objects: Objects, outlived: OrphanedTaint) -> None:
+    name = outlived.node.name
+    await run(objects.activities.remove_taint, outlived)
+    left = [each["key"] for each in (await objects.fleet.kube.get(f"/api/v1/nodes/{name}"))["spec"]["taints"]]
+    assert "spot" in left
+    assert names.TAINT_PREEMPTED not in left
+    assert await taint_of(objects, name) is None
+
+
+async def test_a_node_that_was_marked_anew_keeps_its_mark(objects: Objects, outlived: OrphanedTaint) -> None:
+    await run(objects.activities.remove_taint, outlived.model_copy(update={"value": "20260101T000000Z"}))
+    another = outlived.node.model_copy(update={"uid": "another"})
+    await run(objects.activities.remove_taint, outlived.model_copy(update={"node": another}))
+    assert await taint_of(objects, outlived.node.name) is not None
 
 
 @pytest.mark.parametrize(("minutes", "ready"), [(1, True), (60, False)])
 async def test_a_mark_that_may_still_be_true_stays(objects: Objects, minutes: float, ready: bool) -> None:
-    name = await marked(objects.fleet, minutes, ready)
-    try:
+    async with marked(objects.fleet, minutes, ready) as name:
         assert await taint_of(objects, name) is None
-    finally:
-        await objects.fleet.kube.delete(f"/api/v1/nodes/{name}")
 
 
 async def test_the_mark_on_a_machine_that_was_bought_is_its_workflows(objects: Objects) -> None:
-    name = await marked(objects.fleet, 60, name=names.vm_name(objects.fleet.key, 1))
-    assert await taint_of(objects, name) is None
-
-
-async def test_a_node_that_was_marked_anew_keeps_its_mark(objects: Objects) -> None:
-    kube = objects.fleet.kube
-    name = await marked(objects.fleet, 60)
-    try:
-        taint = await taint_of(objects, name)
-        assert taint is not None
-        await run(objects.activities.remove_taint, taint.model_copy(update={"value": "20260101T000000Z"}))
-        another = taint.node.model_copy(update={"uid": "another"})
-        await run(objects.activities.remove_taint, taint.model_copy(update={"node": another}))
-        assert await taint_of(objects, name) is not None
-    finally:
-        await kube.delete(f"/api/v1/nodes/{name}")
+    async with marked(objects.fleet, 60, name=names.vm_name(objects.fleet.key, 1)) as name:
+        assert await taint_of(objects, name) is None
 
 
 # --- images
@@ -195,6 +194,15 @@ async def deleted(fleet: Fleet, repository: Repository) -> list[str]:
     return [image for one in of for image in one.images]
 
 
+async def deleted_at_last(fleet: Fleet, repository: Repository) -> list[str]:
+    """The same, once there are any: lists of workflows come late."""
+
+    async def found() -> list[str] | None:
+        return await deleted(fleet, repository) or None
+
+    return await eventually("images that a sweep would delete", found)
+
+
 async def test_images_of_a_job_that_this_cluster_had_are_orphans(
     fleet: Fleet, registry: Registry, namespace: str
 ) -> None:
@@ -208,12 +216,8 @@ async def test_images_of_a_job_that_this_cluster_had_are_orphans(
     await fleet.end_job()
     assert await deleted(fleet, repository) == []  # its object lives
     await fleet.kube.delete(fleet.world.job_path)
-
-    async def found() -> list[str] | None:  # lists of workflows come late
-        return await deleted(fleet, repository) or None
-
     # Neither the young one, nor one of another cluster, nor what is no checkpoint.
-    assert await eventually("the image is found", found) == [f"{repository.full}:{tag(fleet.job.job_id)}"]
+    assert await deleted_at_last(fleet, repository) == [f"{repository.full}:{tag(fleet.job.job_id)}"]
 
 
 @pytest.mark.parametrize("restore", ["LatestTag", "{repository}:base"])
@@ -226,11 +230,7 @@ async def test_a_repository_that_a_job_restores_from_is_left_alone(
     await fleet.open_job()
     await fleet.end_job()
     await fleet.kube.delete(fleet.world.job_path)
-
-    async def found() -> list[str] | None:
-        return await deleted(fleet, repository) or None
-
-    await eventually("it is found as long as nobody restores from it", found)
+    await deleted_at_last(fleet, repository)  # as long as nobody restores from it
     change = {"spec": {"checkpointConfig": {"restoreFrom": restore.format(repository=repository.full)}}}
     await fleet.kube.patch(fleet.world.path(names.API_VERSION, names.JOB_PLURAL, "living"), change)
     assert await deleted(fleet, repository) == []
