@@ -13,7 +13,6 @@ from api.duration import AUTO, parse_duration
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 
-DEFAULT_JOIN_SECRET = "kubeadm-join-token"
 LATEST_TAG = "LatestTag"
 
 
@@ -44,7 +43,7 @@ def secrets_in_use(spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec | None, nam
         uses.append(SecretUse(namespace, ssh.name, ("ssh-privatekey",), "SpotInstanceVM's sshKeySecretRef"))
     token = vm.kubeadm_join_config.token_secret_ref if vm.kubeadm_join_config else None
     field = "SpotInstanceVM's kubeadmJoinConfig.tokenSecretRef"
-    name = token.name if token else DEFAULT_JOIN_SECRET
+    name = token.name if token else names.JOIN_SECRET
     uses.append(SecretUse(namespace, name, ("token",), field, optional=token is None))
     return uses
 

@@ -18,14 +18,12 @@ from temporalio.exceptions import ApplicationError
 from activities.kubeadm import Discovery
 from activities.secret import read_secret
 from activities.signatures import StartJoin
-from api import errors
-from api.names import LABEL_JOB, LABEL_MANAGED_BY, MANAGED_BY
+from api import errors, names
 from api.spot_instance_vm import KubeadmJoinConfig
-from clients.kube import Json, Kube, KubeError
+from clients.kube import Json, Kube, KubeError, path
 
-JOIN_SECRET = "kubeadm-join-token"  # in the SpotInstanceVM's namespace; takes precedence where it is there
 _ALPHABET = string.ascii_lowercase + string.digits
-_SECRETS = "/api/v1/namespaces/kube-system/secrets"
+_SECRETS = path("v1", "secrets", "kube-system")
 
 
 class Tokens:
@@ -57,9 +55,9 @@ class Tokens:
         """What the user's Secret says; one that is named has to be there."""
         if asked.token_secret_ref is not None:
             return await read_secret(self._kube, namespace, asked.token_secret_ref.name)
-        if await self._kube.find(f"/api/v1/namespaces/{namespace}/secrets/{JOIN_SECRET}") is None:
+        if await self._kube.find(path("v1", "secrets", namespace, names.JOIN_SECRET)) is None:
             return {}
-        return await read_secret(self._kube, namespace, JOIN_SECRET)
+        return await read_secret(self._kube, namespace, names.JOIN_SECRET)
 
     async def _cluster_info(self) -> tuple[str, str]:
         """(server, CA in PEM) that the cluster publishes to anybody who wants to join."""
@@ -70,7 +68,7 @@ class Tokens:
         except (KeyError, IndexError, TypeError, ValueError):
             raise ApplicationError(
                 "this cluster has no usable ConfigMap kube-public/cluster-info, so it was not made by kubeadm: put "
-                f"token, ca-cert-hash and control-plane-endpoint into a Secret {JOIN_SECRET} in the namespace of "
+                f"token, ca-cert-hash and control-plane-endpoint into a Secret {names.JOIN_SECRET} in the namespace of "
                 "the SpotInstanceVM",
                 type=errors.MISSING,
                 non_retryable=True,
@@ -86,13 +84,13 @@ class Tokens:
         except KubeError as error:
             if error.status != 409:
                 raise
-        path = f"{_SECRETS}/bootstrap-token-{token_id}"
-        found = await self._kube.get(path)
+        where = f"{_SECRETS}/bootstrap-token-{token_id}"
+        found = await self._kube.get(where)
         if not _is_ours(found):
             raise ApplicationError(
                 f"Secret kube-system/bootstrap-token-{token_id} is not ours", type=errors.CONFLICT, non_retryable=True
             )
-        await self._kube.patch(path, {"stringData": {"expiration": expiration}})
+        await self._kube.patch(where, {"stringData": {"expiration": expiration}})
         return token_id, _token_in(found)
 
     async def find(self, vm_name: str) -> str | None:
@@ -103,10 +101,10 @@ class Tokens:
 
     async def revoke(self, token_id: str) -> None:
         """Delete a token of ours; nobody else's."""
-        path = f"{_SECRETS}/bootstrap-token-{token_id}"
-        found = await self._kube.find(path)
+        where = f"{_SECRETS}/bootstrap-token-{token_id}"
+        found = await self._kube.find(where)
         if found is not None and _is_ours(found):
-            await self._kube.delete(path, uid=found["metadata"]["uid"])
+            await self._kube.delete(where, uid=found["metadata"]["uid"])
 
 
 def token_id_of(vm_name: str) -> str:
@@ -123,7 +121,7 @@ def token_secret(join: StartJoin, token_id: str, expiration: str) -> Json:
         "type": "bootstrap.kubernetes.io/token",
         "metadata": {
             "name": f"bootstrap-token-{token_id}",
-            "labels": {LABEL_JOB: join.job_id, LABEL_MANAGED_BY: MANAGED_BY},
+            "labels": {names.LABEL_JOB: join.job_id, names.LABEL_MANAGED_BY: names.MANAGED_BY},
         },
         "stringData": {
             "description": f"for {join.vm.name} to join once",
@@ -150,4 +148,4 @@ def _token_in(secret: Json) -> str:
 
 
 def _is_ours(secret: Json) -> bool:
-    return (secret["metadata"].get("labels") or {}).get(LABEL_MANAGED_BY) == MANAGED_BY
+    return (secret["metadata"].get("labels") or {}).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY

@@ -115,7 +115,6 @@ class VmReport(Model):
     vm_name: str | None = None
     zone: str | None = None
     node_name: str | None = None
-    node_uid: str | None = None
     dead: bool = False  # the machine is confirmed not to run any more
     fingerprint: dict[str, str] = {}
     candidate: Candidate | None = None  # that was or is being tried

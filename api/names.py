@@ -38,6 +38,8 @@ TAINT_PREEMPTED = f"{PREFIX}/preempted"  # the node agent's mark on its own Node
 MARK_TIME = "%Y%m%dT%H%M%SZ"  # its value: when the cloud gave its notice, UTC. A label's value has no colons
 GPU_RESOURCE = "nvidia.com/gpu"
 
+JOIN_SECRET = "kubeadm-join-token"  # in the SpotInstanceVM's namespace; takes precedence where it is there
+
 GCE_LABEL_JOB = "outlast-job"
 GCE_LABEL_REPLICA = "outlast-replica"
 GCE_LABEL_CLUSTER = "outlast-cluster"

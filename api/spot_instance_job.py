@@ -106,6 +106,12 @@ class SpotInstanceJobSpec(Model):
     )
 
     @property
+    def pod(self) -> dict[str, Any]:
+        """The template's PodSpec, empty where it has none."""
+        found: dict[str, Any] = self.job_template.get("spec", {}).get("template", {}).get("spec", {})
+        return found
+
+    @property
     def restarts_allowed(self) -> int:
         """How often a replica may fail by itself; preemptions never count."""
         if self.max_restarts is not None:

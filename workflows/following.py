@@ -213,7 +213,7 @@ class Following:
 
     def _keep(self, record: Checkpoint, point: RestorePoint) -> None:
         now, state = workflow.now(), self.state
-        record.outcome, record.ended_at = "Usable", now
+        record.outcome = "Usable"
         seconds = (now - record.requested_at).total_seconds()
         state.recent_dumps = [*state.recent_dumps, seconds][-DUMPS_REMEMBERED:]
         state.ever_checkpointed = True
@@ -231,7 +231,7 @@ class Following:
             self.job.condition("CheckpointsProven", False, "NeverRestored", "no replica has started from an image yet")
 
     def _fail(self, record: Checkpoint, message: str) -> None:
-        record.outcome, record.message, record.ended_at = "Failed", message, workflow.now()
+        record.outcome, record.message = "Failed", message
         self.job.event("CheckpointFailed", f"checkpoint {record.number}: {message}", warning=True)
         self.retention.give_up(record)
         self.on_failure(record)

@@ -44,8 +44,7 @@ class Job:
     @property
     def containers(self) -> list[str]:
         """Names of the template's containers, in their order."""
-        pod = self.spec.job_template.get("spec", {}).get("template", {}).get("spec", {})
-        return [container["name"] for container in pod.get("containers", [])]
+        return [container["name"] for container in self.spec.pod.get("containers", [])]
 
     @property
     def ending(self) -> bool:

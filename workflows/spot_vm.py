@@ -27,6 +27,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.vm_state import Try, VmState
 
 
+JOINING = frozenset({"Booting", "Joining", "Registering"})  # on the way from an instance to a Node
+
+
 @workflow.defn(name=names.VM_WORKFLOW)
 class SpotVM:
     """Create → boot → join → Ready → release, notice or loss → drain → delete → confirmed gone → Node deleted."""
@@ -102,7 +105,7 @@ class SpotVM:
         await self._look_for_owner()
         if self.state.released and self.state.stage != "Deleting":
             self.machine.enter("Deleting", reason=self.state.released)
-        if self.state.noticed_at and self.state.stage in {"Booting", "Joining", "Registering", "Ready"}:
+        if self.state.noticed_at and self.state.stage in {*JOINING, "Ready"}:
             patience = self.machine.notice_left() + self.timings.preempted_gone
             self.machine.enter("Noticed", seconds=patience, reason=self.state.reason)
         match self.state.stage:
@@ -144,8 +147,8 @@ class SpotVM:
         self.state.failures += 1
         self.state.reason, self.state.message = explain(error)
         workflow.logger.warning("%s: %s", self.state.stage, self.state.message)
-        joining = self.state.stage in {"Booting", "Joining", "Registering"}
-        if joining and (self.machine.late() or self.state.reason == errors.HOST_KEY):  # which no patience mends
+        hopeless = self.state.reason == errors.HOST_KEY  # no patience mends that
+        if self.state.stage in JOINING and (hopeless or self.machine.late()):
             self.machine.give_up(self.state.reason, self.state.message)
             return
         await self.machine.tell()

@@ -133,7 +133,6 @@ class Checkpoint(Source):
     version: int = 0
     outcome: Literal["Usable", "Failed"] | None = None
     message: str = ""
-    ended_at: datetime | None = None
 
 
 class Discard(Mutable):

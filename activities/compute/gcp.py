@@ -30,7 +30,7 @@ from activities.compute.instance import has_gpus_built_in
 from api.common import SecretReference
 from api.market import Candidate, PreemptedVm
 from api.views import VmView
-from clients.kube import Kube
+from clients.kube import Kube, path
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class GcpCloud:
     async def open(self, credentials: SecretReference | None, namespace: str) -> "GcpCompute":
         """See :meth:`activities.compute.Cloud.open`. One client is kept for each Secret, until the Secret changes."""
         where = (credentials.namespace or namespace, credentials.name) if credentials else ("", "")
-        secret = await self._kube.find(f"/api/v1/namespaces/{where[0]}/secrets/{where[1]}") if credentials else None
+        secret = await self._kube.find(path("v1", "secrets", *where)) if credentials else None
         if credentials and secret is None:
             raise Missing(f"Secret {where[0]}/{where[1]} is not there: it holds the key credentials.json for GCP")
         version = secret["metadata"]["resourceVersion"] if secret else ""

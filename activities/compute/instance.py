@@ -50,7 +50,7 @@ def instance_body(
         "machineType": f"zones/{zone}/machineTypes/{machine_type}",
         "labels": dict(labels),
         "disks": [_boot_disk(spec, zone)],
-        "networkInterfaces": [_network_interface(gcp, zone)],
+        "networkInterfaces": [_network_interface(gcp, candidate.region)],
         "scheduling": _scheduling(gcp, candidate),
         "metadata": {"items": _metadata(spec, ssh_public_key)},
         "tags": {"items": gcp.network_tags},
@@ -113,22 +113,17 @@ def image_path(image: str, project: str) -> str:
     return f"projects/{owner}/global/images/family/{family}"
 
 
-def _network_interface(gcp: Gcp, zone: str) -> Json:
+def _network_interface(gcp: Gcp, region: str) -> Json:
     interface: Json = {}
     if gcp.network or not gcp.subnetwork:
         network = gcp.network or "default"
         interface["network"] = network if "/" in network else f"global/networks/{network}"
     if gcp.subnetwork:
-        path = f"regions/{region_of(zone)}/subnetworks/{gcp.subnetwork}"
+        path = f"regions/{region}/subnetworks/{gcp.subnetwork}"
         interface["subnetwork"] = gcp.subnetwork if "/" in gcp.subnetwork else path
     if gcp.external_ip:
         interface["accessConfigs"] = [{"type": "ONE_TO_ONE_NAT", "name": "External NAT"}]
     return interface
-
-
-def region_of(zone: str) -> str:
-    """``us-central1-a`` → ``us-central1``."""
-    return zone.rpartition("-")[0]
 
 
 def _metadata(spec: SpotInstanceVMSpec, ssh_public_key: str) -> list[Json]:

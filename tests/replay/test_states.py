@@ -24,8 +24,8 @@ TYPES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "vm": (VmStart, VmState),
     "market": (MarketStart, MarketState),
 }
-# Fields that a later version gave up on purpose: what they held it reads from elsewhere, or has it learnt anew.
-DROPPED = {"observations", "exposures", "counted_until", "ran_since"}
+# Fields that a later version gave up on purpose: nobody read them, or what they held is read from elsewhere.
+DROPPED = {"observations", "exposures", "counted_until", "ran_since", "ended_at", "node_uid"}
 UNKNOWN = {"of a later version": [1, {"two": None}]}
 
 

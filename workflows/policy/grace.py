@@ -8,8 +8,7 @@ MARGIN = 15.0  # seconds, for the kubelet to tell that a pod has stopped
 
 def grace_seconds(spec: SpotInstanceJobSpec) -> float:
     """The template's ``terminationGracePeriodSeconds``; 0 where it leaves that to Kubernetes."""
-    pod = spec.job_template.get("spec", {}).get("template", {}).get("spec", {})
-    grace = pod.get("terminationGracePeriodSeconds")
+    grace = spec.pod.get("terminationGracePeriodSeconds")
     return float(grace) if isinstance(grace, int | float) else 0.0
 
 

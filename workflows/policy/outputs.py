@@ -1,7 +1,5 @@
 """Does anything that a training writes outlive its pod?"""
 
-from typing import Any
-
 from api.spot_instance_job import SpotInstanceJobSpec
 
 GOES_WITH_THE_POD = {"name", "emptyDir", "configMap", "secret", "downwardAPI", "projected", "ephemeral"}
@@ -15,8 +13,7 @@ def outputs_warning(spec: SpotInstanceJobSpec) -> str | None:
     """
     if spec.outputs or spec.checkpoint_config.mode == "Application":
         return None
-    pod: dict[str, Any] = spec.job_template.get("spec", {}).get("template", {}).get("spec", {})
-    if any(set(volume) - GOES_WITH_THE_POD for volume in pod.get("volumes") or []):
+    if any(set(volume) - GOES_WITH_THE_POD for volume in spec.pod.get("volumes") or []):
         return None
     return (
         "the training's files are on emptyDir or in its containers alone, and go with its VM when it is done: name "

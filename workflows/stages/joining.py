@@ -71,7 +71,7 @@ class Joining(Part):
                 names.LABEL_REPLICA: str(start.replica),
                 names.LABEL_MANAGED_BY: names.MANAGED_BY,
                 "topology.kubernetes.io/zone": self.machine.current.zone,
-                "topology.kubernetes.io/region": self.machine.current.zone.rpartition("-")[0],
+                "topology.kubernetes.io/region": self.machine.candidate.region,
             },
             annotations={names.ANNOTATION_WORKFLOW: names.job_workflow_id(start.namespace, start.job_name)},
         )

@@ -47,7 +47,6 @@ class Telling:
             vm_name=current.name if current else None,
             zone=current.zone if current else None,
             node_name=state.node.name if state.node else None,
-            node_uid=state.node.uid if state.node else None,
             dead=state.dead,
             fingerprint=state.fingerprint,
             candidate=current.candidate if current else None,
