@@ -61,8 +61,12 @@ class ReplicaLife:
                 self._failed(error)
 
     async def _rest(self) -> None:
+        """Until the step may be taken again, or its machine is lost meanwhile: a recovery does not wait."""
         if self.me.retry_at:
-            await self.life.until(lambda: False, self.me.retry_at, f"back-off after: {self.me.message}")
+            lost = self.life.machine_lost()
+            await self.life.until(
+                lambda: self.life.machine_lost() and not lost, self.me.retry_at, f"back-off after: {self.me.message}"
+            )
         if not self.job.parking:
             self.me.retry_at = None
 

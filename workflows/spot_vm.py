@@ -152,8 +152,8 @@ class SpotVM:
             self.machine.give_up(self.state.reason, self.state.message)
             return
         await self.machine.tell()
-        again = workflow.now() + back_off(self.state.failures, self.timings.retry)
-        await self.machine.until(lambda: False, again, f"after {self.state.reason}")
+        again, noticed = workflow.now() + back_off(self.state.failures, self.timings.retry), self.state.noticed_at
+        await self.machine.until(lambda: self.state.noticed_at != noticed, again, f"after {self.state.reason}")
 
 
 def _first_state(start: VmStart) -> VmState:

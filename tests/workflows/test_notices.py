@@ -6,6 +6,7 @@ from itertools import permutations
 import pytest
 
 from api import names
+from api.messages import PreemptionNotice
 from api.projections import MARK_SHUTDOWN
 from tests.workflows.world import World
 
@@ -104,3 +105,24 @@ async def test_a_mark_on_a_node_that_was_there_before_leads_to_one_recovery(worl
     assert world.entry(0).incarnation == 1
     assert world.node_of(0) in {"gpu-a", "gpu-b"} - {node}
     assert world.cloud.created == []
+
+
+async def test_a_notice_ends_the_back_off_of_a_replica(world: World) -> None:
+    await world.submit(replicas=2)
+    await world.running(2)
+    world.down.add("observe_replica")
+    await world.until(lambda: len(world.documents.told("RunningFailed")) >= 12, within=4000)  # back-offs of minutes
+    world.down.clear()
+    world.notice(0)
+    await world.until(lambda: world.documents.told("Preempted"), within=5)
+
+
+async def test_a_notice_ends_the_back_off_of_a_vm(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    world.down.add("check_owner")
+    await world.pass_time(1200)
+    world.down.clear()
+    vm = world.env.client.get_workflow_handle(names.vm_workflow_id(world.fleet.keys[0]))
+    await vm.signal("preemption_notice", PreemptionNotice(source="compute.instances.preempted"))
+    await world.until(lambda: world.documents.told("Preempted"), within=5)
