@@ -162,4 +162,5 @@ def _first_state(start: VmStart) -> VmState:
         return VmState(owner_checked_at=now, wanted_at=now, wish=start.wish)
     found = [name.partition("/") for name in start.found]
     tries = [Try(zone=zone, name=name) for zone, _, name in found]
-    return VmState(stage="Deleting", released="Sweep", reason="Sweep", tries=tries)
+    # The life before may have told the market of it, and nobody else tells that it has ended.
+    return VmState(stage="Deleting", released="Sweep", reason="Sweep", tries=tries, on_market=True)

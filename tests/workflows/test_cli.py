@@ -11,6 +11,7 @@ from temporalio.client import WorkflowHandle
 from api import names
 from api.messages import VmStart
 from tests.workflows.documents import NAME
+from tests.workflows.test_market import memory
 from tests.workflows.test_phase_table import INTO, into
 from tests.workflows.world import World
 
@@ -98,3 +99,4 @@ async def test_a_job_goes_on_with_another_machine(
     await world.delete()
     assert await world.ended() == "Deleted"
     await world.nothing_left()
+    assert (await memory(world)).bought == {}
