@@ -104,12 +104,16 @@ class VmStart(Model):
     state: dict[str, Any] | None = None  # of the run before, after continue-as-new; the workflow's own
 
 
+Stage = Literal["Creating", "Booting", "Joining", "Registering", "Ready", "Noticed", "Lost", "Deleting", "Gone"]
+"""Of a VM's life."""
+
+
 class VmReport(Model):
     """What a VM's workflow tells its job. ``at`` and, in one life, ``number`` grow; older reports are dropped."""
 
     key: str
     number: int
-    stage: Literal["Creating", "Booting", "Joining", "Registering", "Ready", "Noticed", "Lost", "Deleting", "Gone"]
+    stage: Stage
     reason: str = ""
     message: str = ""
     vm_name: str | None = None

@@ -1,14 +1,12 @@
 """The state of a VM's life, carried over continue-as-new as it is."""
 
 from datetime import datetime
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from api.market import Candidate, VmWish
+from api.messages import Stage
 from api.views import NodeView, VmView
-
-Stage = Literal["Creating", "Booting", "Joining", "Registering", "Ready", "Noticed", "Lost", "Deleting", "Gone"]
 
 
 class Try(BaseModel):

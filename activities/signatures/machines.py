@@ -93,7 +93,7 @@ class StartJoin(Model):
     provider_id: str
     namespace: str
     ssh_key: LocalReference | None = None
-    token_lifetime: float = 1800
+    token_lifetime: float = 1800  # seconds
     workflow: str = ""  # of the owner, for the Node's annotation
 
 

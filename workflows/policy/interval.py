@@ -9,6 +9,7 @@ FLOOR_SECONDS = 60.0
 WEIGHT = 0.3
 """Of the newest checkpoint in the mean of what they take: a slow registry shows, a single hiccup does not rule."""
 TELLING = 0.2
+"""Part by which the interval has to change before people are told of it."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def smoothed(mean: float | None, newest: float) -> float:
 
 
 def worth_telling(told: float | None, seconds: float) -> bool:
-    """It differs by more than a fifth from what people were told."""
+    """It differs by more than ``TELLING`` from what people were told."""
     return told is None or abs(seconds - told) > TELLING * told
 
 

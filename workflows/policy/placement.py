@@ -8,7 +8,7 @@ from workflows.policy.hazard import losses_per_hour
 from workflows.policy.rests import keys_of
 
 LOST_HOURS = 0.25  # of each loss: to notice, buy, join and restore, and the training since the last checkpoint
-LEAST_USEFUL = 0.1
+LEAST_USEFUL = 0.1  # of an hour: a cost stays finite, however often machines are lost
 ASK_AGAIN = timedelta(seconds=20)  # while another VM tries what the asker waits for
 SAME_ZONE = 1.1  # a zone of a sibling is worth leaving for a tenth more, for its machines go together
 

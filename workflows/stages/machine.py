@@ -10,12 +10,12 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import names
     from api.market import Candidate, MarketNews, identity_of
-    from api.messages import VmStart
+    from api.messages import Stage, VmStart
     from api.views import NodeView, VmView
     from workflows.calls import call, explain
     from workflows.policy.notice import ends_at
     from workflows.stages.telling import Telling
-    from workflows.vm_state import Stage, Try, VmState
+    from workflows.vm_state import Try, VmState
 
 POLL_SECONDS = 3.0
 ALIVE = frozenset({"PROVISIONING", "STAGING", "RUNNING", "STOPPING", "REPAIRING", "SUSPENDING"})
