@@ -15,13 +15,18 @@ EVENTS = 3_000
 EVENTS_IN_RECOVERY = 8_000  # until which a recovery may hold it up
 
 
+def is_long() -> bool:
+    """The history is so long that a new run should go on."""
+    info = workflow.info()
+    return info.get_current_history_length() >= EVENTS or info.is_continue_as_new_suggested()
+
+
 def is_time_to_go_on(*, recovering: bool = False) -> bool:
     """In a new run: the history is long, or the worker's deployment has another current version than this run's."""
     info = workflow.info()
-    events = info.get_current_history_length()
-    if recovering and events < EVENTS_IN_RECOVERY:
+    if recovering and info.get_current_history_length() < EVENTS_IN_RECOVERY:
         return False
-    return events >= EVENTS or info.is_continue_as_new_suggested() or info.is_target_worker_deployment_version_changed()
+    return is_long() or info.is_target_worker_deployment_version_changed()
 
 
 def go_on(start: Model, state: BaseModel) -> NoReturn:

@@ -5,6 +5,8 @@ Signal handlers record facts, coroutines act on them (one a replica, one a check
 failure becomes a condition and a back-off; anything else fails the workflow *task*, which a fixed worker heals.
 """
 
+from collections.abc import Awaitable, Callable
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
@@ -28,7 +30,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.cancelling import outlive_cancel
     from workflows.checkpointing import Checkpointing
     from workflows.directing import Directing
-    from workflows.history import go_on, is_time_to_go_on
+    from workflows.history import go_on, is_long, is_time_to_go_on
     from workflows.job import Job
     from workflows.machines import Machines
     from workflows.nodes import Nodes
@@ -215,24 +217,31 @@ class SpotInstanceJob:
         self.job.parking = True  # the coroutines that still wait end themselves
         await workflow.wait_condition(lambda: not self.job.busy)
         self._raise_crash()
-        teardown = Teardown(self.job, self.machines, self.reporting)
-        while True:
-            try:
-                await teardown.run()
-                break
-            except ActivityError as error:
-                self.job.condition("TornDown", False, *explain(error))
-                await self.reporting.flush()
-                await workflow.sleep(self.job.state.timings.retry)
+        await self._see_through(self._tear_down)
         for _ in range(LAST_WORDS):
             if await self.reporting.flush():
                 break
             await workflow.sleep(self.job.state.timings.retry)
-        await self._release_finalizers()
+        await self._see_through(self._release_finalizers)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.job.state.shutdown or self.job.state.outcome or "Deleted"
 
-    async def _release_finalizers(self) -> None:
+    async def _see_through(self, step: Callable[[], Awaitable[bool]]) -> None:
+        """Take a step of the end until it is done, however many runs that takes."""
+        while not await step():
+            if is_long():
+                await self._continue_as_new()
+
+    async def _tear_down(self) -> bool:
+        try:
+            return await Teardown(self.job, self.machines, self.reporting).run()
+        except ActivityError as error:
+            self.job.condition("TornDown", False, *explain(error))
+            await self.reporting.flush()
+            await workflow.sleep(self.job.state.timings.retry)
+            return False
+
+    async def _release_finalizers(self) -> bool:
         spec, vm_spec = self.job.state.spec, self.job.state.vm_spec
         secrets = (
             [spec.gcp_credentials_secret_ref, spec.checkpoint_config.checkpoint_repo_credential_ref] if spec else []
@@ -242,10 +251,10 @@ class SpotInstanceJob:
             vm_name=spec.spot_instance_vm_ref.name if spec and vm_spec else None,
             secrets=[secret for secret in secrets if secret],
         )
-        while True:
-            try:
-                await call(act.RELEASE_FINALIZERS, request, summary="remove the finalizers")
-                return
-            except ActivityError as error:
-                workflow.logger.warning("finalizers: %s", explain(error)[1])
-                await workflow.sleep(self.job.state.timings.retry)
+        try:
+            await call(act.RELEASE_FINALIZERS, request, summary="remove the finalizers")
+        except ActivityError as error:
+            workflow.logger.warning("finalizers: %s", explain(error)[1])
+            await workflow.sleep(self.job.state.timings.retry)
+            return False
+        return True

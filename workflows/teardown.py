@@ -8,6 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.names import vm_key_of
     from workflows.calls import call
+    from workflows.history import is_long
     from workflows.job import Job
     from workflows.machines import Machines
     from workflows.policy.backoff import back_off
@@ -27,26 +28,31 @@ class Teardown:
         self.machines = machines
         self.reporting = reporting
 
-    async def run(self) -> None:
+    async def run(self) -> bool:
         """Until the stock is empty; a completed job keeps its winner's Job and its checkpoints.
+
+        False where the history has become long before that: taken up again by the next run.
 
         Raises:
             ActivityError: something did not answer; taken up again by the caller.
         """
         if self.state.shutdown is None:
-            return
+            return True
         deadline = self.job.after(PATIENCE_SECONDS)
         for rounds in itertools.count(1):
             stock = await call(act.TAKE_STOCK, self.job.ref, summary="what is left under this job's id?")
             left = [*stock.jobs, *stock.checkpoints, *stock.nodes, *stock.machines]
             if not left and not stock.replicas:
                 self.job.condition("TornDown", True, "NothingLeft")
-                return
+                return True
             self.job.condition("TornDown", False, "StillThere", f"waits for {', '.join(left[:5])} to be gone")
             await self.reporting.flush()
             forced = workflow.now() >= deadline
             await self._clear(stock, forced=forced)
+            if is_long():
+                break
             await workflow.sleep(back_off(rounds, POLL_SECONDS, ceiling=20))
+        return False
 
     async def _clear(self, stock: act.Stock, *, forced: bool) -> None:
         for replica, incarnation in stock.replicas:

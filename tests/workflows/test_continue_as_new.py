@@ -3,6 +3,8 @@
 import pytest
 from temporalio.client import WorkflowExecutionStatus
 
+from api import names
+from tests.workflows import cloud
 from tests.workflows.test_faults import story
 from tests.workflows.world import WORKFLOW_ID, World
 from workflows import history
@@ -66,6 +68,23 @@ async def test_a_recovery_holds_it_up(world: World, monkeypatch: pytest.MonkeyPa
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
     await world.pass_time(20)
     assert await runs(world) > before
+
+
+@pytest.mark.usefixtures("short")
+async def test_a_deletion_that_takes_long_goes_on_in_new_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloud, "DELETE_SECONDS", 1200.0)
+    await world.submit(replicas=1)
+    await world.running(1)
+    vm = names.vm_workflow_id(world.fleet.keys[0])
+    await world.handle.terminate("the next run has to take stock")
+    await world.delete()
+    await world.pass_time(60)
+    before = await runs(world), await runs(world, vm)
+    await world.pass_time(1000)
+    assert await runs(world) > before[0]
+    assert await runs(world, vm) > before[1]
+    assert await world.ended() == "Deleted"
+    await world.nothing_left()
 
 
 @pytest.mark.usefixtures("short")

@@ -120,7 +120,8 @@ class Buying(Part):
     async def _try_failed(self, reason: str, message: str, scope: str = "") -> None:
         """Confirm that nothing of this try is left before the next: one beside an unclear one makes twins."""
         if reason != errors.CONFLICT:  # then the name is somebody else's, and nothing of ours is there
-            await self.machine.remove(self.machine.current)
+            if not await self.machine.remove(self.machine.current):
+                return
             told = await self.machine.tell_market(reason, message=message, scope=scope)
             if not told:  # nobody else keeps us from trying the same again at once
                 await self.machine.until(

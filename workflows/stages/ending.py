@@ -22,7 +22,8 @@ class Ending(Part):
         if not self.state.dead and self.state.node and self.state.node.exists:
             await self._drain(self.state.node)
         for one in self.state.tries:
-            await self.machine.remove(one)
+            if not await self.machine.remove(one):
+                return
         if self.state.on_market:
             # Of one that was announced to go its job may have let go before it went.
             await self.machine.tell_market("Ended", lost=self.state.lost or self.state.noticed_at is not None)

@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from api.messages import Stage, VmStart
     from api.views import NodeView, VmView
     from workflows.calls import call, explain
+    from workflows.history import is_long
     from workflows.policy.notice import ends_at
     from workflows.stages.telling import Telling
     from workflows.vm_state import Try, VmState
@@ -166,16 +167,22 @@ class Machine:
             return None
         return self.state.not_ready_since or workflow.now()
 
-    async def remove(self, one: Try) -> None:
-        """Delete an instance and see that it is gone; a refused deletion is asked again by the step's back-off."""
+    async def remove(self, one: Try) -> bool:
+        """Delete an instance and see that it is gone; False where the next run has to go on with that.
+
+        A refused deletion is asked again by the step's back-off.
+        """
         while not one.absent:
             view = await call(act.DELETE_VM, self.vm_ref(one), summary=f"delete {one.name}")
             one.absent = not view.exists
             if one.absent:
-                return
+                break
             self.state.message = f"waits for {one.name} to be gone: {view.status}"
             await self.tell()
             await workflow.sleep(timedelta(seconds=POLL_SECONDS))
+            if is_long():
+                return False
+        return True
 
     async def revoke_token(self) -> None:
         """The bootstrap token minted for this machine has served."""
