@@ -59,9 +59,6 @@ class Settings:
     metadata_port: int = 8080
     """Every VM's metadata server."""
 
-    kubelet_port: int = 10250
-    """Every VM's kubelet."""
-
     node_monitor_grace_period: float = 10.0
     """How long a node may be silent before the controller-manager marks it NotReady (Kubernetes' default: 50)."""
 

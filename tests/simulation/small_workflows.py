@@ -7,7 +7,6 @@ from temporalio import workflow
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
 
-ONCE = RetryPolicy(maximum_attempts=1)
 AGAIN = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_attempts=3)
 
 
