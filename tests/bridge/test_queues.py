@@ -42,13 +42,19 @@ def hours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "LAST_RETRY", 3600)
 
 
+async def after_an_outage(names: str) -> tuple[Server, Queues]:
+    """Of each name a work was tried and waits; the server is back."""
+    server, line = Server(), Queues()
+    for name in names:
+        line.put(name, server.work(name))
+    await until(lambda: len(server.tried) == len(names))
+    server.away = False
+    return server, line
+
+
 async def test_all_is_done_at_once_when_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "HURRIED", 10_000)
-    server, line = Server(), Queues()
-    for name in "abc":
-        line.put(name, server.work(name))
-    await until(lambda: len(server.tried) == 3)
-    server.away = False
+    server, line = await after_an_outage("abc")
     line.hurry()
     await until(lambda: sorted(server.done) == ["a", "b", "c"])
     await line.close()
@@ -56,11 +62,7 @@ async def test_all_is_done_at_once_when_the_server_is_back(monkeypatch: pytest.M
 
 async def test_they_do_not_come_all_in_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queues, "HURRIED", 1 / 3600)  # one an hour
-    server, line = Server(), Queues()
-    for name in "ab":
-        line.put(name, server.work(name))
-    await until(lambda: len(server.tried) == 2)
-    server.away = False
+    server, line = await after_an_outage("ab")
     line.hurry()
     await until(lambda: server.done == ["a"])
     assert server.tried == ["a", "b", "a"]
@@ -68,15 +70,12 @@ async def test_they_do_not_come_all_in_one_moment(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_what_is_newer_takes_the_place_of_what_waits() -> None:
-    server, line = Server(), Queues()
-    line.put("a", server.work("old"))
-    await until(lambda: server.tried == ["old"])
-    server.away = False
+    server, line = await after_an_outage("a")
     line.put("a", server.work("new"))
     await until(lambda: server.done == ["new"])
     line.hurry()
     await asyncio.sleep(0)
-    assert server.tried == ["old", "new"]
+    assert server.tried == ["a", "new"]
     await line.close()
 
 

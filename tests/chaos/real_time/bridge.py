@@ -17,6 +17,9 @@ from crd_bridge.temporal import Gateway
 from crd_bridge.watch import Watch
 from tests.chaos.real_time.plan import DIRECTORY, ENDED, Plan
 
+STATES = {"Ready", "Running", "Recovering", "Completed", "Failed"}
+"""Conditions by which an event is told from another; the rest would make a kind of its own of each."""
+
 
 def main() -> int:
     """As ``python -m crd_bridge``."""
@@ -50,7 +53,7 @@ def _state(item: Any) -> str:
         return "going"
     status, taints = item.get("status") or {}, item.get("spec", {}).get("taints") or []
     phase = status.get("phase") or ", ".join(
-        each["type"] for each in status.get("conditions") or [] if each["status"] == "True"
+        each["type"] for each in status.get("conditions") or [] if each["status"] == "True" and each["type"] in STATES
     )
     marked = " marked" if any(each["key"].endswith("/preempted") for each in taints) else ""
     return f"{phase or 'new'}{marked}"
