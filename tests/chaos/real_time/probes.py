@@ -30,17 +30,21 @@ class Probes:
     ready: bool = False
 
     async def run(self) -> None:
-        """Until cancelled. Both probes wait for the start, as behind a startup probe."""
-        container = yaml.safe_load(MANIFESTS[self.process.name].read_text())["spec"]["template"]["spec"]["containers"][
-            0
-        ]
+        """Until cancelled."""
+        pod = yaml.safe_load(MANIFESTS[self.process.name].read_text())["spec"]["template"]["spec"]
+        (container,) = pod["containers"]
         await asyncio.gather(self._live(container["livenessProbe"]), self._look(container["readinessProbe"]))
 
     async def _live(self, probe: dict[str, Any]) -> None:
-        failures = 0
+        failures, asked = 0, None
         while True:
             await asyncio.sleep(probe["periodSeconds"])
-            said = await self._ask(probe) if self.process.pid else None
+            if (
+                self.process.pid is None or self.process.pid != asked
+            ):  # as long as it starts the startup probe is asked instead
+                failures, asked = 0, self.process.pid
+                continue
+            said = await self._ask(probe)
             failures = failures + 1 if said else 0
             if failures >= probe["failureThreshold"]:
                 self.ended.append(f"{self.process.name} was ended by its liveness probe: {said}")
