@@ -9,14 +9,15 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
 from temporalio.common import MetricMeter
+from temporalio.service import RPCError, RPCStatusCode
 
 from api import names
 from clients.kube import Kube, path
-from clients.temporal import latest_run
 
 log = logging.getLogger(__name__)
 
@@ -28,11 +29,20 @@ Look = Callable[[], Awaitable[Any]]
 
 
 def looks(kube: Kube, temporal: Client) -> dict[str, Look]:
-    """At both sides, down to their stores: each reads one object, whether there is one or not."""
+    """At both sides, down to their stores: each reads one object."""
     return {
         "Kubernetes": lambda: kube.get(path("v1", "namespaces", name="kube-system")),
-        "Temporal": lambda: latest_run(temporal, names.SWEEP_SCHEDULE),
+        "Temporal": lambda: _schedule(temporal),
     }
+
+
+async def _schedule(temporal: Client) -> None:
+    """The sweep's, which all parts of Temporal have a share in; before the first worker there is none."""
+    try:
+        await temporal.get_schedule_handle(names.SWEEP_SCHEDULE).describe(rpc_timeout=timedelta(seconds=DEADLINE))
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
 
 
 class Reach:
