@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -120,6 +122,17 @@ class House(Rig):
             await asyncio.gather(*(process.start() for process in processes))
             self.kept_down -= set(names)
             await self._answers()
+
+    @contextlib.asynccontextmanager
+    async def frozen(self, name: str) -> AsyncIterator[None]:
+        """A server that takes connections and answers none for as long as the block runs; it forgets nothing."""
+        pid = self.cloud.processes[name].pid
+        assert pid is not None
+        os.killpg(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(pid, signal.SIGCONT)
 
     async def _answers(self) -> None:
         """The API server takes what the story does next."""

@@ -39,7 +39,7 @@ OUTAGES: dict[str, Outage] = {
     "API server and etcd": lambda house: house.without(["kube-apiserver", "etcd"]),
     "worker": lambda house: house.without(["worker"]),
     "bridge": lambda house: house.without(["bridge"]),
-    "registry": lambda house: house.without(["registry"]),
+    "registry": lambda house: house.frozen("registry"),  # killed, it would lose its images
     "GCE 503": lambda house: busy(house, 503),
     "GCE 429": lambda house: busy(house, 429),
 }
