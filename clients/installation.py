@@ -60,20 +60,24 @@ async def cluster_id(cluster: Kube, deadline: float) -> str:
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + deadline
+    told = ""
     while True:
         try:
             async with asyncio.timeout_at(end):
                 return str((await cluster.get(kube.path("v1", "namespaces", name="kube-system")))["metadata"]["uid"])
-        except KubeError as error:
-            raise ConnectionError(
-                f"the Kubernetes API server refuses: {error.message}; see deploy/base for the rights needed"
-            ) from error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (KubeError, aiohttp.ClientError, TimeoutError, OSError) as error:
+            if isinstance(error, KubeError) and error.status < 500 and error.status != 429:
+                raise ConnectionError(
+                    f"the Kubernetes API server refuses: {error.message}; see deploy/base for the rights needed"
+                ) from error
+            said = str(error) or "no answer"
             if loop.time() + 1 >= end:
-                said = str(error) or "no answer"
                 raise ConnectionError(
                     f"the Kubernetes API server was not reached in {deadline:.0f} s ({said}): check KUBECONFIG"
                 ) from error
+            if said != told:
+                log.warning("the Kubernetes API server is not reached yet: %s", said)
+            told = said
         await asyncio.sleep(1)
 
 

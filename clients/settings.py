@@ -11,11 +11,15 @@ from clients.encryption import KEYS_FILE, Keys, read_keys
 
 @dataclass(frozen=True)
 class Connections:
-    """How Temporal is reached, how long (in seconds) both sides are tried, where metrics are served (host:port)."""
+    """How Temporal is reached, how long (in seconds) both sides are tried, where metrics and probes are served.
+
+    An address is ``host:port``, empty for none.
+    """
 
     temporal: ClientConnectConfig
     deadline: float
     metrics_address: str
+    health_address: str
     keys: Keys | None = None  # by which payloads are encrypted
 
     @property
@@ -44,6 +48,7 @@ def connections(environment: Mapping[str, str]) -> Connections:
         temporal=ClientConfig.load_client_connect_config(override_env_vars=dict(environment)),
         deadline=seconds,
         metrics_address=address(environment, "OUTLAST_METRICS_ADDRESS"),
+        health_address=address(environment, "OUTLAST_HEALTH_ADDRESS"),
         keys=read_keys(Path(environment[KEYS_FILE])) if environment.get(KEYS_FILE) else None,
     )
 

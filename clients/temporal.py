@@ -1,6 +1,7 @@
 """Reaching Temporal, with a deadline and a message that says what to do."""
 
 import asyncio
+import logging
 from datetime import timedelta
 
 from temporalio.client import Client, WorkflowExecutionDescription
@@ -9,6 +10,8 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from clients.encryption import data_converter
 from clients.settings import Connections
+
+log = logging.getLogger(__name__)
 
 RPC_TIMEOUT = timedelta(seconds=10)
 
@@ -30,6 +33,7 @@ async def connect(settings: Connections, runtime: Runtime) -> Client:
     options = {key: value for key, value in settings.temporal.items() if key not in {"target_host", "namespace"}}
     loop = asyncio.get_running_loop()
     end = loop.time() + settings.deadline
+    said = ""
     while True:
         try:
             async with asyncio.timeout_at(end):
@@ -56,6 +60,9 @@ async def connect(settings: Connections, runtime: Runtime) -> Client:
                 f"Temporal at {address} was not reached in {settings.deadline:.0f} s ({problem}): "
                 "start it or set TEMPORAL_ADDRESS"
             )
+        if problem != said:
+            log.warning("Temporal at %s is not reached yet: %s", address, problem)
+        said = problem
         await asyncio.sleep(1)
 
 

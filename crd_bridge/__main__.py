@@ -2,19 +2,24 @@
 
 Environment: ``TEMPORAL_*`` as the Temporal CLI reads them, ``KUBECONFIG`` outside of a pod,
 ``OUTLAST_CONNECT_DEADLINE`` (seconds to reach both, 60), ``OUTLAST_PAYLOAD_KEYS_FILE`` (as the worker's),
-``OUTLAST_HEALTH_ADDRESS`` and ``OUTLAST_METRICS_ADDRESS`` (host:port to serve ``/healthz`` and Prometheus metrics at;
-not served where unset).
+``OUTLAST_HEALTH_ADDRESS`` (host:port of ``/healthz`` and ``/readyz``) and ``OUTLAST_METRICS_ADDRESS`` (of Prometheus
+metrics); not served where unset.
 """
 
 import asyncio
 import logging
+import os
 import signal
 import sys
 
+from temporalio.service import RPCError
+
+from clients import health
+from clients.health import Health
 from clients.installation import WrongClusterError, connected, refuse_other_clusters
-from crd_bridge import health
+from clients.reach import Reach, looks
+from clients.settings import Connections, connections
 from crd_bridge.bridge import Bridge
-from crd_bridge.settings import Settings, from_environment
 
 log = logging.getLogger("crd_bridge")
 
@@ -23,14 +28,14 @@ def main() -> int:
     """Run; 0 after a signal to stop, 1 with one line on stderr where it cannot run."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        asyncio.run(_main(from_environment()))
-    except (WrongClusterError, OSError, ValueError) as error:
+        asyncio.run(_main(connections(os.environ)))
+    except (WrongClusterError, RPCError, OSError, ValueError) as error:
         print(f"crd_bridge: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _main(settings: Settings) -> None:
+async def _main(settings: Connections) -> None:
     work = asyncio.current_task()
     assert work is not None
     stopping = asyncio.Event()
@@ -49,18 +54,22 @@ async def _main(settings: Settings) -> None:
         log.info("stopped")
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Connections) -> None:
     """Connect to both sides and bridge them until cancelled.
 
     Raises:
         WrongClusterError: the Temporal namespace belongs to another cluster.
         ConnectionError: Temporal or the API server is out of reach.
         OSError: the address for ``/healthz`` cannot be listened on.
+        RPCError: Temporal went away again before the bridge was at work.
     """
-    async with connected(settings.connections) as here:
+    told = Health()
+    async with health.served(settings.health_address, told), connected(settings) as here:
         await refuse_other_clusters(here.temporal, here.cluster_id)
         bridge = Bridge(here.kube, here.temporal, here.cluster_id, meter=here.meter)
-        async with health.served(settings.health_address, lambda: bridge.stale):
+        reach = Reach(looks(here.kube, here.temporal), here.meter, back=lambda side: bridge.hurry())
+        told.stuck, told.missing = lambda: bridge.stuck, lambda: reach.missing + bridge.stale
+        async with reach.kept():
             await bridge.run()
 
 

@@ -58,8 +58,17 @@ class Bridge:
 
     @property
     def stale(self) -> list[str]:
-        """Kinds of which nothing was heard for too long."""
-        return [watch.resource.plural for watch in self.watches if watch.stale]
+        """What of the cluster is not heard of for too long."""
+        return [f"nothing is heard of {watch.resource.plural}" for watch in self.watches if watch.stale]
+
+    @property
+    def stuck(self) -> list[str]:
+        """Watches that do not even try."""
+        return [f"the watch on {watch.resource.plural} stands still" for watch in self.watches if watch.stuck]
+
+    def hurry(self) -> None:
+        """One of both sides answers again: do now what waits for its next try."""
+        self._queues.hurry()
 
     async def run(self) -> None:
         """Watch and tell until cancelled."""

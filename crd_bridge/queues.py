@@ -5,6 +5,7 @@ fails is done again, ever more slowly, until it succeeds or something newer take
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Hashable
@@ -18,6 +19,7 @@ Work = Callable[[], Awaitable[float | None]]
 
 FIRST_RETRY = 0.5
 LAST_RETRY = 60.0
+HURRIED = 50.0  # keys in a second, when all are to try again: who has just come back is not overrun
 DEADLINE = 60.0  # of one piece of work
 
 
@@ -46,6 +48,12 @@ class Queues:
         if key in self._tasks:
             self.put(key, _nothing)
 
+    def hurry(self) -> None:
+        """End all back-offs, one after the other: what they wait for may be there again."""
+        loop = asyncio.get_running_loop()
+        for number, news in enumerate(self._news.values()):
+            loop.call_later(number / HURRIED, news.set)
+
     async def close(self) -> None:
         """Stop everything; what is not done will be found again by the next list."""
         tasks = list(self._tasks.values())
@@ -65,8 +73,9 @@ class Queues:
                 except Exception as error:  # whatever it was, the object still has to be matched
                     again = self._failed(key, failures, error)
                     failures += 1
-                if again is not None and not await self._news_within(key, again):
+                if again is not None:
                     self._pending.setdefault(key, work)
+                    await self._news_within(key, again)
         finally:
             del self._tasks[key]
             del self._news[key]
@@ -81,12 +90,9 @@ class Queues:
             self._failures.add(1)
         return wait
 
-    async def _news_within(self, key: Hashable, seconds: float) -> bool:
-        try:
+    async def _news_within(self, key: Hashable, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._news[key].wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
 
 
 def back_off(failures: int, first: float, last: float) -> float:

@@ -68,7 +68,7 @@ class Watch:
         self._lasts = lasts
         self._silence = silence
         self._known: set[str] = set()
-        self._heard = time.monotonic()
+        self._heard = self._moved = time.monotonic()
         self._missing = False
         attributes = {"resource": resource.plural}
         self._lists = meter.create_counter("outlast_bridge_lists", "full lists").with_additional_attributes(attributes)
@@ -82,11 +82,17 @@ class Watch:
         """
         return not self._missing and time.monotonic() - self._heard > 2 * self._silence
 
+    @property
+    def stuck(self) -> bool:
+        """Not even a try for longer than any of its waits: no outage does that."""
+        return time.monotonic() - self._moved > 2 * self._silence + MISSING_RETRY
+
     async def run(self) -> None:
         """Watch until cancelled."""
         version = ""
         failures = 0
         while True:
+            self._moved = time.monotonic()
             try:
                 version = version or await self._list()
                 async with aclosing(self._follow(version)) as versions:
@@ -135,7 +141,7 @@ class Watch:
         self._tell(key, None if gone else item, int(item["metadata"]["resourceVersion"]))
 
     def _hear(self) -> None:
-        self._heard = time.monotonic()
+        self._heard = self._moved = time.monotonic()
         self._missing = False
 
     def _tell(self, key: str, item: Json | None, version: int) -> None:

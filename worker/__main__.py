@@ -2,7 +2,8 @@
 
 Environment: ``TEMPORAL_*`` as the Temporal CLI reads them, ``KUBECONFIG`` outside of a pod, ``OUTLAST_GCE_ENDPOINT``,
 ``OUTLAST_SSH_PORT`` (22), ``OUTLAST_SSH_KEY_FILE``, ``OUTLAST_NAMESPACE`` (outlast-system), ``OUTLAST_METRICS_ADDRESS``
-(host:port of Prometheus metrics; not served where unset), ``OUTLAST_CONNECT_DEADLINE`` (60 s),
+(host:port of Prometheus metrics; not served where unset), ``OUTLAST_HEALTH_ADDRESS`` (host:port of ``/healthz`` and
+``/readyz``; not served where unset), ``OUTLAST_CONNECT_DEADLINE`` (60 s),
 ``OUTLAST_PAYLOAD_KEYS_FILE`` (payloads are encrypted where it is set, see :mod:`clients.encryption`),
 ``OUTLAST_SWEEP_INTERVAL`` (10m), ``OUTLAST_SWEEP_GRACE`` (10m), ``OUTLAST_SWEEP_DRY_RUN`` (false),
 ``OUTLAST_SWEEP_IMAGES_AFTER`` (images of jobs that are gone are kept where unset), ``OUTLAST_SHARED_SECRET_NAMESPACES``
@@ -17,7 +18,12 @@ import logging
 import signal
 import sys
 
+from temporalio.service import RPCError
+
+from clients import health
+from clients.health import Health
 from clients.installation import WrongClusterError, connected
+from clients.reach import Reach, looks
 from worker.registration import build_workers
 from worker.settings import Settings, from_environment
 from worker.sweeping import ensure_schedule
@@ -30,7 +36,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         asyncio.run(run(from_environment()))
-    except (WrongClusterError, ConnectionError, ValueError) as error:
+    except (WrongClusterError, RPCError, OSError, ValueError) as error:
         print(f"worker: {error}", file=sys.stderr)
         return 1
     return 0
@@ -42,13 +48,18 @@ async def run(settings: Settings) -> None:
     Raises:
         WrongClusterError: the Temporal namespace belongs to another cluster.
         ConnectionError: Temporal or the API server is out of reach.
+        OSError: the address for ``/healthz`` cannot be listened on.
+        RPCError: Temporal went away again before the worker was at work.
     """
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with connected(settings.connections) as here:
+    told = Health()
+    async with health.served(settings.connections.health_address, told), connected(settings.connections) as here:
         await ensure_schedule(here.temporal, settings, here.cluster_id)
-        async with contextlib.AsyncExitStack() as stack:
+        reach = Reach(looks(here.kube, here.temporal), here.meter)
+        told.missing = lambda: reach.missing
+        async with reach.kept(), contextlib.AsyncExitStack() as stack:
             for worker in build_workers(here.temporal, here.kube, settings, here.cluster_id):
                 await stack.enter_async_context(worker)
             log.info("at work")

@@ -105,7 +105,7 @@ def build_workers(client: Client, kube: Kube, settings: Settings, cluster_id: st
             workflows=WORKFLOWS,
             activities=implementations,
             workflow_runner=sandbox(),
-            interceptors=[Refusals()],
+            interceptors=[Refusals(kube)],
             graceful_shutdown_timeout=GRACE,
             # A killed worker's workflows go on in another after a second instead of ten (measured).
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=1),
@@ -115,7 +115,7 @@ def build_workers(client: Client, kube: Kube, settings: Settings, cluster_id: st
             client,
             task_queue=CREATES_QUEUE,
             activities=implementations,
-            interceptors=[Refusals()],
+            interceptors=[Refusals(kube)],
             graceful_shutdown_timeout=GRACE,
             max_task_queue_activities_per_second=settings.creates_per_second,
             # Of the same version: an activity on a queue that a run's version does not poll goes to the current one's.

@@ -20,6 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.state import Checkpoint
 
 DUMPS_REMEMBERED = 3
+SUCCEED = "CheckpointsSucceed"
 
 
 class Following:
@@ -229,10 +230,14 @@ class Following:
         )
         if "CheckpointsProven" not in state.conditions:
             self.job.condition("CheckpointsProven", False, "NeverRestored", "no replica has started from an image yet")
+        if SUCCEED in state.conditions:
+            self.job.condition(SUCCEED, True, "Completed")
 
     def _fail(self, record: Checkpoint, message: str) -> None:
         record.outcome, record.message = "Failed", message
         self.job.event("CheckpointFailed", f"checkpoint {record.number}: {message}", warning=True)
+        if not self.source_lost(record):
+            self.job.condition(SUCCEED, False, "CheckpointFailed", f"checkpoint {record.number}: {message}")
         self.retention.give_up(record)
         self.on_failure(record)
         self.job.spawn(self.retention.run(), "retire checkpoints")

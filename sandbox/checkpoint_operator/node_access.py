@@ -11,7 +11,8 @@ from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
 DUMP_TIMEOUT = 300
 PULSE_SECONDS = 0.5
 """Real seconds between looks at whether the machine lives, while the agent works."""
-PULSE_TIMEOUT = 2.0
+PULSE_TIMEOUT = 10.0
+"""A machine without power refuses at once; one that is slow to answer stands on a crowded computer."""
 
 
 class AgentDied(Exception):

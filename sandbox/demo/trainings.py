@@ -83,6 +83,10 @@ class Trainings:
         """The highest step that any of them has ever reported."""
         return max((each.last or 0 for each in self.of(job)), default=0)
 
+    def wants_more(self, training: Training) -> bool:
+        """Whether to read a log once more that has ended: one without a word was asked for too early."""
+        return not training.lines
+
     async def _find(self) -> None:
         while True:
             for pod in self._observer.all("pods"):
@@ -106,7 +110,7 @@ class Trainings:
         # A restored container's log may begin with that of the dumped one.
         since = f"--since-time={metadata['creationTimestamp']}"
         command = ("logs", "--follow", since, "--namespace", training.namespace, training.pod)
-        while not training.lines and any(each["metadata"]["uid"] == uid for each in self._observer.all("pods")):
+        while self.wants_more(training) and any(each["metadata"]["uid"] == uid for each in self._observer.all("pods")):
             async with child(self._observer.kubeconfig, *command) as process:
                 assert process.stdout is not None
                 async for line in process.stdout:

@@ -3,11 +3,13 @@
 import secrets
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from temporalio import workflow
 from temporalio.client import Client
+from temporalio.common import RetryPolicy
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
@@ -16,7 +18,7 @@ from activities.refusals import to_application_error
 from activities.signatures import CREATE_REPLICA, CreateReplica
 from api import errors, names
 from clients.installation import connected
-from clients.kube import KubeError
+from clients.kube import KubeError, connect
 from sandbox.temporal_server import TemporalServer
 from tests.activities.world import World, training
 from worker.registration import build_workers
@@ -35,6 +37,7 @@ class Create:
                 request,
                 task_queue=names.TASK_QUEUE,
                 schedule_to_close_timeout=timedelta(seconds=20),
+                retry_policy=RetryPolicy(initial_interval=timedelta(milliseconds=100), maximum_attempts=3),
             )
         except ActivityError as error:
             if isinstance(error.cause, ApplicationError):
@@ -62,6 +65,37 @@ async def test_a_template_that_the_api_refuses_is_invalid_at_once(client: Client
     request = world.create_replica(job_template=training(image=None))
     told = await client.execute_workflow(Create.run, request, id=secrets.token_hex(4), task_queue="asking")
     assert told == (errors.INVALID, True)
+
+
+@pytest.mark.parametrize(
+    ("granted", "told"), [(True, (errors.PERMISSION, True)), (False, ("KubernetesForbidden", False))]
+)
+async def test_a_right_is_missing_only_where_the_server_knows_its_roles(
+    granted: bool, told: tuple[str, bool], temporal: TemporalServer, control_plane: Any, world: World, tmp_path: Path
+) -> None:
+    """An API server that has just started forbids all, as here one whose role for this account is not there."""
+    namespace, kubectl = world.job.namespace, control_plane.kubectl
+    await kubectl("create", "serviceaccount", "worker", "-n", namespace)
+    if granted:
+        role = ("--verb=get", "--resource=namespaces", "--resource-name=kube-system")
+        await kubectl("create", "clusterrole", namespace, *role)
+        await kubectl(
+            "create",
+            "clusterrolebinding",
+            namespace,
+            f"--clusterrole={namespace}",
+            f"--serviceaccount={namespace}:worker",
+        )
+    settings = from_environment({"TEMPORAL_ADDRESS": temporal.address})
+    client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
+    config = await control_plane.account("worker", namespace, tmp_path / "kubeconfig")
+    async with (
+        await connect(str(config)) as kube,
+        build_workers(client, kube, settings, "this-cluster")[0],
+        Worker(client, task_queue="asking", workflows=[Create], workflow_runner=UnsandboxedWorkflowRunner()),
+    ):
+        request = world.create_replica()
+        assert told == await client.execute_workflow(Create.run, request, id=secrets.token_hex(4), task_queue="asking")
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,16 @@ async def test_every_pod_runs_with_as_little_as_it_needs(control_plane: Any) -> 
             assert container["resources"]["limits"]["memory"]
 
 
+@pytest.mark.parametrize("manifest", ["bridge.yaml", "worker/worker.yaml"])
+def test_what_others_do_ends_no_process(manifest: str) -> None:
+    """Liveness asks for the process's own health, and readiness alone for that of others."""
+    (container,) = yaml.safe_load((DEPLOY / "base" / manifest).read_text())["spec"]["template"]["spec"]["containers"]
+    paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
+    assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}
+    (health,) = [each["value"] for each in container["env"] if each["name"] == "OUTLAST_HEALTH_ADDRESS"]
+    assert {"name": "health", "containerPort": int(health.rpartition(":")[2])} in container["ports"]
+
+
 async def test_the_worker_claims_devices_where_outlast_is_installed_and_nowhere_else(control_plane: Any) -> None:
     for manifest in ("namespace.yaml", "worker-rbac.yaml"):
         await control_plane.kubectl("apply", "-f", DEPLOY / "base" / manifest)

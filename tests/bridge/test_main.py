@@ -20,7 +20,7 @@ from temporalio.client import (
 )
 
 from api import names
-from crd_bridge.settings import from_environment
+from clients.settings import connections
 from sandbox.kubeconfig import by_token, kubeconfig
 from sandbox.processes import free_port
 from tests.bridge.conftest import REPOSITORY
@@ -148,5 +148,5 @@ async def test_the_temporal_namespace_of_another_cluster_is_refused(start: Start
 )
 def test_a_wrong_setting_is_named(name: str, value: str, complaint: str) -> None:
     with pytest.raises(ValueError, match="is not") as refused:
-        from_environment({name: value})
+        connections({name: value})
     assert complaint in str(refused.value)

@@ -8,6 +8,7 @@ import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from aiohttp import web
 from api import names
 from sandbox.errors import SandboxError
 from tests.bridge.conftest import REPOSITORY
+from tests.bridge.proxy import proxied
 from tests.bridge.recorder import eventually
 
 PREEMPTED = "/computeMetadata/v1/instance/preempted"
@@ -232,6 +234,38 @@ async def test_taints_that_changed_meanwhile_are_kept(
         metadata.preempt()
         await eventually(lambda: marks(control_plane, own), "the mark")
     assert {"late", names.GPU_RESOURCE} <= {taint["key"] for taint in await taints(control_plane, own)}
+
+
+def go_by(kubeconfig: Path, address: str, other: str) -> None:
+    kubeconfig.write_text(kubeconfig.read_text().replace(address, other))
+
+
+@pytest.mark.parametrize("silent", [False, True])
+async def test_a_notice_in_an_outage_of_the_api_server_is_marked_at_its_end(
+    control_plane: Any, metadata: Metadata, own: str, kubeconfig: Path, silent: bool
+) -> None:
+    """One that refuses connections, or one that takes them and says nothing."""
+    async with proxied(control_plane.endpoint) as server:
+        go_by(kubeconfig, control_plane.endpoint, server.address)
+        environment = {"NODE_NAME": own, "GCE_METADATA_HOST": metadata.host, "KUBECONFIG": str(kubeconfig)}
+        async with Running(environment) as agent:
+            await listening(metadata)
+            if silent:
+                server.stall()
+            else:
+                await server.close()
+            metadata.preempt()
+            await asyncio.sleep(3)
+            assert await marks(control_plane, own) == []
+            over = datetime.now(UTC)
+            if silent:
+                server.flow()
+            else:
+                await server.open()
+            (mark,) = await eventually(lambda: marks(control_plane, own), "the mark", 10)
+            assert agent.process is not None
+            assert agent.process.returncode is None
+    assert datetime.strptime(mark["value"], names.MARK_TIME).replace(tzinfo=UTC) < over, "when the notice came"
 
 
 async def test_a_signal_ends_it_cleanly(metadata: Metadata, agent: Running) -> None:

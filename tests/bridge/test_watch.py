@@ -132,10 +132,27 @@ async def test_a_watch_that_hears_nothing_is_stale(world: World) -> None:
             return ear.watch.stale
 
         await eventually(stale, "the watch is stale")
+        assert not ear.watch.stuck, "it tries: to start the process again would mend nothing"
         world.proxy.flow()
         await world.write("a", "1")
         await ear.hears(**world.named(a="1"))
         assert not ear.watch.stale
+
+
+async def test_a_watch_that_does_not_even_try_is_stuck(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crd_bridge.watch.MISSING_RETRY", 0.1)
+    async with world.ear(silence=0.2) as ear:
+
+        async def never(*_: Any, **__: Any) -> Any:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(world.through, "snapshot", never)
+        monkeypatch.setattr(world.through, "_request", never)
+
+        async def stuck() -> bool:
+            return ear.watch.stuck
+
+        await eventually(stuck, "the watch is stuck")
 
 
 async def test_a_server_out_of_reach_is_tried_again(world: World) -> None:

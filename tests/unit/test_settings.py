@@ -30,6 +30,7 @@ def test_nothing_set_is_an_installation_in_a_cluster() -> None:
     assert settings.connections.temporal_namespace == "default"
     assert settings.connections.deadline == 60
     assert settings.connections.metrics_address == ""
+    assert settings.connections.health_address == ""
     assert settings.version is None
 
 
@@ -49,6 +50,7 @@ def test_everything_set_is_taken() -> None:
             "OUTLAST_TIMING_RETRY": "0.5",
             "OUTLAST_CONNECT_DEADLINE": "7.5",
             "OUTLAST_METRICS_ADDRESS": "127.0.0.1:9090",
+            "OUTLAST_HEALTH_ADDRESS": "127.0.0.1:8081",
             "TEMPORAL_DEPLOYMENT_NAME": "outlast",
             "TEMPORAL_WORKER_BUILD_ID": "0.2.0",
         }
@@ -62,6 +64,7 @@ def test_everything_set_is_taken() -> None:
     assert settings.timings == Timings(verdict_delay=5, retry=0.5)
     assert settings.connections.deadline == 7.5
     assert settings.connections.metrics_address == "127.0.0.1:9090"
+    assert settings.connections.health_address == "127.0.0.1:8081"
     assert settings.version == WorkerDeploymentVersion("outlast", "0.2.0")
 
 

@@ -1,7 +1,7 @@
-"""``make chaos-real``: the story again and again in one sandbox, while the worker's process is ended at its calls.
+"""``make chaos-real``: the story again and again in one sandbox, while processes are ended and servers taken away.
 
-Prints the points at which it was ended, the runs, and the violations; exit code 1 where there is one. A point is an
-activity in a mode; those that no run has hit yet come first.
+Prints the points at which they were ended, the runs, and the violations; exit code 1 where there is one. A point is an
+activity of the worker, or an event or a word of the bridge, in a mode; those that no run has hit yet come first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tests.e2e.rig import Running
 def main() -> int:
     """Run; returns the exit code."""
     arguments = _arguments()
-    logging.getLogger("asyncio").setLevel(logging.ERROR)  # sockets that the worker's end has closed
+    for name in ("asyncio", "aiohttp.server"):  # sockets that the end of a process has closed
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with tempfile.TemporaryDirectory(prefix="outlast-chaos-") as directory:
         return asyncio.run(_interruptible(Path(directory) / "sandbox", arguments))
 
@@ -33,9 +34,11 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.real_time", description=__doc__)
     parser.add_argument("--gap", type=int, default=6, help="calls between two points (default 6)")
-    parser.add_argument("--runs", type=int, default=4, help="runs of the story with points (default 4)")
+    parser.add_argument("--runs", type=int, default=4, help="runs in which the worker ends at its calls (default 4)")
+    parser.add_argument("--events", type=int, default=0, help="runs in which the bridge ends at its events (default 0)")
     parser.add_argument("--servers", nargs="*", default=[], choices=SERVERS, help="restart each at every chapter")
     parser.add_argument("--outages", nargs="*", default=[], choices=list(outages.OUTAGES), help="ten minutes of each")
+    parser.add_argument("--seconds", type=float, default=outages.SECONDS, help="real ones, of an outage (default 30)")
     return parser.parse_args()
 
 
@@ -54,12 +57,13 @@ async def _run(state_dir: Path, arguments: argparse.Namespace) -> int:
     house, violations = House(state_dir), list[str]()
     try:
         await house.up()
-        violations += await _points(house, arguments)
+        violations += await _points(house, "worker", arguments.runs, arguments.gap)
+        violations += await _points(house, "bridge", arguments.events, arguments.gap)
         for server in arguments.servers:
             violations += await _restarts(house, server)
         for outage in arguments.outages:
-            found = await outages.endure(house, outage)
-            print(f"ten minutes without: {outage}: {len(found)} violations", flush=True)
+            found = await outages.endure(house, outage, arguments.seconds)
+            print(f"{arguments.seconds:.0f} s of {outage}: {found or 'held'}", flush=True)
             violations += [f"{outage}: {each}" for each in found]
         violations += await credentials(house)
     finally:
@@ -69,26 +73,28 @@ async def _run(state_dir: Path, arguments: argparse.Namespace) -> int:
     return 1 if violations else 0
 
 
-async def _points(house: House, arguments: argparse.Namespace) -> list[str]:
-    plan, violations = Plan(house.chaos), list[str]()
-    for number in range(arguments.runs):
-        plan.order(number, arguments.gap)
-        told = await story.run(house, f"story-{number}")
+async def _points(house: House, process: str, runs: int, gap: int) -> list[str]:
+    plan, violations = Plan(house.plans[process]), list[str]()
+    for number in range(runs):
+        plan.order(number, gap)
+        told = await story.run(house, f"{process}-{number}")
         plan.order(number, 0)
         violations += [f"run {number}: {each}" for each in told.violations]
         calls = [call for call in plan.calls() if call.run == number]
         points = len([call for call in calls if call.mode])
-        print(f"run {number}: {len(calls)} calls, {points} points, {told.violations or 'held'}", flush=True)
+        print(f"{process}, run {number}: {len(calls)} calls, {points} points, {told.violations or 'held'}", flush=True)
+    if not runs:
+        return []
     _tell(plan.calls())
     points = len([call for call in plan.calls() if call.mode])
-    print(f"{points} points killed, {arguments.runs} runs, {len(violations)} violations", flush=True)
+    print(f"{process}: {points} points killed, {runs} runs, {len(violations)} violations", flush=True)
     return violations
 
 
 def _tell(calls: list[Call]) -> None:
     hits = Counter((call.activity, call.mode) for call in calls)
     for activity in sorted({call.activity for call in calls}):
-        print(f"  {activity:24} " + "  ".join(f"{mode} {hits[activity, mode]}" for mode in MODES))
+        print(f"  {activity:32} " + "  ".join(f"{mode} {hits[activity, mode]}" for mode in MODES))
 
 
 async def _restarts(house: House, server: str) -> list[str]:

@@ -1,24 +1,26 @@
-"""One sandbox for all runs, whose worker is ended at points and started again, and whose servers come and go."""
+"""One sandbox for all runs, whose worker and bridge are ended and started again, and whose servers come and go."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from sandbox.cloud import Cloud
 from sandbox.control import ControlClient
-from sandbox.demo.trainings import Trainings
-from sandbox.processes import Process
+from sandbox.errors import SandboxError
+from sandbox.processes import Process, free_port
 from sandbox.settings import Settings
-from tests.chaos.real_time.patience import PatientObserver
-from tests.chaos.real_time.plan import ENDED
-from tests.chaos.real_time.worker import DIRECTORY
+from tests.chaos.real_time.patience import PatientObserver, PatientTrainings
+from tests.chaos.real_time.plan import DIRECTORY, ENDED
+from tests.chaos.real_time.probes import Probes
 from tests.e2e.conftest import TIMINGS
-from tests.e2e.rig import CREDENTIALS, Json, Rig
+from tests.e2e.rig import CREDENTIALS, UP_SECONDS, Json, Rig
 
 SPEED = 20.0
 LOOK_SECONDS = 0.1
@@ -35,7 +37,7 @@ class House(Rig):
             state_dir=state_dir,
             speed=SPEED,
             product=True,
-            product_env={**environment, DIRECTORY: str(state_dir / "chaos")},
+            product_env=environment,
         )
         self.cloud = Cloud(self.settings, lambda line: print(line, file=sys.stderr))
         self.password = secrets.token_hex(16)
@@ -43,26 +45,37 @@ class House(Rig):
         self.ended: list[str] = []
         """What ended by itself, and was not meant to."""
         self.kept_down: set[str] = set()
-        self._keeper: asyncio.Task[None] | None = None
+        self.plans: dict[str, Path] = {}
+        """Directories of the plans, by process."""
+        self.probes: dict[str, Probes] = {}
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def up(self, seconds: float = 0) -> None:
-        """Bring it up, with the worker that ends at points in place of the plain one."""
+        """Bring it up, with a worker and a bridge that end at points in place of the plain ones."""
         await self.cloud.up()
-        directory = self.settings.state_dir / "chaos"
-        directory.mkdir(exist_ok=True)
-        self.chaos = directory
-        worker = self.cloud.processes["worker"]
-        await worker.stop()
-        worker.command = [sys.executable, "-m", "tests.chaos.real_time.worker"]
-        await worker.start()
-        self._keeper = asyncio.create_task(self._keep())
+        for name in ("worker", "bridge"):
+            await self._replace(self.cloud.processes[name])
+        self._tasks = [
+            asyncio.create_task(each) for each in [self._keep(), *(one.run() for one in self.probes.values())]
+        ]
         self.addresses = self.cloud.addresses
         self.control = ControlClient(self.addresses["CONTROL_URL"])
         self.observer = PatientObserver(self.settings.admin_kubeconfig, self.control)
-        self.trainings = Trainings(self.observer)
+        self.trainings = PatientTrainings(self.observer)
         self.kubectl = self.observer.kubectl
         await self.observer.start()
         await self.trainings.start()
+
+    async def _replace(self, process: Process) -> None:
+        directory = self.plans[process.name] = self.settings.state_dir / "chaos" / process.name
+        directory.mkdir(parents=True)
+        health, metrics = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self.probes[process.name] = Probes(process, health, metrics, self.ended)
+        environment = {DIRECTORY: directory, "OUTLAST_HEALTH_ADDRESS": health, "OUTLAST_METRICS_ADDRESS": metrics}
+        await process.stop()
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        process.command = ["env", *variables, sys.executable, "-m", f"tests.chaos.real_time.{process.name}"]
+        await process.start()
 
     @property
     def credentials(self) -> Json:
@@ -71,8 +84,12 @@ class House(Rig):
 
     async def down(self) -> None:
         """Take it down."""
-        if self._keeper:
-            self._keeper.cancel()
+        for task in self._tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*self._tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                print(f"what stands for Kubernetes has failed: {outcome!r}", file=sys.stderr)
+        if self.addresses:
             await self.trainings.stop()
             await self.observer.stop()
         await self.cloud.down()
@@ -104,3 +121,24 @@ class House(Rig):
         finally:
             await asyncio.gather(*(process.start() for process in processes))
             self.kept_down -= set(names)
+            await self._answers()
+
+    @contextlib.asynccontextmanager
+    async def frozen(self, name: str) -> AsyncIterator[None]:
+        """A server that takes connections and answers none for as long as the block runs; it forgets nothing."""
+        pid = self.cloud.processes[name].pid
+        assert pid is not None
+        os.killpg(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(pid, signal.SIGCONT)
+
+    async def _answers(self) -> None:
+        """The API server takes what the story does next."""
+        async with asyncio.timeout(UP_SECONDS):
+            while True:
+                with contextlib.suppress(SandboxError):
+                    await self.kubectl("get", "--raw", "/readyz", deadline=5)
+                    return
+                await asyncio.sleep(LOOK_SECONDS)

@@ -1,4 +1,4 @@
-"""Which calls of activities a worker's process does not outlive, and what it has written of all of them.
+"""Which calls of activities a worker's process does not outlive, or a bridge's what it hears and says; and all of them.
 
 Points are not listed anywhere: whatever is called is one, in three modes, and those come first that were not hit yet in
 this session. A new activity is hit in the first run in which it is called.
@@ -10,6 +10,9 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+DIRECTORY = "OUTLAST_CHAOS"
+"""The environment variable that names the plan's directory."""
 
 ENDED = 9
 """Exit code of a process that was ended at a point."""
@@ -23,7 +26,7 @@ LATER = 4
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an activity by the worker, in any of its processes."""
+    """One call of an activity by the worker, in any of its processes; of the bridge, what it hears or says."""
 
     run: int
     activity: str

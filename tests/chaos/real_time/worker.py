@@ -15,10 +15,8 @@ from typing import Any
 from temporalio import activity
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor, Worker
 
-from tests.chaos.real_time.plan import ENDED, Plan
+from tests.chaos.real_time.plan import DIRECTORY, ENDED, Plan
 from worker import __main__, registration
-
-DIRECTORY = "OUTLAST_CHAOS"
 
 
 class Ends(Interceptor):

@@ -70,7 +70,10 @@ class ImageStore:
                     await self._check_base(checkpoint)
         except (RegistryError, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
             name = f"{ref.host}/{ref.repository}:{ref.reference}"
-            raise PullError(f'failed to pull and unpack image "{name}": {error}') from error
+            absent = isinstance(error, RegistryError) and error.status == 404
+            # containerd keeps no words of the registry's for what is not there.
+            why = f'failed to resolve reference "{name}": {name}: not found' if absent else str(error)
+            raise PullError(f'failed to pull and unpack image "{name}": {why}') from error
         return Image(f"{ref.host}/{ref.repository}@{digest}", checkpoint)
 
     async def _check_base(self, checkpoint: Checkpoint) -> None:
