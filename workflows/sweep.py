@@ -29,6 +29,7 @@ class Sweep:
         """Look once, and sweep; gives what was found and done."""
         machines = await call(act.FIND_ORPHANS, request, summary="machines of this cluster without an open workflow")
         objects = await call(act.FIND_ORPHANED_OBJECTS, request, summary="CheckpointBackups and marks of nobody")
+        claims = await call(act.FIND_ORPHANED_CLAIMS, request, summary="claims on CDI devices of nobody")
         images = act.OrphanedImages()
         if request.images_after is not None:
             images = await call(act.FIND_ORPHANED_IMAGES, request, summary="images of jobs that are gone")
@@ -36,12 +37,14 @@ class Sweep:
             "machines": [self._machine(orphan) for orphan in machines.orphans],
             "CheckpointBackups": [self._checkpoint(ref) for ref in objects.checkpoints],
             "marks": [self._mark(taint) for taint in objects.taints],
+            "Leases": [self._claim(claim) for claim in claims.claims],
             "images": [self._images(deletion) for deletion in images.deletions],
         }
         seen = {
             "machines": machines.seen,
             "CheckpointBackups": objects.checkpoints_seen,
             "marks": objects.taints_seen,
+            "Leases": claims.seen,
             "images": images.seen,
         }
         kinds = [Swept(kind=kind, seen=seen[kind], orphans=[name for name, _ in work[kind]]) for kind in work]
@@ -128,6 +131,13 @@ class Sweep:
             await call(act.REMOVE_TAINT, taint, summary=f"take {taint.taint} off {taint.node.name}")
 
         return f"{taint.node.name} {taint.taint}={taint.value}", sweep
+
+    @staticmethod
+    def _claim(claim: act.OrphanedClaim) -> Work:
+        async def sweep() -> None:
+            await call(act.REMOVE_CLAIM, claim, summary=f"delete Lease {claim.name}")
+
+        return claim.name, sweep
 
     @staticmethod
     def _images(deletion: act.DeleteImages) -> Work:

@@ -44,7 +44,12 @@ class Owners:
 
     async def is_gone(self, job_id: str, workflow_id: str) -> bool:
         """The job is not in the cluster, and ``workflow_id`` is not open for it."""
-        if job_id in self.jobs:
+        return job_id not in self.jobs and await self.is_over(job_id, workflow_id)
+
+    async def is_over(self, job_id: str, workflow_id: str) -> bool:
+        """The job is not in the cluster or its training over, and ``workflow_id`` is not open for it."""
+        job = self.jobs.get(job_id)
+        if job is not None and not is_finished(job):
             return False
         uid = await self._open(workflow_id)
         # One that does not say for whom it was started may be this one's.

@@ -15,10 +15,11 @@ from temporalio.client import Client
 from activities.cloud_errors import Missing
 from activities.compute import Compute
 from activities.orphans.alarm import AlarmActivities
+from activities.orphans.claims import OrphanedClaimActivities
 from activities.orphans.images import OrphanedImageActivities
 from activities.orphans.machines import OrphanedMachineActivities
 from activities.orphans.objects import OrphanedObjectActivities
-from activities.signatures import NodeRef, OrphanedTaint, SweepAlarm, SweepRequest
+from activities.signatures import NodeRef, OrphanedClaim, OrphanedTaint, SweepAlarm, SweepRequest
 from api import names
 from api.common import SecretReference
 from clients.kube import connect
@@ -103,6 +104,9 @@ async def test_the_worker_may_do_what_the_sweep_takes(
         assert (await objects.find_orphaned_objects(request)).taints_seen >= 1
         await objects.remove_taint(OrphanedTaint(node=ref, taint=names.TAINT_PREEMPTED, value="then"))
         await OrphanedMachineActivities(client, kube, _NoCloud()).find_orphans(request)
+        claims = OrphanedClaimActivities(client, kube, "outlast-system")
+        await claims.find_orphaned_claims(request)
+        await claims.remove_claim(OrphanedClaim(name="none", version="1"))
         await OrphanedImageActivities(client, kube).find_orphaned_images(request)
         alarm = SweepAlarm(namespace="outlast-system", message="a test", at=datetime.now(UTC))
         await AlarmActivities(kube).sound_alarm(alarm)

@@ -30,6 +30,7 @@ def kind(name: Kind, orphans: int, seen: int) -> Swept:
         ([kind("machines", 4, 4)], "4 of 4 machines"),
         ([kind("CheckpointBackups", 9, 10)], "9 of 10 CheckpointBackups"),
         ([kind("machines", 4, 5), kind("CheckpointBackups", 5, 6)], "4 of 5 machines and 5 of 6 CheckpointBackups"),
+        ([kind("Leases", 4, 5)], "4 of 5 Leases"),
         ([kind("marks", 9, 9)], None),  # no workflow has a say in these
         ([kind("images", 9, 9)], None),
     ],

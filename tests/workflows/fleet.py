@@ -20,6 +20,8 @@ class Fleet:
         self.orphans: list[act.Orphan] = []
         self.seen = 0
         self.objects = act.OrphanedObjects()
+        self.claims = act.OrphanedClaims()
+        self.claims_removed: list[str] = []
         self.images = act.OrphanedImages()
         self.marks_removed: list[str] = []
         self.alarms: list[act.SweepAlarm] = []
@@ -65,6 +67,13 @@ class Fleet:
 
     def find_orphaned_objects(self, request: act.SweepRequest) -> act.OrphanedObjects:
         return self.objects
+
+    def find_orphaned_claims(self, request: act.SweepRequest) -> act.OrphanedClaims:
+        return self.claims
+
+    def remove_claim(self, request: act.OrphanedClaim) -> act.Done:
+        self.claims_removed.append(request.name)
+        return act.Done()
 
     def find_orphaned_images(self, request: act.SweepRequest) -> act.OrphanedImages:
         return self.images

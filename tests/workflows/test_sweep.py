@@ -52,15 +52,17 @@ async def test_what_nobody_owns_goes_and_the_report_says_so(world: World) -> Non
     world.fleet.objects = act.OrphanedObjects(
         checkpoints=[act.CheckpointRef(job=job(1), number=3)], checkpoints_seen=5, taints=[mark()], taints_seen=1
     )
+    world.fleet.claims = act.OrphanedClaims(claims=[act.OrphanedClaim(name="cdi-1", version="7")], seen=2)
     report = await sweep(world)
-    assert report.summary == "orphans: 1 of 9 machines, 1 of 5 CheckpointBackups, 1 of 1 marks"
+    assert report.summary == "orphans: 1 of 9 machines, 1 of 5 CheckpointBackups, 1 of 1 marks, 1 of 2 Leases"
     assert (report.alarm, report.dry_run) == (None, False)
     assert [(one.kind, one.swept) for one in report.kinds if one.orphans] == [
-        ("machines", 1), ("CheckpointBackups", 1), ("marks", 1),
+        ("machines", 1), ("CheckpointBackups", 1), ("marks", 1), ("Leases", 1),
     ]  # fmt: skip
     assert of(report, "CheckpointBackups").orphans == ["default/gone-00000001-c3"]
     assert world.fleet.keys == [names.vm_key("00000001", 0, 1)]
     assert world.fleet.marks_removed == ["gke-1"]
+    assert world.fleet.claims_removed == ["cdi-1"]
     assert len(world.of("delete_checkpoint")) == 1
     assert world.of("find_orphaned_images") == []  # kept, where nobody said otherwise
 
@@ -77,10 +79,11 @@ async def test_an_orphans_teardown_ends_by_itself(world: World) -> None:
 async def test_a_dry_run_changes_nothing(world: World) -> None:
     world.fleet.orphans, world.fleet.seen = [orphan(1)], 9
     world.fleet.objects = act.OrphanedObjects(taints=[mark()], taints_seen=1)
+    world.fleet.claims = act.OrphanedClaims(claims=[act.OrphanedClaim(name="cdi-1", version="7")], seen=2)
     report = await sweep(world, dry_run=True)
     assert (report.dry_run, of(report, "machines").orphans) == (True, orphan(1).names)
-    assert [one.swept for one in report.kinds] == [0, 0, 0, 0]
-    assert (world.fleet.keys, world.fleet.marks_removed) == ([], [])
+    assert [one.swept for one in report.kinds] == [0, 0, 0, 0, 0]
+    assert (world.fleet.keys, world.fleet.marks_removed, world.fleet.claims_removed) == ([], [], [])
 
 
 async def test_many_at_once_stop_it_and_tell_how_to_go_on(world: World) -> None:

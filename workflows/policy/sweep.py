@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from api.sweep import Swept
 
 FEW = 3
-_BY_WORKFLOW = ("machines", "CheckpointBackups")
+_BY_WORKFLOW = ("machines", "CheckpointBackups", "Leases")
 NAMED = 100  # orphans named in a report; the others are counted
 
 
