@@ -81,7 +81,7 @@ class SpecActivities:
     ) -> tuple[SpotInstanceVMSpec | None, list[Condition]]:
         name = spec.spot_instance_vm_ref.name
         where = _vm_path(job, name)
-        found = await (finalizers.hold(self._kube, where, job.job_id) if hold else self._kube.find(where))
+        found = await (finalizers.hold(self._kube, where, job) if hold else self._kube.find(where))
         if found is None:
             message = f"there is no SpotInstanceVM {job.namespace}/{name}: create it, or correct spotInstanceVMRef"
             return None, [not_accepted("VMNotFound", message)]
@@ -94,7 +94,7 @@ class SpecActivities:
         """Hold a Secret and look at its keys; its values stay here."""
         if not await self._sharing.permits(SecretReference(name=use.name, namespace=use.namespace), job.namespace):
             return [not_shared(use, job.namespace)]
-        found = await finalizers.hold(self._kube, path("v1", "secrets", use.namespace, use.name), job.job_id)
+        found = await finalizers.hold(self._kube, path("v1", "secrets", use.namespace, use.name), job)
         if found is None:
             message = f"there is no Secret {use.namespace}/{use.name}: create it, or correct {use.field}"
             return [] if use.optional else [not_accepted("SecretNotFound", message)]

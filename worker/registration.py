@@ -20,6 +20,7 @@ from activities.market import MarketActivities
 from activities.nodes import NodeActivities
 from activities.orphans.alarm import AlarmActivities
 from activities.orphans.claims import OrphanedClaimActivities
+from activities.orphans.holds import OrphanedHoldActivities
 from activities.orphans.images import OrphanedImageActivities
 from activities.orphans.machines import OrphanedMachineActivities
 from activities.orphans.objects import OrphanedObjectActivities
@@ -69,6 +70,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         MarketActivities(client),
         NodeActivities(kube),
         OrphanedClaimActivities(client, kube, settings.namespace),
+        OrphanedHoldActivities(client, kube),
         OrphanedImageActivities(client, kube, sharing),
         OrphanedMachineActivities(client, kube, cloud, sharing),
         OrphanedObjectActivities(client, kube),

@@ -55,7 +55,7 @@ class OrphanedMachineActivities:
         sources = await self._permitted(sources_by_project(vm_objects, list(asked.jobs.values())))
         for project in [*map(_project_of, nodes), *await self._markets()]:
             sources.setdefault(project, [nobodys(project)])
-        seen, orphans, unreadable = 0, list[Orphan](), list[str]()
+        seen, orphans, jobs, unreadable = 0, list[Orphan](), set[str](), list[str]()
         for project, ways in sources.items():
             try:
                 source, vms = await self._list(project, ways, names.cluster_label(request.cluster_id))
@@ -65,9 +65,10 @@ class OrphanedMachineActivities:
             machines = _machines(vms, [node for node in nodes if _project_of(node) == project])
             seen += len({name for machine in machines.values() for name in machine.names})
             for key, machine in machines.items():
+                jobs.add(names.job_id_in(key))
                 if machine.is_old(request.grace) and await asked.has_no_machine(key):
                     orphans.append(_orphan(key, machine, source, asked, request.cluster_id))
-        return Orphans(orphans=orphans, seen=seen, unreadable=unreadable)
+        return Orphans(orphans=orphans, seen=seen, jobs=sorted(jobs), unreadable=unreadable)
 
     async def _permitted(self, sources: dict[str, list["Source"]]) -> dict[str, list["Source"]]:
         """Without the ways that use a Secret of a namespace which does not share it."""
@@ -204,7 +205,7 @@ def _provider(node: Json) -> re.Match[str] | None:
 
 
 def _orphan(key: str, machine: Machine, source: Source, asked: Owners, cluster_id: str) -> Orphan:
-    job_id = key.partition("-")[0]
+    job_id = names.job_id_in(key)
     owner = asked.jobs.get(job_id, {}).get("metadata", {})
     start = VmStart(
         key=key,

@@ -35,7 +35,7 @@ class Owners:
         """
         if await self._open(names.vm_workflow_id(key)) is not None:
             return False
-        job = self.jobs.get(key.partition("-")[0])
+        job = self.jobs.get(names.job_id_in(key))
         if job is None or is_finished(job):
             return True
         return (

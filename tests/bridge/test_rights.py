@@ -16,6 +16,7 @@ from activities.cloud_errors import Missing
 from activities.compute import Compute
 from activities.orphans.alarm import AlarmActivities
 from activities.orphans.claims import OrphanedClaimActivities
+from activities.orphans.holds import OrphanedHoldActivities
 from activities.orphans.images import OrphanedImageActivities
 from activities.orphans.machines import OrphanedMachineActivities
 from activities.orphans.objects import OrphanedObjectActivities
@@ -107,6 +108,7 @@ async def test_the_worker_may_do_what_the_sweep_takes(
         claims = OrphanedClaimActivities(client, kube, "outlast-system")
         await claims.find_orphaned_claims(request)
         await claims.remove_claim(OrphanedClaim(name="none", version="1"))
+        await OrphanedHoldActivities(client, kube).find_orphaned_holds(request)
         await OrphanedImageActivities(client, kube).find_orphaned_images(request)
         alarm = SweepAlarm(namespace="outlast-system", message="a test", at=datetime.now(UTC))
         await AlarmActivities(kube).sound_alarm(alarm)

@@ -22,6 +22,9 @@ class Fleet:
         self.objects = act.OrphanedObjects()
         self.claims = act.OrphanedClaims()
         self.claims_removed: list[str] = []
+        self.holds = act.OrphanedHolds()
+        self.with_machines: list[str] = []
+        self.unreadable: list[str] = []
         self.images = act.OrphanedImages()
         self.marks_removed: list[str] = []
         self.alarms: list[act.SweepAlarm] = []
@@ -63,7 +66,8 @@ class Fleet:
         return act.Owner(alive=alive, reason="" if alive else "its workflow is not open")
 
     async def find_orphans(self, request: act.SweepRequest) -> act.Orphans:
-        return act.Orphans(orphans=self.orphans, seen=self.seen)
+        jobs, unreadable = self.with_machines, self.unreadable
+        return act.Orphans(orphans=self.orphans, seen=self.seen, jobs=jobs, unreadable=unreadable)
 
     def find_orphaned_objects(self, request: act.SweepRequest) -> act.OrphanedObjects:
         return self.objects
@@ -74,6 +78,9 @@ class Fleet:
     def remove_claim(self, request: act.OrphanedClaim) -> act.Done:
         self.claims_removed.append(request.name)
         return act.Done()
+
+    def find_orphaned_holds(self, request: act.SweepRequest) -> act.OrphanedHolds:
+        return self.holds
 
     def find_orphaned_images(self, request: act.SweepRequest) -> act.OrphanedImages:
         return self.images

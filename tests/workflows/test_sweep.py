@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from temporalio.client import WorkflowExecutionStatus
 
 from activities import signatures as act
@@ -82,7 +83,7 @@ async def test_a_dry_run_changes_nothing(world: World) -> None:
     world.fleet.claims = act.OrphanedClaims(claims=[act.OrphanedClaim(name="cdi-1", version="7")], seen=2)
     report = await sweep(world, dry_run=True)
     assert (report.dry_run, of(report, "machines").orphans) == (True, orphan(1).names)
-    assert [one.swept for one in report.kinds] == [0, 0, 0, 0, 0]
+    assert [one.swept for one in report.kinds] == [0, 0, 0, 0, 0, 0]
     assert (world.fleet.keys, world.fleet.marks_removed, world.fleet.claims_removed) == ([], [], [])
 
 
@@ -104,6 +105,21 @@ async def test_a_person_who_has_looked_sweeps_them_anyway(world: World) -> None:
     report = await sweep(world, anyway=True)
     assert (report.alarm, of(report, "machines").swept) == (None, 5)
     assert len(world.fleet.keys) == 5
+
+
+@pytest.mark.parametrize(
+    ("machines", "unreadable", "kept"),
+    [([], [], ""), ([f"{1:08x}"], [], "it has machines still"), ([], ["p: 403"], "it may have machines")],
+)
+async def test_what_a_job_that_is_gone_holds_is_let_go_after_its_machines(
+    world: World, machines: list[str], unreadable: list[str], kept: str
+) -> None:
+    world.fleet.holds = act.OrphanedHolds(jobs=[job(1)], seen=2)
+    world.fleet.with_machines, world.fleet.unreadable = machines, unreadable
+    held = of(await sweep(world), "finalizers")
+    assert (held.seen, held.orphans, held.swept) == (2, ["default/gone (00000001)"], int(not kept))
+    assert kept in str(held.failed)
+    assert len(world.of("release_finalizers")) == int(not kept)
 
 
 async def test_images_go_where_the_installation_says_so(world: World) -> None:
