@@ -5,9 +5,11 @@ the server's index, also after a spec was edited and names other objects; the an
 label that is the same for all, the sweep finds what any job holds.
 """
 
+from collections.abc import Iterable
+
 from activities.signatures import JobRef
 from api import names
-from clients.kube import Json, Kube, KubeError
+from clients.kube import Json, Kube, KubeError, path
 
 TRIES = 5
 
@@ -51,6 +53,33 @@ async def let_go(kube: Kube, where: str, finalizer: str) -> None:
         if await _change(kube, where, metadata, change):
             return
     raise TimeoutError(f"{where} is changed by others all the time: the finalizer {finalizer} could not be removed")
+
+
+def holders(held: Json) -> list[tuple[str, str]]:
+    """(job id, workflow id) of each job that holds the object."""
+    metadata = held["metadata"]
+    told = metadata.get("annotations") or {}
+    finalizers = metadata.get("finalizers") or []
+    return [(job_id, told[each]) for each in finalizers if (job_id := names.job_id_of(each)) and each in told]
+
+
+async def held_secrets(kube: Kube, selector: str, namespaces: Iterable[str]) -> list[Json]:
+    """Secrets by a label: of the whole cluster, or where the worker may not list these, of ``namespaces`` it may."""
+    found = await _listed(kube, path("v1", "secrets"), selector)
+    if found is not None:
+        return found
+    each = [await _listed(kube, path("v1", "secrets", namespace), selector) for namespace in sorted(set(namespaces))]
+    return [secret for secrets in each for secret in secrets or []]
+
+
+async def _listed(kube: Kube, where: str, selector: str) -> list[Json] | None:
+    """None where it is forbidden."""
+    try:
+        return await kube.list(where, labelSelector=selector)
+    except KubeError as error:
+        if error.status == 403:
+            return None
+        raise
 
 
 async def _change(kube: Kube, where: str, metadata: Json, change: Json) -> bool:

@@ -70,7 +70,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         MarketActivities(client),
         NodeActivities(kube),
         OrphanedClaimActivities(client, kube, settings.namespace),
-        OrphanedHoldActivities(client, kube),
+        OrphanedHoldActivities(client, kube, sharing),
         OrphanedImageActivities(client, kube, sharing),
         OrphanedMachineActivities(client, kube, cloud, sharing),
         OrphanedObjectActivities(client, kube),
