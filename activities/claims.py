@@ -3,7 +3,7 @@
 A claim is a Lease in the installation's namespace, one a node and device, that names the Job which it was taken for.
 Nobody renews it: it holds as long as that Job may run, and lapses with it. A Job that is still to be created has
 ``CLAIM_SECONDS``. Whoever wants a claim that has lapsed takes it over; the API server lets one of several through, by
-the Lease's name or its version. With the Node its claims go, too.
+the Lease's name or its version. With the Node its claims go, too, and the sweep removes those of jobs that are over.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -75,7 +75,7 @@ class Claims:
             found = await self._kube.find(where)
             if found is None:
                 continue
-            if not _same_replica(found, lease) and await self._holds(found):
+            if not _same_replica(found, lease) and await holds(self._kube, found):
                 return False
             version = {"resourceVersion": found["metadata"]["resourceVersion"]}
             try:
@@ -86,17 +86,18 @@ class Claims:
                     raise
         return False  # others are at it all the time
 
-    async def _holds(self, lease: Json) -> bool:
-        """Its Job exists and is not over, or may be about to be created."""
-        spec = lease["spec"]
-        since = datetime.fromisoformat(spec["renewTime"])
-        if datetime.now(UTC) < since + timedelta(seconds=spec["leaseDurationSeconds"]):
-            return True
-        namespace, _, name = spec["holderIdentity"].partition("/")
-        job = await self._kube.find(path("batch/v1", "jobs", namespace, name))
-        conditions = ((job or {}).get("status") or {}).get("conditions") or []
-        over = any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
-        return job is not None and not over
+
+async def holds(kube: Kube, lease: Json) -> bool:
+    """The claim's Job exists and is not over, or may be about to be created."""
+    spec = lease["spec"]
+    since = datetime.fromisoformat(spec["renewTime"])
+    if datetime.now(UTC) < since + timedelta(seconds=spec["leaseDurationSeconds"]):
+        return True
+    namespace, _, name = spec["holderIdentity"].partition("/")
+    job = await kube.find(path("batch/v1", "jobs", namespace, name))
+    conditions = ((job or {}).get("status") or {}).get("conditions") or []
+    over = any(each["type"] in ("Complete", "Failed") and each["status"] == "True" for each in conditions)
+    return job is not None and not over
 
 
 def _lease(node: Json, device: str, request: CreateReplica) -> Json:
@@ -110,6 +111,7 @@ def _lease(node: Json, device: str, request: CreateReplica) -> Json:
         "metadata": {
             "name": names.claim_name(metadata["name"], device),
             "labels": ownership.labels(job.job_id, request.replica, request.incarnation),
+            "annotations": ownership.annotations(job),
             "ownerReferences": [owner],
         },
         "spec": {

@@ -8,7 +8,7 @@ from temporalio.exceptions import ApplicationError
 
 from api import errors, names
 from api.common import SecretReference
-from clients.kube import Json, Kube, path
+from clients.kube import Json, Kube, KubeError, path
 
 CHECKPOINT_OPERATOR = "stateful-migration"  # its namespace, where the origin keeps the registry's credentials
 
@@ -26,11 +26,19 @@ class Sharing:
     namespaces: Collection[str] = (CHECKPOINT_OPERATOR,)
 
     async def permits(self, secret: SecretReference, namespace: str) -> bool:
-        """A job in ``namespace`` may use ``secret``. One that is not there is refused, too: who asks learns nothing."""
+        """A job in ``namespace`` may use ``secret``.
+
+        One that is not there, or that the worker may not read, is refused, too: who asks learns nothing.
+        """
         where = secret.namespace or namespace
         if where == namespace or where in self.namespaces:
             return True
-        found = await self.kube.find(path("v1", "secrets", where, secret.name))
+        try:
+            found = await self.kube.find(path("v1", "secrets", where, secret.name))
+        except KubeError as error:
+            if error.status != 403:
+                raise
+            return False
         return found is not None and is_shared(found, namespace)
 
 

@@ -81,7 +81,7 @@ class SpecActivities:
     ) -> tuple[SpotInstanceVMSpec | None, list[Condition]]:
         name = spec.spot_instance_vm_ref.name
         where = _vm_path(job, name)
-        found = await (finalizers.hold(self._kube, where, job.job_id) if hold else self._kube.find(where))
+        found = await (finalizers.hold(self._kube, where, job) if hold else self._kube.find(where))
         if found is None:
             message = f"there is no SpotInstanceVM {job.namespace}/{name}: create it, or correct spotInstanceVMRef"
             return None, [not_accepted("VMNotFound", message)]
@@ -94,7 +94,7 @@ class SpecActivities:
         """Hold a Secret and look at its keys; its values stay here."""
         if not await self._sharing.permits(SecretReference(name=use.name, namespace=use.namespace), job.namespace):
             return [not_shared(use, job.namespace)]
-        found = await finalizers.hold(self._kube, path("v1", "secrets", use.namespace, use.name), job.job_id)
+        found = await finalizers.hold(self._kube, path("v1", "secrets", use.namespace, use.name), job)
         if found is None:
             message = f"there is no Secret {use.namespace}/{use.name}: create it, or correct {use.field}"
             return [] if use.optional else [not_accepted("SecretNotFound", message)]
@@ -176,18 +176,19 @@ class SpecActivities:
         """Let go of everything that the job holds, and of the job itself last: after that nobody comes back."""
         job, finalizer = request.job, names.job_finalizer(request.job.job_id)
         vms = path(names.API_VERSION, names.VM_PLURAL, job.namespace)
-        held = {_path_of("v1", "secrets", each) for each in await self._held(path("v1", "secrets"), finalizer)}
-        held |= {_path_of(names.API_VERSION, names.VM_PLURAL, each) for each in await self._held(vms, finalizer)}
-        held |= {path("v1", "secrets", each.namespace or job.namespace, each.name) for each in request.secrets}
+        named = {(each.namespace or job.namespace, each.name) for each in request.secrets}
+        namespaces = {job.namespace, *self._sharing.namespaces, *(namespace for namespace, _ in named)}
+        secrets = await finalizers.held_secrets(self._kube, finalizer, namespaces)
+        held = {_path_of("v1", "secrets", each) for each in secrets}
+        held |= {path("v1", "secrets", *each) for each in named}
+        machines = await self._kube.list(vms, labelSelector=finalizer)
+        held |= {_path_of(names.API_VERSION, names.VM_PLURAL, each) for each in machines}
         if request.vm_name is not None:
             held.add(_vm_path(job, request.vm_name))
         await asyncio.gather(*(finalizers.let_go(self._kube, where, finalizer) for where in sorted(held)))
         if await self._find(job) is not None:
             await finalizers.let_go(self._kube, _job_path(job), names.FINALIZER)
         return Done()
-
-    async def _held(self, where: str, finalizer: str) -> list[Json]:
-        return await self._kube.list(where, labelSelector=finalizer)
 
 
 def _job_path(job: JobRef) -> str:

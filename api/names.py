@@ -25,6 +25,7 @@ LABEL_REPLICA = f"{PREFIX}/replica"
 LABEL_INCARNATION = f"{PREFIX}/incarnation"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "outlast"
+LABEL_HELD = f"{PREFIX}/held"  # on a Secret or a SpotInstanceVM that some job holds by its finalizer
 ANNOTATION_WORKFLOW = f"{PREFIX}/workflow"  # "<namespace>/<name>": where the bridge sends an object's changes
 ANNOTATION_RESTORED_FROM = f"{PREFIX}/restored-from"
 ANNOTATION_NODE = f"{PREFIX}/node"  # on a CheckpointBackup: where its pod runs
@@ -71,6 +72,12 @@ def job_finalizer(job: str) -> str:
     return f"{PREFIX}/{job}"
 
 
+def job_id_of(finalizer: str) -> str | None:
+    """The job's id in such a finalizer, or None where it is another."""
+    found = re.match(rf"^{re.escape(PREFIX)}/([0-9a-f]{{8}})$", finalizer)
+    return found.group(1) if found else None
+
+
 def job_workflow_id(namespace: str, name: str) -> str:
     """Workflow id of a SpotInstanceJob."""
     return f"{namespace}/{name}"
@@ -100,6 +107,11 @@ def vm_key_of(name: str) -> str | None:
     """The key in a VM's or a Node's name, or None where the name is not one of ours."""
     found = re.match(r"^outlast-([0-9a-f]{8}-r[0-9]+-v[0-9]+)-t[0-9]+$", name)
     return found.group(1) if found else None
+
+
+def job_id_in(key: str) -> str:
+    """The job's id in a VM's key."""
+    return key.partition("-")[0]
 
 
 def replica_in(key: str) -> int:

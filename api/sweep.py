@@ -4,7 +4,7 @@ from typing import Literal
 
 from api.model import Model
 
-Kind = Literal["machines", "CheckpointBackups", "marks", "images"]
+Kind = Literal["machines", "CheckpointBackups", "marks", "Leases", "finalizers", "images"]
 
 
 class Swept(Model):

@@ -160,12 +160,22 @@ class Kube:
         return await self.patch(path, body, APPLY_PATCH, fieldManager=manager, force=True)
 
     async def delete(
-        self, path: str, *, uid: str | None = None, grace: int | None = None, propagation: str | None = None
+        self,
+        path: str,
+        *,
+        uid: str | None = None,
+        version: str | None = None,
+        grace: int | None = None,
+        propagation: str | None = None,
     ) -> bool:
-        """Delete an object; False where it was gone. With ``uid`` an object of another UID is left alone: 409."""
+        """Delete an object; False where it was gone.
+
+        With ``uid`` an object of another UID is left alone, with ``version`` one that was changed since: 409.
+        """
         options: Json = {"apiVersion": "v1", "kind": "DeleteOptions"}
-        if uid is not None:
-            options["preconditions"] = {"uid": uid}
+        preconditions = {"uid": uid, "resourceVersion": version}
+        if any(preconditions.values()):
+            options["preconditions"] = {key: value for key, value in preconditions.items() if value is not None}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
         if propagation is not None:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import aiohttp
 
 ZONE = "us-central1-a"
-INSTANCES = f"/compute/v1/projects/outlast-tests/zones/{ZONE}/instances"
+PROJECT = "outlast-tests"
+INSTANCES = f"/compute/v1/projects/{PROJECT}/zones/{ZONE}/instances"
 _IMAGE = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts"
 
 
-async def insert(endpoint: str, name: str, metadata: dict[str, str], *, gpus: int = 0) -> None:
+async def insert(
+    endpoint: str, name: str, metadata: dict[str, str], *, gpus: int = 0, labels: dict[str, str] | None = None
+) -> None:
     """Ask for a spot VM; `gpus` T4s are in it."""
     body = {
         "name": name,
+        "labels": labels or {},
         "machineType": f"zones/{ZONE}/machineTypes/n1-standard-4",
         "disks": [{"boot": True, "autoDelete": True, "initializeParams": {"sourceImage": _IMAGE}}],
         "networkInterfaces": [{"network": "global/networks/default"}],

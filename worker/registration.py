@@ -19,6 +19,8 @@ from activities.join import JoinActivities
 from activities.market import MarketActivities
 from activities.nodes import NodeActivities
 from activities.orphans.alarm import AlarmActivities
+from activities.orphans.claims import OrphanedClaimActivities
+from activities.orphans.holds import OrphanedHoldActivities
 from activities.orphans.images import OrphanedImageActivities
 from activities.orphans.machines import OrphanedMachineActivities
 from activities.orphans.objects import OrphanedObjectActivities
@@ -67,6 +69,8 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         JoinActivities(cloud, kube, keys, settings.ssh_port),
         MarketActivities(client),
         NodeActivities(kube),
+        OrphanedClaimActivities(client, kube, settings.namespace),
+        OrphanedHoldActivities(client, kube, sharing),
         OrphanedImageActivities(client, kube, sharing),
         OrphanedMachineActivities(client, kube, cloud, sharing),
         OrphanedObjectActivities(client, kube),

@@ -29,6 +29,8 @@ class Sweep:
         """Look once, and sweep; gives what was found and done."""
         machines = await call(act.FIND_ORPHANS, request, summary="machines of this cluster without an open workflow")
         objects = await call(act.FIND_ORPHANED_OBJECTS, request, summary="CheckpointBackups and marks of nobody")
+        claims = await call(act.FIND_ORPHANED_CLAIMS, request, summary="claims on CDI devices of nobody")
+        held = await call(act.FIND_ORPHANED_HOLDS, request, summary="finalizers of jobs that are gone")
         images = act.OrphanedImages()
         if request.images_after is not None:
             images = await call(act.FIND_ORPHANED_IMAGES, request, summary="images of jobs that are gone")
@@ -36,12 +38,16 @@ class Sweep:
             "machines": [self._machine(orphan) for orphan in machines.orphans],
             "CheckpointBackups": [self._checkpoint(ref) for ref in objects.checkpoints],
             "marks": [self._mark(taint) for taint in objects.taints],
+            "Leases": [self._claim(claim) for claim in claims.claims],
+            "finalizers": [self._hold(job, machines) for job in held.jobs],
             "images": [self._images(deletion) for deletion in images.deletions],
         }
         seen = {
             "machines": machines.seen,
             "CheckpointBackups": objects.checkpoints_seen,
             "marks": objects.taints_seen,
+            "Leases": claims.seen,
+            "finalizers": held.seen,
             "images": images.seen,
         }
         kinds = [Swept(kind=kind, seen=seen[kind], orphans=[name for name, _ in work[kind]]) for kind in work]
@@ -128,6 +134,26 @@ class Sweep:
             await call(act.REMOVE_TAINT, taint, summary=f"take {taint.taint} off {taint.node.name}")
 
         return f"{taint.node.name} {taint.taint}={taint.value}", sweep
+
+    @staticmethod
+    def _claim(claim: act.OrphanedClaim) -> Work:
+        async def sweep() -> None:
+            await call(act.REMOVE_CLAIM, claim, summary=f"delete Lease {claim.name}")
+
+        return claim.name, sweep
+
+    @staticmethod
+    def _hold(job: act.JobRef, machines: act.Orphans) -> Work:
+        name = f"{job.namespace}/{job.name} ({job.job_id})"
+
+        async def sweep() -> str | None:
+            if kept := policy.needs_credentials(job.job_id, machines.jobs, machines.unreadable):
+                return kept
+            request = act.ReleaseFinalizers(job=job)
+            await call(act.RELEASE_FINALIZERS, request, summary=f"remove the finalizers of {name}")
+            return None
+
+        return name, sweep
 
     @staticmethod
     def _images(deletion: act.DeleteImages) -> Work:

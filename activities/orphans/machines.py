@@ -5,24 +5,23 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
 from temporalio import activity
 from temporalio.client import Client
 
 from activities import signatures
 from activities.cloud_errors import CloudError
 from activities.compute import Cloud
+from activities.finalizers import held_secrets
 from activities.orphans.owners import Owners, is_old, owners
+from activities.orphans.sources import NOBODY, Source, left_behind, nobodys, sources_by_project
 from activities.secret import Sharing
 from activities.signatures import Orphan, Orphans, SweepRequest
 from api import names
-from api.common import LocalReference, SecretReference
+from api.common import SecretReference
 from api.messages import VmStart
-from api.spot_instance_vm import SpotInstanceVMSpec
 from api.views import VmView
 from clients.kube import Json, Kube, KubeError, path
 
-_NOBODY = "-"  # a name that no object can have
 _PROVIDER = re.compile(r"^gce://(?P<project>[^/]+)/(?P<zone>[^/]+)/(?P<name>[^/]+)$")
 
 
@@ -53,9 +52,11 @@ class OrphanedMachineActivities:
         vm_objects = await self._kube.list(path(names.API_VERSION, names.VM_PLURAL))
         asked = await owners(self._temporal, self._kube, request.cluster_id)
         sources = await self._permitted(sources_by_project(vm_objects, list(asked.jobs.values())))
+        for project, ways in (await self._left_behind(vm_objects, asked)).items():
+            sources[project] = [*ways, *sources.get(project, [])]
         for project in [*map(_project_of, nodes), *await self._markets()]:
             sources.setdefault(project, [nobodys(project)])
-        seen, orphans, unreadable = 0, list[Orphan](), list[str]()
+        seen, orphans, jobs, unreadable = 0, list[Orphan](), set[str](), list[str]()
         for project, ways in sources.items():
             try:
                 source, vms = await self._list(project, ways, names.cluster_label(request.cluster_id))
@@ -65,11 +66,17 @@ class OrphanedMachineActivities:
             machines = _machines(vms, [node for node in nodes if _project_of(node) == project])
             seen += len({name for machine in machines.values() for name in machine.names})
             for key, machine in machines.items():
+                jobs.add(names.job_id_in(key))
                 if machine.is_old(request.grace) and await asked.has_no_machine(key):
                     orphans.append(_orphan(key, machine, source, asked, request.cluster_id))
-        return Orphans(orphans=orphans, seen=seen, unreadable=unreadable)
+        return Orphans(orphans=orphans, seen=seen, jobs=sorted(jobs), unreadable=unreadable)
 
-    async def _permitted(self, sources: dict[str, list["Source"]]) -> dict[str, list["Source"]]:
+    async def _left_behind(self, vm_objects: list[Json], asked: Owners) -> dict[str, list[Source]]:
+        namespaces = {each["metadata"]["namespace"] for each in vm_objects} | set(self._sharing.namespaces)
+        held = await held_secrets(self._kube, names.LABEL_HELD, namespaces)
+        return left_behind(vm_objects, held, asked.jobs)
+
+    async def _permitted(self, sources: dict[str, list[Source]]) -> dict[str, list[Source]]:
         """Without the ways that use a Secret of a namespace which does not share it."""
 
         async def permitted(source: Source) -> bool:
@@ -88,7 +95,7 @@ class OrphanedMachineActivities:
         prefix = names.market_workflow_id("")
         return [found.id.removeprefix(prefix) async for found in self._temporal.list_workflows(query)]
 
-    async def _list(self, project: str, sources: list["Source"], cluster: str) -> tuple["Source", list[VmView]]:
+    async def _list(self, project: str, sources: list[Source], cluster: str) -> tuple[Source, list[VmView]]:
         """Whichever credentials can list the project; the last one's error where none can."""
         for number, source in enumerate(sources, 1):
             try:
@@ -98,52 +105,6 @@ class OrphanedMachineActivities:
                 if number == len(sources):
                     raise
         raise AssertionError(f"a project without sources: {project}")
-
-
-@dataclass(frozen=True)
-class Source:
-    """A way to see a project: what a VM of it was made from, with whose credentials."""
-
-    namespace: str
-    vm_name: str
-    spec: SpotInstanceVMSpec
-    credentials: SecretReference | None
-    ssh_key: LocalReference | None
-
-
-def nobodys(project: str) -> Source:
-    """A project that no SpotInstanceVM names: the worker's own identity, and what a teardown needs of a spec."""
-    gcp = {"project": project, "zone": "us-central1-a", "machineType": _NOBODY}
-    return Source(_NOBODY, _NOBODY, SpotInstanceVMSpec.model_validate({"vmImage": _NOBODY, "gcp": gcp}), None, None)
-
-
-def sources_by_project(vm_objects: list[Json], job_objects: list[Json]) -> dict[str, list[Source]]:
-    """The projects that CRs name; a job's credentials are tried before the worker's own identity."""
-    specs = {(vm["metadata"]["namespace"], vm["metadata"]["name"]): vm["spec"] for vm in vm_objects}
-    wanted: list[tuple[str, str, Json | None]] = [
-        (
-            job["metadata"]["namespace"],
-            job["spec"]["spotInstanceVMRef"]["name"],
-            job["spec"].get("gcpCredentialsSecretRef"),
-        )
-        for job in job_objects
-    ]
-    wanted += [(namespace, name, None) for namespace, name in specs]
-    sources: dict[str, list[Source]] = {}
-    tried: set[tuple[str, str, str]] = set()
-    for namespace, name, reference in wanted:
-        try:
-            spec = SpotInstanceVMSpec.model_validate(specs[namespace, name])
-        except (KeyError, ValidationError):
-            continue  # nothing can have been bought from it
-        credentials = SecretReference.model_validate(reference) if reference else None
-        secret = (credentials.namespace or namespace, credentials.name) if credentials else ("", "")
-        if (spec.gcp.project, *secret) in tried:
-            continue
-        tried.add((spec.gcp.project, *secret))
-        source = Source(namespace, name, spec, credentials, spec.ssh_key_secret_ref)
-        sources.setdefault(spec.gcp.project, []).append(source)
-    return sources
 
 
 @dataclass
@@ -204,7 +165,7 @@ def _provider(node: Json) -> re.Match[str] | None:
 
 
 def _orphan(key: str, machine: Machine, source: Source, asked: Owners, cluster_id: str) -> Orphan:
-    job_id = key.partition("-")[0]
+    job_id = names.job_id_in(key)
     owner = asked.jobs.get(job_id, {}).get("metadata", {})
     start = VmStart(
         key=key,
@@ -212,8 +173,8 @@ def _orphan(key: str, machine: Machine, source: Source, asked: Owners, cluster_i
         job_id=job_id,
         replica=names.replica_in(key),
         namespace=owner.get("namespace", source.namespace),
-        job_name=owner.get("name", _NOBODY),
-        job_uid=owner.get("uid", _NOBODY),
+        job_name=owner.get("name", NOBODY),
+        job_uid=owner.get("uid", NOBODY),
         vm_name=source.vm_name,
         spec=source.spec,
         # Resolved here: the owner's namespace may be another than the one that the reference is relative to.

@@ -35,7 +35,7 @@ class Owners:
         """
         if await self._open(names.vm_workflow_id(key)) is not None:
             return False
-        job = self.jobs.get(key.partition("-")[0])
+        job = self.jobs.get(names.job_id_in(key))
         if job is None or is_finished(job):
             return True
         return (
@@ -44,7 +44,12 @@ class Owners:
 
     async def is_gone(self, job_id: str, workflow_id: str) -> bool:
         """The job is not in the cluster, and ``workflow_id`` is not open for it."""
-        if job_id in self.jobs:
+        return job_id not in self.jobs and await self.is_over(job_id, workflow_id)
+
+    async def is_over(self, job_id: str, workflow_id: str) -> bool:
+        """The job is not in the cluster or its training over, and ``workflow_id`` is not open for it."""
+        job = self.jobs.get(job_id)
+        if job is not None and not is_finished(job):
             return False
         uid = await self._open(workflow_id)
         # One that does not say for whom it was started may be this one's.

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from activities.signatures.base import Done, Signature
+from activities.signatures.base import Done, JobRef, Signature
 from activities.signatures.checkpoints import CheckpointRef, DeleteImages
 from activities.signatures.machines import NodeRef
 from api.messages import VmStart
@@ -32,6 +32,7 @@ class Orphans(Model):
 
     orphans: list[Orphan]
     seen: int
+    jobs: list[str] = []  # ids of those that have machines, owned or not
     unreadable: list[str] = []  # projects that could not be listed, with the reason
 
 
@@ -52,6 +53,27 @@ class OrphanedObjects(Model):
     taints_seen: int = 0
 
 
+class OrphanedClaim(Model):
+    """A Lease on a CDI device, as it was seen: one that was taken over since has another version."""
+
+    name: str
+    version: str
+
+
+class OrphanedClaims(Model):
+    """Leases by which nobody has a device any more; how many there are in all."""
+
+    claims: list[OrphanedClaim] = []
+    seen: int = 0
+
+
+class OrphanedHolds(Model):
+    """Jobs that are gone, and whose finalizers still hold Secrets or SpotInstanceVMs; how many jobs hold any."""
+
+    jobs: list[JobRef] = []
+    seen: int = 0
+
+
 class OrphanedImages(Model):
     """A deletion for each job that is gone and each repository in which it has left images."""
 
@@ -70,6 +92,9 @@ class SweepAlarm(Model):
 
 FIND_ORPHANS = Signature("find_orphans", SweepRequest, Orphans, timeout=60)
 FIND_ORPHANED_OBJECTS = Signature("find_orphaned_objects", SweepRequest, OrphanedObjects, timeout=60)
+FIND_ORPHANED_CLAIMS = Signature("find_orphaned_claims", SweepRequest, OrphanedClaims, timeout=60)
+FIND_ORPHANED_HOLDS = Signature("find_orphaned_holds", SweepRequest, OrphanedHolds, timeout=60)
 FIND_ORPHANED_IMAGES = Signature("find_orphaned_images", SweepRequest, OrphanedImages, timeout=60)
 REMOVE_TAINT = Signature("remove_taint", OrphanedTaint, Done, timeout=10)
+REMOVE_CLAIM = Signature("remove_claim", OrphanedClaim, Done, timeout=10)
 SOUND_ALARM = Signature("sound_alarm", SweepAlarm, Done, timeout=10)

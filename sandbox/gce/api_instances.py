@@ -7,6 +7,7 @@ from typing import Any
 
 from google.cloud import compute_v1
 
+from sandbox.gce import rights
 from sandbox.gce.blueprint import check_labels, check_metadata
 from sandbox.gce.catalog import ZONES
 from sandbox.gce.errors import ApiError, fingerprint_mismatch, invalid_field, required_field
@@ -73,6 +74,8 @@ class InstancesApi:
     async def insert(self, call: Call) -> dict[str, Any]:
         """Make a VM. The same request id again answers with the same operation."""
         body = call.message(compute_v1.Instance)
+        for permission in rights.of_creation(body):
+            self._faults.check_permission(permission, f"projects/{call.project}")
         request_id = call.request_id
         operation = self._operations.of_request(call.project, request_id)
         if operation is None:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import asyncssh
 import pytest
-from temporalio.testing import ActivityEnvironment
 
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
@@ -19,6 +18,7 @@ from api.spot_instance_vm import SpotInstanceVMSpec
 from sandbox.gce import GceEmulator
 from sandbox.settings import Settings
 from tests.activities.boxes import Boxes
+from tests.activities.world import run
 
 ZONE = "us-central1-a"
 LABELS = {"outlast-job": "0badcafe", "outlast-replica": "0", "outlast-cluster": "c1"}
@@ -34,7 +34,7 @@ class Setting:
         self.activities = activities
 
     async def run(self, call: Callable[[Any], Awaitable[T]], argument: Any) -> T:
-        return await ActivityEnvironment().run(call, argument)
+        return await run(call, argument)
 
     async def created(self, create: CreateVm) -> CreateProgress:
         """Create a VM and wait until its operation is done."""

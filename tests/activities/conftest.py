@@ -9,28 +9,41 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from clients.kube import Kube, connect
+from clients.kube import Kube, connect, path
 from sandbox.kube_client import KubeClient
 from sandbox.object_store import ObjectStore
+from tests.activities.rights import ACCOUNT, NAMESPACE, TwoFaced, claims_roles
 from tests.activities.world import World
 from tests.sandbox.light_nodes import Nodes
 
 CRDS = Path(__file__).parents[2] / "deploy" / "crd"
+BASE = Path(__file__).parents[2] / "deploy" / "base"
 CHECKPOINT_CRD = Path(__file__).parents[2] / "sandbox" / "checkpoint_operator" / "crd.yaml"
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def worker(control_plane: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A kubeconfig of the worker's ServiceAccount, with the rights of deploy/base."""
+    for file in ("namespace.yaml", "worker-rbac.yaml"):
+        await control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", BASE / file)
+    return Path(await control_plane.account(ACCOUNT, NAMESPACE, tmp_path_factory.mktemp("worker") / "kubeconfig"))
+
+
 @pytest.fixture
-async def kube(control_plane: Any) -> AsyncIterator[Kube]:
-    """The product's client, as the administrator."""
-    async with await connect(str(control_plane.kubeconfig)) as client:
+async def kube(control_plane: Any, worker: Path) -> AsyncIterator[Kube]:
+    """The product's client: the administrator's, and the worker's in activities."""
+    admin, as_worker = await connect(str(control_plane.kubeconfig)), await connect(str(worker))
+    async with TwoFaced(admin, as_worker) as client:
         yield client
 
 
 @pytest.fixture
 async def namespace(kube: Kube) -> str:
-    """A namespace of this test's own, in which pods can be made."""
+    """A namespace of this test's own, in which pods can be made, and CDI devices claimed as where Outlast is."""
     name = f"test-{secrets.token_hex(4)}"
     await kube.create("/api/v1/namespaces", {"metadata": {"name": name}})
+    for made in claims_roles():
+        await kube.create(path("rbac.authorization.k8s.io/v1", f"{made['kind'].lower()}s", name), made)
     async with asyncio.timeout(120):
         while True:
             if await kube.find(f"/api/v1/namespaces/{name}/serviceaccounts/default"):

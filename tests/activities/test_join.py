@@ -12,7 +12,6 @@ import asyncssh
 import pytest
 import yaml
 from temporalio.exceptions import ApplicationError
-from temporalio.testing import ActivityEnvironment
 
 from activities import join as join_module
 from activities import ssh
@@ -43,6 +42,7 @@ from sandbox.gce import GceEmulator
 from sandbox.machines.light import LightMachine, LightMachines
 from sandbox.settings import Settings
 from sandbox.state import claim_octet
+from tests.activities.world import run
 
 ZONE = "us-central1-a"
 SPEED = 20.0
@@ -75,7 +75,7 @@ class Setting:
             await self.kube.delete(f"/api/v1/nodes/{name}")
 
     async def run(self, call: Callable[[Any], Awaitable[T]], argument: Any) -> T:
-        return await ActivityEnvironment().run(call, argument)
+        return await run(call, argument)
 
     async def vm(self, key: str = "0badcafe-r0-v1", **spec: Any) -> StartJoin:
         """Buy a VM and say how to join it."""

@@ -1,8 +1,11 @@
 """VMs and Nodes that nobody owns, and those that somebody does: nothing alive may be taken for an orphan."""
 
+from typing import Any
+
+import pytest
 from temporalio.client import WorkflowHandle
 
-from activities.orphans.machines import sources_by_project
+from activities.orphans.sources import left_behind, sources_by_project
 from api import names
 from api.market import MarketStart
 from tests.activities.fleet_setting import ZONE, Fleet, fleet
@@ -156,3 +159,33 @@ def test_a_jobs_credentials_are_tried_before_the_workers_own() -> None:
     ]
     (sources,) = sources_by_project([vm], jobs).values()
     assert [source.credentials and source.credentials.name for source in sources] == ["gcp", None]
+
+
+def held(name: str, namespace: str, job: str, workflow: str, **fields: Any) -> dict[str, Any]:
+    finalizer = names.job_finalizer(job)
+    metadata = {"name": name, "namespace": namespace, "finalizers": [finalizer], "annotations": {finalizer: workflow}}
+    return {"metadata": metadata, **fields}
+
+
+@pytest.mark.parametrize(
+    ("changes", "living", "found"),
+    [
+        ({}, [], ["vault/gcp"]),
+        ({}, ["0000000a"], []),  # its own workflow looks after it
+        ({"job": "0000000b"}, [], []),
+        ({"workflow": "vault/b"}, [], []),
+        ({"data": {"username": "x"}}, [], []),  # opens no cloud
+    ],
+)
+def test_the_key_that_a_job_that_is_gone_still_holds_opens_its_project(
+    changes: dict[str, Any], living: list[str], found: list[str]
+) -> None:
+    vm = held("t4", "ml", "0000000a", "ml/a", spec=VM)
+    given = {"job": "0000000a", "workflow": "ml/a", "data": {"credentials.json": "x"}} | changes
+    ways = left_behind([vm], [held("gcp", "vault", **given)], living).get(VM["gcp"]["project"], [])
+    assert [f"{way.credentials.namespace}/{way.credentials.name}" for way in ways if way.credentials] == found
+
+
+def test_nobody_has_a_key_tried_by_a_vm_of_his_own_that_says_so() -> None:
+    forged = held("t4", "theirs", "0000000a", "ml/a", spec=VM)
+    assert left_behind([forged], [held("gcp", "ml", "0000000a", "ml/a", data={"credentials.json": "x"})], []) == {}

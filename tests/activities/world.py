@@ -12,6 +12,7 @@ from activities.signatures import CreateReplica, JobRef, ReplicaRef
 from api import names
 from api.views import ReplicaView
 from clients.kube import Kube, path
+from tests.activities.rights import acting
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -24,8 +25,9 @@ VM = {
 
 
 async def run(activity: Callable[[Any], Awaitable[T]], request: Any) -> T:
-    """Run an activity as a worker would."""
-    found: T = await ActivityEnvironment().run(activity, request)
+    """Run an activity as a worker would, with the worker's rights."""
+    with acting():
+        found: T = await ActivityEnvironment().run(activity, request)
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from activities.signatures import SweepRequest
 from api.sweep import Kind, Swept
-from workflows.policy.sweep import NAMED, alarm, by_hand, shortened, summary, too_many
+from workflows.policy.sweep import NAMED, alarm, by_hand, needs_credentials, shortened, summary, too_many
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,8 @@ def kind(name: Kind, orphans: int, seen: int) -> Swept:
         ([kind("machines", 4, 4)], "4 of 4 machines"),
         ([kind("CheckpointBackups", 9, 10)], "9 of 10 CheckpointBackups"),
         ([kind("machines", 4, 5), kind("CheckpointBackups", 5, 6)], "4 of 5 machines and 5 of 6 CheckpointBackups"),
+        ([kind("Leases", 4, 5)], "4 of 5 Leases"),
+        ([kind("finalizers", 5, 5)], "5 of 5 finalizers"),
         ([kind("marks", 9, 9)], None),  # no workflow has a say in these
         ([kind("images", 9, 9)], None),
     ],
@@ -40,6 +42,16 @@ def test_many_of_a_kind_stop_the_whole_sweep(kinds: list[Swept], said: str | Non
     if said:
         assert said in (told or "")
         assert (told or "").endswith("COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("machines", "unreadable", "said"),
+    [([], [], None), (["b"], [], None), (["a", "b"], [], "has machines still"), ([], ["p: 403"], "may have machines")],
+)
+def test_what_a_teardown_needs_stays(machines: list[str], unreadable: list[str], said: str | None) -> None:
+    told = needs_credentials("a", machines, unreadable)
+    assert (told is None) == (said is None)
+    assert (said or "") in (told or "")
 
 
 def test_the_command_is_one_that_a_shell_takes_apart_as_meant() -> None:

@@ -20,6 +20,11 @@ class Fleet:
         self.orphans: list[act.Orphan] = []
         self.seen = 0
         self.objects = act.OrphanedObjects()
+        self.claims = act.OrphanedClaims()
+        self.claims_removed: list[str] = []
+        self.holds = act.OrphanedHolds()
+        self.with_machines: list[str] = []
+        self.unreadable: list[str] = []
         self.images = act.OrphanedImages()
         self.marks_removed: list[str] = []
         self.alarms: list[act.SweepAlarm] = []
@@ -61,10 +66,21 @@ class Fleet:
         return act.Owner(alive=alive, reason="" if alive else "its workflow is not open")
 
     async def find_orphans(self, request: act.SweepRequest) -> act.Orphans:
-        return act.Orphans(orphans=self.orphans, seen=self.seen)
+        jobs, unreadable = self.with_machines, self.unreadable
+        return act.Orphans(orphans=self.orphans, seen=self.seen, jobs=jobs, unreadable=unreadable)
 
     def find_orphaned_objects(self, request: act.SweepRequest) -> act.OrphanedObjects:
         return self.objects
+
+    def find_orphaned_claims(self, request: act.SweepRequest) -> act.OrphanedClaims:
+        return self.claims
+
+    def remove_claim(self, request: act.OrphanedClaim) -> act.Done:
+        self.claims_removed.append(request.name)
+        return act.Done()
+
+    def find_orphaned_holds(self, request: act.SweepRequest) -> act.OrphanedHolds:
+        return self.holds
 
     def find_orphaned_images(self, request: act.SweepRequest) -> act.OrphanedImages:
         return self.images

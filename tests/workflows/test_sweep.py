@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from temporalio.client import WorkflowExecutionStatus
 
 from activities import signatures as act
@@ -52,15 +53,17 @@ async def test_what_nobody_owns_goes_and_the_report_says_so(world: World) -> Non
     world.fleet.objects = act.OrphanedObjects(
         checkpoints=[act.CheckpointRef(job=job(1), number=3)], checkpoints_seen=5, taints=[mark()], taints_seen=1
     )
+    world.fleet.claims = act.OrphanedClaims(claims=[act.OrphanedClaim(name="cdi-1", version="7")], seen=2)
     report = await sweep(world)
-    assert report.summary == "orphans: 1 of 9 machines, 1 of 5 CheckpointBackups, 1 of 1 marks"
+    assert report.summary == "orphans: 1 of 9 machines, 1 of 5 CheckpointBackups, 1 of 1 marks, 1 of 2 Leases"
     assert (report.alarm, report.dry_run) == (None, False)
     assert [(one.kind, one.swept) for one in report.kinds if one.orphans] == [
-        ("machines", 1), ("CheckpointBackups", 1), ("marks", 1),
+        ("machines", 1), ("CheckpointBackups", 1), ("marks", 1), ("Leases", 1),
     ]  # fmt: skip
     assert of(report, "CheckpointBackups").orphans == ["default/gone-00000001-c3"]
     assert world.fleet.keys == [names.vm_key("00000001", 0, 1)]
     assert world.fleet.marks_removed == ["gke-1"]
+    assert world.fleet.claims_removed == ["cdi-1"]
     assert len(world.of("delete_checkpoint")) == 1
     assert world.of("find_orphaned_images") == []  # kept, where nobody said otherwise
 
@@ -77,10 +80,11 @@ async def test_an_orphans_teardown_ends_by_itself(world: World) -> None:
 async def test_a_dry_run_changes_nothing(world: World) -> None:
     world.fleet.orphans, world.fleet.seen = [orphan(1)], 9
     world.fleet.objects = act.OrphanedObjects(taints=[mark()], taints_seen=1)
+    world.fleet.claims = act.OrphanedClaims(claims=[act.OrphanedClaim(name="cdi-1", version="7")], seen=2)
     report = await sweep(world, dry_run=True)
     assert (report.dry_run, of(report, "machines").orphans) == (True, orphan(1).names)
-    assert [one.swept for one in report.kinds] == [0, 0, 0, 0]
-    assert (world.fleet.keys, world.fleet.marks_removed) == ([], [])
+    assert [one.swept for one in report.kinds] == [0, 0, 0, 0, 0, 0]
+    assert (world.fleet.keys, world.fleet.marks_removed, world.fleet.claims_removed) == ([], [], [])
 
 
 async def test_many_at_once_stop_it_and_tell_how_to_go_on(world: World) -> None:
@@ -101,6 +105,21 @@ async def test_a_person_who_has_looked_sweeps_them_anyway(world: World) -> None:
     report = await sweep(world, anyway=True)
     assert (report.alarm, of(report, "machines").swept) == (None, 5)
     assert len(world.fleet.keys) == 5
+
+
+@pytest.mark.parametrize(
+    ("machines", "unreadable", "kept"),
+    [([], [], ""), ([f"{1:08x}"], [], "it has machines still"), ([], ["p: 403"], "it may have machines")],
+)
+async def test_what_a_job_that_is_gone_holds_is_let_go_after_its_machines(
+    world: World, machines: list[str], unreadable: list[str], kept: str
+) -> None:
+    world.fleet.holds = act.OrphanedHolds(jobs=[job(1)], seen=2)
+    world.fleet.with_machines, world.fleet.unreadable = machines, unreadable
+    held = of(await sweep(world), "finalizers")
+    assert (held.seen, held.orphans, held.swept) == (2, ["default/gone (00000001)"], int(not kept))
+    assert kept in str(held.failed)
+    assert len(world.of("release_finalizers")) == int(not kept)
 
 
 async def test_images_go_where_the_installation_says_so(world: World) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from api.sweep import Swept
 
 FEW = 3
-_BY_WORKFLOW = ("machines", "CheckpointBackups")
+_BY_WORKFLOW = ("machines", "CheckpointBackups", "Leases", "finalizers")
 NAMED = 100  # orphans named in a report; the others are counted
 
 
@@ -27,6 +27,15 @@ def alarm(kinds: Iterable[Swept], command: str) -> str | None:
         f"nothing was swept: no open workflow owns {told}. Does this worker look at the right Temporal namespace, and "
         f"has it lost no workflows? If these are orphans indeed, sweep them once: {command}"
     )
+
+
+def needs_credentials(job_id: str, with_machines: Iterable[str], unreadable: list[str]) -> str | None:
+    """Why what a job holds has to stay: without it its machines cannot be deleted. None where nothing speaks for it."""
+    if job_id in with_machines:
+        return "it has machines still; the sweep after these are gone lets go"
+    if unreadable:
+        return "it may have machines in what was not readable"
+    return None
 
 
 def by_hand(workflow_type: str, task_queue: str, namespace: str, request: str) -> str:

@@ -1,0 +1,96 @@
+"""The worker's rights as its activities use them: each runs as its ServiceAccount, and what it asks for is noted.
+
+So a right that is lacking fails the test of the activity that needs it; and a right that the whole suite has not used
+is one too many: `tests/conftest.py` fails the run that has seen all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from clients.kube import APPLY_PATCH, Kube
+
+ROLES = Path(__file__).parents[2] / "deploy" / "base" / "worker-rbac.yaml"
+NAMESPACE = "outlast-system"
+ACCOUNT = "outlast-worker"
+_ACTING: ContextVar[bool] = ContextVar("acting", default=False)
+
+
+class Right(NamedTuple):
+    """A verb on a resource of a group, wherever it is."""
+
+    verb: str
+    group: str
+    resource: str
+
+
+USED: set[Right] = set()
+#: Asked for where no activity runs: the cluster's id, when the worker starts (tests/bridge/test_main.py).
+ELSEWHERE = {Right("get", "", "namespaces")}
+
+
+def granted() -> set[Right]:
+    """What the worker's roles grant."""
+    rules = [rule for each in yaml.safe_load_all(ROLES.read_text()) for rule in each.get("rules", [])]
+    return {
+        Right(verb, group, resource)
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+@contextlib.contextmanager
+def acting() -> Iterator[None]:
+    """What is asked for in here is asked for by an activity."""
+    token = _ACTING.set(True)
+    try:
+        yield
+    finally:
+        _ACTING.reset(token)
+
+
+class TwoFaced(Kube):
+    """The administrator's client for the tests, and the worker's for its activities."""
+
+    def __init__(self, admin: Kube, worker: Kube) -> None:
+        self._admin, self._worker = admin, worker
+
+    async def close(self) -> None:
+        await self._admin.close()
+        await self._worker.close()
+
+    async def _read(self, method: str, path: str, query: Any, body: Any = None, content_type: str = "") -> bytes:
+        given = (method, path, query, body, *filter(None, (content_type,)))
+        if not _ACTING.get():
+            return await self._admin._read(*given)
+        USED.update(rights(method, path, content_type))
+        return await self._worker._read(*given)
+
+
+def rights(method: str, path: str, content_type: str) -> Iterator[Right]:
+    """What a request asks for."""
+    parts = path.strip("/").split("/")
+    group = "" if parts[0] == "api" else parts[1]
+    rest = parts[2 if parts[0] == "api" else 3 :]
+    if rest[0] == "namespaces" and len(rest) > 2:
+        rest = rest[2:]
+    resource = "/".join([rest[0], *rest[2:3]])
+    named = len(rest) > 1
+    verbs = {"GET": "get" if named else "list", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
+    yield Right(verbs[method], group, resource)
+    if content_type == APPLY_PATCH and "/" not in resource:
+        yield Right("create", group, resource)
+
+
+def claims_roles() -> list[Any]:
+    """The role for claims and its binding, for a test's namespace instead of the installation's."""
+    found = [each for each in yaml.safe_load_all(ROLES.read_text()) if each["metadata"]["name"].endswith("-claims")]
+    return [{**each, "metadata": {"name": each["metadata"]["name"]}} for each in found]
