@@ -145,7 +145,7 @@ class Rig:
         await running.trains(*range(job["spec"].get("replicas", 2)))
         return running
 
-    def job(self, name: str = "job", *, replicas: int = 2, interval: str = "5s", **environment: object) -> Json:
+    def job(self, name: str = "job", *, replicas: int = 2, interval: str = "1h", **environment: object) -> Json:
         """A SpotInstanceJob whose training is told `environment` (`SANDBOX_STEPS=…`)."""
         env = [{"name": key, "value": str(value)} for key, value in environment.items()]
         image = self.addresses.get("TRAINING_IMAGE", "example.com/train:1")

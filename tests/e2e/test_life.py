@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 
 
 async def test_job_of_the_same_name_in_the_same_repository_starts_anew(rig: Rig, namespace: str) -> None:
-    first = await rig.start(namespace, rig.job("again", replicas=1, SANDBOX_STEPS=10**5))
+    first = await rig.start(namespace, rig.job("again", replicas=1, interval="10s", SANDBOX_STEPS=10**5))
     first_id, tag = first.id, await first.checkpointed()
     await rig.delete(namespace, rig.job("again"))
     await first.nothing_left(but=("spotinstancevms",))
@@ -37,7 +37,7 @@ async def test_one_delete_of_all_manifests_leaves_nothing(rig: Rig, namespace: s
 
 
 async def test_namespace_deleted_in_the_middle_of_a_recovery_leaves_no_vm(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job(SANDBOX_STEPS=10**5))
+    job = await rig.start(namespace, rig.job(interval="10s", SANDBOX_STEPS=10**5))
     await job.checkpointed()
     await job.preempt(0)
     await rig.until(lambda: job.phase(0) not in ("Running", ""), 60, "the recovery to begin")

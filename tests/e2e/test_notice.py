@@ -17,7 +17,7 @@ FEWEST = 40  # steps that would be lost without the notice: two seconds at this 
 async def test_no_step_made_before_a_notice_of_two_minutes_is_lost(rig: Rig, namespace: str) -> None:
     bought = machine()
     bought["spec"]["gcp"]["preemptionNoticeDuration"] = "120s"
-    job = await rig.start(namespace, rig.job(replicas=1, SANDBOX_STEPS=3000), bought)
+    job = await rig.start(namespace, rig.job(replicas=1, interval="5s", SANDBOX_STEPS=3000), bought)
     await job.checkpointed()
     config = '{"spec":{"checkpointConfig":{"checkpointInterval":"1h"}}}'
     await rig.kubectl("patch", "sij", job.name, "-n", namespace, "--type=merge", "-p", config)

@@ -15,7 +15,7 @@ async def test_failed_lying_and_unpushed_checkpoints_are_told_from_good_ones(rig
     """Then the good ones are restored from, and no more of them is kept than the spec says."""
     for trap in ("fail", "no-image", "unpushed"):
         await rig.control.trap(trap, namespace=namespace)
-    manifest = rig.job("lied-to", replicas=1, SANDBOX_STEPS=2400)
+    manifest = rig.job("lied-to", replicas=1, interval="5s", SANDBOX_STEPS=2400)
     manifest["spec"]["checkpointConfig"]["retention"] = {"keepLast": 2}
     job = await rig.start(namespace, manifest)
     tag = await job.checkpointed()
@@ -44,7 +44,7 @@ async def test_survivors_agent_that_takes_no_notice_is_given_up_and_asked_anew(r
 
 
 async def test_an_image_whose_layer_the_registry_lost_is_passed_over(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job("poisoned", replicas=1, SANDBOX_STEPS=3000))
+    job = await rig.start(namespace, rig.job("poisoned", replicas=1, interval="5s", SANDBOX_STEPS=3000))
     good = await job.checkpointed()
     before = job.training(0)
     await rig.control.trap("poison", namespace=namespace)

@@ -33,13 +33,13 @@ class Lost:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def lost(rig: Rig) -> AsyncIterator[dict[str, Lost]]:
     """Three such jobs side by side: a plain one, one that exits 0 on SIGTERM, and one whose template fights back."""
-    own_will = rig.job("own-will", replicas=1, SANDBOX_STEPS=300)
+    own_will = rig.job("own-will", replicas=1, interval="5s", SANDBOX_STEPS=1000)
     spec = own_will["spec"]["jobTemplate"]["spec"]
     spec |= {"backoffLimit": 6, "ttlSecondsAfterFinished": 0}
     spec["template"]["spec"]["restartPolicy"] = "OnFailure"
     manifests = [
-        rig.job("plain", replicas=1, SANDBOX_STEPS=300),
-        rig.job("polite", replicas=1, SANDBOX_STEPS=300, SANDBOX_ON_SIGTERM="exit0"),
+        rig.job("plain", replicas=1, interval="5s", SANDBOX_STEPS=1000),
+        rig.job("polite", replicas=1, interval="5s", SANDBOX_STEPS=1000, SANDBOX_ON_SIGTERM="exit0"),
         own_will,
     ]
     namespace = await rig.namespace()

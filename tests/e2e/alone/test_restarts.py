@@ -30,7 +30,7 @@ async def test_restarted_bridge_does_not_start_a_finished_job_again(rig: Rig, na
 
 
 async def test_killed_worker_goes_on_with_the_recovery(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job(SANDBOX_STEPS=10**5))
+    job = await rig.start(namespace, rig.job(interval="10s", SANDBOX_STEPS=10**5))
     await job.checkpointed()
     before = job.training(0)
     await job.preempt(0)
