@@ -17,7 +17,7 @@ class Kubectl:
         self._executable = executable
         self._kubeconfig = kubeconfig
 
-    async def __call__(self, *arguments: str | Path, stdin: str = "", deadline: float = 60.0) -> str:
+    async def __call__(self, *arguments: str | Path, stdin: str = "", deadline: float = 120.0) -> str:
         """Run `kubectl <arguments>`, feed it `stdin`, and return its output.
 
         Raises:

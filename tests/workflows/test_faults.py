@@ -15,7 +15,8 @@ from workflows.spot_vm import SpotVM
 # What a story of two replicas, a preemption and a deletion calls at all.
 OTHERS = {
     "patch_spec", "adopt_orphan", "find_orphans", "find_image", "find_stored", "save_outputs",
-    "ask_hazard",     "find_orphaned_objects", "find_orphaned_images", "remove_taint", "sound_alarm",
+    "ask_hazard", "find_orphaned_objects", "find_orphaned_images", "find_orphaned_claims", "find_orphaned_holds",
+    "remove_taint", "remove_claim", "sound_alarm",
 }  # fmt: skip
 NAMES = sorted({signature.name for signature in act.ALL} - OTHERS)
 GROUPS = [NAMES[first::5] for first in range(5)]

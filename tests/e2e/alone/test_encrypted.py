@@ -45,7 +45,7 @@ async def test_nothing_is_read_without_keys_and_all_with_them_also_after_a_rotat
     assert any("quota" in said.lower() for said in failed), failed
 
     await _rotate(rig, keys)
-    await rig.kubectl("delete", "sij", job.name, "-n", namespace, "--timeout=60s")
+    await rig.kubectl("delete", "sij", job.name, "-n", namespace, "--timeout=360s", deadline=400)
     stored = await _stored(rig, job)
     assert not _plain(stored)
     assert {_key(each) for each in _of(stored, Payload)} == {"old", "new"}

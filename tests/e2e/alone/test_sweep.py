@@ -63,7 +63,7 @@ async def test_what_is_left_goes_and_what_lives_or_is_anothers_stays(rig: Rig, c
     assert not any(kind["orphans"] for kind in told.values())
 
     await vms.delete(rig.addresses["GCE_ENDPOINT"], FOREIGN)
-    await rig.kubectl("delete", "namespace", lives, "--timeout=90s", deadline=100)
+    await rig.kubectl("delete", "namespace", lives, "--timeout=300s", deadline=310)
 
 
 async def _sweep(rig: Rig, codec: Codec, **more: Any) -> dict[str, Json]:
@@ -85,7 +85,7 @@ def _vms(rig: Rig) -> list[str]:
 
 async def _gone(rig: Rig, namespace: str) -> None:
     try:
-        await rig.kubectl("wait", "--for=delete", f"namespace/{namespace}", "--timeout=60s", deadline=70)
+        await rig.kubectl("wait", "--for=delete", f"namespace/{namespace}", "--timeout=300s", deadline=310)
     except SandboxError as error:
         held = await rig.kubectl("get", "namespace", namespace, "-o", "jsonpath={.status.conditions[*].message}")
         raise AssertionError(held) from error
