@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from sandbox.demo.observe import LABEL_INCARNATION, LABEL_JOB, LABEL_REPLICA, Json, Observer, child
@@ -51,10 +52,11 @@ class Training:
 
 
 class Trainings:
-    """Every training of every job in one cluster."""
+    """Every training of every job in one cluster, or in some of its `namespaces`."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, namespaces: Container[str] | None = None) -> None:
         self._observer = observer
+        self._namespaces = namespaces
         self._trainings: dict[str, Training] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._finder: asyncio.Task[None] | None = None
@@ -90,11 +92,16 @@ class Trainings:
     async def _find(self) -> None:
         while True:
             for pod in self._observer.all("pods"):
-                uid, labels = pod["metadata"]["uid"], pod["metadata"].get("labels", {})
-                begun = pod["status"].get("phase") in ("Running", "Succeeded", "Failed")
-                if begun and LABEL_JOB in labels and uid not in self._tasks:
+                uid = pod["metadata"]["uid"]
+                if uid not in self._tasks and self._is_ours(pod):
                     self._tasks[uid] = asyncio.create_task(self._follow(uid, pod))
             await asyncio.sleep(POLL_SECONDS)
+
+    def _is_ours(self, pod: Json) -> bool:
+        if self._namespaces is not None and pod["metadata"]["namespace"] not in self._namespaces:
+            return False
+        begun = pod["status"].get("phase") in ("Running", "Succeeded", "Failed")
+        return begun and LABEL_JOB in pod["metadata"].get("labels", {})
 
     async def _follow(self, uid: str, pod: Json) -> None:
         metadata, labels = pod["metadata"], pod["metadata"]["labels"]

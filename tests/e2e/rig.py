@@ -39,6 +39,7 @@ class Rig:
         self.addresses: dict[str, str] = {}
         self._speed = speed
         self._environment = environment
+        self._namespaces: set[str] = set()  # made here: other processes follow the logs of theirs
 
     async def up(self, seconds: float = UP_SECONDS) -> None:
         """Bring it up within so many seconds, and begin to watch.
@@ -82,7 +83,7 @@ class Rig:
         self.addresses = read_env(self.settings.env_file)
         self.control = ControlClient(self.addresses["CONTROL_URL"])
         self.observer = Observer(self.settings.admin_kubeconfig, self.control)
-        self.trainings = Trainings(self.observer)
+        self.trainings = Trainings(self.observer, self._namespaces)
         self.kubectl = self.observer.kubectl
         await self.observer.start()
         await self.trainings.start()
@@ -120,6 +121,7 @@ class Rig:
         """A namespace of its own, in which pods can be made."""
         name = f"e2e-{secrets.token_hex(3)}"
         await self.kubectl("create", "namespace", name)
+        self._namespaces.add(name)
         return name
 
     async def apply(self, namespace: str, *documents: Json) -> None:

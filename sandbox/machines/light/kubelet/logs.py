@@ -64,12 +64,10 @@ async def read_log(path: Path, options: LogOptions, ended: Callable[[], bool]) -
         if options.tail_lines is not None:
             lines = lines[max(0, len(lines) - options.tail_lines) :]
         while True:
-            for line in lines:
-                stamp, _, _, text = line.split(" ", 3)
-                chunk = (f"{stamp} {text}" if options.timestamps else text).encode()
-                if left is not None:
-                    chunk, left = chunk[:left], left - len(chunk[:left])
+            if chunk := "".join(_shown(line, options.timestamps) for line in lines).encode()[:left]:
                 yield chunk
+            if left is not None:
+                left -= len(chunk)
                 if left == 0:
                     return
             over = not options.follow or ended()
@@ -78,6 +76,11 @@ async def read_log(path: Path, options: LogOptions, ended: Callable[[], bool]) -
                 return
             if not lines:
                 await asyncio.sleep(POLL_SECONDS)
+
+
+def _shown(line: str, timestamps: bool) -> str:
+    stamp, _, _, text = line.split(" ", 3)
+    return f"{stamp} {text}" if timestamps else text
 
 
 def _time(line: str) -> datetime:
