@@ -70,6 +70,7 @@ class DevServer:
                 workflows=workflows,
                 activities=activities,
                 workflow_runner=runner,
+                debug_mode=True,  # no deadlock detection: on a crowded machine its two seconds fail tasks by chance
                 **options,
             ),
             Worker(client, task_queue=names.CREATES_QUEUE, activities=activities, **options),
