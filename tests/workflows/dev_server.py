@@ -63,16 +63,18 @@ class DevServer:
         """
         self.clock.advance(datetime.now(UTC))
         client = client or self.client
+        worker = Worker(
+            client,
+            task_queue=names.TASK_QUEUE,
+            workflows=workflows,
+            activities=activities,
+            workflow_runner=runner,
+            **options,
+        )
+        # On a crowded machine the two seconds of its deadlock detection fail tasks by chance.
+        worker._workflow_worker._deadlock_timeout_seconds = 30  # type: ignore[union-attr]
         async with (
-            Worker(
-                client,
-                task_queue=names.TASK_QUEUE,
-                workflows=workflows,
-                activities=activities,
-                workflow_runner=runner,
-                debug_mode=True,  # no deadlock detection: on a crowded machine its two seconds fail tasks by chance
-                **options,
-            ),
+            worker,
             Worker(client, task_queue=names.CREATES_QUEUE, activities=activities, **options),
         ):
             yield
