@@ -72,6 +72,13 @@ async def held_secrets(kube: Kube, selector: str, namespaces: Iterable[str]) -> 
     return [secret for secrets in each for secret in secrets or []]
 
 
+async def held_by_any(kube: Kube, vm_objects: list[Json], shared: Iterable[str]) -> list[Json]:
+    """Secrets that any job holds: beside the SpotInstanceVMs ``vm_objects``, and in ``shared`` namespaces."""
+    return await held_secrets(
+        kube, names.LABEL_HELD, {*(each["metadata"]["namespace"] for each in vm_objects), *shared}
+    )
+
+
 async def _listed(kube: Kube, where: str, selector: str) -> list[Json] | None:
     """None where it is forbidden."""
     try:

@@ -16,13 +16,11 @@ from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
 from api import errors
-from clients.kube import Kube, KubeError, path
+from clients.kube import FIRST_NAMESPACE, Kube, KubeError
 
 _TYPES = {400: errors.INVALID, 401: errors.PERMISSION, 403: errors.PERMISSION, 422: errors.INVALID}
 _RIGHTS = (401, 403)
 FAILURES = "outlast_activity_failures"
-GRANTED = path("v1", "namespaces", name="kube-system")
-"""What a worker reads before it begins: without this right there is none."""
 
 
 class Refusals(Interceptor):
@@ -62,7 +60,7 @@ class _Border(ActivityInboundInterceptor):
         if activity.info().attempt == 1:
             return False
         try:
-            await self._kube.get(GRANTED)
+            await self._kube.get(FIRST_NAMESPACE)
         except (KubeError, aiohttp.ClientError, TimeoutError):
             return False
         return True

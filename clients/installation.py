@@ -64,7 +64,7 @@ async def cluster_id(cluster: Kube, deadline: float) -> str:
     while True:
         try:
             async with asyncio.timeout_at(end):
-                return str((await cluster.get(kube.path("v1", "namespaces", name="kube-system")))["metadata"]["uid"])
+                return str((await cluster.get(kube.FIRST_NAMESPACE))["metadata"]["uid"])
         except (KubeError, aiohttp.ClientError, TimeoutError, OSError) as error:
             if isinstance(error, KubeError) and error.status < 500 and error.status != 429:
                 raise ConnectionError(

@@ -68,6 +68,10 @@ def path(api_version: str, plural: str, namespace: str | None = None, name: str 
     return "/".join(part for part in parts if part)
 
 
+FIRST_NAMESPACE = path("v1", "namespaces", name="kube-system")
+"""Whose UID tells a cluster from all others; without the right to read it no part of Outlast begins."""
+
+
 class Kube:
     """The API server. Every call but ``follow`` ends after ``timeout`` seconds, well before an activity has to.
 

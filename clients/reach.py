@@ -17,7 +17,7 @@ from temporalio.common import MetricMeter
 from temporalio.service import RPCError, RPCStatusCode
 
 from api import names
-from clients.kube import Kube, path
+from clients.kube import FIRST_NAMESPACE, Kube
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ Look = Callable[[], Awaitable[Any]]
 def looks(kube: Kube, temporal: Client) -> dict[str, Look]:
     """At both sides, down to their stores: each reads one object."""
     return {
-        "Kubernetes": lambda: kube.get(path("v1", "namespaces", name="kube-system")),
+        "Kubernetes": lambda: kube.get(FIRST_NAMESPACE),
         "Temporal": lambda: _schedule(temporal),
     }
 

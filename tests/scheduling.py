@@ -17,7 +17,7 @@ class ByCloud(LoadScopeScheduling):
     """Gives files to processes as a whole, and all that need a cloud of their own to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
-        folder = str(PurePosixPath(_file(nodeid)).parent)
+        folder = _folder(nodeid)
         return folder if folder in CLOUDS else _file(nodeid)
 
 
@@ -29,11 +29,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCloud:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """By folder, as they are listed; within a folder as they stand."""
-    items.sort(key=lambda item: _rank(str(PurePosixPath(_file(item.nodeid)).parent)))
+    items.sort(key=lambda item: _rank(_folder(item.nodeid)))
 
 
 def _rank(folder: str) -> int:
     return EARLY.index(folder) if folder in EARLY else len(EARLY)
+
+
+def _folder(nodeid: str) -> str:
+    return str(PurePosixPath(_file(nodeid)).parent)
 
 
 def _file(nodeid: str) -> str:

@@ -124,7 +124,7 @@ class Checkpointing:
             node=replica.node,
             lineage_seconds=lineage_seconds(replica, workflow.now()),
             reading=replica.reading,
-            fingerprint=self._fingerprint(replica),
+            fingerprint=self.state.fingerprint_under(replica),
         )
         return self.begin(source, reason)
 
@@ -155,10 +155,6 @@ class Checkpointing:
 
     def _under_way(self) -> list[Checkpoint]:
         return [record for record in self.state.checkpoints.values() if record.outcome is None]
-
-    def _fingerprint(self, replica: Replica) -> dict[str, str]:
-        vm = self.state.vms.get(replica.vm_key or "")
-        return vm.report.fingerprint if vm and vm.report else {}
 
     def settled(self, recovery: Recovery) -> bool:
         """The checkpoint that this recovery waits for has ended, or there is none."""

@@ -29,7 +29,7 @@ class Restoring:
             ActivityError: the registry did not answer; a recovery waits for it rather than begin anew.
         """
         config = self.job.spec.checkpoint_config
-        machine, best = self._fingerprint(replica), furthest(self._images())
+        machine, best = self.state.fingerprint_under(replica), furthest(self._images())
         if config.mode == "Application":
             point, best = await find_stored(self.job), None
         else:
@@ -49,11 +49,6 @@ class Restoring:
         if replica.incarnation >= 0:
             self.job.event("ColdStart", f"replica {replica.index}: nothing to restore, starts anew", warning=True)
         return None, FROM_THE_BEGINNING
-
-    def _fingerprint(self, replica: Replica) -> dict[str, str]:
-        """Of the machine that it is to start on; nothing is known of one that we did not buy."""
-        vm = self.state.vms.get(replica.vm_key or "")
-        return vm.report.fingerprint if vm and vm.report else {}
 
     def _none_fits(self, replica: Replica, why: str) -> Choice | None:
         """Such a machine is for a start from the beginning, which a person may want or not."""
@@ -99,7 +94,7 @@ class Restoring:
     def held(self, replica: Replica) -> str:
         """Tell why nothing can be restored, and what a person can do; gives the message."""
         config, best = self.job.spec.checkpoint_config, furthest(self.state.points)
-        if best is not None and (why := misfit(best, self._fingerprint(replica))):
+        if best is not None and (why := misfit(best, self.state.fingerprint_under(replica))):
             message = (
                 f"held: no checkpoint fits the machine of replica {replica.index}: {why}; correct the SpotInstanceVM, "
                 "or set checkpointConfig.onUnrestorable: ColdStart to begin anew"
@@ -117,12 +112,12 @@ class Restoring:
 
     def unpinned(self, replica: Replica) -> RestorePoint | None:
         """What it would start from on its machine now, where its digests are not known."""
-        point = furthest(self._images(), self._fingerprint(replica))
+        point = furthest(self._images(), self.state.fingerprint_under(replica))
         return point if point is not None and not point.pinned else None
 
     def usable_point(self, replica: Replica) -> bool:
         """There is an image on record to start from on its machine; what is in a bucket is known only by looking."""
-        return furthest(self._images(), self._fingerprint(replica)) is not None
+        return furthest(self._images(), self.state.fingerprint_under(replica)) is not None
 
     def _restorable(self) -> None:
         if "Restorable" in self.state.conditions:

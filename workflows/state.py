@@ -244,3 +244,8 @@ class JobState(Mutable):
     def last_dump_seconds(self) -> float:
         """What the last checkpoint took, from the request to the pushed image; 0 before the first."""
         return self.recent_dumps[-1] if self.recent_dumps else 0.0
+
+    def fingerprint_under(self, replica: Replica) -> dict[str, str]:
+        """Of its machine, also of one that it is to start on; nothing is known of one that we did not buy."""
+        vm = self.vms.get(replica.vm_key or "")
+        return vm.report.fingerprint if vm and vm.report else {}

@@ -8,14 +8,13 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities import signatures
-from activities.finalizers import held_secrets, holders
+from activities.finalizers import held_by_any, holders
 from activities.orphans.owners import owners
+from activities.orphans.sources import NOBODY
 from activities.secret import Sharing
 from activities.signatures import JobRef, OrphanedHolds, SweepRequest
 from api import names
 from clients.kube import Kube, path
-
-_NOBODY = "-"  # a UID that no object has: what bears the job's name by now is not let go
 
 
 class OrphanedHoldActivities:
@@ -36,15 +35,15 @@ class OrphanedHoldActivities:
     async def find_orphaned_holds(self, request: SweepRequest) -> OrphanedHolds:
         """Look at all that any job holds. There is no grace period: who holds is there before."""
         machines = await self._kube.list(path(names.API_VERSION, names.VM_PLURAL))
-        namespaces = {each["metadata"]["namespace"] for each in machines} | set(self._sharing.namespaces)
-        held = [*machines, *await held_secrets(self._kube, names.LABEL_HELD, namespaces)]
+        held = [*machines, *await held_by_any(self._kube, machines, self._sharing.namespaces)]
         holding = {job_id: workflow for each in held for job_id, workflow in holders(each)}
         asked = await owners(self._temporal, self._kube, request.cluster_id)
         gone = []
         for job_id, workflow_id in sorted(holding.items()):
             if await asked.is_gone(job_id, workflow_id) and not await self._has_vms(job_id):
                 namespace, _, name = workflow_id.partition("/")
-                gone.append(JobRef(namespace=namespace, name=name, uid=_NOBODY, job_id=job_id))
+                # Nobody's UID: what bears the job's name by now is not let go.
+                gone.append(JobRef(namespace=namespace, name=name, uid=NOBODY, job_id=job_id))
         return OrphanedHolds(jobs=gone, seen=len(holding))
 
     async def _has_vms(self, job_id: str) -> bool:

@@ -11,7 +11,7 @@ from temporalio.client import Client
 from activities import signatures
 from activities.cloud_errors import CloudError
 from activities.compute import Cloud
-from activities.finalizers import held_secrets
+from activities.finalizers import held_by_any
 from activities.orphans.owners import Owners, is_old, owners
 from activities.orphans.sources import NOBODY, Source, left_behind, nobodys, sources_by_project
 from activities.secret import Sharing
@@ -72,8 +72,7 @@ class OrphanedMachineActivities:
         return Orphans(orphans=orphans, seen=seen, jobs=sorted(jobs), unreadable=unreadable)
 
     async def _left_behind(self, vm_objects: list[Json], asked: Owners) -> dict[str, list[Source]]:
-        namespaces = {each["metadata"]["namespace"] for each in vm_objects} | set(self._sharing.namespaces)
-        held = await held_secrets(self._kube, names.LABEL_HELD, namespaces)
+        held = await held_by_any(self._kube, vm_objects, self._sharing.namespaces)
         return left_behind(vm_objects, held, asked.jobs)
 
     async def _permitted(self, sources: dict[str, list[Source]]) -> dict[str, list[Source]]:

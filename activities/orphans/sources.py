@@ -11,7 +11,7 @@ from api.spot_instance_vm import SpotInstanceVMSpec
 from clients.kube import Json
 
 KEY = "credentials.json"  # of a Secret that opens a cloud
-NOBODY = "-"  # a name that no object can have
+NOBODY = "-"  # a name and a UID that no object can have
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,9 @@ import pytest
 from activities import signatures as act
 from tests.chaos.calls import MODES, Mode
 from tests.chaos.crashes import Crash, matrix, sample, strike
+from tests.workflows.world import ELSEWHERE
 
 SAMPLE = 10
-# What neither a training's life nor its end ever asks for: each has tests of its own.
-ELSEWHERE = {
-    "adopt_orphan", "find_orphans", "find_orphaned_objects", "find_orphaned_images", "find_orphaned_claims",
-    "find_orphaned_holds", "remove_taint", "remove_claim", "sound_alarm",
-    "ask_hazard", "find_image", "find_stored", "save_outputs",
-}  # fmt: skip
 
 
 async def test_a_sample_of_all_crashes_ends_well() -> None:

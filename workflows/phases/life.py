@@ -126,6 +126,12 @@ class Life:
         self.job.event("ReplicaRestarts", f"replica {self.me.index}: {why}; {count}", warning=True)
         self.replace(why, machine_stays=True)
 
+    def restore_failed(self, why: str, *, missing: bool) -> None:
+        """What it was restored from is at fault; ``missing`` where that is so on every node."""
+        if self.me.restore:
+            self.restoring.failed(self.me.restore, self.me.node or "", missing=missing)
+        self.job.event("RestoreFailed", f"replica {self.me.index} on {self.me.node}: {why}", warning=True)
+
     def ran_seconds(self) -> float:
         """From its start to its pod's end; without end where that is not known."""
         pod = self.me.view.pod if self.me.view else None

@@ -95,8 +95,5 @@ class Running(Part):
 
     def _pass_over(self, why: str) -> None:
         """Its end says nothing of the training, and would be the same on any machine."""
-        if self.me.restore:
-            self.restoring.failed(self.me.restore, self.me.node or "", missing=True)
-        message = f"{why}, for it was told to end before it was checkpointed"
-        self.job.event("RestoreFailed", f"replica {self.me.index} on {self.me.node}: {message}", warning=True)
+        self.life.restore_failed(f"{why}, for it was told to end before it was checkpointed", missing=True)
         self.life.replace("RestoreFailed", machine_stays=True, ask_survivor=not self.restoring.usable_point(self.me))

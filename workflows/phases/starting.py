@@ -146,10 +146,8 @@ class Starting(Part):
     async def _image_failed(self, trouble: str, pod: PodView | None) -> None:
         """The image is at fault once two nodes could not start it, at once where the registry has it no more."""
         why = (pod.message or pod.waiting_reason or "") if pod else ""
-        if self.me.restore:
-            self.restoring.failed(self.me.restore, self.me.node or "", missing=trouble == "MissingImage")
-        self.job.event("RestoreFailed", f"replica {self.me.index} on {self.me.node}: {trouble}: {why}", warning=True)
         same_machine = trouble == "MissingImage"
+        self.life.restore_failed(f"{trouble}: {why}", missing=same_machine)
         nothing_else = not self.restoring.usable_point(self.me)
         await self._again("RestoreFailed", keep_machine=same_machine, ask_survivor=nothing_else)
 
