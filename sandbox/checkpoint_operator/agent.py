@@ -1,7 +1,8 @@
 """The operator's agent on one node: it does the work for the pods of its own node, one CheckpointBackup at a time.
 
-Each agent looks at every CheckpointBackup of the cluster; any of them puts the finalizer on and takes it off. It lives
-and dies with its node: then what it was doing stays in the phase that it was in.
+Each agent looks at every CheckpointBackup of the cluster; any of them puts the finalizer on and takes it off. It knows
+them from a watch, as controllers do: what is out of date when it writes is refused, and looked at again. It lives and
+dies with its node: then what it was doing stays in the phase that it was in.
 """
 
 from __future__ import annotations
@@ -58,13 +59,18 @@ class Agent:
         self._registry: RegistryAccess | None = None
         self._queue: asyncio.Queue[Key] = asyncio.Queue()
         self._queued: set[Key] = set()
+        self._latest: dict[Key, Json] = {}
         self._failures: dict[Key, int] = {}
 
-    def look_at(self, key: Key) -> None:
-        """A CheckpointBackup, by namespace and name, is new or changed."""
-        if key not in self._queued:
-            self._queued.add(key)
-            self._queue.put_nowait(key)
+    def look_at(self, backup: Json) -> None:
+        """A CheckpointBackup is new or changed."""
+        key = key_of(backup)
+        self._keep(key, backup)
+        self._enqueue(key)
+
+    def forget(self, key: Key) -> None:
+        """A CheckpointBackup is gone."""
+        self._latest.pop(key, None)
 
     async def run(self) -> None:
         """Work for ever. Raises AgentDied."""
@@ -72,41 +78,63 @@ class Agent:
             while True:
                 key = await self._queue.get()
                 self._queued.discard(key)
+                backup = Backup(self._work.client, self._latest[key]) if key in self._latest else None
+                if backup is None or self._is_done(backup):
+                    continue
                 await self._node.check()
                 try:
-                    await self._reconcile(Backup(self._work.client, *key))
+                    await self._reconcile(backup)
                     self._failures.pop(key, None)
                 except Stuck as error:
                     log.info("CheckpointBackup %s/%s: %s", *key, error)
                 except (Unable, ApiError, *UNREACHABLE) as error:
                     log.info("CheckpointBackup %s/%s: %s", *key, error)
-                    self._retry(key)
+                    if isinstance(error, ApiError) and error.status == 404:
+                        self.forget(key)
+                    else:
+                        self._retry(key)
+                # What this agent wrote itself may come by the watch later than the next look.
+                if key in self._latest:
+                    self._keep(key, backup.object)
         finally:
             await self._node.close()
+
+    def _keep(self, key: Key, backup: Json) -> None:
+        known = self._latest.get(key)
+        if known is None or _version(backup) >= _version(known):
+            self._latest[key] = backup
+
+    def _enqueue(self, key: Key) -> None:
+        if key not in self._queued:
+            self._queued.add(key)
+            self._queue.put_nowait(key)
 
     def _retry(self, key: Key) -> None:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         delay = min(FIRST_RETRY * 2.0 ** (failures - 1), LONGEST_RETRY)
-        asyncio.get_running_loop().call_later(delay, self.look_at, key)
+        asyncio.get_running_loop().call_later(delay, self._enqueue, key)
+
+    def _is_done(self, backup: Backup) -> bool:
+        """Whether there is nothing about it that an agent would do, on whichever node."""
+        if backup.is_being_deleted or not backup.has_finalizer:
+            return False
+        return _has_run(backup) and (self._registry is not None or "registry" not in backup.spec)
 
     async def _reconcile(self, backup: Backup) -> None:
-        if not await backup.read():
-            return
         # First of all: with a bad secret neither a finalizer nor a status is ever written.
         await self._find_registry(backup.spec)
         await backup.add_finalizer()
         if backup.is_being_deleted:
             await backup.remove_finalizer()
             return
+        if _has_run(backup):
+            return
         pod = await self._pod(backup.spec["podRef"])
         if pod is None or pod["spec"].get("nodeName") != self._node.name:
             return
-        is_immediate = backup.spec["schedule"] == "immediately"
-        if not is_immediate and not CRON.fullmatch(backup.spec["schedule"]):
-            raise Unable(f'schedule {backup.spec["schedule"]!r} is neither five cron fields nor "immediately"')
-        # A cron schedule runs at once, too; afterwards every phase but Failed stops its further runs.
-        if backup.phase and (is_immediate or backup.phase != phases.FAILED):
-            return
+        schedule = backup.spec["schedule"]
+        if schedule != "immediately" and not CRON.fullmatch(schedule):
+            raise Unable(f'schedule {schedule!r} is neither five cron fields nor "immediately"')
         if pod["status"].get("phase") == "Running":
             await self._perform(backup, pod)
 
@@ -170,3 +198,18 @@ class Agent:
             return
         await self._work.client.delete(f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}")
         await backup.set_phase(phases.COMPLETED_POD_DELETED, "Checkpointed, and the pod was deleted")
+
+
+def key_of(backup: Json) -> Key:
+    """Namespace and name."""
+    return backup["metadata"]["namespace"], backup["metadata"]["name"]
+
+
+def _version(backup: Json) -> int:
+    # Of one object the API server's versions can be compared.
+    return int(backup["metadata"]["resourceVersion"])
+
+
+def _has_run(backup: Backup) -> bool:
+    """A cron schedule runs at once, too; afterwards every phase but Failed stops its further runs."""
+    return bool(backup.phase) and (backup.spec["schedule"] == "immediately" or backup.phase != phases.FAILED)

@@ -5,6 +5,7 @@ What the operator never writes is not written here: `lastCheckpointTime`, `obser
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,12 +24,13 @@ TRIES = 3
 
 
 class Backup:
-    """One CheckpointBackup, by name; `object` is what it was when it was last read."""
+    """One CheckpointBackup; `object` is what it was when it was last seen or written."""
 
-    def __init__(self, client: KubeClient, namespace: str, name: str) -> None:
+    def __init__(self, client: KubeClient, seen: Json) -> None:
+        namespace, name = seen["metadata"]["namespace"], seen["metadata"]["name"]
         self.namespace = namespace
         self.name = f"{namespace}/{name}"
-        self.object: Json = {}
+        self.object = copy.deepcopy(seen)
         self._client = client
         self._path = f"/apis/{GROUP}/v1/namespaces/{namespace}/checkpointbackups/{name}"
 
@@ -53,30 +55,22 @@ class Backup:
         """Whether it waits for its finalizers."""
         return "deletionTimestamp" in self.object["metadata"]
 
-    async def read(self) -> bool:
-        """Read it; False where it is gone."""
-        try:
-            self.object = await self._client.get(self._path)
-        except ApiError as error:
-            if error.status == 404:
-                return False
-            raise
-        return True
+    @property
+    def has_finalizer(self) -> bool:
+        """Whether the operator's finalizer is on it."""
+        return FINALIZER in self.object["metadata"].get("finalizers", ())
 
     async def add_finalizer(self) -> None:
         """Put the operator's finalizer on it. Raises ApiError, 409 where someone else was faster."""
-        finalizers = self.object["metadata"].setdefault("finalizers", [])
         # The API server refuses new finalizers on what is being deleted.
-        if FINALIZER not in finalizers and not self.is_being_deleted:
-            finalizers.append(FINALIZER)
-            self.object = await self._client.replace(self._path, self.object)
+        if not self.has_finalizer and not self.is_being_deleted:
+            await self._replace_finalizers([*self.object["metadata"].get("finalizers", ()), FINALIZER])
 
     async def remove_finalizer(self) -> None:
         """Take the operator's finalizer off. Raises ApiError."""
-        metadata = self.object["metadata"]
-        if FINALIZER in metadata.get("finalizers", ()):
-            metadata["finalizers"].remove(FINALIZER)
-            await self._client.replace(self._path, self.object)
+        if self.has_finalizer:
+            finalizers = self.object["metadata"]["finalizers"]
+            await self._replace_finalizers([each for each in finalizers if each != FINALIZER])
 
     async def set_phase(self, phase: str, message: str) -> None:
         """Write phase and message."""
@@ -108,13 +102,19 @@ class Backup:
             entry["pushed"] = True
         await self._update(lambda status: status.setdefault("builtImages", []).append(entry))
 
+    async def _replace_finalizers(self, finalizers: list[str]) -> None:
+        metadata = {**self.object["metadata"], "finalizers": finalizers}
+        self.object = await self._client.replace(self._path, {**self.object, "metadata": metadata})
+
     async def _update(self, change: Callable[[Json], None]) -> None:
-        """Read, change and write the status. That the object is gone, or the write fails, stops no checkpoint."""
+        """Change and write the status. That the object is gone, or the write fails, stops no checkpoint."""
         for attempt in range(TRIES):
             try:
-                self.object = await self._client.get(self._path)
-                change(self.object.setdefault("status", {}))
-                self.object = await self._client.replace(f"{self._path}/status", self.object)
+                if attempt:
+                    self.object = await self._client.get(self._path)
+                changed = copy.deepcopy(self.object)
+                change(changed.setdefault("status", {}))
+                self.object = await self._client.replace(f"{self._path}/status", changed)
                 return
             except ApiError as error:
                 if error.status != 409 or attempt == TRIES - 1:

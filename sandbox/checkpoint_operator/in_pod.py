@@ -12,7 +12,7 @@ import os
 import sys
 from pathlib import Path
 
-from sandbox.checkpoint_operator.agent import Agent, Work
+from sandbox.checkpoint_operator.agent import Agent, Work, key_of
 from sandbox.checkpoint_operator.backup import COLLECTION
 from sandbox.checkpoint_operator.node_access import AgentDied, NodeAccess
 from sandbox.checkpoint_operator.shared_traps import SharedTraps
@@ -53,8 +53,11 @@ async def _work() -> None:
 
 async def _follow(client: KubeClient, agent: Agent) -> None:
     async for change in client.follow(COLLECTION):
+        if change.type == "DELETED":
+            agent.forget(key_of(change.object))
+            continue
         for backup in change.object if change.type == "SYNC" else [change.object]:
-            agent.look_at((backup["metadata"]["namespace"], backup["metadata"]["name"]))
+            agent.look_at(backup)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sandbox.checkpoint_operator.agent import Agent, Key, Work
+from sandbox.checkpoint_operator.agent import Agent, Key, Work, key_of
 from sandbox.checkpoint_operator.backup import COLLECTION
 from sandbox.checkpoint_operator.node_access import AgentDied, NodeAccess
 from sandbox.checkpoint_operator.traps import Trap, Traps
@@ -68,7 +68,7 @@ class CheckpointOperator:
         )
         self._agents: dict[str, asyncio.Task[None]] = {}
         self._inboxes: dict[str, Agent] = {}
-        self._known: set[Key] = set()
+        self._known: dict[Key, Json] = {}
         self._watches: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -135,16 +135,25 @@ class CheckpointOperator:
     async def _follow_backups(self) -> None:
         async for change in self._client.follow(COLLECTION):
             if change.type == "SYNC":
-                self._known.clear()
-            backups = change.object if change.type == "SYNC" else [change.object]
-            for backup in backups:
-                key = (backup["metadata"]["namespace"], backup["metadata"]["name"])
-                if change.type == "DELETED":
-                    self._known.discard(key)
-                    continue
-                self._known.add(key)
-                for agent in self._inboxes.values():
-                    agent.look_at(key)
+                there = {key_of(backup): backup for backup in change.object}
+                for key in self._known.keys() - there.keys():
+                    self._forget(key)
+                for backup in there.values():
+                    self._look_at(backup)
+            elif change.type == "DELETED":
+                self._forget(key_of(change.object))
+            else:
+                self._look_at(change.object)
+
+    def _look_at(self, backup: Json) -> None:
+        self._known[key_of(backup)] = backup
+        for agent in self._inboxes.values():
+            agent.look_at(backup)
+
+    def _forget(self, key: Key) -> None:
+        self._known.pop(key, None)
+        for agent in self._inboxes.values():
+            agent.forget(key)
 
     async def _follow_nodes(self) -> None:
         async for change in self._client.follow("/api/v1/nodes"):
@@ -172,8 +181,8 @@ class CheckpointOperator:
     def _add_agent(self, node: NodeAccess) -> None:
         agent = self._inboxes[node.name] = Agent(node, self._work)
         self._agents[node.name] = asyncio.create_task(self._run(node.name, agent))
-        for key in self._known:
-            agent.look_at(key)
+        for backup in self._known.values():
+            agent.look_at(backup)
 
     def _remove_agent(self, name: str) -> None:
         self._inboxes.pop(name, None)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from checkpoints import FINALIZER, Backups
+from checkpoints import BACKUPS, FINALIZER, Backups
 from light_nodes import SPEED, Nodes, eventually, start_training, training_pod
 
 from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.checkpoint_operator.operator import CRD, STUB_CRD
 from sandbox.control_plane import ControlPlane
-from sandbox.kube_client import ApiError, KubeClient
+from sandbox.kube_client import MERGE, ApiError, KubeClient
 from sandbox.machines.light.kubelet.kubelet import Kubelet
 from sandbox.oci import OciClient, RegistryError
 
@@ -122,7 +123,22 @@ async def test_failed_is_final(admin: KubeClient, node: str, backups: Backups) -
     assert (await backups.status("wrong"))["phase"] == "Failed"
 
 
-@pytest.mark.usefixtures("node")
+@pytest_asyncio.fixture
+async def unnamed(admin: KubeClient) -> None:
+    """No CheckpointBackup names a registry when the operator starts: an agent keeps the first that it finds."""
+    try:
+        left = (await admin.get("/apis/migration.dcnlab.com/v1/checkpointbackups"))["items"]
+    except ApiError as error:
+        assert error.status == 404  # noqa: PT017 - the operator brings the definition
+        return
+    for metadata in (backup["metadata"] for backup in left):
+        path = f"{BACKUPS.format(metadata['namespace'])}/{metadata['name']}"
+        await admin.patch(path, {"metadata": {"finalizers": None}}, MERGE)
+        with contextlib.suppress(ApiError):  # it waited for its finalizer alone
+            await admin.delete(path)
+
+
+@pytest.mark.usefixtures("unnamed", "node")
 async def test_a_bad_secret_fails_before_any_phase_and_heals(backups: Backups) -> None:
     registry = {
         "url": backups.registry,

@@ -6,7 +6,9 @@ API server vouches for, then a SubjectAccessReview on the `nodes` subresource of
 
 from __future__ import annotations
 
+import json
 import ssl
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
@@ -28,6 +30,9 @@ from sandbox.machines.light.kubelet.runtime import Node
 SUBRESOURCES = {"checkpoint": "checkpoint", "pods": "pods", "healthz": "healthz"}
 """Subresources of `nodes` that are asked for, by the path's first part; all other paths are `nodes/proxy`."""
 
+REMEMBERED_SECONDS = {"TokenReview": 120.0, "SubjectAccessReview": 300.0}
+"""Real seconds for which a yes is not asked for again: a kubelet's own defaults."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -38,6 +43,7 @@ class KubeletServer:
         self._node = node
         self._pods = pods
         self._port = port
+        self._approved: dict[str, tuple[float, Json]] = {}  # by what was asked: until when, and what the answer says
         app = web.Application(middlewares=[self._admit])
         app.add_routes(
             [
@@ -104,11 +110,17 @@ class KubeletServer:
 
     async def _review(self, group: str, kind: str, spec: Json) -> Json:
         body = {"apiVersion": group, "kind": kind, "spec": spec}
+        question = json.dumps(body, sort_keys=True)
+        until, approved = self._approved.get(question, (0.0, {}))
+        if time.monotonic() < until:
+            return approved
         try:
             answer = await self._node.client.create(f"/apis/{group}/{kind.lower()}s", body)
         except ApiError as error:
             raise web.HTTPInternalServerError(text=str(error)) from error
         status: Json = answer["status"]
+        if status.get("authenticated") or status.get("allowed"):
+            self._approved[question] = (time.monotonic() + REMEMBERED_SECONDS[kind], status)
         return status
 
     async def _healthz(self, _: web.Request) -> web.Response:
