@@ -18,6 +18,7 @@ from api import names
 from clients import kube
 from crd_bridge.bridge import Bridge
 from sandbox.errors import SandboxError
+from sandbox.kube_client import KubeClient
 from sandbox.temporal_server import TemporalServer
 from tests.bridge.recorder import Recorder, VmRecorder, eventually
 
@@ -61,15 +62,22 @@ async def installed(control_plane: Any) -> None:
 @pytest.fixture
 async def namespace(control_plane: Any, crds: None) -> AsyncIterator[str]:
     """A new namespace on an API server that knows our CRDs."""
-    kubectl, name = control_plane.kubectl, f"test-{secrets.token_hex(4)}"
-    await kubectl("create", "namespace", name)
-    yield name
-    # No workflow that would take them off is left.
-    for job in (await kubectl("get", "sij", "-n", name, "-o", "name")).split():
-        await kubectl("patch", job, "-n", name, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
-    # What the next test's bridge would begin workflows for. The namespace itself goes with the control plane: deleted,
-    # it would keep the namespace controller at work until then, for no kubelet ends its pods.
-    await kubectl("delete", "sij,sivm", "--all", "-n", name, "--wait=false")
+    name = f"test-{secrets.token_hex(4)}"
+    admin = KubeClient.from_kubeconfig(control_plane.kubeconfig)  # a hundred kubectls more would cost a minute
+    try:
+        await admin.create("/api/v1/namespaces", {"metadata": {"name": name}})
+        yield name
+        ours = f"/apis/{names.API_VERSION}/namespaces/{name}"
+        # No workflow that would take them off is left.
+        for job in (await admin.get(f"{ours}/{names.JOB_PLURAL}"))["items"]:
+            path = f"{ours}/{names.JOB_PLURAL}/{job['metadata']['name']}"
+            await admin.patch(path, {"metadata": {"finalizers": None}})
+        # What the next test's bridge would begin workflows for. The namespace itself goes with the control plane:
+        # deleted, it would keep the namespace controller at work until then, for no kubelet ends its pods.
+        for plural in (names.JOB_PLURAL, names.VM_PLURAL):
+            await admin.delete(f"{ours}/{plural}")
+    finally:
+        await admin.close()
 
 
 @pytest.fixture
