@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 JOINING = frozenset({"Booting", "Joining", "Registering"})  # on the way from an instance to a Node
+GOING = frozenset({"Noticed", "Lost", "Deleting"})  # for a reason that stands
 
 
 @workflow.defn(name=names.VM_WORKFLOW)
@@ -145,15 +146,17 @@ class SpotVM:
     async def _failed(self, error: ActivityError) -> None:
         """A step failed: say why, wait, and take the step again."""
         self.state.failures += 1
-        self.state.reason, self.state.message = explain(error)
+        reason, self.state.message = explain(error)
+        if self.state.noticed_at is None and self.state.stage not in GOING:
+            self.state.reason = reason  # of one that goes it says why it goes
         workflow.logger.warning("%s: %s", self.state.stage, self.state.message)
-        hopeless = self.state.reason == errors.HOST_KEY  # no patience mends that
+        hopeless = reason == errors.HOST_KEY  # no patience mends that
         if self.state.stage in JOINING and (hopeless or self.machine.late()):
-            self.machine.give_up(self.state.reason, self.state.message)
+            self.machine.give_up(reason, self.state.message)
             return
         await self.machine.tell()
         again, noticed = workflow.now() + back_off(self.state.failures, self.timings.retry), self.state.noticed_at
-        await self.machine.until(lambda: self.state.noticed_at != noticed, again, f"after {self.state.reason}")
+        await self.machine.until(lambda: self.state.noticed_at != noticed, again, f"after {reason}")
 
 
 def _first_state(start: VmStart) -> VmState:

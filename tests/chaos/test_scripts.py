@@ -12,6 +12,29 @@ SCRIPTS = {
       516 notice_to_all seconds=11
       521 all_lost lingering=60
     """,
+    # A survivor came to its training's end between its dump and the checkpoint's: its image was taken for one of a
+    # process that had been told to end, and so was the end of the replica restored from it.
+    "a survivor that ends by itself while its image is pushed": """
+      job replicas=2 steps=900 interval=420 policy=All notice=120 events=120 course=245
+      121 lost replica=1 lingering=60
+      278 trap plan=stick:ImageBuilding count=1
+      281 slow_dumps seconds=900 by=90
+      423 trap plan=empty count=1
+      825 notice replica=0 seconds=5
+    """,
+    # The last write of a VM's entry used up its attempts, and nobody took the entry away later.
+    "the entry of a VM that has gone, while each second call fails": """
+      job replicas=3 steps=1500 interval=90 auto=1 course=0
+       89 calls_fail seconds=900 every=2
+      632 pod_ends replica=2 code=137
+      749 suspend after=300
+    """,
+    "the same, of machines that were taken back": """
+      job replicas=2 steps=600 interval=180 keep=1 policy=All course=0
+      126 calls_fail seconds=400 every=2
+      285 notice_to_all seconds=1
+      314 lost replica=0 lingering=60
+    """,
 }
 
 

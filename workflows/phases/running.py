@@ -6,6 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from api.views import RestorePoint
     from workflows.calls import call
     from workflows.phases.life import Part
     from workflows.policy.ending import ends_as_told
@@ -89,9 +90,16 @@ class Running(Part):
 
     def _ends_as_told(self) -> bool:
         restore, grace = self.me.restore, grace_seconds(self.job.spec)
-        if restore is None or not restore.told_to_end:
+        if restore is None or not restore.told_to_end or self._source_succeeded(restore):
             return False
         return ends_as_told(self.life.ran_seconds(), grace, self.state.timings.verdict_delay)
+
+    def _source_succeeded(self, restore: RestorePoint) -> bool:
+        """The process that was dumped has come to the training's own end since: nothing had taken it away."""
+        replicas = self.state.replicas.values()
+        return any(
+            each.outcome == "Succeeded" and restore.lineage == f"{each.index}.{each.incarnation}" for each in replicas
+        )
 
     def _pass_over(self, why: str) -> None:
         """Its end says nothing of the training, and would be the same on any machine."""

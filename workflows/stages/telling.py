@@ -58,7 +58,11 @@ class Telling:
         )
 
     async def write_entry(self, *, gone: bool) -> None:
-        """Its entry in the SpotInstanceVM's status. For people: never in the way of the life itself."""
+        """Its entry in the SpotInstanceVM's status. For people: never in the way of the life itself.
+
+        Raises:
+            ActivityError: it could not be taken away yet, which nobody else would do later.
+        """
         state, view = self.state, self.state.view
         if not state.tries:
             return
@@ -83,4 +87,7 @@ class Telling:
         try:
             await call(act.WRITE_VM_ENTRY, request, summary=f"status of {current.name}: {state.stage}")
         except ActivityError as error:
-            workflow.logger.warning("status of %s: %s", current.name, explain(error)[1])
+            reason, message = explain(error)
+            workflow.logger.warning("status of %s: %s", current.name, message)
+            if gone and reason == "Transient":
+                raise
