@@ -46,9 +46,9 @@ class ControlClient:
         answer = await self._call("GET", "/vms")
         return list(answer["vms"])
 
-    async def events(self) -> list[Json]:
-        """What happened to which VM and when (`sandbox.gce.Event`), in order."""
-        answer = await self._call("GET", "/events")
+    async def events(self, since: int = 0) -> list[Json]:
+        """What happened to which VM and when (`sandbox.gce.Event`), in order; without the first `since` of them."""
+        answer = await self._call("GET", f"/events?since={since}")
         return list(answer["events"])
 
     async def preempt(self, name: str, notice: float | None = None) -> None:

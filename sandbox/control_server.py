@@ -90,8 +90,9 @@ class ControlServer:
             preemption.result()
         return web.json_response({})
 
-    async def _events(self, _: web.Request) -> web.Response:
-        events = [asdict(event) for event in self._gce().ledger.events]
+    async def _events(self, request: web.Request) -> web.Response:
+        since = int(request.query.get("since", 0))
+        events = [asdict(event) for event in self._gce().ledger.events[since:]]
         return web.json_response({"events": events})
 
     async def _fault(self, request: web.Request) -> web.Response:

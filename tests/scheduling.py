@@ -21,6 +21,7 @@ class ByCloud(LoadScopeScheduling):
         return folder if folder in CLOUDS else _file(nodeid)
 
 
+@pytest.hookimpl(optionalhook=True)  # also where xdist is switched off
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCloud:
     """What ``--dist loadgroup`` of this xdist would do, were it not that this pytest ignores its names."""
     config.option.loadscopereorder = False

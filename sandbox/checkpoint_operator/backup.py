@@ -24,13 +24,13 @@ TRIES = 3
 
 
 class Backup:
-    """One CheckpointBackup; `object` is what it was when it was last seen or written."""
+    """One CheckpointBackup; `object` is what it was when it was last seen or written, and is never changed itself."""
 
     def __init__(self, client: KubeClient, seen: Json) -> None:
         namespace, name = seen["metadata"]["namespace"], seen["metadata"]["name"]
         self.namespace = namespace
         self.name = f"{namespace}/{name}"
-        self.object = copy.deepcopy(seen)
+        self.object = seen
         self._client = client
         self._path = f"/apis/{GROUP}/v1/namespaces/{namespace}/checkpointbackups/{name}"
 
@@ -112,9 +112,9 @@ class Backup:
             try:
                 if attempt:
                     self.object = await self._client.get(self._path)
-                changed = copy.deepcopy(self.object)
-                change(changed.setdefault("status", {}))
-                self.object = await self._client.replace(f"{self._path}/status", changed)
+                status = copy.deepcopy(self.object.get("status", {}))
+                change(status)
+                self.object = await self._client.replace(f"{self._path}/status", {**self.object, "status": status})
                 return
             except ApiError as error:
                 if error.status != 409 or attempt == TRIES - 1:

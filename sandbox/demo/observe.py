@@ -171,7 +171,7 @@ class Observer:
         while True:
             status = await self.control.status()
             self.vms, self.processes = status["vms"], status["processes"]
-            self.ledger = await self.control.events()
+            self.ledger += await self.control.events(since=len(self.ledger))
             await asyncio.sleep(POLL_SECONDS)
 
     def _ended(self) -> str:

@@ -24,7 +24,7 @@ async def admin(control_plane: ControlPlane) -> AsyncIterator[KubeClient]:
 
 
 @pytest_asyncio.fixture
-async def namespace(admin: KubeClient) -> AsyncIterator[str]:
+async def namespace(admin: KubeClient) -> str:
     """A namespace of this test's own, in which pods can be made."""
     made = await admin.create("/api/v1/namespaces", {"metadata": {"generateName": "light-"}})
     name = made["metadata"]["name"]
@@ -34,8 +34,8 @@ async def namespace(admin: KubeClient) -> AsyncIterator[str]:
         return bool(accounts["items"])
 
     await eventually("default service account", has_service_account)
-    yield name
-    await admin.delete(f"/api/v1/namespaces/{name}")
+    # It goes with the control plane: deleted, it would keep the namespace controller at work, for its pods' nodes end.
+    return name
 
 
 @pytest_asyncio.fixture

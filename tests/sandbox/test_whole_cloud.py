@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -16,10 +15,14 @@ from sandbox.control import ControlClient
 from sandbox.processes import leftovers
 from sandbox.settings import Settings
 
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
-@pytest_asyncio.fixture
-async def cloud(executables: object, tmp_path: Path) -> AsyncIterator[Cloud]:
-    async with Cloud(Settings(state_dir=tmp_path, speed=20, node_monitor_grace_period=5)) as cloud:
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def cloud(executables: object, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cloud]:
+    """One for all tests here; the last takes it down."""
+    settings = Settings(state_dir=tmp_path_factory.mktemp("cloud"), speed=20, node_monitor_grace_period=5)
+    async with Cloud(settings) as cloud:
         yield cloud
 
 
@@ -34,13 +37,12 @@ async def sandbox(cloud: Cloud, *arguments: str) -> str:
     return output.decode()
 
 
-@pytest.mark.e2e
 async def test_the_command_line_plays_faults_and_traps(cloud: Cloud) -> None:
     await sandbox(cloud, "fault", "exhaust", "us-central1-a", "at_once=true")
     with pytest.raises(AssertionError, match="ZONE_RESOURCE_POOL_EXHAUSTED"):
-        await buy(cloud, "worker-1")
+        await buy(cloud, "played-1")
     await sandbox(cloud, "fault", "restore_capacity", "zone=us-central1-a")
-    await buy(cloud, "worker-1")
+    await buy(cloud, "played-1")
     await sandbox(cloud, "trap", "stick", "phase=ImagePushing", "count=2", "namespace=team")
     assert cloud.operator
     assert cloud.operator._traps.take("elsewhere", "another") is None
@@ -48,7 +50,6 @@ async def test_the_command_line_plays_faults_and_traps(cloud: Cloud) -> None:
     assert [trap and (trap.kind, trap.phase) for trap in traps] == [("stick", "ImagePushing")] * 2 + [None]
 
 
-@pytest.mark.e2e
 async def test_the_validator_fails_on_the_node_that_is_named_until_it_is_healed(cloud: Cloud) -> None:
     assert cloud.control_plane
     kubectl = cloud.control_plane.kubectl
@@ -73,26 +74,29 @@ async def test_the_validator_fails_on_the_node_that_is_named_until_it_is_healed(
     await eventually("both validators are Ready", ready_are("worker-1", "worker-2"))
 
 
-@pytest.mark.e2e
 async def test_a_bought_vm_joins_the_cluster_and_its_node_dies_with_it(cloud: Cloud) -> None:
     assert cloud.control_plane
     kubectl = cloud.control_plane.kubectl
-    await join(cloud, await buy(cloud, "worker-1"))
+    await join(cloud, await buy(cloud, "guest-1"))
 
     def says(path: str, value: str) -> Callable[[], Awaitable[bool]]:
         async def check() -> bool:
-            return await kubectl("get", "node", "worker-1", "-o", f"jsonpath={path}") == value
+            return await kubectl("get", "node", "guest-1", "-o", f"jsonpath={path}") == value
 
         return check
 
     ready = "{.status.conditions[?(@.type=='Ready')].status}"
     await eventually("the node is ready", says(ready, "True"))
     await eventually("the node has its GPU", says(r"{.status.allocatable.nvidia\.com/gpu}", "1"))
-    assert (await sandbox(cloud, "vms")).split()[-2:] == ["worker-1", "Ready"]
+    listed = [line.split() for line in (await sandbox(cloud, "vms")).splitlines()]
+    assert [line[-2:] for line in listed if "guest-1" in line] == [["guest-1", "Ready"]]
     control = ControlClient.of(cloud.settings)
-    assert [vm["name"] for vm in await control.vms()] == ["worker-1"]
-    await control.preempt("worker-1", notice=0)
+    assert "guest-1" in [vm["name"] for vm in await control.vms()]
+    before = len(await control.events())
+    await control.preempt("guest-1", notice=0)
     await eventually("the node is lost", says(ready, "Unknown"))
-    assert [event["what"] for event in await control.events()][:3] == ["requested", "running", "notice"]
+    assert [event["what"] for event in await control.events(since=before)][:1] == ["notice"]
+    mine = [event["what"] for event in await control.events() if event["name"] == "guest-1"]
+    assert mine[:3] == ["requested", "running", "notice"]
     await cloud.down()
     assert leftovers(cloud.settings.state_dir) == []
