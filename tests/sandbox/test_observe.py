@@ -21,7 +21,7 @@ class NoVms:
     async def status(self) -> dict[str, Any]:
         return {"vms": [], "processes": []}
 
-    async def events(self) -> list[Any]:
+    async def events(self, since: int) -> list[Any]:
         return []
 
 
