@@ -47,7 +47,6 @@ fi
 # Of two at once the second waits for the first, and finds what it left.
 START = f"""
 cd "$HOME/{DIRECTORY}" || exit
-if [ -f join.started ]; then touch join.again; fi
 [ "$(cat join.exit 2>/dev/null)" = 0 ] || rm -f join.exit
 touch join.started
 setsid --fork flock --wait 5 join.lock sh join.sh </dev/null >/dev/null 2>&1
@@ -57,8 +56,9 @@ JOIN_SCRIPT = f"""\
 # Runs under join.lock. A join that failed, or was cut short, is undone before the next one.
 if [ "$(cat join.exit 2>/dev/null)" = 0 ]; then rm -f join.yaml; exit; fi
 exec >join.log 2>&1
-if [ -f join.again ]; then sudo -n kubeadm reset --force; fi
-rm -f join.again join.exit
+if [ -f join.ran ]; then sudo -n kubeadm reset --force; fi
+rm -f join.exit
+touch join.ran
 sudo -n timeout {JOIN_SECONDS} kubeadm join --config "$PWD/join.yaml"
 status=$?
 rm -f join.yaml

@@ -187,7 +187,7 @@ async def test_two_starts_at_once_join_once(setting: Setting) -> None:
     assert progress.state == "Joined", progress
     log = (setting.machine(join).root / ".outlast/join.log").read_text()
     assert log.count("This node has joined the cluster") == 1
-    assert "[reset]" not in log
+    assert "[reset]" not in log, log
 
 
 async def test_a_start_after_the_join_changes_nothing(setting: Setting) -> None:
