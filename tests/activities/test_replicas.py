@@ -9,7 +9,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.replicas import ReplicaActivities
 from activities.signatures import ReadProgress, SaveLogs, StopReplica
-from api import errors
+from api import errors, names
 from api.common import SecretReference
 from api.views import ReplicaView, RestorePoint
 from clients.kube import Kube
@@ -40,6 +40,16 @@ async def test_none_is_created_beside_a_later_incarnation(world: World, replicas
         await run(replicas.create_replica, world.create_replica(incarnation=2))
     assert (caught.value.type, caught.value.details) == (errors.SUPERSEDED, (3,))
     assert not (await run(replicas.observe_replica, world.replica(incarnation=2))).job_exists
+
+
+async def test_a_job_that_a_person_labelled_as_ours_is_in_nobodys_way(
+    world: World, replicas: ReplicaActivities
+) -> None:
+    labels = {names.LABEL_JOB: world.job.job_id, names.LABEL_REPLICA: "0"}
+    pod = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
+    other = {"metadata": {"name": "by-hand", "labels": labels}, "spec": {"template": {"spec": pod}}}
+    await world.kube.create(world.path("batch/v1", "jobs"), other)
+    assert (await run(replicas.create_replica, world.create_replica())).job_exists
 
 
 async def test_job_of_somebody_else_is_a_conflict(world: World, replicas: ReplicaActivities) -> None:
