@@ -54,7 +54,7 @@ async def endure(house: House, name: str, seconds: float) -> list[str]:
     found = list[str]()
     try:
         for job in jobs:
-            training = house.job(job.name, replicas=2, SANDBOX_STEPS=1_000_000)
+            training = house.job(job.name, replicas=2, interval="5s", SANDBOX_STEPS=1_000_000)
             await house.apply(job.namespace, machine(), house.credentials, training)
         for job in jobs:
             await job.trains(0, 1, seconds=AFTERWARDS)

@@ -48,7 +48,8 @@ async def _tell(house: House, name: str, told: Told, happens: Happens) -> None:
 
     namespace = await house.namespace()
     job = Running(house, namespace, name)
-    await house.apply(namespace, machine(), house.credentials, house.job(name, replicas=2, SANDBOX_STEPS=STEPS))
+    training = house.job(name, replicas=2, interval="5s", SANDBOX_STEPS=STEPS)
+    await house.apply(namespace, machine(), house.credentials, training)
     await job.until(lambda: job.id, PATIENCE, "a workflow")
     await chapter("begun")
     await job.trains(0, 1, seconds=PATIENCE)
