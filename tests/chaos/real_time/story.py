@@ -10,7 +10,7 @@ from tests.chaos.real_time.books import machines, pods, restores
 from tests.chaos.real_time.house import House
 from tests.e2e.rig import Running, machine
 
-STEPS = 2400  # two minutes of training at the house's speed
+STEPS = 6000  # five minutes of training at the house's speed: a worker that ends at forty calls is away for three
 PATIENCE = 240.0  # seconds for each step of the story: a worker that was ended takes some to be back
 
 Happens = Callable[[Running], Awaitable[None]]
