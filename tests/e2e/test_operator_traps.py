@@ -1,4 +1,4 @@
-"""The checkpoint operator misbehaves towards a job over the whole sandbox, and the job still goes on well."""
+"""The checkpoint operator misbehaves towards a job over the whole sandbox, and the job still ends well."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ async def test_failed_lying_and_unpushed_checkpoints_are_told_from_good_ones(rig
     """Then the good ones are restored from, and no more of them is kept than the spec says."""
     for trap in ("fail", "no-image", "unpushed"):
         await rig.control.trap(trap, namespace=namespace)
-    manifest = rig.job("lied-to", replicas=1, interval="5s", SANDBOX_STEPS=10**5)
+    manifest = rig.job("lied-to", replicas=1, interval="5s", SANDBOX_STEPS=2400)
     manifest["spec"]["checkpointConfig"]["retention"] = {"keepLast": 2}
     job = await rig.start(namespace, manifest)
     tag = await job.checkpointed()
@@ -25,13 +25,12 @@ async def test_failed_lying_and_unpushed_checkpoints_are_told_from_good_ones(rig
     await job.preempt(0)
     await job.trains(0, but=(before,))
     assert (job.training(0).first or 0) >= progress_of(tag) > 0
-    rarely = '{"spec": {"checkpointConfig": {"checkpointInterval": "1h"}}}'
-    await rig.kubectl("patch", "sij", "lied-to", "--namespace", namespace, "--type=merge", "--patch", rarely)
+    await job.completed()
     await rig.until(lambda: len(_kept(rig, job.id)) <= 3, 60, "old CheckpointBackups to be gone")
     url = f"http://{rig.addresses['REGISTRY']}/v2/{job.name}/tags/list"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         tags = [each for each in (await answer.json(content_type=None))["tags"] if each.startswith(job.id)]
-    assert 1 <= len(tags) <= 4, "the last two, a proven one, and one that was under way"
+    assert 1 <= len(tags) <= 4, "the last two, a proven one, and one that came after the end"
 
 
 async def test_survivors_agent_that_takes_no_notice_is_given_up_and_asked_anew(rig: Rig, namespace: str) -> None:
@@ -45,7 +44,7 @@ async def test_survivors_agent_that_takes_no_notice_is_given_up_and_asked_anew(r
 
 
 async def test_an_image_whose_layer_the_registry_lost_is_passed_over(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job("poisoned", replicas=1, SANDBOX_STEPS=10**5))
+    job = await rig.start(namespace, rig.job("poisoned", replicas=1, SANDBOX_STEPS=3000))
     before = job.training(0)
     await job.signal("checkpoint_now")
     good = await job.checkpointed()
@@ -58,6 +57,7 @@ async def test_an_image_whose_layer_the_registry_lost_is_passed_over(rig: Rig, n
     assert progress_of(good) <= (job.training(0).first or 0) < progress_of(poisoned)
     failed = [message for reason, message in _messages(rig, namespace) if reason == "RestoreFailed"]
     assert "MissingImage" in failed[0]
+    await job.completed()
 
 
 def _messages(rig: Rig, namespace: str) -> list[tuple[str, str]]:

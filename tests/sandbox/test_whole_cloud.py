@@ -77,6 +77,8 @@ async def test_the_validator_fails_on_the_node_that_is_named_until_it_is_healed(
 async def test_a_bought_vm_joins_the_cluster_and_its_node_dies_with_it(cloud: Cloud) -> None:
     assert cloud.control_plane
     kubectl = cloud.control_plane.kubectl
+    control = ControlClient.of(cloud.settings)
+    others = [vm["name"] for vm in await control.vms()]  # of the tests before
     await join(cloud, await buy(cloud, "guest-1"))
 
     def says(path: str, value: str) -> Callable[[], Awaitable[bool]]:
@@ -90,8 +92,7 @@ async def test_a_bought_vm_joins_the_cluster_and_its_node_dies_with_it(cloud: Cl
     await eventually("the node has its GPU", says(r"{.status.allocatable.nvidia\.com/gpu}", "1"))
     listed = [line.split() for line in (await sandbox(cloud, "vms")).splitlines()]
     assert [line[-2:] for line in listed if "guest-1" in line] == [["guest-1", "Ready"]]
-    control = ControlClient.of(cloud.settings)
-    assert "guest-1" in [vm["name"] for vm in await control.vms()]
+    assert sorted(vm["name"] for vm in await control.vms()) == sorted([*others, "guest-1"])
     before = len(await control.events())
     await control.preempt("guest-1", notice=0)
     await eventually("the node is lost", says(ready, "Unknown"))
