@@ -72,10 +72,8 @@ class ReplicaActivities:
         labels = {names.LABEL_JOB: request.job.job_id, names.LABEL_REPLICA: str(request.replica)}
         selector = ",".join(f"{name}={value}" for name, value in labels.items())
         jobs = await self._kube.list(path("batch/v1", "jobs", request.job.namespace), labelSelector=selector)
-        there = [each["metadata"]["labels"].get(names.LABEL_INCARNATION, "") for each in jobs]
-        # One that a person labelled as ours may say anything.
-        latest = max((int(each) for each in there if each.isdecimal()), default=-1)
-        if latest > request.incarnation:
+        there = [names.incarnation_in(each["metadata"]["labels"]) for each in jobs]
+        if (latest := max((found[1] for found in there if found), default=-1)) > request.incarnation:
             raise ApplicationError(
                 f"incarnation {latest} of replica {request.replica} exists, which is later than {request.incarnation}",
                 latest,

@@ -208,9 +208,7 @@ def _name(found: Json) -> str:
 
 
 def _which(found: Json) -> tuple[int, int] | None:
-    labels = found["metadata"].get("labels") or {}
-    replica, incarnation = labels.get(names.LABEL_REPLICA, ""), labels.get(names.LABEL_INCARNATION, "")
-    return (int(replica), int(incarnation)) if replica.isdecimal() and incarnation.isdecimal() else None
+    return names.incarnation_in(found["metadata"].get("labels") or {})
 
 
 def _machines(job: JobRef, nodes: list[Json], vms: list[Json]) -> list[str]:

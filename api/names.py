@@ -8,6 +8,7 @@ another cluster in the same project or registry is never mistaken for this one.
 import hashlib
 import re
 import uuid
+from collections.abc import Mapping
 
 GROUP = "training.training.dcnlab.com"
 VERSION = "v1alpha1"
@@ -127,6 +128,12 @@ def request_id(name: str, zone: str) -> str:
 def replica_job_name(name: str, job: str, replica: int, incarnation: int) -> str:
     """Name of the Job of one incarnation of a replica; at most 57 characters for a CR name of 40."""
     return f"{name}-{job}-r{replica}-i{incarnation}"
+
+
+def incarnation_in(labels: Mapping[str, str]) -> tuple[int, int] | None:
+    """(replica, incarnation) that an object's labels name; None where they do not, as a person's may."""
+    replica, incarnation = labels.get(LABEL_REPLICA, ""), labels.get(LABEL_INCARNATION, "")
+    return (int(replica), int(incarnation)) if replica.isdecimal() and incarnation.isdecimal() else None
 
 
 def claim_name(node: str, device: str) -> str:

@@ -87,11 +87,10 @@ class Replicas:
         if item is None:
             return self._of.pop((kind, key), None)
         workflow, job_id = owner(item)
-        labels = item["metadata"].get("labels") or {}
-        index, incarnation = labels.get(names.LABEL_REPLICA, ""), labels.get(names.LABEL_INCARNATION, "")
-        if not (workflow and index.isdecimal() and incarnation.isdecimal()):
+        numbers = names.incarnation_in(item["metadata"].get("labels") or {})
+        if not workflow or numbers is None:
             return None
-        replica = self._of[kind, key] = Replica(workflow, job_id, int(index), int(incarnation))
+        replica = self._of[kind, key] = Replica(workflow, job_id, *numbers)
         return replica
 
     def _objects(self, replica: Replica, job_name: str) -> Objects:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.checkpoint_operator import traps as phases
-from sandbox.checkpoint_operator.backup import Backup
+from sandbox.checkpoint_operator.backup import Backup, Key, key_of
 from sandbox.checkpoint_operator.container_run import ContainerRun, Stuck, Unable
 from sandbox.checkpoint_operator.image import RegistryAccess
 from sandbox.checkpoint_operator.node_access import NodeAccess
@@ -27,7 +27,6 @@ from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
-Key = tuple[str, str]
 
 DEFAULT_SECRET = {"name": "registry-credentials", "namespace": "stateful-migration"}
 FIRST_RETRY = 0.005
@@ -199,11 +198,6 @@ class Agent:
             return
         await self._work.client.delete(f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}")
         await backup.set_phase(phases.COMPLETED_POD_DELETED, "Checkpointed, and the pod was deleted")
-
-
-def key_of(backup: Json) -> Key:
-    """Namespace and name."""
-    return backup["metadata"]["namespace"], backup["metadata"]["name"]
 
 
 def _version(backup: Json) -> int:

@@ -16,6 +16,7 @@ from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
 log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
+Key = tuple[str, str]
 
 GROUP = "migration.dcnlab.com"
 COLLECTION = f"/apis/{GROUP}/v1/checkpointbackups"
@@ -27,7 +28,7 @@ class Backup:
     """One CheckpointBackup; `object` is what it was when it was last seen or written, and is never changed itself."""
 
     def __init__(self, client: KubeClient, seen: Json) -> None:
-        namespace, name = seen["metadata"]["namespace"], seen["metadata"]["name"]
+        namespace, name = key_of(seen)
         self.namespace = namespace
         self.name = f"{namespace}/{name}"
         self.object = seen
@@ -123,6 +124,11 @@ class Backup:
             except UNREACHABLE as error:
                 log.warning("status of CheckpointBackup %s: %s", self.name, error)
                 return
+
+
+def key_of(backup: Json) -> Key:
+    """Namespace and name."""
+    return backup["metadata"]["namespace"], backup["metadata"]["name"]
 
 
 def _now() -> str:

@@ -12,8 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-from sandbox.checkpoint_operator.agent import Agent, Work, key_of
-from sandbox.checkpoint_operator.backup import COLLECTION
+from sandbox.checkpoint_operator.agent import Agent, Work
+from sandbox.checkpoint_operator.backup import COLLECTION, key_of
 from sandbox.checkpoint_operator.node_access import AgentDied, NodeAccess
 from sandbox.checkpoint_operator.shared_traps import SharedTraps
 from sandbox.kube_client import KubeClient

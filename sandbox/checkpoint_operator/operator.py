@@ -14,8 +14,8 @@ from typing import Any
 
 import yaml
 
-from sandbox.checkpoint_operator.agent import Agent, Key, Work, key_of
-from sandbox.checkpoint_operator.backup import COLLECTION
+from sandbox.checkpoint_operator.agent import Agent, Work
+from sandbox.checkpoint_operator.backup import COLLECTION, Key, key_of
 from sandbox.checkpoint_operator.node_access import AgentDied, NodeAccess
 from sandbox.checkpoint_operator.traps import Trap, Traps
 from sandbox.kube_client import KubeClient

@@ -119,3 +119,13 @@ def test_each_of_several_containers_has_its_tag_and_all_lead_back() -> None:
 )
 def test_tag_of_somebody_else_is_not_read(tag: str) -> None:
     assert names.parse_image_tag(tag) is None
+
+
+def test_labels_name_an_incarnation() -> None:
+    assert names.incarnation_in({names.LABEL_REPLICA: "1", names.LABEL_INCARNATION: "20"}) == (1, 20)
+
+
+@pytest.mark.parametrize("incarnation", ["", "first", "-1"])
+def test_labels_that_a_person_wrote_may_name_none(incarnation: str) -> None:
+    assert names.incarnation_in({names.LABEL_REPLICA: "1", names.LABEL_INCARNATION: incarnation}) is None
+    assert names.incarnation_in({names.LABEL_INCARNATION: "1"}) is None
