@@ -3,6 +3,8 @@
 PYTHON ?= python3
 MACHINES ?= light
 BIN := .venv/bin
+# Each run of a workflow loads its modules anew, in the worker as in the tests: not from source each time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test chaos chaos-real sandbox check bench crds histories clean
 

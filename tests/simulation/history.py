@@ -1,5 +1,6 @@
 """The event history of a run, in the service's own form, so that the SDK can replay it."""
 
+import functools
 import re
 from datetime import datetime
 
@@ -20,10 +21,10 @@ class History:
 
     def add(self, at: datetime, attributes: Message, metadata: UserMetadata | None = None) -> int:
         """Append an event, whose type is that of its attributes; gives its number."""
-        name = _snake(type(attributes).__name__.removesuffix("EventAttributes"))
-        event = HistoryEvent(event_id=len(self.events) + 1, event_type=EventType.Value(f"EVENT_TYPE_{name.upper()}"))
+        number, field = _kind(type(attributes))
+        event = HistoryEvent(event_id=len(self.events) + 1, event_type=number)
         event.event_time.FromDatetime(at)
-        getattr(event, f"{name}_event_attributes").CopyFrom(attributes)
+        getattr(event, field).CopyFrom(attributes)
         if metadata is not None:
             event.user_metadata.CopyFrom(metadata)
         self.events.append(event)
@@ -36,5 +37,8 @@ class History:
         return len(self.events) > SUGGEST_EVENTS or self.size > SUGGEST_BYTES
 
 
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+@functools.cache
+def _kind(attributes: type[Message]) -> tuple[EventType.ValueType, str]:
+    """The type of event that has such attributes, and its field for them."""
+    name = re.sub(r"(?<!^)(?=[A-Z])", "_", attributes.__name__.removesuffix("EventAttributes")).lower()
+    return EventType.Value(f"EVENT_TYPE_{name.upper()}"), f"{name}_event_attributes"

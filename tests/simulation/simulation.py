@@ -164,8 +164,6 @@ class Simulation:
     ) -> AsyncIterator[None]:
         """While this is open there is a worker."""
         definitions = [temporalio.workflow._Definition.must_from_class(workflow) for workflow in workflows]
-        for definition in definitions:
-            runner.prepare_workflow(definition)
         functions = {activity._Definition.must_from_callable(each).name: each for each in activities}
         self._worker = _Worker(
             {str(definition.name): definition for definition in definitions},
