@@ -8,17 +8,22 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-#: Whole clouds take minutes and wait most of the time; each of these two is for one process alone.
-CLOUDS = ("tests/e2e/real", "tests/e2e/alone")
-EARLY = (*CLOUDS, "tests/e2e", "tests/bridge", "tests/activities", "tests/sandbox", "tests/chaos")
+#: Folders whose tests share what is costly to bring up, a cloud or a control plane: each line is for one process.
+TOGETHER = (
+    ("tests/e2e/real",),
+    ("tests/activities", "tests/sandbox/cluster"),
+    ("tests/e2e/alone",),
+    ("tests/bridge",),
+)
+EARLY = (*(folder for folders in TOGETHER for folder in folders), "tests/e2e", "tests/sandbox", "tests/chaos")
 
 
 class ByCloud(LoadScopeScheduling):
-    """Gives files to processes as a whole, and all that need a cloud of their own to one process."""
+    """Gives files to processes as a whole, and all that share a cloud or a control plane to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         folder = _folder(nodeid)
-        return folder if folder in CLOUDS else _file(nodeid)
+        return next((folders[0] for folders in TOGETHER if folder in folders), _file(nodeid))
 
 
 @pytest.hookimpl(optionalhook=True)  # also where xdist is switched off

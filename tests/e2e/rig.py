@@ -242,6 +242,11 @@ class Running(JobSight):
             replicas = [f"{each['name']}: {each.get('phase')} {each.get('message')}" for each in self.replicas]
             raise AssertionError("\n".join([str(error), *told, *replicas])) from error
 
+    def told(self, reason: str | None = None) -> list[str]:
+        """The messages of its namespace's Events, of all or of one reason."""
+        events = self.observer.all("events", self.namespace)
+        return [each.get("message", "") for each in events if reason in (None, each["reason"])]
+
     @property
     def replicas(self) -> list[Json]:
         """The replicas' entries in the status."""

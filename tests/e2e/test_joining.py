@@ -58,12 +58,6 @@ async def _trained(rig: Rig, namespace: str, zone: str) -> Ended:
     return Ended(job, list(dict.fromkeys(bought)))
 
 
-def _lost(ended: Ended) -> list[str]:
-    """What people read of machines that were of no use."""
-    events = ended.job.rig.observer.all("events", ended.job.namespace)
-    return [each["message"] for each in events if each["reason"] == "VMLost"]
-
-
 async def test_a_slow_boot_is_waited_for(ended: dict[str, Ended]) -> None:
     assert len(ended["slow_boots"].vms) == 1
 
@@ -71,13 +65,13 @@ async def test_a_slow_boot_is_waited_for(ended: dict[str, Ended]) -> None:
 async def test_a_machine_that_is_anothers_is_given_up(ended: dict[str, Ended]) -> None:
     story = ended["mix_up_host_keys"]
     assert len(story.vms) == 2
-    assert "not the one that was bought" in _lost(story)[0]
+    assert "not the one that was bought" in story.job.told("VMLost")[0]
 
 
 async def test_a_machine_whose_sshd_falls_silent_while_it_joins_is_given_up(ended: dict[str, Ended]) -> None:
     story = ended["hang_ssh"]
     assert len(story.vms) == 2
-    assert _lost(story)[0].startswith("replica 0: JoiningTimeout: in vain: waits for kubeadm join: SSH at ")
+    assert story.job.told("VMLost")[0].startswith("replica 0: JoiningTimeout: in vain: waits for kubeadm join: SSH at ")
 
 
 async def test_an_expired_token_is_followed_by_another_on_the_same_machine(ended: dict[str, Ended]) -> None:
@@ -90,5 +84,5 @@ async def test_an_expired_token_is_followed_by_another_on_the_same_machine(ended
 async def test_a_machine_with_a_slow_clock_is_given_up(ended: dict[str, Ended]) -> None:
     story = ended["skew_clocks"]
     assert len(story.vms) == 2
-    assert "JoinFailed" in _lost(story)[0]
-    assert "not yet valid" in _lost(story)[0]
+    assert "JoinFailed" in story.job.told("VMLost")[0]
+    assert "not yet valid" in story.job.told("VMLost")[0]

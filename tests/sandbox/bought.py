@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import aiohttp
 import asyncssh
-from light_nodes import eventually
 
 from sandbox.cloud import Cloud
 from tests import vms
+from tests.sandbox.light_nodes import eventually
 
 
 async def buy(cloud: Cloud, name: str) -> str:

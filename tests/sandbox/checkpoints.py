@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from light_nodes import eventually
-
 from sandbox.kube_client import KubeClient
+from tests.sandbox.light_nodes import eventually
 
 Json = dict[str, Any]
 

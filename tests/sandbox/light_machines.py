@@ -12,11 +12,11 @@ from typing import Any
 
 import aiohttp
 import asyncssh
-from light_nodes import eventually
 
 from sandbox.machines import MachineSpec
 from sandbox.machines.light import LightMachine, LightMachines
 from sandbox.settings import Settings
+from tests.sandbox.light_nodes import eventually
 
 _hosts = itertools.count(1)
 _METADATA = {"Metadata-Flavor": "Google"}

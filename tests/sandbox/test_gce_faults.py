@@ -10,12 +10,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from gce_world import PROJECT, ZONE, World
-from gce_world import world as running
 from google.api_core import exceptions
 
 from sandbox.gce import Happening
 from sandbox.plays import play_fault
+from tests.sandbox.gce_world import PROJECT, ZONE, World
+from tests.sandbox.gce_world import world as running
 
 
 @pytest_asyncio.fixture

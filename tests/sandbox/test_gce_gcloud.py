@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from gce_world import PROJECT, ZONE, World
-from gce_world import world as running
-from light_nodes import eventually
+
+from tests.sandbox.gce_world import PROJECT, ZONE, World
+from tests.sandbox.gce_world import world as running
+from tests.sandbox.light_nodes import eventually
 
 pytestmark = pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed")
 

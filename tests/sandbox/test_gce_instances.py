@@ -11,11 +11,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from gce_world import PROJECT, ZONE, World, spot_vm
-from gce_world import world as running
 from google.api_core import exceptions
 
 from sandbox.gce import Happening
+from tests.sandbox.gce_world import PROJECT, ZONE, World, spot_vm
+from tests.sandbox.gce_world import world as running
 
 
 @pytest_asyncio.fixture

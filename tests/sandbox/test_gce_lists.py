@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from gce_world import PROJECT, ZONE, World
-from gce_world import world as running
 from google.api_core import exceptions
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import compute_v1
+
+from tests.sandbox.gce_world import PROJECT, ZONE, World
+from tests.sandbox.gce_world import world as running
 
 
 @pytest_asyncio.fixture

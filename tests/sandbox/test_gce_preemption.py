@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from gce_world import World
-from gce_world import world as running
 from google.api_core import exceptions
-from light_nodes import eventually
 
 from sandbox.gce import ApiError, Happening
+from tests.sandbox.gce_world import World
+from tests.sandbox.gce_world import world as running
+from tests.sandbox.light_nodes import eventually
 
 _STOP = {"provisioning_model": "SPOT", "automatic_restart": False, "instance_termination_action": "STOP"}
 

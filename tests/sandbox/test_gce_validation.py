@@ -9,9 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from gce_world import PROJECT, ZONE, World, disk
-from gce_world import world as running
 from google.api_core import exceptions
+
+from tests.sandbox.gce_world import PROJECT, ZONE, World, disk
+from tests.sandbox.gce_world import world as running
 
 
 @pytest_asyncio.fixture

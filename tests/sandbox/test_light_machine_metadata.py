@@ -10,8 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from light_machines import World
-from light_machines import world as running
+
+from tests.sandbox.light_machines import World
+from tests.sandbox.light_machines import world as running
 
 
 @pytest_asyncio.fixture

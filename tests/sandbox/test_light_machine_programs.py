@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
-from light_machines import World
-from light_machines import world as running
-from light_nodes import eventually
+
+from tests.sandbox.light_machines import World
+from tests.sandbox.light_machines import world as running
+from tests.sandbox.light_nodes import eventually
 
 _UNIT = "systemctl is-active google-startup-scripts.service"
 

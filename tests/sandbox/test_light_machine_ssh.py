@@ -11,9 +11,10 @@ from pathlib import Path
 import asyncssh
 import pytest
 import pytest_asyncio
-from light_machines import World
-from light_machines import world as running
-from light_nodes import eventually
+
+from tests.sandbox.light_machines import World
+from tests.sandbox.light_machines import world as running
+from tests.sandbox.light_nodes import eventually
 
 
 @pytest_asyncio.fixture

@@ -12,7 +12,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 import pytest_asyncio
-from light_nodes import eventually
 
 from sandbox.binaries import Binaries
 from sandbox.control import read_env
@@ -21,6 +20,7 @@ from sandbox.machines.real.requirements import obstacle
 from sandbox.processes import leftovers
 from sandbox.settings import Settings
 from tests import vms
+from tests.sandbox.light_nodes import eventually
 
 SCRIPT = """#!/bin/sh
 echo "I am $(hostname) with uid $(id -u) and $(ls /proc | grep -c '^[0-9]') processes"

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import pytest_asyncio
-from bought import buy, join
-from light_nodes import condition, eventually
 
 from sandbox.cloud import Cloud
 from sandbox.control import ControlClient
 from sandbox.processes import leftovers
 from sandbox.settings import Settings
+from tests.sandbox.bought import buy, join
+from tests.sandbox.light_nodes import condition, eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 

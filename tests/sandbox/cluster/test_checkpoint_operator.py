@@ -7,13 +7,13 @@ import re
 from typing import Any
 
 import pytest
-from checkpoints import FINALIZER, Backups
-from light_nodes import Nodes, env, eventually, start_training, training_pod
 
 from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
 from sandbox.oci import OciClient
+from tests.sandbox.checkpoints import FINALIZER, Backups
+from tests.sandbox.light_nodes import Nodes, env, eventually, start_training, training_pod
 
 Json = dict[str, Any]
 

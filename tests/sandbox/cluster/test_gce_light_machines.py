@@ -12,8 +12,6 @@ import aiohttp
 import asyncssh
 import pytest
 import pytest_asyncio
-from gce_world import World, spot_vm
-from light_nodes import condition, eventually
 
 from sandbox.control_plane import ControlPlane
 from sandbox.gce import GceEmulator, Happening
@@ -21,6 +19,8 @@ from sandbox.kube_client import ApiError, KubeClient
 from sandbox.machines.light import LightMachines
 from sandbox.settings import Settings
 from sandbox.state import claim_octet
+from tests.sandbox.gce_world import World, spot_vm
+from tests.sandbox.light_nodes import condition, eventually
 
 NAME = "gce-light-vm"
 

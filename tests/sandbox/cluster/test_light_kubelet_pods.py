@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from light_nodes import Nodes, condition, env, eventually, training_pod
-
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
 from sandbox.registry import Registry
+from tests.sandbox.light_nodes import Nodes, condition, env, eventually, training_pod
 
 Json = dict[str, Any]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest_asyncio
 from aiohttp import web
-from light_nodes import Nodes, eventually, start_training, training_pod
 
 from sandbox.kube_client import KubeClient
+from tests.sandbox.light_nodes import Nodes, eventually, start_training, training_pod
 
 Json = dict[str, Any]
 MANIFEST = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "layers": []}

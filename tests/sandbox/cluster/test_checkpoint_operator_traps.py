@@ -10,8 +10,6 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from checkpoints import BACKUPS, FINALIZER, Backups
-from light_nodes import SPEED, Nodes, eventually, start_training, training_pod
 
 from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.checkpoint_operator.operator import CRD, STUB_CRD
@@ -19,6 +17,8 @@ from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import MERGE, ApiError, KubeClient
 from sandbox.machines.light.kubelet.kubelet import Kubelet
 from sandbox.oci import OciClient, RegistryError
+from tests.sandbox.checkpoints import BACKUPS, FINALIZER, Backups
+from tests.sandbox.light_nodes import SPEED, Nodes, eventually, start_training, training_pod
 
 Json = dict[str, Any]
 SILENCE = 1.5

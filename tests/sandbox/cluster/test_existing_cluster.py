@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from bought import buy, join
-from checkpoints import Backups
-from light_nodes import eventually, start_training
 
 from sandbox import joinable
 from sandbox.binaries import Binaries
@@ -23,6 +20,9 @@ from sandbox.existing_cluster import ExistingCluster
 from sandbox.kube_client import KubeClient
 from sandbox.kubeconfig import by_token, kubeconfig
 from sandbox.settings import Part, Settings
+from tests.sandbox.bought import buy, join
+from tests.sandbox.checkpoints import Backups
+from tests.sandbox.light_nodes import eventually, start_training
 
 TOKEN_BINDINGS = ("kubeadm:kubelet-bootstrap", "kubeadm:node-autoapprove-bootstrap", "kubeadm:get-nodes")
 

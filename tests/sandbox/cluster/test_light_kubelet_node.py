@@ -12,10 +12,10 @@ from typing import Any
 import aiohttp
 import pytest
 from kubernetes.aio import client, config
-from light_nodes import Nodes, condition, env, eventually, training_pod
 
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
+from tests.sandbox.light_nodes import Nodes, condition, env, eventually, training_pod
 
 Json = dict[str, Any]
 

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
-from checkpoints import Backups
-from light_nodes import SPEED, Nodes, eventually
 
 from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import KubeClient
 from sandbox.registry import Registry
+from tests.sandbox.checkpoints import Backups
+from tests.sandbox.light_nodes import SPEED, Nodes, eventually
 
 
 @pytest_asyncio.fixture

@@ -14,13 +14,13 @@ import asyncssh
 import pytest
 import pytest_asyncio
 import yaml
-from light_machines import World
-from light_machines import world as running
-from light_nodes import condition, eventually
 
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
 from sandbox.machines.light import LightMachine
+from tests.sandbox.light_machines import World
+from tests.sandbox.light_machines import world as running
+from tests.sandbox.light_nodes import condition, eventually
 
 _JOIN = "sudo -n kubeadm join --config .outlast/join.yaml"
 
