@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import math
-import re
+from typing import Any
 
 import aiohttp
+import re2
 
 from activities import ownership
 from activities.signatures import ReplicaRef
@@ -16,6 +17,9 @@ PROGRESS_LINES = 500
 """How far back the last reported progress is looked for; a training reports it more often than that."""
 LINE = 4096
 """Characters of a line, from its end, that the pattern gets to see."""
+
+Expression = Any
+"""A compiled expression of re2, which has no types: as of ``re``."""
 
 log = logging.getLogger(__name__)
 
@@ -52,29 +56,32 @@ async def _read_log(kube: Kube, pod: Json, container: str, lines: int) -> str:
         return ""
 
 
-def compile_pattern(pattern: str) -> re.Pattern[str]:
-    """Compile ``checkpointConfig.progress.logPattern``.
+def compile_pattern(pattern: str) -> Expression:
+    """Compile ``checkpointConfig.progress.logPattern`` by RE2, which no expression keeps busy.
 
     Raises:
-        ValueError: it is no regular expression with exactly one group; the message says so.
+        ValueError: it is no regular expression of RE2 with exactly one group; the message says so.
     """
+    options = re2.Options()
+    options.log_errors = False
     try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"logPattern {pattern!r} is no regular expression: {error}") from error
+        expression = re2.compile(pattern, options)
+    except re2.error as error:
+        said = error.args[0].decode()
+        raise ValueError(f"logPattern {pattern!r} is no regular expression (of RE2): {said}") from error
     if expression.groups != 1:
         raise ValueError(f"logPattern {pattern!r} has {expression.groups} groups: exactly one has to match a number")
     return expression
 
 
-async def reported_progress(kube: Kube, pod: Json, expression: re.Pattern[str]) -> float | None:
+async def reported_progress(kube: Kube, pod: Json, expression: Expression) -> float | None:
     """The progress reported last, in the first container that reports any."""
     logs = await read_logs(kube, pod, PROGRESS_LINES)
     found = (last_number(expression, text) for text in logs.values())
     return next((number for number in found if number is not None), None)
 
 
-def last_number(expression: re.Pattern[str], text: str) -> float | None:
+def last_number(expression: Expression, text: str) -> float | None:
     """The last number in ``text`` that the expression's group matched."""
     for line in reversed(text.splitlines()):
         for match in reversed(list(expression.finditer(line[-LINE:]))):

@@ -36,7 +36,7 @@ class Progress(Model):
     log_pattern: str = Field(
         min_length=1,
         max_length=256,
-        description=r"regular expression with one group that matches a number, for example step=(\d+)",
+        description=r"regular expression (RE2) with one group that matches a number, for example step=(\d+)",
     )
 
 
