@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from pathlib import Path
 
 from sandbox.errors import SandboxError
+from sandbox.processes import kill
 
 
 class Kubectl:
@@ -39,8 +39,7 @@ class Kubectl:
             raise SandboxError(f"{said}: no answer within {deadline:.0f} s") from None
         finally:
             if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+                kill(process)
                 await process.wait()
         if process.returncode:
             raise SandboxError(f"{said}: {errors.decode(errors='replace').strip()}")

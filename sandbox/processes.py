@@ -132,6 +132,16 @@ class Process:
             await self._child.wait()
 
 
+def kill(process: asyncio.subprocess.Process) -> None:
+    """SIGKILL to a child that may have ended in this moment; wait for it afterwards.
+
+    Its own ``kill`` raises ProcessLookupError then, and takes the exit code away from asyncio, which complains.
+    """
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+
+
 def leftovers(state_dir: Path) -> list[int]:
     """Pids of living processes that a sandbox with this state directory has started (Linux: read from /proc).
 

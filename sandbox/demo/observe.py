@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from sandbox import binaries
 from sandbox.control import ControlClient
 from sandbox.errors import SandboxError
 from sandbox.kubectl import Kubectl
+from sandbox.processes import kill
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -195,10 +195,7 @@ async def child(kubeconfig: Path, *arguments: str) -> AsyncIterator[asyncio.subp
     try:
         yield process
     finally:
-        if process.returncode is None:
-            # Not process.kill(): of one that has just ended it takes the exit code away from asyncio, which complains.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGKILL)
+        kill(process)
         await process.wait()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.errors import SandboxError
-from sandbox.processes import Process, kill_leftovers, leftovers
+from sandbox.processes import Process, kill, kill_leftovers, leftovers
 
 
 def python(tmp_path: Path, code: str) -> Process:
@@ -104,3 +104,10 @@ async def test_processes_of_another_sandbox_are_left_alone(tmp_path: Path) -> No
     assert await kill_leftovers(tmp_path) == 0
     assert other.pid
     await other.kill()
+
+
+async def test_a_child_that_has_just_ended_is_not_killed() -> None:
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and asyncio has not heard of it yet
+    kill(child)
+    assert await child.wait() == 0

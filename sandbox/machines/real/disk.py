@@ -17,6 +17,7 @@ from pathlib import Path
 from sandbox.binaries import Progress, build_lock
 from sandbox.errors import SandboxError
 from sandbox.machines.real.layers import UNPACK, packed, write_archive
+from sandbox.processes import kill
 from sandbox.settings import cache_dir
 
 RELEASE = "trixie"
@@ -201,7 +202,7 @@ async def _run(*command: str, cwd: Path | None = None, environment: dict[str, st
     try:
         output, _ = await process.communicate()
     except asyncio.CancelledError:
-        process.kill()
+        kill(process)
         await process.wait()
         raise
     said = output.decode(errors="replace")

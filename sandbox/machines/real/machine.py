@@ -19,7 +19,7 @@ from sandbox.machines.mishaps import Mishaps
 from sandbox.machines.real import cgroups, netns
 from sandbox.machines.real.forward import Forward
 from sandbox.machines.real.network import METADATA, Network, pods
-from sandbox.processes import OWNER
+from sandbox.processes import OWNER, kill
 from sandbox.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -129,8 +129,8 @@ class RealMachine:
         if self._first:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGKILL)  # its child, the first in its namespace, takes all others along
-        elif process.returncode is None:
-            process.kill()
+        else:
+            kill(process)
         cgroups.thaw(self._group)
         await process.wait()
         cgroups.thaw(self._group)
@@ -198,7 +198,7 @@ class RealMachine:
         try:
             await process.wait()
         except asyncio.CancelledError:
-            process.kill()
+            kill(process)
             raise
 
     async def _remove_cgroups(self) -> None:
