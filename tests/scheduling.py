@@ -15,7 +15,14 @@ TOGETHER = (
     ("tests/e2e/alone",),
     ("tests/bridge",),
 )
-EARLY = (*(folder for folders in TOGETHER for folder in folders), "tests/e2e", "tests/sandbox", "tests/chaos")
+#: In this order; what comes after them computes and never waits.
+EARLY = (
+    *(folder for folders in TOGETHER for folder in folders),
+    "tests/workflows/real_time",
+    "tests/e2e",
+    "tests/sandbox",
+    "tests/chaos",
+)
 
 
 class ByCloud(LoadScopeScheduling):

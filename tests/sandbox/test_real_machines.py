@@ -60,9 +60,10 @@ class Running:
         return await eventually(f"{name} says {words!r}", has, 120)
 
 
-@pytest_asyncio.fixture
-async def sandbox(executables: Binaries, tmp_path: Path) -> AsyncIterator[Running]:
-    settings = Settings(state_dir=tmp_path / "state")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def sandbox(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """For all tests here; the last that uses it kills it."""
+    settings = Settings(state_dir=tmp_path_factory.mktemp("real") / "state")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sandbox", "--state", str(settings.state_dir), "up", "--machines", "real",
         "--parts", "kubernetes", "registry", "gce", "--speed", "20", stdout=asyncio.subprocess.DEVNULL,
@@ -90,6 +91,7 @@ def traces(settings: Settings) -> list[str]:
 
 
 @real
+@pytest.mark.asyncio(loop_scope="session")
 async def test_a_vm_is_a_machine_of_its_own_and_gone_when_it_is_deleted(sandbox: Running) -> None:
     links = sorted(os.listdir("/sys/class/net"))
     await sandbox.buy("vm-1")
@@ -113,9 +115,10 @@ async def test_a_vm_is_a_machine_of_its_own_and_gone_when_it_is_deleted(sandbox:
 
 
 @real
+@pytest.mark.asyncio(loop_scope="session")
 async def test_a_crash_leaves_what_down_removes(sandbox: Running) -> None:
-    await sandbox.buy("vm-1")
-    await sandbox.said("vm-1", "Started OpenBSD")
+    await sandbox.buy("vm-2")
+    await sandbox.said("vm-2", "Started OpenBSD")
     sandbox.process.kill()
     await sandbox.process.wait()
     assert traces(sandbox.settings)

@@ -24,7 +24,7 @@ from temporalio.bridge.proto.workflow_commands import WorkflowCommand
 from tests.simulation.effects import Effects, cancelled, without_the_undone
 from tests.simulation.ends import Ends
 from tests.simulation.headers import fill
-from tests.simulation.history import History
+from tests.simulation.history import History, timestamp
 from tests.simulation.updates import Updates
 
 if TYPE_CHECKING:
@@ -189,7 +189,7 @@ class Execution:
             continue_as_new_suggested=self.history.is_long,
             jobs=jobs,
         )
-        activation.timestamp.FromDatetime(self.simulation.clock.now)
+        activation.timestamp.CopyFrom(timestamp(self.simulation.clock.now))
         return activation
 
     def _obey(self, command: WorkflowCommand, task: int) -> None:

@@ -5,6 +5,7 @@ import re
 from datetime import datetime
 
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.sdk.v1 import UserMetadata
@@ -23,7 +24,7 @@ class History:
         """Append an event, whose type is that of its attributes; gives its number."""
         number, field = _kind(type(attributes))
         event = HistoryEvent(event_id=len(self.events) + 1, event_type=number)
-        event.event_time.FromDatetime(at)
+        event.event_time.CopyFrom(timestamp(at))
         getattr(event, field).CopyFrom(attributes)
         if metadata is not None:
             event.user_metadata.CopyFrom(metadata)
@@ -35,6 +36,14 @@ class History:
     def is_long(self) -> bool:
         """The service suggests to continue as new."""
         return len(self.events) > SUGGEST_EVENTS or self.size > SUGGEST_BYTES
+
+
+@functools.lru_cache(maxsize=64)  # many events come at one moment
+def timestamp(at: datetime) -> Timestamp:
+    """A moment as the service writes it; not to be changed."""
+    stamp = Timestamp()
+    stamp.FromDatetime(at)
+    return stamp
 
 
 @functools.cache
