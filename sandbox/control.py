@@ -46,9 +46,12 @@ class ControlClient:
         answer = await self._call("GET", "/vms")
         return list(answer["vms"])
 
-    async def events(self, since: int = 0) -> list[Json]:
-        """What happened to which VM and when (`sandbox.gce.Event`), in order; without the first `since` of them."""
-        answer = await self._call("GET", f"/events?since={since}")
+    async def events(self, since: int = 0, wait: float = 0) -> list[Json]:
+        """What happened to which VM and when (`sandbox.gce.Event`), in order; without the first `since` of them.
+
+        Where there is none after those, waits for one for `wait` seconds, ten at most.
+        """
+        answer = await self._call("GET", f"/events?since={since}&wait={wait}")
         return list(answer["events"])
 
     async def preempt(self, name: str, notice: float | None = None) -> None:

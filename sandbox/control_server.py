@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 
+LONGEST_WAIT = 10.0  # seconds for which an answer is held back; the end of the sandbox waits for it
+
 
 class ControlServer:
     """Serves one cloud's control surface on a free port of 127.0.0.1."""
@@ -91,9 +93,9 @@ class ControlServer:
         return web.json_response({})
 
     async def _events(self, request: web.Request) -> web.Response:
-        since = int(request.query.get("since", 0))
-        events = [asdict(event) for event in self._gce().ledger.events[since:]]
-        return web.json_response({"events": events})
+        since, wait = int(request.query.get("since", 0)), float(request.query.get("wait", 0))
+        events = await self._gce().ledger.since(since, min(wait, LONGEST_WAIT))
+        return web.json_response({"events": [asdict(event) for event in events]})
 
     async def _fault(self, request: web.Request) -> web.Response:
         body = await _body(request)

@@ -30,6 +30,7 @@ LABEL_INCARNATION = "training.dcnlab.com/incarnation"
 
 KINDS = ("spotinstancejobs", "spotinstancevms", "checkpointbackups", "jobs.batch", "pods", "nodes", "events")
 POLL_SECONDS = 0.25
+LOOK_SECONDS = 1.0  # between two looks at the VMs where nothing happens to any
 SETTLED_SECONDS = 2.0  # from the start of a watch until it has surely begun
 
 
@@ -171,8 +172,8 @@ class Observer:
         while True:
             status = await self.control.status()
             self.vms, self.processes = status["vms"], status["processes"]
-            self.ledger += await self.control.events(since=len(self.ledger))
-            await asyncio.sleep(POLL_SECONDS)
+            self._changed.set()
+            self.ledger += await self.control.events(since=len(self.ledger), wait=LOOK_SECONDS)
 
     def _ended(self) -> str:
         ended = [each for each in self.processes if each["pid"] is None]

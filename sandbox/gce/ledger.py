@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 from dataclasses import dataclass
 from enum import StrEnum
@@ -44,10 +46,21 @@ class Ledger:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self._grown = asyncio.Event()
+
+    async def since(self, count: int, seconds: float = 0) -> list[Event]:
+        """The events after the first `count`; where there is none yet, waits for one for so many (real) seconds."""
+        if len(self.events) <= count and seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._grown.wait()
+        return self.events[count:]
 
     def write(self, what: Happening, name: str, zone: str, instance_id: int, machine_type: str) -> None:
         """Add an event that happens now."""
         self.events.append(Event(time.time(), what, name, zone, instance_id, machine_type))
+        self._grown.set()
+        self._grown = asyncio.Event()
 
     def count(self, what: Happening) -> int:
         """How often `what` has happened."""
