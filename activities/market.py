@@ -33,9 +33,8 @@ class MarketActivities:
     async def ask_market(self, ask: AskMarket) -> Choice:
         """The market's choice; asked again it answers anew."""
         handle = await self._market(ask.project, ask.timings)
-        choice: Choice = await handle.execute_update(
-            "choose", ask.question, result_type=Choice, rpc_timeout=ANSWER_SECONDS
-        )
+        question = ask.question.model_copy(update={"timings": ask.timings})
+        choice: Choice = await handle.execute_update("choose", question, result_type=Choice, rpc_timeout=ANSWER_SECONDS)
         return choice
 
     @activity.defn(name=signatures.ASK_HAZARD.name)
@@ -53,7 +52,8 @@ class MarketActivities:
     @activity.defn(name=signatures.TELL_MARKET.name)
     async def tell_market(self, tell: TellMarket) -> Done:
         """Signal the news; told twice it is taken in twice, which lengthens a rest and loses nothing."""
-        await self._market(tell.project, tell.timings, tell.news)
+        news = tell.news.model_copy(update={"timings": tell.timings})
+        await self._market(tell.project, tell.timings, news)
         return Done()
 
     async def _market(

@@ -57,6 +57,7 @@ class Choose(Model):
     avoid_zones: list[str] = []
     namespace: str
     credentials: SecretReference | None = None
+    timings: Timings | None = None  # of the installation, as the asker's life has them
 
     @property
     def identity(self) -> str:
@@ -105,6 +106,7 @@ class MarketNews(Model):
     credentials: SecretReference | None = None
     lost: bool = False  # with Ended: the cloud took it back
     at: datetime
+    timings: Timings | None = None  # of the installation, as the VM's life has them
 
 
 class HazardQuestion(Model):

@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from api import names
     from api.market import Candidate, Choice, Choose, Hazard, HazardQuestion, MarketNews, MarketStart
     from api.messages import PreemptionNotice
+    from api.timings import Timings
     from workflows.calls import call, explain
     from workflows.history import go_on, is_time_to_go_on
     from workflows.market_state import MarketState, Quote
@@ -42,6 +43,7 @@ class SpotMarket:
     @workflow.update(description="Which candidate is to be tried next, and why.")
     async def choose(self, request: Choose) -> Choice:
         """The one whose useful hour is expected to cost least, of those that do not rest."""
+        self._heed(request.timings)
         if len(request.candidates) > 1 and self._without_quote(request):
             self._unpriced.append(request)
             try:
@@ -60,6 +62,7 @@ class SpotMarket:
     @workflow.signal(description="A VM was bought, could not be had, or has ended.")
     def news(self, message: MarketNews) -> None:
         """Remember what it means for the next choice."""
+        self._heed(message.timings)
         policy.learn(self.state, message, self.start.timings.stockout_rest)
 
     @workflow.query(description="What is remembered: rests, losses, prices, machines.")
@@ -82,7 +85,12 @@ class SpotMarket:
             await self._rest()
         await workflow.wait_condition(workflow.all_handlers_finished)
         policy.forget(self.state, workflow.now())
-        go_on(start, self.state)
+        go_on(self.start, self.state)
+
+    def _heed(self, timings: Timings | None) -> None:
+        """An installation's settings may change in the long life of a market: those that came last are in force."""
+        if timings is not None:
+            self.start = self.start.model_copy(update={"timings": timings})
 
     async def _rest(self) -> None:
         """Until the next look, or until there is something to look for."""

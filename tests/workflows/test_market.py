@@ -3,8 +3,9 @@
 from datetime import timedelta
 from typing import Any
 
+from activities.signatures import TellMarket
 from api import errors, names
-from api.market import Candidate
+from api.market import Candidate, MarketNews
 from api.timings import Timings
 from tests.workflows.documents import vm_spec
 from tests.workflows.world import World
@@ -65,6 +66,16 @@ async def test_a_stockout_spares_the_other_replica_its_own(world: World) -> None
     assert len(tries) <= 2 + 4  # both at first, for neither knew; then at 3, 6, 12 and 24 minutes
     world.cloud.exhausted = set()
     await world.running(2, within=3600)
+
+
+async def test_settings_that_change_in_a_markets_life_are_heeded(world: World) -> None:
+    for zone, seconds in ((A, 3600.0), (B, 60.0)):
+        at, candidate = world.clock.now, Candidate(zone=zone, machine_type="n1-standard-4")
+        news = MarketNews(vm=zone, kind=errors.NO_CAPACITY, candidate=candidate, at=at)
+        await world.market.tell_market(TellMarket(project="p", timings=Timings(stockout_rest=seconds), news=news))
+        await world.pass_time(1)
+    rests = (await memory(world)).rests.values()
+    assert [(rest.until - rest.last).total_seconds() for rest in rests] == [3600, 60]
 
 
 async def test_a_shortage_says_why_since_when_and_what_is_tried_next(world: World) -> None:
