@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any, cast
@@ -21,7 +22,8 @@ class NoVms:
     async def status(self) -> dict[str, Any]:
         return {"vms": [], "processes": []}
 
-    async def events(self, since: int) -> list[Any]:
+    async def events(self, since: int, wait: float) -> list[Any]:
+        await asyncio.sleep(wait)
         return []
 
 
