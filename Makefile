@@ -12,7 +12,8 @@ demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast th
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
 
 # The executables first: building them takes minutes once, longer than any test may. Then the parts, the product on a whole
-# sandbox, and on one whose machines are real, side by side: what waits for a cloud leaves the processors to the others.
+# sandbox, and on one whose machines are real, side by side: what waits for a cloud leaves the processors to the others,
+# and no Go server spends its time on having more than one (sandbox/processes.py).
 test: .venv/stamp  ## all tests, on real parts
 	$(BIN)/python -m sandbox build
 	GOMAXPROCS=1 $(BIN)/python -m pytest -n 5 --dist loadscope

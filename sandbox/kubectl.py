@@ -38,9 +38,8 @@ class Kubectl:
         except TimeoutError:
             raise SandboxError(f"{said}: no answer within {deadline:.0f} s") from None
         finally:
-            if process.returncode is None:
-                kill(process)
-                await process.wait()
+            kill(process)
+            await process.wait()
         if process.returncode:
             raise SandboxError(f"{said}: {errors.decode(errors='replace').strip()}")
         return output.decode()
