@@ -1,4 +1,4 @@
-"""Fixtures of the sandbox's own tests on a real control plane: light nodes that join it, and the checkpoint operator."""
+"""Fixtures of the sandbox's tests on a real control plane: light nodes that join it, the checkpoint operator."""
 
 from __future__ import annotations
 
