@@ -43,8 +43,10 @@ from workflows.spot_vm import SpotVM
 from workflows.sweep import Sweep
 
 WORKFLOWS = [SpotInstanceJob, SpotVM, SpotMarket, Sweep]
-# Vocabulary and pure functions hold no state, so each workflow need not load its own copy of them.
-PASSED_THROUGH = ("api", "activities.signatures", "workflows.policy")
+# Vocabulary, models and pure functions hold no state, so each workflow need not load its own copy of them. What acts is
+# not passed through: the sandbox refuses it the wall clock, randomness and I/O.
+MODELS = ("workflows.state", "workflows.vm_state", "workflows.market_state")
+PASSED_THROUGH = ("api", "activities.signatures", "workflows.policy", *MODELS)
 GRACE = timedelta(seconds=25)  # the pod's terminationGracePeriodSeconds exceeds it
 
 

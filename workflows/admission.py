@@ -5,13 +5,14 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from workflows.calls import call, explain
-    from workflows.checkpointing import Checkpointing
-    from workflows.job import Job
     from workflows.policy.backoff import back_off
     from workflows.policy.candidates import candidates_of
     from workflows.policy.grace import with_grace
     from workflows.policy.outputs import outputs_warning
+
+from workflows.calls import call, explain
+from workflows.checkpointing import Checkpointing
+from workflows.job import Job
 
 
 class Admission:

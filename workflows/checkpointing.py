@@ -10,12 +10,13 @@ from datetime import datetime
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from workflows.following import Following
-    from workflows.job import Job
-    from workflows.pacing import Pacing
     from workflows.policy.progress import lineage_seconds
     from workflows.policy.survivor import source_for_checkpoint
-    from workflows.state import Checkpoint, Recovery, Replica, Source
+
+from workflows.following import Following
+from workflows.job import Job
+from workflows.pacing import Pacing
+from workflows.state import Checkpoint, Recovery, Replica, Source
 
 
 class Checkpointing:

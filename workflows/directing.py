@@ -3,12 +3,13 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from workflows.checkpointing import Checkpointing
-    from workflows.job import Job
-    from workflows.machines import Machines
     from workflows.policy.survivor import least_far
-    from workflows.proving import Proving
-    from workflows.state import TERMINAL, Halt, Replica
+
+from workflows.checkpointing import Checkpointing
+from workflows.job import Job
+from workflows.machines import Machines
+from workflows.proving import Proving
+from workflows.state import TERMINAL, Halt, Replica
 
 
 class Directing:

@@ -11,13 +11,14 @@ with workflow.unsafe.imports_passed_through():
     from api import errors
     from api.names import checkpoint_name
     from api.views import CheckpointView, RestorePoint
-    from workflows.calls import call, explain
-    from workflows.job import Job
-    from workflows.pacing import Pacing
     from workflows.policy.ending import told_to_end
-    from workflows.readings import Readings
-    from workflows.retention import Retention
-    from workflows.state import Checkpoint
+
+from workflows.calls import call, explain
+from workflows.job import Job
+from workflows.pacing import Pacing
+from workflows.readings import Readings
+from workflows.retention import Retention
+from workflows.state import Checkpoint
 
 DUMPS_REMEMBERED = 3
 SUCCEED = "CheckpointsSucceed"

@@ -12,7 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from api.common import Condition
     from api.messages import JobStart
     from api.spot_instance_job import SpotInstanceJobSpec
-    from workflows.state import JobState, Outbound
+
+from workflows.state import JobState, Outbound
 
 EVENTS_KEPT = 50
 

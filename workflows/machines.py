@@ -12,12 +12,13 @@ with workflow.unsafe.imports_passed_through():
     from api.market import VmWish
     from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
     from api.spot_instance_vm import OnDemandFallback
-    from workflows.calls import call
-    from workflows.job import Job
-    from workflows.nodes import Nodes
     from workflows.policy.on_demand import dearer_than_on_demand, may_fall_back
     from workflows.policy.restore import furthest, gpu_of
-    from workflows.state import Replica, Vm
+
+from workflows.calls import call
+from workflows.job import Job
+from workflows.nodes import Nodes
+from workflows.state import Replica, Vm
 
 POLL_SECONDS = 30.0
 

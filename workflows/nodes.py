@@ -10,10 +10,11 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from api.views import NodeView
-    from workflows.job import Job
     from workflows.policy.notice import ends_at
     from workflows.policy.survivor import going
-    from workflows.state import Notice, Old, Replica
+
+from workflows.job import Job
+from workflows.state import Notice, Old, Replica
 
 
 class Nodes:

@@ -9,10 +9,11 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.duration import AUTO, parse_duration
     from api.market import HazardQuestion
-    from workflows.calls import call, explain
-    from workflows.job import Job
     from workflows.policy.hazard import PRIOR_PER_HOUR
     from workflows.policy.interval import Choice, choose, smoothed, worth_telling
+
+from workflows.calls import call, explain
+from workflows.job import Job
 
 LEAST_SECONDS = 1.0
 

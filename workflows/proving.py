@@ -3,10 +3,11 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from workflows.checkpointing import Checkpointing
-    from workflows.job import Job
     from workflows.policy.restore import furthest
-    from workflows.state import TERMINAL, Replica
+
+from workflows.checkpointing import Checkpointing
+from workflows.job import Job
+from workflows.state import TERMINAL, Replica
 
 TRIES = 3
 """Machines that are bought for it at most: what cannot be shown by then is left to the first real loss."""

@@ -5,9 +5,10 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from api.storage import checkpoints_prefix
-    from workflows.calls import explain
-    from workflows.job import Job
-    from workflows.stored import find_stored
+
+from workflows.calls import explain
+from workflows.job import Job
+from workflows.stored import find_stored
 
 CONDITION = "CheckpointPublished"
 

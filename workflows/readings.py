@@ -8,10 +8,11 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from workflows.calls import call, explain
-    from workflows.job import Job
-    from workflows.pacing import Pacing
-    from workflows.state import Replica
+
+from workflows.calls import call, explain
+from workflows.job import Job
+from workflows.pacing import Pacing
+from workflows.state import Replica
 
 
 class Readings:

@@ -7,21 +7,19 @@ a condition, a back-off and the same step again.
 
 from collections.abc import Awaitable, Callable
 
-from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-with workflow.unsafe.imports_passed_through():
-    from workflows.calls import explain
-    from workflows.checkpointing import Checkpointing
-    from workflows.job import Job
-    from workflows.machines import Machines
-    from workflows.phases.life import HaltedError, Life
-    from workflows.phases.preparing import Preparing
-    from workflows.phases.releasing import Releasing
-    from workflows.phases.running import Running
-    from workflows.phases.seeking import Seeking
-    from workflows.phases.starting import Starting
-    from workflows.state import TERMINAL, Phase, Replica
+from workflows.calls import explain
+from workflows.checkpointing import Checkpointing
+from workflows.job import Job
+from workflows.machines import Machines
+from workflows.phases.life import HaltedError, Life
+from workflows.phases.preparing import Preparing
+from workflows.phases.releasing import Releasing
+from workflows.phases.running import Running
+from workflows.phases.seeking import Seeking
+from workflows.phases.starting import Starting
+from workflows.state import TERMINAL, Phase, Replica
 
 
 class ReplicaLife:

@@ -6,10 +6,11 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.spot_instance_job import SpotInstanceJobStatus
-    from workflows.calls import call, explain
-    from workflows.job import Job
     from workflows.policy.status import job_status, summary
-    from workflows.state import Outbound
+
+from workflows.calls import call, explain
+from workflows.job import Job
+from workflows.state import Outbound
 
 
 class Reporting:

@@ -10,12 +10,13 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from workflows.checkpointing import Checkpointing
-    from workflows.job import Job
     from workflows.policy.notice import SOFT_OFF, fits, last_moment, once_more, wait_until
     from workflows.policy.progress import lineage_seconds
     from workflows.policy.survivor import trains
-    from workflows.state import Checkpoint, Notice, Old, Recovery, Replica
+
+from workflows.checkpointing import Checkpointing
+from workflows.job import Job
+from workflows.state import Checkpoint, Notice, Old, Recovery, Replica
 
 MAX_TRIES = 2
 NOTICE = "Notice"  # why the first dump of a dying replica is made

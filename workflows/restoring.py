@@ -5,11 +5,12 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.views import RestorePoint
-    from workflows.calls import call
-    from workflows.job import Job
     from workflows.policy.restore import BAD_AFTER_NODES, furthest, misfit, same, usable
-    from workflows.state import Replica
-    from workflows.stored import find_stored
+
+from workflows.calls import call
+from workflows.job import Job
+from workflows.state import Replica
+from workflows.stored import find_stored
 
 Choice = tuple[RestorePoint | None, str]
 FROM_THE_BEGINNING = "from the beginning"

@@ -10,10 +10,11 @@ with workflow.unsafe.imports_passed_through():
     from api import errors
     from api.names import container_tag, parse_image_tag, tag_in
     from api.views import RestorePoint
-    from workflows.calls import call, explain
-    from workflows.job import Job
     from workflows.policy.restore import images_to_delete, keep, restoring
-    from workflows.state import Checkpoint, Discard
+
+from workflows.calls import call, explain
+from workflows.job import Job
+from workflows.state import Checkpoint, Discard
 
 DISCARDS_KEPT = 50
 """Of a registry that is long away the oldest images are forgotten: the state is bounded."""

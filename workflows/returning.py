@@ -11,13 +11,14 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from api.names import vm_key
-    from workflows.calls import explain
-    from workflows.checkpointing import Checkpointing
-    from workflows.job import Job
-    from workflows.machines import Machines
     from workflows.policy.restore import differences
     from workflows.policy.returning import Step, next_step, return_time
-    from workflows.state import Replica
+
+from workflows.calls import explain
+from workflows.checkpointing import Checkpointing
+from workflows.job import Job
+from workflows.machines import Machines
+from workflows.state import Replica
 
 
 class Returning:

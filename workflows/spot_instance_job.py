@@ -25,23 +25,24 @@ with workflow.unsafe.imports_passed_through():
         VmReport,
     )
     from api.spot_instance_job import SpotInstanceJobStatus
-    from workflows.admission import Admission
-    from workflows.calls import call, explain
-    from workflows.cancelling import outlive_cancel
-    from workflows.checkpointing import Checkpointing
-    from workflows.directing import Directing
-    from workflows.history import go_on, is_long, is_time_to_go_on
-    from workflows.job import Job
-    from workflows.machines import Machines
-    from workflows.nodes import Nodes
     from workflows.policy.status import job_status
-    from workflows.published import Published
-    from workflows.replica import ReplicaLife
-    from workflows.reporting import Reporting
-    from workflows.rescue import Rescue
-    from workflows.returning import Returning
-    from workflows.state import TERMINAL, JobState
-    from workflows.teardown import Teardown
+
+from workflows.admission import Admission
+from workflows.calls import call, explain
+from workflows.cancelling import outlive_cancel
+from workflows.checkpointing import Checkpointing
+from workflows.directing import Directing
+from workflows.history import go_on, is_long, is_time_to_go_on
+from workflows.job import Job
+from workflows.machines import Machines
+from workflows.nodes import Nodes
+from workflows.published import Published
+from workflows.replica import ReplicaLife
+from workflows.reporting import Reporting
+from workflows.rescue import Rescue
+from workflows.returning import Returning
+from workflows.state import TERMINAL, JobState
+from workflows.teardown import Teardown
 
 LAST_WORDS = 10  # tries to write the last status; then the objects go all the same
 

@@ -17,12 +17,13 @@ with workflow.unsafe.imports_passed_through():
     from api.market import Candidate, Choice, Choose, Hazard, HazardQuestion, MarketNews, MarketStart
     from api.messages import PreemptionNotice
     from api.timings import Timings
-    from workflows.calls import call, explain
-    from workflows.history import go_on, is_time_to_go_on
-    from workflows.market_state import MarketState, Quote
     from workflows.policy import market as policy
     from workflows.policy import placement
     from workflows.policy.placement import quote_key
+
+from workflows.calls import call, explain
+from workflows.history import go_on, is_time_to_go_on
+from workflows.market_state import MarketState, Quote
 
 PRICE_SECONDS = 5.0  # that a first choice waits for prices; they are worth a short wait and no more
 QUOTE_LASTS = timedelta(days=1)

@@ -15,17 +15,17 @@ with workflow.unsafe.imports_passed_through():
     from api import errors, names
     from api.market import VmWish
     from api.messages import NodeChanged, PreemptionNotice, VmRelease, VmStart
-    from workflows.calls import call, explain
-    from workflows.cancelling import outlive_cancel
-    from workflows.history import go_on, is_time_to_go_on
     from workflows.policy.backoff import back_off
-    from workflows.stages.buying import Buying
-    from workflows.stages.ending import Ending
-    from workflows.stages.joining import Joining
-    from workflows.stages.machine import Machine
-    from workflows.stages.serving import Serving
-    from workflows.vm_state import Try, VmState
 
+from workflows.calls import call, explain
+from workflows.cancelling import outlive_cancel
+from workflows.history import go_on, is_time_to_go_on
+from workflows.stages.buying import Buying
+from workflows.stages.ending import Ending
+from workflows.stages.joining import Joining
+from workflows.stages.machine import Machine
+from workflows.stages.serving import Serving
+from workflows.vm_state import Try, VmState
 
 JOINING = frozenset({"Booting", "Joining", "Registering"})  # on the way from an instance to a Node
 GOING = frozenset({"Noticed", "Lost", "Deleting"})  # for a reason that stands

@@ -8,9 +8,10 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.views import RestorePoint
-    from workflows.calls import call
-    from workflows.job import Job
     from workflows.policy.restore import usable
+
+from workflows.calls import call
+from workflows.job import Job
 
 POINTS_KEPT = 20
 

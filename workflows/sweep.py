@@ -13,8 +13,9 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.names import SWEEP_WORKFLOW, TASK_QUEUE, checkpoint_name, tag_in
     from api.sweep import SweepReport, Swept
-    from workflows.calls import call, explain
     from workflows.policy import sweep as policy
+
+from workflows.calls import call, explain
 
 Work = tuple[str, Callable[[], Awaitable[str | None]]]
 """An orphan's name, and what sweeps it; that gives why it could not."""

@@ -7,13 +7,14 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.names import vm_key_of
-    from workflows.calls import call
-    from workflows.history import is_long
-    from workflows.job import Job
-    from workflows.machines import Machines
     from workflows.policy.backoff import back_off
-    from workflows.reporting import Reporting
-    from workflows.state import Vm
+
+from workflows.calls import call
+from workflows.history import is_long
+from workflows.job import Job
+from workflows.machines import Machines
+from workflows.reporting import Reporting
+from workflows.state import Vm
 
 POLL_SECONDS = 3.0
 PATIENCE_SECONDS = 60.0

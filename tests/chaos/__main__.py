@@ -13,13 +13,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-from temporalio.worker import UnsandboxedWorkflowRunner
-
 from tests.chaos.crashes import Crash, matrix, strike
 from tests.chaos.schedules import draw, shrunk
 from tests.chaos.script import Script
 from tests.chaos.story import Outcome, play
-from tests.workflows import world as worlds
 
 EACH = 50  # runs between two lines of progress
 LONGEST_TOLD = 4000  # characters
@@ -101,9 +98,8 @@ async def _shortened(ran: Ran) -> Script:
 
 
 def _prepare() -> None:
-    """Failures are part of the stories. And there is no sandbox, which tests have, and which costs half of the time."""
+    """Failures are part of the stories."""
     logging.getLogger("temporalio.activity").setLevel(logging.CRITICAL)
-    worlds.RUNNER = UnsandboxedWorkflowRunner()
     gc.set_threshold(50_000)
 
 

@@ -24,6 +24,7 @@ from sandbox.binaries import Binaries
 from tests.simulation.clock import Clock
 from tests.workflows import checkpoints, cloud, cluster, machines, world
 from tests.workflows.world import World
+from worker.registration import sandbox
 
 AT_ONCE = {
     cloud: ["CREATE_SECONDS", "DELETE_SECONDS"],
@@ -81,8 +82,14 @@ class DevServer:
 
 
 @contextlib.asynccontextmanager
-async def quick_world(executables: Binaries, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    """A world on a dev server of its own, without a worker; VMs are ensured by the product's own activity."""
+async def quick_world(
+    executables: Binaries, monkeypatch: pytest.MonkeyPatch, runner: WorkflowRunner | None = None
+) -> AsyncIterator[World]:
+    """A world on a dev server of its own, without a worker; VMs are ensured by the product's own activity.
+
+    Workflows run in the product's sandbox, or as the ``runner`` runs them.
+    """
+    monkeypatch.setattr(world, "RUNNER", runner or sandbox())
     for module, constants in AT_ONCE.items():
         for constant in constants:
             monkeypatch.setattr(module, constant, 0.0)

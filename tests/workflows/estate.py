@@ -7,11 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from temporalio import activity
-from temporalio.worker import UnsandboxedWorkflowRunner
 
 from activities import signatures as act
 from tests.simulation.simulation import Simulation
-from tests.workflows.world import LONGEST_STEP, WORKFLOWS, World
+from tests.workflows.world import LONGEST_STEP, RUNNER, WORKFLOWS, World
 
 
 class Estate:
@@ -27,9 +26,9 @@ class Estate:
         self._of_vm = {f"vm:{world.documents.start.job_id}": world for world in self.worlds}
 
     def worker(self) -> AbstractAsyncContextManager[Any]:
-        """A worker for all of them. Without the sandbox, which is half of the work; the other tests have it."""
+        """A worker for all of them."""
         activities = [self._activity(signature) for signature in act.ALL]
-        return self.env.worker(WORKFLOWS, activities, UnsandboxedWorkflowRunner())
+        return self.env.worker(WORKFLOWS, activities, RUNNER)
 
     def _activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
         functions = {id(world): world.activity(signature) for world in self.worlds}

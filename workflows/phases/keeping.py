@@ -6,7 +6,8 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from api.duration import parse_duration
-    from workflows.phases.life import Part
+
+from workflows.phases.life import Part
 
 
 class Keeping(Part):

@@ -9,15 +9,16 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.names import replica_job_name
-    from workflows.calls import call, explain
-    from workflows.checkpointing import Checkpointing
-    from workflows.job import Job
-    from workflows.machines import Machines
     from workflows.policy.backoff import back_off
     from workflows.policy.survivor import going
-    from workflows.rescue import Rescue
-    from workflows.restoring import Restoring
-    from workflows.state import Old, Phase, Recovery, Replica
+
+from workflows.calls import call, explain
+from workflows.checkpointing import Checkpointing
+from workflows.job import Job
+from workflows.machines import Machines
+from workflows.rescue import Rescue
+from workflows.restoring import Restoring
+from workflows.state import Old, Phase, Recovery, Replica
 
 
 class HaltedError(Exception):

@@ -7,8 +7,9 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from workflows.calls import call, explain
-    from workflows.phases.life import Part
+
+from workflows.calls import call, explain
+from workflows.phases.life import Part
 
 CONDITION = "OutputsSaved"
 NOT_BOUGHT = (

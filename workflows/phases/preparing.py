@@ -6,10 +6,11 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from workflows.calls import call
-    from workflows.phases.life import Part
     from workflows.policy.survivor import out_of_sight
-    from workflows.state import Old, Recovery, Replica
+
+from workflows.calls import call
+from workflows.phases.life import Part
+from workflows.state import Old, Recovery, Replica
 
 POLL_SECONDS = 3.0
 PIN_PATIENCE = timedelta(seconds=30)

@@ -6,10 +6,11 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from workflows.calls import call
-    from workflows.phases.keeping import Keeping
-    from workflows.phases.life import Part
-    from workflows.phases.outputs import Outputs
+
+from workflows.calls import call
+from workflows.phases.keeping import Keeping
+from workflows.phases.life import Part
+from workflows.phases.outputs import Outputs
 
 POLL_SECONDS = 3.0
 

@@ -7,11 +7,12 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.views import RestorePoint
-    from workflows.calls import call
-    from workflows.phases.life import Part
     from workflows.policy.ending import ends_as_told
     from workflows.policy.grace import grace_seconds
     from workflows.policy.verdict import verdict
+
+from workflows.calls import call
+from workflows.phases.life import Part
 
 
 class Running(Part):

@@ -5,9 +5,10 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.names import vm_key
-    from workflows.calls import call
-    from workflows.phases.life import Part
-    from workflows.state import Phase
+
+from workflows.calls import call
+from workflows.phases.life import Part
+from workflows.state import Phase
 
 
 class Seeking(Part):

@@ -7,10 +7,11 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import errors
     from api.views import PodView, ReplicaView
-    from workflows.calls import call, explain, superseded_by
-    from workflows.phases.life import Part
     from workflows.policy.startup import does_not_start, startup, waits_for_others
-    from workflows.state import Recovery
+
+from workflows.calls import call, explain, superseded_by
+from workflows.phases.life import Part
+from workflows.state import Recovery
 
 
 class Starting(Part):

@@ -10,10 +10,11 @@ with workflow.unsafe.imports_passed_through():
     from api import errors, names
     from api.duration import parse_duration
     from api.market import Choice, Choose
-    from workflows.calls import call, explain, scope_of
     from workflows.policy.candidates import candidates_of
-    from workflows.stages.machine import Part
-    from workflows.vm_state import Try
+
+from workflows.calls import call, explain, scope_of
+from workflows.stages.machine import Part
+from workflows.vm_state import Try
 
 MAX_UNCLEAR = 5  # answers to one create call: a shortage may hide behind a 503
 

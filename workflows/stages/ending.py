@@ -8,9 +8,10 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.views import NodeView
-    from workflows.calls import call, explain
-    from workflows.stages.machine import POLL_SECONDS, Part
-    from workflows.vm_state import Try
+
+from workflows.calls import call, explain
+from workflows.stages.machine import POLL_SECONDS, Part
+from workflows.vm_state import Try
 
 
 class Ending(Part):

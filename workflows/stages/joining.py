@@ -6,8 +6,9 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import names
     from api.views import NodeView
-    from workflows.calls import call
-    from workflows.stages.machine import Part
+
+from workflows.calls import call
+from workflows.stages.machine import Part
 
 MAX_JOINS = 3
 

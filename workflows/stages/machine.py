@@ -12,11 +12,12 @@ with workflow.unsafe.imports_passed_through():
     from api.market import Candidate, MarketNews, identity_of
     from api.messages import Stage, VmStart
     from api.views import NodeView, VmView
-    from workflows.calls import call, explain
-    from workflows.history import is_long
     from workflows.policy.notice import ends_at
-    from workflows.stages.telling import Telling
-    from workflows.vm_state import Try, VmState
+
+from workflows.calls import call, explain
+from workflows.history import is_long
+from workflows.stages.telling import Telling
+from workflows.vm_state import Try, VmState
 
 POLL_SECONDS = 3.0
 ALIVE = frozenset({"PROVISIONING", "STAGING", "RUNNING", "STOPPING", "REPAIRING", "SUSPENDING"})

@@ -6,8 +6,9 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from workflows.calls import call
-    from workflows.stages.machine import POLL_SECONDS, Part
+
+from workflows.calls import call
+from workflows.stages.machine import POLL_SECONDS, Part
 
 LOOK_SECONDS = 30.0  # between two looks at the machine of a NotReady node
 

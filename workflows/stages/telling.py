@@ -8,8 +8,9 @@ with workflow.unsafe.imports_passed_through():
     from api import names
     from api.messages import VmReport, VmStart
     from api.spot_instance_vm import ProvisionedInstance
-    from workflows.calls import call, explain
-    from workflows.vm_state import VmState
+
+from workflows.calls import call, explain
+from workflows.vm_state import VmState
 
 
 class Telling:

@@ -20,7 +20,6 @@ from activities.signatures import EnsuredVm
 from api import names
 from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
 from sandbox.binaries import Binaries
-from tests.workflows import world
 from tests.workflows.dev_server import TIMINGS, quick_world, vm_of
 from tests.workflows.documents import CLUSTER_ID, NAME, NAMESPACE, VM_SPEC
 from tests.workflows.tap import Tap
@@ -71,8 +70,8 @@ async def real(
 ) -> AsyncIterator[World]:
     """A quick world on a dev server of its own, with a tap on its worker."""
     passed = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH, "workflows.history")
-    monkeypatch.setattr(world, "RUNNER", Tap(SandboxedWorkflowRunner(restrictions=passed), interruption.heard))
-    async with quick_world(executables, monkeypatch) as made, made.worker():
+    tap = Tap(SandboxedWorkflowRunner(restrictions=passed), interruption.heard)
+    async with quick_world(executables, monkeypatch, tap) as made, made.worker():
         yield made
 
 
