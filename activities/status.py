@@ -5,8 +5,9 @@ import hashlib
 from temporalio import activity
 
 from activities.ownership import FIELD_MANAGER
-from activities.signatures import EMIT, WRITE_STATUS, WRITE_VM_ENTRY, Done, Emit, WriteStatus, WriteVmEntry
+from activities.signatures import REPORT, WRITE_VM_ENTRY, Done, JobEvent, JobRef, Report, WriteVmEntry
 from api import names
+from api.spot_instance_job import SpotInstanceJobStatus
 from clients.kube import Json, Kube, KubeError, path
 
 NOTE_BYTES = 1024
@@ -20,25 +21,37 @@ class StatusActivities:
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
 
-    @activity.defn(name=WRITE_STATUS.name)
-    async def write_status(self, request: WriteStatus) -> Done:
+    @activity.defn(name=REPORT.name)
+    async def report(self, request: Report) -> Done:
+        """Make the Events, then write the status; a retry finds what was made.
+
+        Raises:
+            KubeError: an Event was refused, after all else was written; or the status was.
+        """
+        refusals = [refusal for event in request.events if (refusal := await self._emit(request.job, event))]
+        if request.status is not None:
+            await self._write(request.job, request.status)
+        if refusals:
+            raise refusals[0]
+        return Done()
+
+    async def _write(self, job: JobRef, status: SpotInstanceJobStatus) -> None:
         """Write the whole status; for a job that is gone, or another's by now, there is nothing to do.
 
         A status write takes no UID as precondition: the API server overwrites it with the stored one. So the version
         that was read with the right UID is the precondition.
         """
-        job = request.job
         where = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name)
-        status = request.status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        fields = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         for _ in range(TRIES):
             found = await self._kube.find(where)
             if found is None or found["metadata"]["uid"] != job.uid:
-                return Done()
+                return
             version = found["metadata"]["resourceVersion"]
             metadata = {"name": job.name, "namespace": job.namespace, "resourceVersion": version}
-            body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceJob", "metadata": metadata, "status": status}
+            body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceJob", "metadata": metadata, "status": fields}
             if await self._apply(f"{where}/status", body, FIELD_MANAGER):
-                return Done()
+                return
         raise TimeoutError(f"{where} is changed by others all the time: its status could not be written")
 
     @activity.defn(name=WRITE_VM_ENTRY.name)
@@ -69,12 +82,10 @@ class StatusActivities:
             raise
         return True
 
-    @activity.defn(name=EMIT.name)
-    async def emit(self, request: Emit) -> Done:
-        """Make a Kubernetes Event on the job; a retry finds the first. In a namespace that is going none is made."""
-        job = request.job
-        at = request.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        what = f"{job.uid}/{request.type}/{request.reason}/{request.message}/{at}"
+    async def _emit(self, job: JobRef, event: JobEvent) -> KubeError | None:
+        """Make a Kubernetes Event on the job, or give the refusal. In a namespace that is going none is made."""
+        at = event.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        what = f"{job.uid}/{event.type}/{event.reason}/{event.message}/{at}"
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -90,10 +101,10 @@ class StatusActivities:
                 "uid": job.uid,
             },
             "eventTime": at,
-            "type": request.type,
-            "reason": request.reason,
-            "note": request.message.encode()[:NOTE_BYTES].decode(errors="ignore"),
-            "action": request.reason,
+            "type": event.type,
+            "reason": event.reason,
+            "note": event.message.encode()[:NOTE_BYTES].decode(errors="ignore"),
+            "action": event.reason,
             "reportingController": "outlast",
             "reportingInstance": FIELD_MANAGER,
         }
@@ -102,5 +113,5 @@ class StatusActivities:
         except KubeError as error:
             ending = error.status == 403 and "NamespaceTerminating" in error.causes
             if not ending and error.status not in (404, 409):
-                raise
-        return Done()
+                return error
+        return None

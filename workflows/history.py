@@ -1,6 +1,6 @@
 """When a workflow goes on in a new run by continue-as-new, and how: where its history is long, or newer code waits.
 
-A module of its own, so that it is passed through the workflow sandbox and a rehearsal can lower the figures.
+A module of its own, so that a rehearsal can pass it through the workflow sandbox and lower the figures.
 """
 
 from typing import NoReturn

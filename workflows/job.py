@@ -8,12 +8,12 @@ from typing import Any, Literal
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from activities.signatures import JobRef, PatchSpec
+    from activities.signatures import JobEvent, JobRef, PatchSpec
     from api.common import Condition
     from api.messages import JobStart
     from api.spot_instance_job import SpotInstanceJobSpec
 
-from workflows.state import JobState, Outbound
+from workflows.state import JobState
 
 EVENTS_KEPT = 50
 
@@ -113,7 +113,7 @@ class Job:
     def event(self, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell people in the CR's Events; the oldest untold ones give way where the API server is long away."""
         kind: Literal["Normal", "Warning"] = "Warning" if warning else "Normal"
-        self.state.events.append(Outbound(type=kind, reason=reason, message=message, at=workflow.now()))
+        self.state.events.append(JobEvent(type=kind, reason=reason, message=message, at=workflow.now()))
         del self.state.events[:-EVENTS_KEPT]
         workflow.logger.info("%s: %s", reason, message)
         self.touch()

@@ -10,7 +10,6 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows.calls import call, explain
 from workflows.job import Job
-from workflows.state import Outbound
 
 
 class Reporting:
@@ -33,28 +32,31 @@ class Reporting:
         start, state = self.job.start, self.job.state
         workflow.set_current_details(summary(start, state, workflow.now()))
         try:
-            while state.events:
-                await self._emit(state.events[0])
-            status = job_status(start, state, workflow.now())
-            if status != self._written:
-                await call(
-                    act.WRITE_STATUS, act.WriteStatus(job=self.job.ref, status=status), summary="write the status"
-                )
-                self._written = status
+            while True:
+                await self._report(job_status(start, state, workflow.now()))
+                if not state.events:
+                    return True
         except ActivityError as error:
             workflow.logger.warning("status: %s", explain(error)[1])
             self.job.dirty = True
             return False
-        return True
 
-    async def _emit(self, event: Outbound) -> None:
-        request = act.Emit(job=self.job.ref, type=event.type, reason=event.reason, message=event.message, at=event.at)
+    async def _report(self, status: SpotInstanceJobStatus) -> None:
+        """The Events that are known by now, and the status where it is another."""
+        events, fresh = list(self.job.state.events), status != self._written
+        if not events and not fresh:
+            return
+        request = act.Report(job=self.job.ref, events=events, status=status if fresh else None)
+        told = ", ".join(event.reason for event in events)
         try:
-            await call(act.EMIT, request, summary=f"Event {event.reason}")
+            await call(act.REPORT, request, summary=f"Events {told}" if told else "write the status")
         except ActivityError as error:
-            if explain(error)[0] == "Transient":
-                raise
-            # Refused for good: a namespace that is being deleted takes no new objects.
-            workflow.logger.warning("Event %s: %s", event.reason, explain(error)[1])
-        if event in self.job.state.events:
-            self.job.state.events.remove(event)
+            if explain(error)[0] != "Transient":
+                # Refused for good, which must not hold back all that follows.
+                self._forget(events)
+            raise
+        self._forget(events)
+        self._written = status
+
+    def _forget(self, events: list[act.JobEvent]) -> None:
+        self.job.state.events = [event for event in self.job.state.events if event not in events]

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from activities.signatures import PatchSpec
+from activities.signatures import JobEvent, PatchSpec
 from api.common import Condition
 from api.messages import VmReport
 from api.spot_instance_job import SpotInstanceJobSpec
@@ -190,15 +190,6 @@ class Notice(Mutable):
     ends_at: datetime | None = None  # when it is shut down, where that is known
 
 
-class Outbound(Mutable):
-    """A Kubernetes Event that is still to be written."""
-
-    type: Literal["Normal", "Warning"]
-    reason: str
-    message: str
-    at: datetime
-
-
 class JobState(Mutable):
     """All of it."""
 
@@ -238,7 +229,7 @@ class JobState(Mutable):
     unreadable: bool = False  # it is to be torn down, and its spec is not to be had any more
     wishes: list[PatchSpec] = []  # of people, by signal: on their way into the spec
     conditions: dict[str, Condition] = {}
-    events: list[Outbound] = []
+    events: list[JobEvent] = []  # still to be written
 
     @property
     def last_dump_seconds(self) -> float:

@@ -70,11 +70,24 @@ class Preflight(Model):
         return all(condition.status == "True" for condition in self.conditions)
 
 
-class WriteStatus(Model):
-    """The whole status, applied server-side by one field manager; a missing or newer object is success."""
+class JobEvent(Model):
+    """A Kubernetes Event on the SpotInstanceJob."""
+
+    type: Literal["Normal", "Warning"] = "Normal"
+    reason: str
+    message: str
+    at: datetime
+
+
+class Report(Model):
+    """Events in their order, and the whole status, applied server-side by one field manager; None: as it is.
+
+    A missing or newer object is success.
+    """
 
     job: JobRef
-    status: SpotInstanceJobStatus
+    events: list[JobEvent] = []
+    status: SpotInstanceJobStatus | None = None
 
 
 class WriteVmEntry(Model):
@@ -86,16 +99,6 @@ class WriteVmEntry(Model):
     entry: ProvisionedInstance | None
 
 
-class Emit(Model):
-    """A Kubernetes Event on the SpotInstanceJob."""
-
-    job: JobRef
-    type: Literal["Normal", "Warning"] = "Normal"
-    reason: str
-    message: str
-    at: datetime
-
-
 LOAD_JOB = Signature("load_job", JobRef, JobDocument)
 PATCH_SPEC = Signature("patch_spec", PatchSpec, Done)
 TAKE_STOCK = Signature("take_stock", JobRef, Stock)
@@ -103,6 +106,5 @@ RELEASE_FINALIZERS = Signature("release_finalizers", ReleaseFinalizers, Done)
 
 PREFLIGHT = Signature("preflight", PreflightRequest, Preflight, timeout=50)
 
-WRITE_STATUS = Signature("write_status", WriteStatus, Done, timeout=10)
+REPORT = Signature("report", Report, Done, timeout=20)
 WRITE_VM_ENTRY = Signature("write_vm_entry", WriteVmEntry, Done, timeout=10)
-EMIT = Signature("emit", Emit, Done, timeout=10)

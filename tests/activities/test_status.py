@@ -1,15 +1,16 @@
 """What people read: status and Events on a real API server."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from activities.signatures import Emit, WriteStatus, WriteVmEntry
+from activities.signatures import JobEvent, Report, WriteVmEntry
 from activities.status import StatusActivities
 from api.common import Condition
 from api.spot_instance_job import JobStatusEntry, SpotInstanceJobStatus
 from api.spot_instance_vm import ProvisionedInstance
-from clients.kube import Kube
+from clients.kube import Kube, KubeError
 from tests.activities.world import World, run
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=UTC)
@@ -29,9 +30,13 @@ def status(reason: str, *replicas: str) -> SpotInstanceJobStatus:
     )
 
 
+def event(reason: str, message: str, **fields: Any) -> JobEvent:
+    return JobEvent(reason=reason, message=message, at=AT, **fields)
+
+
 async def test_status_is_written_whole_and_what_is_left_out_goes(world: World, writer: StatusActivities) -> None:
-    await run(writer.write_status, WriteStatus(job=world.job, status=status("First", "a", "b")))
-    await run(writer.write_status, WriteStatus(job=world.job, status=status("Second", "b")))
+    await run(writer.report, Report(job=world.job, status=status("First", "a", "b")))
+    await run(writer.report, Report(job=world.job, status=status("Second", "b")))
     found = (await world.kube.get(world.job_path))["status"]
     assert [condition["reason"] for condition in found["conditions"]] == ["Second"]
     assert [entry["name"] for entry in found["jobStatuses"]] == ["b"]
@@ -43,7 +48,7 @@ async def test_status_of_another_job_is_not_touched(
     world: World, writer: StatusActivities, other: dict[str, str]
 ) -> None:
     job = world.job.model_copy(update=other)
-    await run(writer.write_status, WriteStatus(job=job, status=status("Wrong")))
+    await run(writer.report, Report(job=job, status=status("Wrong")))
     assert "status" not in await world.kube.get(world.job_path)
 
 
@@ -71,21 +76,32 @@ async def test_entry_of_a_vm_spec_that_is_gone_is_success(world: World, writer: 
 
 
 async def test_event_is_made_once(world: World, writer: StatusActivities) -> None:
-    emit = Emit(job=world.job, type="Warning", reason="Preempted", message="é" * 2000, at=AT)
-    await run(writer.emit, emit)
-    await run(writer.emit, emit)
+    report = Report(job=world.job, events=[event("Preempted", "é" * 2000, type="Warning")])
+    await run(writer.report, report)
+    await run(writer.report, report)
     events = await world.kube.list(world.path("events.k8s.io/v1", "events"))
-    [event] = [each for each in events if each["regarding"]["name"] == "resnet"]
-    assert (event["reason"], event["type"], event["regarding"]["uid"]) == ("Preempted", "Warning", world.job.uid)
-    assert event["note"] == "é" * 512
+    [made] = [each for each in events if each["regarding"]["name"] == "resnet"]
+    assert (made["reason"], made["type"], made["regarding"]["uid"]) == ("Preempted", "Warning", world.job.uid)
+    assert made["note"] == "é" * 512
 
 
 async def test_event_is_seen_by_kubectl_describe(world: World, writer: StatusActivities, control_plane: object) -> None:
-    await run(writer.emit, Emit(job=world.job, reason="Restored", message="from step 7", at=AT))
+    await run(writer.report, Report(job=world.job, events=[event("Restored", "from step 7")]))
     described = await control_plane.kubectl("describe", "sij", "resnet", "-n", world.job.namespace)  # type: ignore[attr-defined]
     assert "from step 7" in described
 
 
 async def test_event_in_a_namespace_that_is_gone_is_success(world: World, writer: StatusActivities) -> None:
     job = world.job.model_copy(update={"namespace": "never-there"})
-    await run(writer.emit, Emit(job=job, reason="R", message="m", at=AT))
+    await run(writer.report, Report(job=job, events=[event("R", "m")]))
+
+
+async def test_an_event_that_is_refused_holds_back_neither_the_others_nor_the_status(
+    world: World, writer: StatusActivities
+) -> None:
+    events = [event("no reason may be as long as this one " * 10, "refused"), event("Restored", "from step 7")]
+    with pytest.raises(KubeError, match="reason"):
+        await run(writer.report, Report(job=world.job, events=events, status=status("First")))
+    listed = await world.kube.list(world.path("events.k8s.io/v1", "events"))
+    assert [each["note"] for each in listed] == ["from step 7"]
+    assert (await world.kube.get(world.job_path))["status"]["conditions"][0]["reason"] == "First"

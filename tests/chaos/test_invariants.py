@@ -76,7 +76,8 @@ class Books:
 
     def told(self, reason: str, message: str) -> None:
         """The product tells an Event."""
-        self.ledger.documents.emit(act.Emit(job=self.job, reason=reason, message=message, at=self.ledger.clock.now))
+        event = act.JobEvent(reason=reason, message=message, at=self.ledger.clock.now)
+        self.ledger.documents.report(act.Report(job=self.job, events=[event]))
 
 
 @pytest.fixture

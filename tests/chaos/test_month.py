@@ -5,6 +5,7 @@ from typing import cast
 
 import pytest
 
+from activities import signatures as act
 from api import names
 from api.messages import Resize
 from api.timings import Timings
@@ -34,22 +35,24 @@ class Month:
         self.ledger = Ledger.of(world)
         self.sent = 0
         self._spoken_to: set[str] = set()
+        self._write = world.documents.report
 
     async def go_on(self, seconds: float) -> None:
         """So much of it."""
         end = self.world.clock.now.timestamp() + seconds
-        await self.world.until(
-            lambda: self._speak() or self.world.clock.now.timestamp() >= end, seconds + DAY, "the time passes"
-        )
+        await self.world.until(lambda: self.world.clock.now.timestamp() >= end, seconds + DAY, "the time passes")
 
-    def _speak(self) -> bool:
-        """Asked after each step: a run that is long and still open waits for its own calls to end."""
+    def report(self, request: act.Report) -> act.Done:
+        """Before its own call has ended a run that is long cannot go on: the signal comes first."""
+        self._speak()
+        return self._write(request)
+
+    def _speak(self) -> None:
         run = self.simulation.find(WORKFLOW_ID)
         if run is not None and run.run_id not in self._spoken_to and len(run.history.events) >= history.EVENTS:
             self._spoken_to.add(run.run_id)
             self.world.bridge.tell(WORKFLOW_ID, "resize", Resize(replicas=2))
             self.sent += 1
-        return False
 
     def runs(self, workflow_id: str) -> list[Execution]:
         """All runs of a workflow."""
@@ -69,8 +72,10 @@ async def month(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Month]:
     world = opened()
     world.cluster.steps = DAYS * DAY
     world.documents.timings = Timings(preempted_poll=0, resync=7200, owner_check=7200)
+    told = Month(world)
+    monkeypatch.setattr(world.documents, "report", told.report)
     async with world.worker():
-        yield Month(world)
+        yield told
 
 
 async def test_a_job_that_trains_for_thirty_days(month: Month) -> None:

@@ -74,7 +74,7 @@ class Documents:
         self.failing_checks: set[str] = set()  # of the preflight
         self.status = SpotInstanceJobStatus()
         self.statuses: list[SpotInstanceJobStatus] = []
-        self.events: list[act.Emit] = []
+        self.events: list[act.JobEvent] = []
         self.entries: dict[str, ProvisionedInstance] = {}
         self.released: act.ReleaseFinalizers | None = None
 
@@ -133,9 +133,11 @@ class Documents:
         self.released = request
         return act.Done()
 
-    def write_status(self, request: act.WriteStatus) -> act.Done:
-        self.status = request.status
-        self.statuses.append(request.status)
+    def report(self, request: act.Report) -> act.Done:
+        self.events += [event for event in request.events if event not in self.events]  # a retry finds the first
+        if request.status is not None:
+            self.status = request.status
+            self.statuses.append(request.status)
         return act.Done()
 
     def write_vm_entry(self, request: act.WriteVmEntry) -> act.Done:
@@ -143,10 +145,6 @@ class Documents:
             self.entries.pop(request.name, None)
         else:
             self.entries[request.name] = request.entry
-        return act.Done()
-
-    def emit(self, event: act.Emit) -> act.Done:
-        self.events.append(event)
         return act.Done()
 
     # --- what people do
