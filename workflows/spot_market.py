@@ -143,25 +143,30 @@ class SpotMarket:
 
     async def _look_for_preempted(self) -> None:
         """One look at each zone with machines of ours; whose machine was taken back is told."""
-        bought = self.state.bought
-        if not bought or self.start.timings.preempted_poll <= 0:
+        if not self.state.bought or self.start.timings.preempted_poll <= 0:
             return
-        any_of_them = next(iter(bought.values()))
-        request = act.FindPreempted(
-            project=self.start.project,
-            zones=sorted({vm.candidate.zone for vm in bought.values()}),
-            since=self.state.looked_at or min(vm.since for vm in bought.values()),
-            namespace=any_of_them.namespace,
-            credentials=any_of_them.credentials,
-        )
         began = workflow.now()
-        try:
-            found = await call(act.FIND_PREEMPTED, request, summary=f"preempted in {', '.join(request.zones)}?")
-        except ActivityError as error:
-            workflow.logger.warning("preempted operations: %s", explain(error)[1])
-            return
-        for key in policy.newly_preempted(self.state, found.vms, began):
+        found = await self._find_preempted()
+        for key in policy.newly_preempted(self.state, found.vms, began) if found else []:
             await self._tell(key)
+
+    async def _find_preempted(self) -> act.Preempted | None:
+        """By the credentials of one of the machines: some may be revoked, or gone with their namespace."""
+        bought = list(self.state.bought.values())
+        zones = sorted({vm.candidate.zone for vm in bought})
+        since = self.state.looked_at or min(vm.since for vm in bought)
+        for namespace, credentials in dict.fromkeys((vm.namespace, vm.credentials) for vm in bought):
+            request = act.FindPreempted(
+                project=self.start.project, zones=zones, since=since, namespace=namespace, credentials=credentials
+            )
+            try:
+                return await call(act.FIND_PREEMPTED, request, summary=f"preempted in {', '.join(zones)}?")
+            except ActivityError as error:
+                reason, message = explain(error)
+                workflow.logger.warning("preempted operations: %s", message)
+                if reason == "Transient":  # the cloud's own trouble, whoever asks
+                    return None
+        return None
 
     async def _tell(self, key: str) -> None:
         handle = workflow.get_external_workflow_handle(names.vm_workflow_id(key))

@@ -3,7 +3,10 @@
 from datetime import timedelta
 from typing import Any
 
-from activities.signatures import TellMarket
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from activities.signatures import FindPreempted, Preempted, TellMarket
 from api import errors, names
 from api.market import Candidate, MarketNews
 from api.timings import Timings
@@ -165,6 +168,31 @@ async def test_the_market_remembers_how_long_machines_ran_and_that_one_was_lost(
 
 async def test_the_clouds_own_word_of_a_preemption_is_a_notice(world: World) -> None:
     world.documents.timings = Timings(preempted_poll=5)
+    await world.submit(replicas=2)
+    await world.running(2)
+    world.bridge.lost = {"node_changed", "preemption_notice", "replica_changed"}
+    began = world.clock.now
+    world.cloud.power_off(world.node_of(0))
+    await world.until(lambda: world.entry(0).preemptions == 1, within=60)
+    assert world.clock.now - began < timedelta(seconds=30)
+
+
+async def test_refused_credentials_of_one_machine_do_not_blind_the_market_to_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    candidate = Candidate(zone=A, machine_type="n1-standard-4")
+    timings = Timings(preempted_poll=5)
+    news = MarketNews(vm="revoked", kind="Bought", candidate=candidate, at=world.clock.now, namespace="revoked")
+    await world.market.tell_market(TellMarket(project="p", timings=timings, news=news))
+    found = world.cloud.find_preempted
+
+    def find_preempted(request: FindPreempted) -> Preempted:
+        if request.namespace == "revoked":
+            raise ApplicationError("the key was revoked", type=errors.PERMISSION, non_retryable=True)
+        return found(request)
+
+    monkeypatch.setattr(world.cloud, "find_preempted", find_preempted)
+    world.documents.timings = timings
     await world.submit(replicas=2)
     await world.running(2)
     world.bridge.lost = {"node_changed", "preemption_notice", "replica_changed"}
