@@ -45,6 +45,8 @@ class ReplicaLife:
 
     async def run(self) -> None:
         """Go from phase to phase until a terminal one, or until the job parks."""
+        if self.me.recovery:
+            self.life.rescue.watch(self.me, self.me.recovery)
         while self.me.phase not in TERMINAL and not self.job.parking:
             if self.life.halted():
                 self.me.retry_at, self.me.failures = None, 0

@@ -40,8 +40,13 @@ class Rescue:
         record = self.checkpointing.request(me, NOTICE)
         record.ends_at = notice.ends_at + SOFT_OFF if notice.ends_at else None
         recovery.own = record.number
-        if record.ends_at is not None:
-            self.job.spawn(self._wait_for_the_last_moment(me, recovery, record.ends_at), f"last dump of {me.index}")
+        self.watch(me, recovery)
+
+    def watch(self, me: Replica, recovery: Recovery) -> None:
+        """See to its last dump; also in a later run of the workflow, which finds the recovery under way."""
+        own = self.state.checkpoints.get(recovery.own or -1)
+        if own is not None and own.ends_at is not None and recovery.last is None:
+            self.job.spawn(self._wait_for_the_last_moment(me, recovery, own.ends_at), f"last dump of {me.index}")
 
     def _fits(self, me: Replica, notice: Notice) -> bool:
         left = (notice.ends_at - workflow.now()).total_seconds() if notice.ends_at else None

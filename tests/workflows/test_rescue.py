@@ -4,6 +4,7 @@ import pytest
 
 from tests.workflows.documents import VM_SPEC
 from tests.workflows.world import World
+from workflows import history
 
 NOTICE = 120.0
 LATEST = NOTICE + 30  # the soft off's patience
@@ -50,12 +51,24 @@ async def test_what_fits_into_the_notice_is_saved_whole(world: World) -> None:
     await world.until(lambda: node not in world.cloud.instances, within=NOTICE - 60)
 
 
-async def test_what_is_trained_after_the_dump_is_saved_at_the_last_moment(world: World) -> None:
+@pytest.mark.parametrize("runs", ["in one run", "in several"])
+async def test_what_is_trained_after_the_dump_is_saved_at_the_last_moment(
+    world: World, runs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await running(world, 1)
     world.machines.ssh_closed = True  # of the new machine, until the old one is gone
     noticed_at = world.clock.now
     world.notice(0, LATEST)
-    await world.pass_time(LATEST)
+    await world.pass_time(40)
+    if runs == "in several":
+        before = await world.handle.describe()
+        monkeypatch.setattr(history, "EVENTS", 60)
+        monkeypatch.setattr(history, "EVENTS_IN_RECOVERY", 60)
+        world.documents.edit()
+        await world.pass_time(20)
+        assert (await world.handle.describe()).run_id != before.run_id
+        monkeypatch.undo()
+    await world.pass_time(LATEST - (world.clock.now - noticed_at).total_seconds())
     world.machines.ssh_closed = False
     await recovered(world, 0)
     first, last = world.of("create_checkpoint")[1:]
