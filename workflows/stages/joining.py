@@ -108,7 +108,7 @@ class Joining(Part):
         address = (view.external_ip or view.internal_ip or "") if view else ""
         return act.StartJoin(
             vm=self.machine.vm_ref(),
-            spec=start.spec,
+            spec=start.spec.model_copy(update={"startup_script": None}),  # long, and GCE's to run
             address=address,
             job_id=start.job_id,
             cluster_id=start.cluster_id,
