@@ -166,6 +166,19 @@ async def test_the_market_remembers_how_long_machines_ran_and_that_one_was_lost(
     assert 1 <= seen.hours <= 1.2
 
 
+async def test_an_end_that_could_not_be_told_at_first_is_told_at_last(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    world.down.add("tell_market")
+    await world.delete()
+    await world.until(lambda: world.of("delete_node"))
+    assert (await memory(world)).bought
+    world.down.clear()
+    assert await world.ended() == "Deleted"
+    await world.pass_time(60)
+    assert not (await memory(world)).bought
+
+
 async def test_the_clouds_own_word_of_a_preemption_is_a_notice(world: World) -> None:
     world.documents.timings = Timings(preempted_poll=5)
     await world.submit(replicas=2)

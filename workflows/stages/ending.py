@@ -25,15 +25,19 @@ class Ending(Part):
         for one in self.state.tries:
             if not await self.machine.remove(one):
                 return
-        if self.state.on_market:
-            # Of one that was announced to go its job may have let go before it went.
-            await self.machine.tell_market("Ended", lost=self.state.lost or self.state.noticed_at is not None)
+        await self._tell_market()
         self.state.dead = True
         await self.machine.revoke_token()
         for one in self.state.tries:
             await self._delete_node(one)
         await self.machine.telling.write_entry(gone=True)
+        await self._tell_market()  # where it could not be told before: else it would count as bought for ever
         self.machine.enter("Gone", reason=self.state.reason, message="nothing is left")
+
+    async def _tell_market(self) -> None:
+        if self.state.on_market:
+            # Of one that was announced to go its job may have let go before it went.
+            await self.machine.tell_market("Ended", lost=self.state.lost or self.state.noticed_at is not None)
 
     async def _drain(self, node: NodeView) -> None:
         """Let the pods end by themselves, within the deadline; what still runs then ends with the machine."""

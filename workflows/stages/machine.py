@@ -69,13 +69,14 @@ class Machine:
             lost=lost,
             at=workflow.now(),
         )
-        self.state.on_market = kind == "Bought"
+        self.state.on_market = self.state.on_market or kind == "Bought"
         request = act.TellMarket(project=start.spec.gcp.project, timings=self.timings, news=news)
         try:
             await call(act.TELL_MARKET, request, summary=f"{self.candidate.key}: {kind}")
         except ActivityError as error:
             workflow.logger.warning("the market: %s", explain(error)[1])
             return False
+        self.state.on_market = kind == "Bought"
         return True
 
     def vm_ref(self, one: Try | None = None) -> act.VmRef:
