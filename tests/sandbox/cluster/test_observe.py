@@ -58,7 +58,7 @@ async def create(plane: ControlPlane, name: str) -> None:
 async def observer(control_plane: ControlPlane) -> AsyncIterator[Observer]:
     await define(control_plane)
     await control_plane.kubectl("get", "things")
-    made = Observer(control_plane.kubeconfig, cast(ControlClient, NoVms()), ("things",))
+    made = Observer(control_plane.kubeconfig, cast(ControlClient, NoVms()), {"things": f"/apis/{GROUP}/v1/things"})
     await made.start()
     yield made
     await made.stop()

@@ -13,6 +13,7 @@ from tests.workflows.dev_server import TIMINGS, quick_world, vm_of
 from tests.workflows.world import World
 
 SIGNALS = 2_000
+WHERE = ("FirstWorkflowTask", "LastWorkflowTask")  # a run is reset to
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def cli(real: World, executables: Binaries) -> Cli:
 
 
 async def reset(cli: Cli, handle: WorkflowHandle[object, object], where: str) -> None:
-    """To the run's first or last workflow task."""
+    """To one of its workflow tasks; the run that begins there is reset in its turn."""
     await cli.run("workflow", "reset", "--workflow-id", handle.id, "--type", where, "--reason", "by a person")
 
 
@@ -46,43 +47,43 @@ async def running_and_ended_well(real: World) -> None:
     await real.nothing_left()
 
 
-@pytest.mark.parametrize("where", ["FirstWorkflowTask", "LastWorkflowTask"])
-async def test_a_job_that_was_reset_finds_what_it_has(real: World, cli: Cli, where: str) -> None:
+async def test_a_job_that_was_reset_finds_what_it_has(real: World, cli: Cli) -> None:
     await real.submit(replicas=1)
     await real.running(1, within=60)
     before = real.node_of(0)
-    await reset(cli, real.handle, where)
-    await real.pass_time(10)
-    await real.until(lambda: real.active == 1, 60, "replica 0 Running again")
-    assert (real.node_of(0), real.training()) == (before, [(0, 0)])
-    assert len(real.cloud.created) == 1
+    for where in WHERE:
+        await reset(cli, real.handle, where)
+        await real.pass_time(10)
+        await real.until(lambda: real.active == 1, 60, "replica 0 Running again")
+        assert (real.node_of(0), real.training()) == (before, [(0, 0)])
+        assert len(real.cloud.created) == 1
     await running_and_ended_well(real)
 
 
-@pytest.mark.parametrize("where", ["FirstWorkflowTask", "LastWorkflowTask"])
-async def test_a_job_that_was_reset_after_a_recovery_runs_one_process(real: World, cli: Cli, where: str) -> None:
+async def test_a_job_that_was_reset_after_a_recovery_runs_one_process(real: World, cli: Cli) -> None:
     await real.submit(replicas=1)
     await real.running(1, within=60)
     for incarnation in (1, 2):
         real.notice(0, seconds=1)
         await real.until(lambda n=incarnation: real.entry(0).incarnation == n and real.active == 1, 60, "recovery")  # type: ignore[misc]
-    await reset(cli, real.handle, where)
-    for _ in range(15):
-        await real.pass_time(1)
-        assert len(real.training()) <= 1
-    await real.until(lambda: real.active == 1 and len(real.training()) == 1, 60, "replica 0 Running again")
-    assert real.training()[0][1] >= 2
+    for where in WHERE:
+        await reset(cli, real.handle, where)
+        for _ in range(15):
+            await real.pass_time(1)
+            assert len(real.training()) <= 1
+        await real.until(lambda: real.active == 1 and len(real.training()) == 1, 60, "replica 0 Running again")
+        assert real.training()[0][1] >= 2
     await running_and_ended_well(real)
 
 
-@pytest.mark.parametrize("where", ["FirstWorkflowTask", "LastWorkflowTask"])
-async def test_a_vm_that_was_reset_finds_its_machine(real: World, cli: Cli, where: str) -> None:
+async def test_a_vm_that_was_reset_finds_its_machine(real: World, cli: Cli) -> None:
     await real.submit(replicas=1)
     await real.running(1, within=60)
-    await reset(cli, vm_of(real), where)
-    await real.pass_time(10)
-    assert real.training() == [(0, 0)]
-    assert len(real.cloud.created) == 1
+    for where in WHERE:
+        await reset(cli, vm_of(real), where)
+        await real.pass_time(10)
+        assert real.training() == [(0, 0)]
+        assert len(real.cloud.created) == 1
     real.notice(0, seconds=1)
     await real.until(lambda: real.entry(0).incarnation == 1 and real.active == 1, 90, "replica 0 to be restored")
     await running_and_ended_well(real)
