@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import random
 import signal
 from collections.abc import Callable, Mapping
@@ -94,6 +95,8 @@ class LightTraining:
         self._memory = memory
         self._layer = layer
         self._identity_directory = mounts.get(IDENTITY)
+        self._identity_files: list[tuple[str, int]] = []  # with the time of their last change
+        self._identity_text = ""
         self._log = log
         self._speed = speed
         self._sigterm = asyncio.Event()
@@ -187,12 +190,16 @@ class LightTraining:
         return self._sigterm.is_set()
 
     def _identity(self) -> str:
-        """What the downward-API volume says now, as `name=value` pairs."""
+        """What the downward-API volume says now, as `name=value` pairs; read where a file of it has changed."""
         directory = self._identity_directory
         if directory is None or not directory.is_dir():
             return "unknown"
-        files = sorted(entry for entry in directory.iterdir() if entry.is_file())
-        return " ".join(f"{file.name}={file.read_text().strip()}" for file in files)
+        with os.scandir(directory) as entries:
+            files = sorted((entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.is_file())
+        if files != self._identity_files:
+            self._identity_files = files
+            self._identity_text = " ".join(f"{name}={(directory / name).read_text().strip()}" for name, _ in files)
+        return self._identity_text
 
 
 def loss(seed: str, step: int) -> float:
