@@ -94,11 +94,7 @@ class SpotInstanceVMSpec(Model):
     gpu: Gpu | None = None
     gcp: Gcp
     on_demand_fallback: OnDemandFallback | None = None
-    startup_script: str | None = Field(
-        default=None,
-        max_length=256 * 1024,
-        description="run as root at first boot; as long as a metadata value of GCE may be",
-    )
+    startup_script: str | None = None
     kubeadm_join_config: KubeadmJoinConfig | None = None
     ssh_user: str = Field(default="outlast", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
     ssh_key_secret_ref: LocalReference | None = Field(
