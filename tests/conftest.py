@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -15,6 +16,13 @@ from sandbox.settings import Settings
 from sandbox.temporal_server import TemporalServer
 from tests.activities.unused import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: F401
 from tests.scheduling import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
+from tests.servers import up
+
+
+def pytest_collection_finish() -> None:
+    """Modules and tests live as long as the process: the garbage collection need not look at them again and again."""
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -29,23 +37,15 @@ async def control_plane(executables: Binaries, tmp_path_factory: pytest.TempPath
 
     Its `kubeconfig` is the administrator's, `url` and `ca_file` say where it is, `kubectl` runs kubectl on it.
     """
-    plane = ControlPlane(Settings(state_dir=tmp_path_factory.mktemp("control-plane")), executables)
-    try:
-        await plane.up()
+    async with up(ControlPlane(Settings(state_dir=tmp_path_factory.mktemp("control-plane")), executables)) as plane:
         yield plane
-    finally:
-        await plane.down()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def temporal(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TemporalServer]:
     """One real Temporal service; its `address` is host:port."""
-    server = TemporalServer(Settings(state_dir=tmp_path_factory.mktemp("temporal")), executables)
-    try:
-        await server.up()
+    async with up(TemporalServer(Settings(state_dir=tmp_path_factory.mktemp("temporal")), executables)) as server:
         yield server
-    finally:
-        await server.down()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -55,7 +55,5 @@ async def registry(executables: Binaries, tmp_path_factory: pytest.TempPathFacto
     One for all, because an agent of the checkpoint operator keeps the first that any CheckpointBackup of the cluster
     names: one that another test left behind must not name another registry.
     """
-    server = Registry(Settings(state_dir=tmp_path_factory.mktemp("registry")), executables)
-    await server.up()
-    yield server
-    await server.down()
+    async with up(Registry(Settings(state_dir=tmp_path_factory.mktemp("registry")), executables)) as server:
+        yield server

@@ -17,10 +17,13 @@ from temporalio.worker import Worker
 from api import names
 from clients import kube
 from crd_bridge.bridge import Bridge
+from sandbox.control_plane import ControlPlane
 from sandbox.errors import SandboxError
 from sandbox.kube_client import KubeClient
+from sandbox.settings import Settings
 from sandbox.temporal_server import TemporalServer
 from tests.bridge.recorder import Recorder, VmRecorder, eventually
+from tests.servers import up
 
 REPOSITORY = Path(__file__).parents[2]
 CRDS = REPOSITORY / "deploy" / "crd"
@@ -30,14 +33,21 @@ Apply = Callable[[Manifest], Awaitable[str]]
 Running = Callable[[], AbstractAsyncContextManager[Bridge]]
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
+async def control_plane(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ControlPlane]:
+    """As the session's, but down as soon as the tests here are done."""
+    async with up(ControlPlane(Settings(state_dir=tmp_path_factory.mktemp("control-plane")), executables)) as plane:
+        yield plane
+
+
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def crds(control_plane: Any) -> None:
     """The API server knows our CRDs."""
     await control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", CRDS)
     await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def installed(control_plane: Any) -> None:
     """The rights of deploy/, as the sandbox has them; the policy is in force once it refuses what it should."""
     kubectl = control_plane.kubectl

@@ -95,7 +95,7 @@ class Cluster:
         )
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def checkpoint_crd(control_plane: Any) -> None:
     await control_plane.kubectl("apply", "--server-side", "-f", CHECKPOINT_CRD)
     await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CHECKPOINT_CRD)

@@ -23,18 +23,15 @@ from sandbox.settings import Part, Settings
 from tests.sandbox.bought import buy, join
 from tests.sandbox.checkpoints import Backups
 from tests.sandbox.light_nodes import eventually, start_training
+from tests.servers import up
 
 TOKEN_BINDINGS = ("kubeadm:kubelet-bootstrap", "kubeadm:node-autoapprove-bootstrap", "kubeadm:get-nodes")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def plane(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ControlPlane]:
-    plane = ControlPlane(Settings(state_dir=tmp_path_factory.mktemp("somebody")), executables)
-    try:
-        await plane.up()
+    async with up(ControlPlane(Settings(state_dir=tmp_path_factory.mktemp("somebody")), executables)) as plane:
         yield plane
-    finally:
-        await plane.down()
 
 
 @pytest_asyncio.fixture

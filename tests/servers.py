@@ -1,0 +1,28 @@
+"""Real servers for tests: up for as long as they are needed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Protocol, TypeVar
+
+
+class Server(Protocol):
+    """One of the sandbox's."""
+
+    async def up(self) -> None: ...
+
+    async def down(self) -> None: ...
+
+
+Kind = TypeVar("Kind", bound=Server)
+
+
+@contextlib.asynccontextmanager
+async def up(server: Kind) -> AsyncIterator[Kind]:
+    """Down again also where it does not come up whole."""
+    try:
+        await server.up()
+        yield server
+    finally:
+        await server.down()
