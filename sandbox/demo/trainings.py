@@ -8,7 +8,8 @@ import time
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from sandbox.demo.observe import LABEL_INCARNATION, LABEL_JOB, LABEL_REPLICA, Json, Observer, child
+from sandbox.demo.observe import LABEL_INCARNATION, LABEL_JOB, LABEL_REPLICA, Json, Observer
+from sandbox.kubectl import child
 
 _BEGIN = re.compile(r"training from step (\d+) of (\d+)")
 _STEP = re.compile(r"step=(\d+)/(\d+)")

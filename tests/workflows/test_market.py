@@ -179,8 +179,8 @@ async def test_an_end_that_could_not_be_told_at_first_is_told_at_last(world: Wor
     assert not (await memory(world)).bought
 
 
-async def test_the_clouds_own_word_of_a_preemption_is_a_notice(world: World) -> None:
-    world.documents.timings = Timings(preempted_poll=5)
+async def loses_one_unseen(world: World) -> None:
+    """Of two machines; nobody but the market tells the job of it."""
     await world.submit(replicas=2)
     await world.running(2)
     world.bridge.lost = {"node_changed", "preemption_notice", "replica_changed"}
@@ -188,6 +188,11 @@ async def test_the_clouds_own_word_of_a_preemption_is_a_notice(world: World) -> 
     world.cloud.power_off(world.node_of(0))
     await world.until(lambda: world.entry(0).preemptions == 1, within=60)
     assert world.clock.now - began < timedelta(seconds=30)
+
+
+async def test_the_clouds_own_word_of_a_preemption_is_a_notice(world: World) -> None:
+    world.documents.timings = Timings(preempted_poll=5)
+    await loses_one_unseen(world)
 
 
 async def test_refused_credentials_of_one_machine_do_not_blind_the_market_to_the_others(
@@ -206,13 +211,7 @@ async def test_refused_credentials_of_one_machine_do_not_blind_the_market_to_the
 
     monkeypatch.setattr(world.cloud, "find_preempted", find_preempted)
     world.documents.timings = timings
-    await world.submit(replicas=2)
-    await world.running(2)
-    world.bridge.lost = {"node_changed", "preemption_notice", "replica_changed"}
-    began = world.clock.now
-    world.cloud.power_off(world.node_of(0))
-    await world.until(lambda: world.entry(0).preemptions == 1, within=60)
-    assert world.clock.now - began < timedelta(seconds=30)
+    await loses_one_unseen(world)
 
 
 def spot(zone: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sandbox.cluster import create_bootstrap_token
-from sandbox.demo.observe import child
+from sandbox.kubectl import child
 from tests import vms
 from tests.e2e.rig import Rig
 
