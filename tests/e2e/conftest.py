@@ -18,7 +18,7 @@ SPEED = 20.0
 TIMINGS = {
     "SCHEDULE_WAIT": 3,
     "VERDICT_DELAY": 3,
-    "STOCKOUT_REST": 5,
+    "STOCKOUT_REST": 15,  # longer than a try takes on a loaded machine: what rests is not tried again meanwhile
     "JOIN_DEADLINE": 60,
     "SPOT_RETURN": 8,
     "POD_STOP": 10,

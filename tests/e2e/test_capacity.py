@@ -154,7 +154,7 @@ async def test_a_quota_blocks_its_region_and_another_serves_at_once(rig: Rig, to
     job = told.quota
     assert _zone_of(_instance(rig, job.vm(0))) == "us-central1-b"
     tries = {each["name"] for each in await rig.control.events() if job.id in each["name"]}
-    assert len(tries) == 2  # not one zone of the region after the other
+    assert len(tries) == 2, await _events(rig, job.namespace, "Buying")  # not one zone of the region after the other
 
 
 async def test_a_quota_is_told_by_its_metric_with_what_comes_next(told: Told) -> None:
