@@ -112,6 +112,8 @@ class Returning:
 
     async def _give_up(self, replica: Replica) -> None:
         """It stays where it is, and spot is tried again later."""
-        await self.machines.release(replica.reserved, "NotNeeded")
+        reserved = replica.reserved
+        # Before it is let go of: who loses its machine in this moment must not take one that is on its way out.
         replica.reserved = replica.return_checkpoint = None
         replica.return_at = workflow.now() + self._wait
+        await self.machines.release(reserved, "NotNeeded")

@@ -153,6 +153,17 @@ async def test_a_rehearsed_notice_leaves_the_machine_until_the_grace_is_over(wor
     assert (world.job(0, 1).created_at - noticed_at).total_seconds() >= 200
 
 
+async def test_a_predecessor_that_takes_long_to_end_is_looked_at_ever_more_rarely(world: World) -> None:
+    world.cluster.stop_seconds = 3000
+    await training(world, grace=3600)
+    await world.notice_by_hand(replica=0)
+    looks = len(world.of("observe_replica"))
+    await world.pass_time(2900)
+    assert world.job(0, 0).pod.stopped_at is None
+    assert 2900 / 60 <= len(world.of("observe_replica")) - looks <= 2900 / 20
+    await again(world)
+
+
 async def test_restore_from_names_a_prefix_that_has_to_be_there(world: World) -> None:
     spec = {"mode": "Application", "checkpointStorage": STORAGE, "restoreFrom": "team/other"}
     await world.submit(replicas=1, checkpoint=spec)

@@ -6,10 +6,12 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.signatures import FindPreempted, Preempted, TellMarket
+from activities.signatures import EnsuredVm, FindPreempted, Preempted, TellMarket
 from api import errors, names
 from api.market import Candidate, MarketNews
+from api.messages import VmStart
 from api.timings import Timings
+from tests.simulation.simulation import LATENCY
 from tests.workflows.documents import vm_spec
 from tests.workflows.world import World
 from workflows.market_state import MarketState
@@ -142,6 +144,27 @@ async def test_who_is_preempted_takes_the_spot_vm_that_is_sought_for_it(world: W
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1, within=3600)
     await world.pass_time(900)
     assert len(world.cloud.of_job(world.documents.start.job_id)) == 1
+
+
+async def test_who_is_preempted_while_its_spot_vm_is_given_up_buys_another(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.documents.vm_spec = vm_spec(more=FALLBACK)
+    world.cloud.exhausted = {spot(A)}
+    await world.submit(replicas=1)
+    await world.running(1, within=1200)
+    ensure = world.fleet.ensure_vm
+
+    async def refuse(start: VmStart) -> EnsuredVm:
+        monkeypatch.setattr(world.fleet, "ensure_vm", ensure)
+        world.clock.after(1.5 * LATENCY, lambda: world.notice(0))  # the job hears of it while its release is under way
+        raise ApplicationError("no VM today", non_retryable=True)
+
+    monkeypatch.setattr(world.fleet, "ensure_vm", refuse)
+    await world.until(lambda: world.documents.told("SeeksSpot"), within=3600)
+    world.cloud.exhausted = set()
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1, within=3600)
+    assert not world.documents.told("VMLost")
 
 
 async def test_dearer_spot_is_told_with_the_figures(world: World) -> None:

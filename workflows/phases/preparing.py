@@ -6,13 +6,15 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from workflows.policy.backoff import back_off
     from workflows.policy.survivor import out_of_sight
 
 from workflows.calls import call
 from workflows.phases.life import Part
 from workflows.state import Old, Recovery, Replica
 
-POLL_SECONDS = 3.0
+POLL_SECONDS = 3.0  # until the first look at an old pod of which nothing is heard; doubles to ten times this
+LONGEST_POLL = 10.0
 PIN_PATIENCE = timedelta(seconds=30)
 """After a checkpoint's end: a registry that is down delays a recovery no longer, a tag does as well where it must."""
 
@@ -97,21 +99,25 @@ class Preparing(Part):
 
     async def _await_old_end(self, recovery: Recovery) -> None:
         """No two of one replica: the old pod is confirmed stopped, or its machine gone, before the new one starts."""
+        stop_at = recovery.noticed_at + timedelta(seconds=self.state.timings.pod_stop)
         for old in recovery.olds:
+            looks = 0
             while not old.stopped and not self.job.parking and not self.life.machine_lost():
                 if self.rescue.saved(recovery) and not old.asked_to_stop and not self.nodes.stopped(old):
                     await self._stop_old(old)
                 self.life.say(f"waits for incarnation {old.incarnation} on {old.node or 'no node'} to have stopped")
+                looks += 1
+                again = workflow.now() + back_off(looks, POLL_SECONDS, ceiling=LONGEST_POLL)
                 await self.life.until(
                     lambda one=old: self.nodes.stopped(one) or self.life.machine_lost(),  # type: ignore[misc]
-                    self.job.after(POLL_SECONDS),
+                    again if old.asked_to_stop else min(again, stop_at),
                     f"replica {self.me.index}: {self.me.message}",
                 )
                 if not self.nodes.stopped(old):
                     old.view = await call(act.OBSERVE_REPLICA, self.life.ref(old.incarnation), summary=self.me.message)
                 if self.nodes.stopped(old):
                     old.stopped = True
-                elif workflow.now() >= recovery.noticed_at + timedelta(seconds=self.state.timings.pod_stop):
+                elif workflow.now() >= stop_at:
                     await self._stop_old(old)
 
     async def _stop_old(self, old: Old) -> None:
