@@ -15,6 +15,7 @@ from sandbox.registry import Registry
 from sandbox.settings import Settings
 from sandbox.temporal_server import TemporalServer
 from tests.activities.unused import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown  # noqa: F401
+from tests.leftovers import pytest_unconfigure  # noqa: F401
 from tests.scheduling import pytest_collection_modifyitems, pytest_xdist_make_scheduler  # noqa: F401
 from tests.servers import up
 
