@@ -135,7 +135,6 @@ def pod_view(pod: Json) -> PodView:
         scheduled=bool(spec.get("nodeName")),
         deleting="deletionTimestamp" in metadata,
         disrupted=_disrupted(status) or any(_holds(c, "DisruptionTarget") for c in conditions),
-        ready=any(_holds(c, "Ready") for c in conditions),
         started_at=_all_started(containers),
         finished_at=max((_time(state["finishedAt"]) for state in ended if state.get("finishedAt")), default=None)
         if code is not None

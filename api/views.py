@@ -16,7 +16,6 @@ class PodView(Model):
     scheduled: bool = False
     deleting: bool = False
     disrupted: bool = False  # DisruptionTarget, or reason Terminated, Evicted, NodeShutdown …
-    ready: bool = False
     started_at: datetime | None = None  # the containers run
     finished_at: datetime | None = None
     exit_code: int | None = None  # of the first container that ended otherwise than 0, else 0
