@@ -69,21 +69,21 @@ class ImageActivities:
 
     @activity.defn(name=PIN_IMAGES.name)
     async def pin_images(self, request: PinImages) -> RestorePoint:
-        """Add the digest to each image that has none.
+        """Add the digest to each image that has none, and the annotation by which containerd knows a checkpoint.
 
         Raises:
             ApplicationError: ``errors.MISSING`` where an image is not in the registry any more.
         """
-        pinned = await asyncio.gather(*(self._pin(image, request) for image in request.point.images.values()))
+        pinned = await asyncio.gather(*(self._pin(*image, request) for image in request.point.images.items()))
         images = dict(zip(request.point.images, pinned, strict=True))
         return request.point.model_copy(update={"images": images})
 
-    async def _pin(self, text: str, request: PinImages) -> str:
+    async def _pin(self, container: str, text: str, request: PinImages) -> str:
         image = _image(text)
         if image.digest:
             return text
         async with await self._registry(image.repository, request) as registry:
-            digest = await registry.digest(image.reference)
+            digest = await registry.pin(image.reference, container)
         if digest is None:
             raise ApplicationError(
                 f"image {image} is not in its registry any more", type=errors.MISSING, non_retryable=True

@@ -38,6 +38,9 @@ MANIFESTS = ", ".join(
     )
 )
 CREATED = "org.opencontainers.image.created"
+CRIO = "io.kubernetes.cri-o.annotations.checkpoint.name"
+CONTAINERD = "org.criu.checkpoint.container.name"
+"""Annotations by which either runtime tells a checkpoint from another image."""
 _CHALLENGE = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 
 
@@ -110,10 +113,27 @@ class Registry:
         answer = await self._call("HEAD", f"{self._root}/manifests/{reference}", accept=MANIFESTS)
         if answer.status == 404:
             return None
-        digest = answer.headers.get("Docker-Content-Digest")
-        if not digest:
-            raise ConnectionError(f"registry {self._repository.host} gives no digest of {reference}")
-        return digest
+        return self._digest_in(answer, reference)
+
+    async def pin(self, reference: str, container: str) -> str | None:
+        """Digest of a container's checkpoint, in a form that either runtime restores; None where there is none.
+
+        The public checkpoint operator writes CRI-O's annotation alone, and containerd would start such an image as an
+        ordinary one. Its own is added under the same tag; the layers are what they were.
+        """
+        answer = await self._call("GET", f"{self._root}/manifests/{reference}", accept=MANIFESTS)
+        if answer.status == 404:
+            return None
+        digest, manifest = self._digest_in(answer, reference), answer.json
+        annotations = manifest.get("annotations") or {}
+        if CRIO not in annotations or CONTAINERD in annotations:
+            return digest
+        body = json.dumps({**manifest, "annotations": {**annotations, CONTAINERD: container}}).encode()
+        url, kind = f"{self._root}/manifests/{reference}", answer.headers["Content-Type"]
+        pushed = await self._call("PUT", url, scope="pull,push", body=body, content_type=kind)
+        # Without a tag it would keep the layers in the registry when the image is deleted, where it may be deleted.
+        await self._call("DELETE", f"{self._root}/manifests/{digest}", scope="pull,push,delete", tolerate=True)
+        return self._digest_in(pushed, reference)
 
     async def created(self, reference: str) -> datetime | None:
         """When an image was made, by its annotation, else by its config; None where it does not say, or is gone."""
@@ -165,15 +185,30 @@ class Registry:
         if upload:
             await self._call("DELETE", urljoin(self._root, upload), scope="pull,push", tolerate=True)
 
+    def _digest_in(self, answer: _Answer, reference: str) -> str:
+        digest = answer.headers.get("Docker-Content-Digest")
+        if not digest:
+            raise ConnectionError(f"registry {self._repository.host} gives no digest of {reference}")
+        return digest
+
     async def _call(
-        self, method: str, url: str, *, accept: str = "application/json", scope: str = "pull", tolerate: bool = False
+        self,
+        method: str,
+        url: str,
+        *,
+        accept: str = "application/json",
+        scope: str = "pull",
+        tolerate: bool = False,
+        body: bytes | None = None,
+        content_type: str = "application/octet-stream",
     ) -> _Answer:
         """One request, with the authorization that the registry asks for in its first refusal."""
+        headers = {"Accept": accept} | ({"Content-Type": content_type} if body is not None else {})
         async with self._at_once:
             try:
-                answer = await self._send(method, url, accept, scope)
+                answer = await self._send(method, url, headers, scope, body)
                 if answer.status == 401 and await self._authorize(answer.headers, scope):
-                    answer = await self._send(method, url, accept, scope)
+                    answer = await self._send(method, url, headers, scope, body)
             except (aiohttp.ClientError, TimeoutError) as error:
                 why = str(error) or f"no answer within {SECONDS:g} s"
                 raise ConnectionError(f"registry {self._repository.host}: {why}") from error
@@ -185,11 +220,10 @@ class Registry:
             raise ConnectionError(f"registry {self._repository.host} answered {answer.status}: {answer.body[:200]!r}")
         return answer
 
-    async def _send(self, method: str, url: str, accept: str, scope: str) -> _Answer:
-        headers = {"Accept": accept}
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], scope: str, body: bytes | None) -> _Answer:
         if scope in self._authorization and url.startswith(self._repository.api.removesuffix("/v2")):
-            headers["Authorization"] = self._authorization[scope]
-        async with self._session.request(method, url, headers=headers) as response:
+            headers = {**headers, "Authorization": self._authorization[scope]}
+        async with self._session.request(method, url, headers=headers, data=body) as response:
             following = response.links.get("next")
             next_page = str(following["url"]) if following is not None else None
             return _Answer(response.status, response.headers, await response.read(), next_page)

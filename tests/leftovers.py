@@ -9,6 +9,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from sandbox.processes import OWNER
 
 REPOSITORY = Path(__file__).parents[1]
+ENDING_SECONDS = 5.0  # for what is down, and whose process has not ended yet
 DOWN_SECONDS = 120
 
 
@@ -26,7 +28,10 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         return
     factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
-    for state_dir in sorted(_state_dirs(factory.getbasetemp())):
+    base, deadline = factory.getbasetemp(), time.monotonic() + ENDING_SECONDS
+    while (left := _state_dirs(base)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for state_dir in sorted(left):
         print(f"left up by this run: {state_dir}", flush=True)
         subprocess.run(
             [sys.executable, "-m", "sandbox", "--state", state_dir, "down"],

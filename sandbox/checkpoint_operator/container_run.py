@@ -105,7 +105,13 @@ class ContainerRun:
             try:
                 content = await asyncio.to_thread(archive.read_bytes)
                 await push(
-                    content, image, self._base_image, self.container, self.registry, poisoned=self._plays("poison")
+                    content,
+                    image,
+                    self._base_image,
+                    self.container,
+                    self.registry,
+                    poisoned=self._plays("poison"),
+                    crio_alone=self._plays("cri-o"),
                 )
             except (RegistryError, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 await self._fail(f"Push of {image} failed: {error}")

@@ -13,6 +13,7 @@ from sandbox.oci import CONFIG_TYPE, LAYER_TYPE, MANIFEST_TYPE, ImageRef, OciCli
 Json = dict[str, Any]
 
 CRIO = "io.kubernetes.cri-o.annotations.checkpoint"
+CONTAINERD = "org.criu.checkpoint.container.name"
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,12 @@ async def push(
     registry: RegistryAccess,
     *,
     poisoned: bool = False,
+    crio_alone: bool = False,
 ) -> None:
     """Build the image of a checkpoint archive, from scratch, and push it; a `poisoned` one has no layer then.
 
-    The annotations are what CRI-O looks for; containerd's is written too, so that either can restore it.
+    The annotations are what CRI-O looks for; containerd's is written too, so that either can restore it, unless the
+    image is to be for CRI-O alone.
     Raises ValueError for an invalid name, RegistryError where the registry refuses, aiohttp's errors where it
     does not answer.
     """
@@ -71,7 +74,7 @@ async def push(
             "annotations": {
                 f"{CRIO}.name": image,
                 f"{CRIO}.rootfsImageName": base_image,
-                "org.criu.checkpoint.container.name": container,
+                **({} if crio_alone else {CONTAINERD: container}),
                 "org.opencontainers.image.created": created,
             },
         }

@@ -25,6 +25,7 @@ KINDS = {
     "no-image": "Completed, but no image was made or recorded",
     "unpushed": "Completed, but the image recorded was not pushed",
     "poison": "Completed, and the image is there, but the registry lacks its layer, as after a push cancelled before",
+    "cri-o": "the image has CRI-O's annotations alone, as the public operator makes it: containerd restores none",
     "fail": "Failed in `phase`",
     "slow": "takes `factor` times as long to build and push",
 }

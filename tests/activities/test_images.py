@@ -30,8 +30,10 @@ class Repository:
         self.host, self.name = host, name
         self.full = f"{host}/{name}"
 
-    async def push(self, tag: str, created: str | None = None, annotation: str | None = None) -> str:
-        """An image; its digest. ``created`` goes into its config, ``annotation`` onto its manifest."""
+    async def push(
+        self, tag: str, created: str | None = None, annotation: str | None = None, **annotations: str
+    ) -> str:
+        """An image; its digest. ``created`` goes into its config, ``annotation`` (its time) onto its manifest."""
         async with OciClient(self.host, plain_http=True) as client:
             config = json.dumps({"created": created, "tag": tag}).encode()
             manifest: dict[str, Any] = {
@@ -41,7 +43,9 @@ class Repository:
                 "layers": [],
             }
             if annotation:
-                manifest["annotations"] = {"org.opencontainers.image.created": annotation}
+                annotations["org.opencontainers.image.created"] = annotation
+            if annotations:
+                manifest["annotations"] = annotations
             return await client.push_manifest(self.name, tag, manifest)
 
 
@@ -149,6 +153,23 @@ async def test_tag_is_pinned_to_its_digest(world: World, images: ImageActivities
     pinned = await run(images.pin_images, PinImages(job=world.job, config=config, point=point))
     again = await run(images.pin_images, PinImages(job=world.job, config=config, point=pinned))
     assert pinned.images == again.images == {"main": f"{repository.full}:{OURS}@{digest}"}
+
+
+async def test_a_checkpoint_that_only_cri_o_would_know_is_made_one_for_containerd(
+    world: World, images: ImageActivities, repository: Repository
+) -> None:
+    crio, containerd = "io.kubernetes.cri-o.annotations.checkpoint.name", "org.criu.checkpoint.container.name"
+    one_sided = await repository.push(OURS, **{crio: "team/train"})
+    point = RestorePoint(images={"main": f"{repository.full}:{OURS}"}, progress=7, created_at=datetime.now(UTC))
+    request = PinImages(job=world.job, config=CheckpointConfig(checkpoint_image_repo=repository.full), point=point)
+    pinned = await run(images.pin_images, request)
+    assert await run(images.pin_images, request) == pinned, "and the next time it is what it was"
+    async with OciClient(repository.host, plain_http=True) as client:
+        manifest, digest = await client.manifest(repository.name, OURS)
+        assert pinned.images == {"main": f"{repository.full}:{OURS}@{digest}"}
+        assert manifest["annotations"] == {crio: "team/train", containerd: "main"}
+        with pytest.raises(RegistryError, match="MANIFEST_UNKNOWN"):
+            await client.manifest(repository.name, one_sided)
 
 
 async def test_tag_that_is_gone_cannot_be_pinned(world: World, images: ImageActivities, repository: Repository) -> None:

@@ -81,6 +81,9 @@ async def test_memory_goes_on_bit_for_bit_through_two_losses(
     real: Rig, undisturbed: Mapping[int, str], delete: Callable[[Running], None]
 ) -> None:
     namespace = await real.namespace()
+    await real.control.trap(
+        "cri-o", count=50, namespace=namespace
+    )  # as the public operator makes them; runs containerd
     job = await real.start(namespace, real.job(interval="8s", SANDBOX_STEPS=STEPS, SANDBOX_STEP_SECONDS=0.5))
     first_tag = await job.checkpointed()
     await job.checkpointed(but=first_tag)  # the first one may have caught its training before the first step

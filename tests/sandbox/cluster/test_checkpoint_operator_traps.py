@@ -273,6 +273,19 @@ async def test_played_poison_leaves_an_image_without_its_layer(backups: Backups,
             await registry.blob(repository, manifest["layers"][0]["digest"])
 
 
+@pytest.mark.usefixtures("node")
+async def test_played_cri_o_leaves_an_image_that_containerd_does_not_know(
+    backups: Backups, operator: CheckpointOperator
+) -> None:
+    await operator.play("cri-o")
+    await backups.create("one-sided", "source")
+    await backups.reach("one-sided")
+    async with OciClient(backups.registry, plain_http=True) as registry:
+        manifest, _ = await registry.manifest(f"{backups.namespace}/train", "one-sided")
+    assert "io.kubernetes.cri-o.annotations.checkpoint.name" in manifest["annotations"]
+    assert "org.criu.checkpoint.container.name" not in manifest["annotations"]
+
+
 async def test_unknown_traps_are_refused(operator: CheckpointOperator) -> None:
     with pytest.raises(ValueError, match="known are stick"):
         await operator.play("nonsense")
