@@ -108,6 +108,10 @@ Stage = Literal["Creating", "Booting", "Joining", "Registering", "Ready", "Notic
 """Of a VM's life."""
 
 
+IN_VAIN = frozenset({"JoinFailed", "BootingTimeout", "JoiningTimeout", "RegisteringTimeout"})
+"""Reasons of a VM that ran, and was paid for, and did not become a node that takes a replica."""
+
+
 class VmReport(Model):
     """What a VM's workflow tells its job. ``at`` and, in one life, ``number`` grow; older reports are dropped."""
 

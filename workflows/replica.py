@@ -61,11 +61,13 @@ class ReplicaLife:
                 self._failed(error)
 
     async def _rest(self) -> None:
-        """Until the step may be taken again, or its machine is lost meanwhile: a recovery does not wait."""
+        """Until the step may be taken again; or its machine is lost meanwhile, or somebody corrects what to buy."""
         if self.me.retry_at:
-            lost = self.life.machine_lost()
+            lost, wanted = self.life.machine_lost(), self.job.state.vm_spec
             await self.life.until(
-                lambda: self.life.machine_lost() and not lost, self.me.retry_at, f"back-off after: {self.me.message}"
+                lambda: (self.life.machine_lost() and not lost) or self.job.state.vm_spec != wanted,
+                self.me.retry_at,
+                f"back-off after: {self.me.message}",
             )
         if not self.job.parking:
             self.me.retry_at = None

@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 
 from api import errors, names
+from tests.workflows.documents import vm_spec
 from tests.workflows.world import World
 
 
@@ -179,6 +180,30 @@ async def test_a_node_that_never_gets_ready_is_replaced(world: World) -> None:
     world.machines.never_ready.add(world.cloud.created[0])
     await world.running(1, within=1800)
     assert world.node_of(0) == world.cloud.created[1]
+
+
+async def test_machines_that_join_in_vain_are_bought_ever_more_rarely_and_people_read_why(world: World) -> None:
+    world.machines.failing_joins = 10**6
+    await world.submit(replicas=1)
+    await world.pass_time(24 * 3600)
+    assert len(world.cloud.created) <= 28  # one an hour, at last
+    condition = world.documents.condition("CapacityAvailable")
+    assert (condition.status, condition.reason) == ("False", "JoinFailed")
+    assert "the next VM is bought at " in (world.entry(0).message or "")
+    world.machines.failing_joins = 0
+    await world.running(1, within=3700)
+    assert world.documents.condition("CapacityAvailable").status == "True"
+
+
+async def test_who_corrects_what_is_bought_does_not_wait_for_the_next(world: World) -> None:
+    world.machines.failing_joins = 10**6
+    await world.submit(replicas=1)
+    await world.pass_time(6 * 3600)
+    world.machines.failing_joins = 0
+    world.documents.vm_spec = vm_spec(machineType="n1-standard-8")
+    world.documents.edit()
+    await world.running(1, within=120)
+    assert world.cloud.asked[-1].machine_type == "n1-standard-8"
 
 
 async def test_a_node_that_stays_notready_while_its_machine_runs_is_replaced_after_its_grace(world: World) -> None:

@@ -62,11 +62,16 @@ class Life:
         """It is to let go of what it has, and does not do so yet."""
         return self.me.halt is not None and self.me.phase != "Releasing"
 
-    def back_off(self, message: str) -> None:
-        """A step failed: the next one waits, and people see why."""
+    def back_off(self, message: str, *, in_vain: bool = False) -> None:
+        """A step failed: the next one waits, and people see why.
+
+        One that cost a VM waits much longer each time, up to an hour: what keeps VMs from joining rarely heals itself.
+        """
         self.me.failures += 1
-        self.me.message = message
-        self.me.retry_at = workflow.now() + back_off(self.me.failures, self.state.timings.retry)
+        factor, ceiling = (6.0, 360.0) if in_vain else (2.0, 30.0)
+        wait = back_off(self.me.failures, self.state.timings.retry, factor, ceiling)
+        self.me.retry_at = workflow.now() + wait
+        self.me.message = f"{message}; the next VM is bought at {self.me.retry_at:%H:%M:%S} UTC" if in_vain else message
         self.job.touch()
 
     async def observe(self, why: str) -> None:

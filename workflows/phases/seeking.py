@@ -4,6 +4,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from api.messages import IN_VAIN, VmReport
     from api.names import vm_key
 
 from workflows.calls import call
@@ -72,7 +73,7 @@ class Seeking(Part):
             report = vm.report
             if report is not None and self.nodes.failed(key):
                 self.machines.warn(key, "its node was announced to go")
-                self._machine_failed(f"{report.reason}: {report.message}")
+                self._machine_failed(f"{report.reason}: {report.message}", report)
                 return
             if report is not None and report.stage == "Ready":
                 self.me.node, self.me.failures = report.node_name, 0
@@ -104,11 +105,14 @@ class Seeking(Part):
         if report.stage == "Creating" and report.reason:
             self.job.condition("CapacityAvailable", False, report.reason, report.message)
 
-    def _machine_failed(self, message: str) -> None:
+    def _machine_failed(self, message: str, report: VmReport | None = None) -> None:
         self.me.vm_key = None
         self.job.event("VMLost", f"replica {self.me.index}: {message}", warning=True)
-        self.life.back_off(message)
-        self.life.enter("Preempted" if self.me.recovery else "Pending", message)
+        in_vain = report is not None and report.reason in IN_VAIN
+        if report is not None and in_vain:
+            self.job.condition("CapacityAvailable", False, report.reason, message)
+        self.life.back_off(message, in_vain=in_vain)
+        self.life.enter("Preempted" if self.me.recovery else "Pending", self.me.message)
 
     async def node_ready(self) -> None:
         """Where it runs is settled; now from what."""

@@ -86,7 +86,10 @@ class Joining(Part):
         if not view.ready:
             return f"waits for node {view.name} to be Ready"
         if gpu and view.gpus < gpu.count:
-            return f"waits for {gpu.count} GPUs on {view.name}: {view.gpus} allocatable"
+            return (
+                f"waits for {gpu.count} GPUs on {view.name}: {view.gpus} allocatable (they take the NVIDIA driver in "
+                "spec.vmImage, and pods of the device plugin or the GPU operator that tolerate nvidia.com/gpu)"
+            )
         if gpu and readiness.gpu_operator and not readiness.validated:
             return f"waits for the GPU operator's validator on {view.name}"
         return None
