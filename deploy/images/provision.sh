@@ -47,8 +47,11 @@ if [ -n "${NVIDIA_APT:-}" ]; then
   curl -fsSL "$NVIDIA_KEY" -o /etc/apt/keyrings/nvidia.asc
   echo "$NVIDIA_APT" >/etc/apt/sources.list.d/nvidia.list
   apt-get -qq update
+  # DKMS builds the module against these, and without them it builds none and says nothing.
+  apt-get -qq install --no-install-recommends "linux-headers-$(uname -r)" >/dev/null
   apt-get -qq install --no-install-recommends \
     nvidia-driver-cuda nvidia-kernel-open-dkms nvidia-container-toolkit cuda-checkpoint >/dev/null
+  modinfo -n nvidia >/dev/null || { say "the NVIDIA module was not built for kernel $(uname -r)"; exit 1; }
   driver=$(dpkg-query -W -f '${Version}' nvidia-driver-cuda | cut -d . -f 1)
   [ "$driver" -ge 570 ] || { say "driver $driver cannot checkpoint a GPU: 570 is the least"; exit 1; }
 fi
@@ -59,6 +62,10 @@ ln -sfn /usr/lib/cni /opt/cni/bin
 cat >/etc/containerd/config.toml <<'TOML'
 version = 3
 imports = ["/etc/containerd/conf.d/*.toml"]
+
+# From 2.2.7 and 2.3.4 on containerd restores no checkpoint unless it is told to.
+[plugins.'io.containerd.cri.v1.runtime']
+  enable_experimental_restore_via_create = true
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"

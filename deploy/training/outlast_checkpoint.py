@@ -3,6 +3,7 @@
 Nothing here is needed to run under Outlast: whoever writes files to the bucket by other means only has to write
 `outlast.json` last (docs/application.md). Python 3.9 or later, standard library alone.
 
+    import sys, torch
     import outlast_checkpoint as outlast
 
     stop = outlast.sigterm()                                # an event that is set by SIGTERM
@@ -105,15 +106,16 @@ def publish(directory: str | Path, progress: float, put: Put | None = None) -> s
 def restore(directory: str | Path, get: Get | None = None) -> float | None:
     """Download the checkpoint to go on from into a directory; gives its progress, None where there is none.
 
+    The directory is there afterwards either way, for the first checkpoint to be written into.
+
     Raises:
         OSError: it could not be downloaded, or not whole: exit, and Outlast starts the training again.
     """
-    told = where()
+    told, root = where(), Path(directory)
+    root.mkdir(parents=True, exist_ok=True)
     if told is None or not told.restored_from:
         return None
     get = get or _client(told).get
-    root = Path(directory)
-    root.mkdir(parents=True, exist_ok=True)
     get(f"{told.restored_from}/{MANIFEST}", str(root / MANIFEST))
     manifest = json.loads((root / MANIFEST).read_text())
     for name, size in manifest["files"].items():

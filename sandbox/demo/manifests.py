@@ -15,7 +15,7 @@ NAMESPACE = "demo"
 INTERVAL = "15s"
 STEPS = 500
 VM_IMAGE = "ubuntu-os-cloud/ubuntu-2404-lts-amd64"
-UNNEEDED_SECRETS = ("gcp-credentials", "kubeadm-join-token")
+CLOUD_SECRET = "gcp-credentials"
 CREDENTIALS: Json = {
     "apiVersion": "v1",
     "kind": "Secret",
@@ -55,11 +55,10 @@ class Samples:
         yield f"checkpointRepoCredentialRef: a Secret {CREDENTIALS['metadata']['name']} beside it"
 
     def _use_cloud(self) -> Iterator[str]:
-        """The emulated cloud asks for no key, and the sandbox's cluster says itself how to join it."""
+        """The emulated cloud asks for no key."""
         self._the("SpotInstanceJob")["spec"].pop("gcpCredentialsSecretRef", None)
-        for secret in [each for each in self.documents if each["metadata"]["name"] in UNNEEDED_SECRETS]:
-            self.documents.remove(secret)
-            yield f"without the Secret {secret['metadata']['name']}"
+        self.documents = [each for each in self.documents if each["metadata"]["name"] != CLOUD_SECRET]
+        yield f"without the Secret {CLOUD_SECRET}"
         machine = self._the("SpotInstanceVM")["spec"]
         machine["vmImage"] = VM_IMAGE
         yield f"vmImage: {VM_IMAGE}"

@@ -85,6 +85,12 @@ async def test_a_file_that_lost_its_end_is_not_taken(helper: ModuleType, store: 
         await asyncio.to_thread(helper.restore, tmp_path / "b")
 
 
+async def test_the_first_checkpoint_has_a_directory_to_be_written_into(helper: ModuleType, tmp_path: Path) -> None:
+    tell(helper, storageType="gcs", storageBucket="b", storagePrefix="p", restoredFrom="")
+    assert helper.restore(tmp_path / "new" / "ckpt") is None
+    (tmp_path / "new" / "ckpt" / "state.pt").touch()
+
+
 async def test_without_a_bucket_nothing_happens(helper: ModuleType, store: ObjectStore, tmp_path: Path) -> None:
     tell(helper, storageBucket="")
     assert helper.where() is None

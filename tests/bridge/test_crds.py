@@ -15,7 +15,7 @@ from api.spot_instance_vm import SpotInstanceVMSpec
 from sandbox.errors import SandboxError
 
 ORIGIN = sorted((Path(__file__).parents[1] / "manifests" / "origin").glob("*.yaml"))
-SAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "samples").glob("*.yaml"))
+SAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "samples").rglob("*.yaml"))
 SPECS: dict[str, type[Model]] = {"SpotInstanceJob": SpotInstanceJobSpec, "SpotInstanceVM": SpotInstanceVMSpec}
 
 
