@@ -183,11 +183,12 @@ async def _pinned(registry: Registry, repository: Repository, tag: str, containe
 
 
 def _point(request: FindImage, images: dict[str, str], tag: str, made: datetime | None) -> RestorePoint:
-    found = names.parse_image_tag(tag)
+    found, reports = names.parse_image_tag(tag), request.config.progress is not None
     return RestorePoint(
         images=images,
         progress=found[1] if found else 0,
-        reported=found is not None and request.config.progress is not None,
+        reported=found is not None and reports,
+        seconds=found[1] if found and not reports else 0,  # then the figure is one of seconds, which are gone on with
         created_at=made or datetime.fromtimestamp(found[2] if found else 0, UTC),
     )
 

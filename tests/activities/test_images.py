@@ -95,6 +95,15 @@ async def test_our_image_with_the_most_progress_is_found_by_digest(
     assert (point.progress, point.created_at) == (9, datetime.fromtimestamp(1700000000, UTC))
 
 
+@pytest.mark.parametrize(("progress", "seconds"), [(None, 9), ({"logPattern": r"step=(\\d+)"}, 0)])
+async def test_a_figure_of_seconds_is_gone_on_with(
+    world: World, images: ImageActivities, repository: Repository, progress: object, seconds: float
+) -> None:
+    await repository.push(FURTHER)
+    point = await found(images, find(world, repository.full, "Ours", progress=progress))
+    assert (point.progress, point.reported, point.seconds) == (9, progress is not None, seconds)
+
+
 async def test_images_of_others_are_not_ours(world: World, images: ImageActivities, repository: Repository) -> None:
     await repository.push(OTHERS)
     assert (await run(images.find_image, find(world, repository.full, "Ours"))).point is None

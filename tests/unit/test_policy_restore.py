@@ -57,6 +57,15 @@ def test_furthest_ones_are_kept_in_their_order() -> None:
     assert keep(points, 3) == [points[0], points[2], points[3]]
 
 
+@pytest.mark.parametrize("last", [1, 3])
+def test_the_furthest_of_the_newest_machine_is_kept_where_none_further_fits_there(last: int) -> None:
+    there, here = {"cpu": "Skylake"}, {"cpu": "Milan"}
+    old = [point(900 + one, fingerprint=there, created_at=ago(1000)) for one in range(3)]
+    new = [point(50, fingerprint=here, created_at=ago(20)), point(20, fingerprint=here, created_at=ago(10))]
+    assert keep([*old, *new], last) == [*old[3 - last :], new[0]]
+    assert keep([*old, point(950, fingerprint={}, created_at=ago(5))], 3)[:2] == old[1:]
+
+
 def test_fewer_than_the_limit_are_all_kept() -> None:
     points = [point(100), point(50, failed_on=BAD)]
     assert keep(points, 3) == points

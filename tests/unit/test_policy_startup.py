@@ -18,8 +18,13 @@ CANNOT_START = [
     "RunContainerError",
     "StartError",
     "ContainerCannotRun",
-    "CreateContainerConfigError",
     "CrashLoopBackOff",
+]
+CONFIG = "CreateContainerConfigError"
+REFUSED = [
+    "unauthorized: authentication required",
+    "pull access denied, repository does not exist or may require authorization: server message: insufficient_scope",
+    "failed to resolve reference: 403 Forbidden: not found",
 ]
 ABSENT = ["image not found", "manifest unknown", "name unknown: repository", "tag Does Not Exist", "blob unknown to us"]
 DAMAGED = [
@@ -45,7 +50,10 @@ DAMAGED = [
         (pod(phase="Failed", started_at=None), True, "BadImage"),
         (pod(phase="Failed", started_at=None, disrupted=True), True, "NeverRan"),
         (pod(phase="Failed", started_at=None), False, "NeverRan"),
-        (waiting("ErrImagePull", "unauthorized: authentication required"), True, "Waiting"),
+        *[(waiting("ErrImagePull", message), True, "Waiting") for message in REFUSED],
+        (waiting(CONFIG, 'configmap "settings" not found'), True, "Waiting"),
+        (waiting(CONFIG, "container has runAsNonRoot and image will run as root"), True, "BadImage"),
+        (waiting(CONFIG, "container has runAsNonRoot and image will run as root"), False, "Waiting"),
         (waiting("ImagePullBackOff", "dial tcp: i/o timeout"), True, "Waiting"),
         (waiting("ImagePullBackOff"), True, "Waiting"),
         *[(waiting(reason), True, "BadImage") for reason in CANNOT_START],
@@ -66,7 +74,7 @@ def test_runtime_that_tried_in_vain_does_not_start(reason: str) -> None:
     assert does_not_start(waiting(reason))
 
 
-@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "Unschedulable"])
+@pytest.mark.parametrize("reason", ["ErrImagePull", "ImagePullBackOff", "InvalidImageName", "Unschedulable", CONFIG])
 def test_registry_or_room_is_waited_for_on_any_machine(reason: str) -> None:
     assert waits_for_others(waiting(reason))
     assert not does_not_start(waiting(reason))

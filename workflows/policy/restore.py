@@ -56,6 +56,8 @@ def keep(points: Iterable[RestorePoint], last: int, in_use: Iterable[RestorePoin
     """The ``last`` furthest points, the furthest proven one and those in use, in the order given.
 
     Usable ones go before bad ones, so that the last usable one is never dropped as long as ``last`` is 1 at least.
+    Where none of them goes on on the machine of the newest, as after a cold start on another kind, the furthest that
+    does is kept, too.
     """
     points = list(points)
     ranked = sorted(points, key=lambda point: (usable(point), *_rank(point)), reverse=True)
@@ -63,6 +65,9 @@ def keep(points: Iterable[RestorePoint], last: int, in_use: Iterable[RestorePoin
     proven = [point for point in ranked if point.proven and usable(point)]
     if proven and proven[0] not in kept:
         kept.append(proven[0])
+    newest = max(filter(usable, points), key=lambda point: point.created_at, default=None)
+    if newest is not None and furthest(kept, newest.fingerprint) is None:
+        kept += [point for point in [furthest(points, newest.fingerprint)] if point is not None]
     used = list(in_use)
     return [point for point in points if point in kept or any(same(point, other) for other in used)]
 

@@ -11,9 +11,10 @@ _DID_NOT_START = {
     "RunContainerError",
     "StartError",
     "ContainerCannotRun",
-    "CreateContainerConfigError",
     "CrashLoopBackOff",
 }
+_REFUSED = ("denied", "unauthorized", "authorization", "authentication", "forbidden")
+_CONFIG = "CreateContainerConfigError"  # a ConfigMap or a Secret that the pod names is not there
 _ABSENT = ("not found", "manifest unknown", "name unknown", "blob unknown", "blob_unknown", "does not exist")
 # What containerd, CRI-O and docker say of content that is not what its digest says.
 _DAMAGED = ("unexpected commit digest", "digest did not match", "failed size validation", "invalid tar header")
@@ -22,7 +23,7 @@ _DAMAGED = ("unexpected commit digest", "digest did not match", "failed size val
 def startup(pod: PodView | None, *, restored: bool) -> Startup:
     """Read a pod that was just made.
 
-    Authentication, network and scheduling errors wait: they are nobody's fault that another image would mend.
+    Errors of authentication, configuration, network and scheduling wait: another image would not mend them.
     """
     if pod is None:
         return "Waiting"
@@ -32,15 +33,22 @@ def startup(pod: PodView | None, *, restored: bool) -> Startup:
         return "BadImage" if restored and not pod.disrupted else "NeverRan"
     if pod.phase == "Running" and pod.started_at is not None:
         return "Running"
-    if restored and pod.waiting_reason in _DID_NOT_START:
+    if restored and (pod.waiting_reason in _DID_NOT_START or _would_run_as_root(pod)):
         return "BadImage"
     if restored and pod.waiting_reason in {"ErrImagePull", "ImagePullBackOff"}:
         return _pull(pod.message or "")
     return "Waiting"
 
 
+def _would_run_as_root(pod: PodView) -> bool:
+    """An image of a process names no user, which `runAsNonRoot` without `runAsUser` forbids on every machine."""
+    return pod.waiting_reason == _CONFIG and "runasnonroot" in (pod.message or "").lower()
+
+
 def _pull(message: str) -> Startup:
     said = message.lower()
+    if any(word in said for word in _REFUSED):
+        return "Waiting"  # "does not exist or may require authorization" says nothing of the image
     if any(word in said for word in _ABSENT):
         return "MissingImage"
     return "BadImage" if any(word in said for word in _DAMAGED) else "Waiting"
@@ -52,5 +60,5 @@ def does_not_start(pod: PodView) -> bool:
 
 
 def waits_for_others(pod: PodView) -> bool:
-    """For a registry or for room: another machine would wait just as long."""
-    return pod.waiting_reason in {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "Unschedulable"}
+    """For a registry, for room, or for a ConfigMap that is not there: another machine would wait just as long."""
+    return pod.waiting_reason in {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "Unschedulable", _CONFIG}
