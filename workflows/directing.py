@@ -10,6 +10,7 @@ from workflows.job import Job
 from workflows.machines import Machines
 from workflows.proving import Proving
 from workflows.state import TERMINAL, Halt, Replica
+from workflows.suspending import Suspending
 
 
 class Directing:
@@ -20,6 +21,7 @@ class Directing:
         self.state = job.state
         self.checkpointing = checkpointing
         self.machines = machines
+        self.suspending = Suspending(job, checkpointing)
         self.proving = Proving(job, checkpointing)
 
     def direct(self) -> None:
@@ -29,7 +31,7 @@ class Directing:
             self._halt_all()
         elif self.state.admitted:
             self._forget_scaled_down()
-            self._suspend_or_resume()
+            self.suspending.direct(self._meant())
             self._scale()
             self.proving.direct()
         self.machines.forget_gone()
@@ -62,28 +64,12 @@ class Directing:
                 self.state.retired[index] = (replica.incarnation, replica.place)
                 del self.state.replicas[index]
 
-    def _suspend_or_resume(self) -> None:
-        if self.job.spec.suspend and not self.state.suspended:
-            if self.state.suspend_checkpoint is None:
-                source = self.checkpointing.source() if self.checkpointing.takes_images else None
-                self.state.suspend_checkpoint = self.checkpointing.request(source, "Suspend").number if source else 0
-            record = self.state.checkpoints.get(self.state.suspend_checkpoint)
-            if record is None or record.outcome is not None:
-                self.state.suspended = True
-        if not self.job.spec.suspend:
-            self.state.suspended, self.state.suspend_checkpoint = False, None
-        for replica in self._meant():
-            if self.state.suspended and replica.outcome is None:
-                replica.halt = "Suspended"
-            elif replica.halt == "Suspended" and replica.phase == "Released":
-                replica.halt, replica.phase, replica.since = None, "Pending", workflow.now()
-
     def _scale(self) -> None:
         if self.state.suspended:
             return
         meant = self._meant()
         for _ in range(len(meant) - self.job.spec.replicas):
-            failed = [replica for replica in self._meant() if replica.phase == "Failed"]  # of no use to anybody
+            failed = [replica for replica in self._meant() if replica.outcome == "Failed"]  # of no use to anybody
             living = [replica for replica in self._meant() if replica.outcome is None]
             gone = least_far(failed or living, workflow.now())
             if gone is None:
@@ -123,9 +109,7 @@ class Directing:
             f"replica {replica.index}: {replica.recovery.cause}" for replica in recovering if replica.recovery
         )
         job.condition("Recovering", bool(recovering), "ReplicaLost" if recovering else "AllReplicasWell", why)
-        if state.suspended or "Suspended" in state.conditions:
-            released = state.suspended and all(replica.phase in TERMINAL for replica in replicas)
-            job.condition("Suspended", released, "Suspended" if state.suspended else "Resumed")
+        self.suspending.tell()
         if state.outcome == "Completed":
             job.condition("Completed", True, "TrainingDone")
         elif state.outcome == "Failed":

@@ -89,7 +89,7 @@ class Retention:
         replicas = self.state.replicas.values()
         recoveries = [replica.recovery for replica in replicas if replica.recovery]
         awaited = {number for recovery in recoveries for number in (recovery.own, recovery.checkpoint)}
-        return awaited | {replica.return_checkpoint for replica in replicas}
+        return awaited | {replica.return_checkpoint for replica in replicas} | {self.state.suspend_checkpoint}
 
     async def _delete_images(self) -> None:
         for discard in [one for one in self.state.discarded if one.not_before <= workflow.now()]:

@@ -223,6 +223,7 @@ class JobState(Mutable):
     on_demand_told: bool = False  # that on-demand would cost less
     suspended: bool = False
     suspend_checkpoint: int | None = None
+    suspend_tries: int = 0
     checkpoint_wanted: bool = False
     outcome: Literal["Completed", "Failed"] | None = None
     shutdown: str | None = None
