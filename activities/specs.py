@@ -157,7 +157,7 @@ class SpecActivities:
         return Stock(
             jobs=[_name(each) for each in jobs],
             replicas=sorted({which for each in [*jobs, *pods] if (which := _which(each)) is not None}),
-            checkpoints=[_name(each) for each in checkpoints],
+            checkpoints=[name for each in checkpoints if _asked_for_by(job, name := _name(each))],
             nodes=[_name(each) for each in nodes],
             machines=_machines(job, nodes, vms),
         )
@@ -189,6 +189,12 @@ class SpecActivities:
         if await self._find(job) is not None:
             await finalizers.let_go(self._kube, _job_path(job), names.FINALIZER)
         return Done()
+
+
+def _asked_for_by(job: JobRef, backup: str) -> bool:
+    """Not a copy under another name that somebody made, labels and all."""
+    number = names.checkpoint_number(backup)
+    return number is not None and backup == names.checkpoint_name(job.name, job.job_id, number)
 
 
 def _job_path(job: JobRef) -> str:

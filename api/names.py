@@ -148,6 +148,12 @@ def checkpoint_name(name: str, job: str, number: int) -> str:
     return f"{name}-{job}-c{number}"
 
 
+def checkpoint_number(name: str) -> int | None:
+    """The number in the name of a CheckpointBackup; None in one that is not ours, whatever its labels."""
+    last = name.rpartition("-c")[2]
+    return int(last) if last.isascii() and last.isdigit() else None
+
+
 def pull_secret_name(name: str, job: str) -> str:
     """Name of the Secret by which a job's pods pull their images, derived from the checkpoint repository's."""
     return f"{name}-{job}-pull"

@@ -29,13 +29,13 @@ class Admission:
         if self.state.admitted:
             self.checkpointing.resume()
         while not self.job.parking and not self._done():
-            try:
-                await self._wishes()
-                await self._read()
-            except ActivityError as error:
-                reason, message = explain(error)
-                self.job.condition("Accepted", None if self.state.spec else False, reason, message)
-                self.failures += 1
+            for step in (self._wishes, self._read):  # an order that cannot be written keeps no edit from being read
+                try:
+                    await step()
+                except ActivityError as error:
+                    reason, message = explain(error)
+                    self.job.condition("Accepted", None if self.state.spec else False, reason, message)
+                    self.failures += 1
             await self._wait()
 
     def _done(self) -> bool:
@@ -116,11 +116,11 @@ class Admission:
         """For an edit, a wish or the job's end; while something is missing, look again by and by."""
         if self.job.parking or self._done():
             return
-        pause = back_off(max(1, self.failures), self.state.timings.retry)
-        healthy = self.state.admitted and self.failures == 0
+        pause, left = back_off(max(1, self.failures), self.state.timings.retry), len(self.state.wishes)
+        healthy = self.state.admitted and self.failures == 0 and not left
         deadline = self.job.after(self.state.timings.resync) if healthy else workflow.now() + pause
         await self.job.until(
-            lambda: self.state.reread or bool(self.state.wishes) or self.job.ending,
+            lambda: self.state.reread or len(self.state.wishes) > left or self.job.ending,
             deadline,
             "edits of the SpotInstanceJob" if healthy else "what is missing to appear",
         )

@@ -130,15 +130,22 @@ class SpotVM:
     async def _look_for_owner(self) -> None:
         """At intervals: whatever became of the job, its machine must not stay behind.
 
-        A job that lives is told of it each time, and lets go of one that it does not know, as after its reset.
+        A job that lives is told of it each time, and lets go of one that it does not know, as after its reset. What
+        goes anyway waits for no answer.
         """
         now, last = workflow.now(), self.state.owner_checked_at
-        if self.state.released or (last and now - last < timedelta(seconds=self.timings.owner_check)):
+        if self.state.released or self.state.noticed_at or self.state.stage in GOING:
+            return
+        if last and now - last < timedelta(seconds=self.timings.owner_check):
             return
         start = self.start
         job = act.JobRef(namespace=start.namespace, name=start.job_name, uid=start.job_uid, job_id=start.job_id)
-        owner = await call(act.CHECK_OWNER, act.CheckOwner(job=job), summary="does the job still live?")
         self.state.owner_checked_at = now
+        try:
+            owner = await call(act.CHECK_OWNER, act.CheckOwner(job=job), summary="does the job still live?")
+        except ActivityError as error:  # asked again at the next interval: the machine's own affairs do not wait for it
+            workflow.logger.warning("the job of %s: %s", start.key, explain(error)[1])
+            return
         if not owner.alive:
             self.state.released = f"OwnerGone: {owner.reason}"
         self.state.asked += 1

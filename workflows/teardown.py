@@ -6,7 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api.names import vm_key_of
+    from api.names import checkpoint_number, vm_key_of
     from workflows.policy.backoff import back_off
 
 from workflows.calls import call
@@ -61,7 +61,9 @@ class Teardown:
             stop = act.StopReplica(ref=ref, delete_job=True, force=forced)
             await call(act.STOP_REPLICA, stop, summary=f"delete the Job of {replica}.{incarnation}")
         for name in stock.checkpoints:
-            number = int(name.rpartition("-c")[2])
+            number = checkpoint_number(name)
+            if number is None:
+                continue
             ref_ = act.CheckpointRef(job=self.job.ref, number=number)
             await call(act.DELETE_CHECKPOINT, ref_, summary=f"delete CheckpointBackup {name}")
         for machine in stock.machines:
@@ -73,8 +75,9 @@ class Teardown:
         known = self.state.vms.get(key or "")
         if key is None or (known is not None and not known.gone):
             return
-        vm = self.state.vms[key] = Vm(key=key, replica=-1)
+        vm = Vm(key=key, replica=-1)
         if self.state.vm_spec is not None:
             start = self.machines.start_of(vm, found=[machine])
             await call(act.ADOPT_ORPHAN, start, summary=f"tear down {machine}")
+        self.state.vms[key] = vm  # not before: what could not be adopted is tried again
         await self.machines.release(key, "Deleted")

@@ -76,17 +76,12 @@ class OrphanedObjectActivities:
 def _names_its_job(backup: Json) -> bool:
     metadata = backup["metadata"]
     named = names.ANNOTATION_WORKFLOW in (metadata.get("annotations") or {})
-    return named and names.LABEL_JOB in metadata["labels"] and _number(metadata["name"]) is not None
-
-
-def _number(name: str) -> int | None:
-    last = name.rpartition("-c")[2]
-    return int(last) if last.isascii() and last.isdigit() else None
+    return named and names.LABEL_JOB in metadata["labels"] and names.checkpoint_number(metadata["name"]) is not None
 
 
 def _ref(backup: Json) -> CheckpointRef:
     metadata = backup["metadata"]
-    job_id, number = metadata["labels"][names.LABEL_JOB], _number(metadata["name"])
+    job_id, number = metadata["labels"][names.LABEL_JOB], names.checkpoint_number(metadata["name"])
     assert number is not None
     owner = (metadata.get("ownerReferences") or [{}])[0]
     job = JobRef(

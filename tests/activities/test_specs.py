@@ -256,6 +256,25 @@ async def test_stock_is_what_carries_the_jobs_id(world: World, specs: SpecActivi
     await kube.delete(f"/api/v1/nodes/{made}")
 
 
+async def test_a_copy_of_a_checkpoint_by_another_name_is_not_in_the_stock(
+    world: World, specs: SpecActivities, kube: Kube
+) -> None:
+    where = path("migration.dcnlab.com/v1", "checkpointbackups", world.job.namespace)
+    ours = names.checkpoint_name(world.job.name, JOB_ID, 3)
+    reference = {"apiVersion": "batch/v1", "kind": "Job", "name": "j", "namespace": world.job.namespace}
+    spec = {"schedule": "immediately", "podRef": {"name": "p", "namespace": "n"}, "resourceRef": reference}
+    for name in (ours, "copy", f"copy-{JOB_ID}-c4"):
+        metadata = {"name": name, "labels": {names.LABEL_JOB: JOB_ID}}
+        backup = {
+            "apiVersion": "migration.dcnlab.com/v1",
+            "kind": "CheckpointBackup",
+            "metadata": metadata,
+            "spec": spec,
+        }
+        await kube.create(where, backup)
+    assert (await run(specs.take_stock, world.job)).checkpoints == [ours]
+
+
 async def test_job_without_anything_has_no_stock(world: World, specs: SpecActivities) -> None:
     other = JobRef(namespace=world.job.namespace, name="resnet", uid="u", job_id="ffffffff")
     stock = await run(specs.take_stock, other)

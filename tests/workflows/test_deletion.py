@@ -1,7 +1,7 @@
 """The object is deleted: everything goes, the finalizers last."""
 
 from api import names
-from tests.workflows.world import World
+from tests.workflows.world import WORKFLOW_ID, World
 
 
 async def test_deleted_before_it_was_admitted(world: World) -> None:
@@ -102,3 +102,16 @@ async def test_the_finalizers_named_are_those_of_what_was_used(world: World) -> 
     await world.ended()
     assert world.documents.released.vm_name == "gpu"
     assert {secret.name for secret in world.documents.released.secrets} == {"gcp", "registry"}
+
+
+async def test_a_machine_that_could_not_be_adopted_at_first_is_at_last(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    for workflow in (names.vm_workflow_id(world.fleet.keys[0]), WORKFLOW_ID):
+        await world.env.client.get_workflow_handle(workflow).terminate("by a person with the CLI")
+    world.down = {"adopt_orphan"}
+    await world.delete()
+    await world.pass_time(600)
+    assert world.cloud.instances
+    world.down = set()
+    await world.until(lambda: not world.cloud.instances, within=600)

@@ -5,6 +5,9 @@ from itertools import pairwise
 import pytest
 
 from api import errors, names
+from api.messages import ReplicaChanged
+from api.timings import Timings
+from api.views import ReplicaView
 from tests.workflows.documents import vm_spec
 from tests.workflows.world import World
 
@@ -288,3 +291,24 @@ async def test_a_vm_that_its_job_does_not_know_is_let_go_of(world: World) -> Non
     await world.pass_time(120)
     assert await world.fleet.open_vms() == [known.key]
     assert len(world.cloud.instances) == 1
+
+
+async def test_machines_join_and_go_though_nobody_can_say_whose_they_are(world: World) -> None:
+    world.documents.timings = Timings(owner_check=5, preempted_poll=0)
+    world.machines.failing_joins = 3
+    world.down = {"check_owner"}
+    await world.submit(replicas=1)
+    await world.running(1)
+    assert list(world.cloud.instances) == world.cloud.created[1:2]
+
+
+async def test_a_pod_that_is_said_to_be_gone_is_looked_for_before_that_is_believed(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    start = world.documents.start
+    nothing = ReplicaView(job_name=f"{start.name}-{start.job_id}-r0-i0")
+    message = ReplicaChanged(job_id=start.job_id, replica=0, incarnation=0, version=10**9, view=nothing)
+    await world.signal("replica_changed", message)
+    await world.pass_time(600)
+    assert world.training() == [(0, 0)]
+    assert (world.entry(0).preemptions, world.active) == (0, 1)

@@ -1,6 +1,7 @@
 """What people order: suspend, resume, resize, checkpoint now."""
 
 from api.messages import ReplicaChanged, Resize, Shutdown, SpecChanged
+from api.spot_instance_job import SpotInstanceJobStatus
 from api.views import ReplicaView
 from tests.workflows.documents import refused
 from tests.workflows.world import World
@@ -160,3 +161,91 @@ async def test_messages_about_other_objects_are_dropped(world: World) -> None:
     await world.pass_time(120)
     assert world.training() == [(0, 0)]
     assert world.active == 1
+
+
+async def test_suspend_asks_again_where_its_checkpoint_fails(world: World) -> None:
+    world.checkpoints.plans = ["fail"] * 3
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "5h"})
+    await world.running(1)
+    await world.pass_time(3000)
+    await world.signal("suspend")
+    await world.until(lambda: world.phase(0) == "Suspended")
+    assert len(world.checkpoints.history) == 4
+    await world.signal("resume")
+    await world.running(1)
+    assert world.job(0, 1).pod.base >= 2990
+
+
+async def test_suspend_gives_up_in_the_end_and_says_what_is_lost(world: World) -> None:
+    world.checkpoints.plans = ["fail"] * 50
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "5h"})
+    await world.running(1)
+    await world.signal("suspend")
+    told = lambda: (world.documents.condition("Suspended") or object,)[0]  # noqa: E731
+    await world.until(lambda: getattr(told(), "reason", "") == "CheckpointFailed")
+    await world.until(lambda: world.phase(0) == "Suspended")
+    assert len(world.checkpoints.history) == 5
+    [lost] = [event.message for event in world.documents.events if event.reason == "SuspendedUnsaved"]
+    assert "goes on from the beginning when resumed" in lost
+
+
+async def test_suspend_waits_for_a_node_that_is_silent_for_a_while(world: World) -> None:
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "5h"})
+    await world.running(1)
+    await world.pass_time(1000)
+    world.cluster.set_ready(world.node_of(0), False)
+    await world.pass_time(5)
+    await world.signal("suspend")
+    await world.pass_time(60)
+    assert world.phase(0) == "Running"
+    condition = world.documents.condition("Suspended")
+    assert (condition.status, condition.reason) == ("False", "NodeNotReady")
+    world.cluster.set_ready(world.node_of(0), True)
+    await world.until(lambda: world.phase(0) == "Suspended", within=120)
+    assert len(world.documents.told("CheckpointCompleted")) == 1
+
+
+async def test_a_process_that_may_still_run_on_a_machine_of_others_is_never_doubled(world: World) -> None:
+    world.cluster.add_node("gpu-a")
+    await world.submit(replicas=1)
+    await world.running(1)
+    world.cluster.stuck_pods.add((0, 0))
+    await world.signal("suspend")
+    await world.until(lambda: world.phase(0) == "Releasing")
+    await world.pass_time(3600)
+    assert [call for call in world.of("stop_replica") if call.request.force] == []
+    assert "waits for incarnation 0 on gpu-a to have stopped" in (world.entry(0).message or "")
+    assert len(world.of("stop_replica")) <= 3600 / 20
+    await world.signal("resume")
+    world.cluster.unstick(world.job(0, 0))
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1, within=300)
+
+
+async def test_of_two_the_failed_one_is_let_go_of_also_while_it_is_kept(world: World) -> None:
+    await world.submit(replicas=2, maxRestarts=0, keepFailedFor="2h", completionPolicy="Any")
+    await world.running(2)
+    world.cluster.end_pod(world.cluster.job_of(0), 1)
+    await world.until(lambda: world.entry(0).kept_until is not None)
+    await world.signal("resize", Resize(replicas=1))
+    await world.pass_time(120)
+    assert world.training() == [(1, 0)]
+    assert world.documents.condition("Failed") is None
+
+
+async def test_an_order_that_cannot_be_written_keeps_no_edit_from_being_read(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    world.down = {"patch_spec"}
+    await world.signal("resize", Resize(replicas=2))
+    await world.pass_time(60)
+    world.documents.edit(max_restarts=5)
+    await world.until(lambda: world.documents.status.observed_generation == 2, within=120)
+    before = len(world.of("load_job"))
+    await world.pass_time(3600)
+    assert len(world.of("load_job")) - before <= 3600 / 10
+    world.down = set()
+    await world.running(2)
+
+
+def _reason(status: SpotInstanceJobStatus, kind: str) -> str | None:
+    return next((condition.reason for condition in status.conditions if condition.type == kind), None)

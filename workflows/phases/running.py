@@ -27,6 +27,9 @@ class Running(Part):
             if self.me.moving:
                 await self.life.move()
                 return
+            if pod is None:  # a bridge that has just begun may have seen its Job alone: look before it is believed
+                await self.life.observe("its pod is said to be gone")
+                pod = self.me.view.pod if self.me.view else None
             if pod is None or pod.phase in {"Succeeded", "Failed"} or pod.deleting or pod.disrupted:
                 self.life.enter("Judging", "its pod has ended" if pod else "its pod is gone")
                 self.me.deadline = self.job.after(self.state.timings.verdict_delay)

@@ -32,6 +32,8 @@ def next_step(
 
 def return_time(replica: Replica, on: Vm | None, wait: timedelta) -> datetime | None:
     """When spot is tried again for a replica that runs on-demand, None for one that does not."""
-    if replica.phase != "Running" or on is None or not on.runs_on_demand or replica.running_since is None:
+    if replica.phase != "Running" or replica.halt or replica.moving:
+        return None
+    if on is None or not on.runs_on_demand or replica.running_since is None:
         return None
     return replica.return_at or replica.running_since + wait
