@@ -1,5 +1,7 @@
 """What the processes are told by their environment."""
 
+import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -8,7 +10,9 @@ from temporalio.common import WorkerDeploymentVersion
 
 from api.timings import Timings
 from clients.settings import address, connections
-from worker.settings import SweepSettings, from_environment
+from worker.settings import TIMING, VERSION, SweepSettings, from_environment
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +141,27 @@ def test_address(text: str) -> None:
 
 def test_an_empty_list_shares_no_secret() -> None:
     assert from_environment({"OUTLAST_SHARED_SECRET_NAMESPACES": ""}).shared_secret_namespaces == frozenset()
+
+
+def documented() -> dict[str, str]:
+    """Variables of the tables of docs/settings.md, and what they say is the default."""
+    rows = re.findall(r"^\| (`[^|]+`) \| ([^|]*) \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
+    return {name: default for names, default in rows for name in re.findall(r"`(\w+)`", names)}
+
+
+def test_the_page_on_settings_has_those_of_the_code_and_no_other() -> None:
+    code = [path.read_text() for part in ("worker", "clients", "crd_bridge") for path in (ROOT / part).glob("*.py")]
+    known = {*re.findall(r'"(OUTLAST_[A-Z_]*[A-Z])"', "".join(code)), *VERSION}
+    timings = {f"{TIMING}{name.upper()}": f"{default:g}" for name, default in Timings()}
+    found = documented()
+    assert {name: found.get(name) for name in timings} == timings
+    told = {name for name in found if name.startswith("OUTLAST_") or name in VERSION}
+    assert told == known | set(timings)
+
+
+def test_the_page_on_settings_has_their_defaults() -> None:
+    defaults = {name: value for name, value in documented().items() if value != "unset"}
+    told, unset = from_environment(defaults), from_environment({})
+    for side in ("temporal_address", "temporal_namespace", "deadline"):
+        assert getattr(told.connections, side) == getattr(unset.connections, side)
+    assert replace(told, connections=unset.connections) == unset
