@@ -1,7 +1,10 @@
-# A Compute Engine image for SpotInstanceVM.spec.vmImage:
+# A Compute Engine image for SpotInstanceVM.spec.vmImage, where its family is written as outlast-node. In this directory:
 #
 #   packer init . && packer build -var project=my-project -var zone=us-central1-a \
-#     -var kubernetes_apt='deb [signed-by=/etc/apt/keyrings/kubernetes.asc] URL /' -var kubernetes_key=URL .
+#     -var kubernetes_apt='deb [signed-by=/etc/apt/keyrings/kubernetes.asc] URL /' -var kubernetes_key=URL \
+#     -var nvidia_apt='deb [signed-by=/etc/apt/keyrings/nvidia.asc] URL /' -var nvidia_key=URL .
+#
+# Without nvidia_apt and nvidia_key the image has no driver: for machines without GPUs.
 packer {
   required_plugins {
     googlecompute = {

@@ -51,8 +51,9 @@ class Samples:
         config["checkpointImageRepo"] = f"{self._registry}/checkpoints/{self.job}"
         yield f"checkpointImageRepo: {config['checkpointImageRepo']}"
         config["checkpointRepoCredentialRef"] = {"name": CREDENTIALS["metadata"]["name"]}
-        self.documents.append(CREDENTIALS)
-        yield f"checkpointRepoCredentialRef: a Secret {CREDENTIALS['metadata']['name']} beside it"
+        others = [each for each in self.documents if each["metadata"]["name"] != CREDENTIALS["metadata"]["name"]]
+        self.documents = [*others, CREDENTIALS]
+        yield f"checkpointRepoCredentialRef: the Secret {CREDENTIALS['metadata']['name']}, for the sandbox's registry"
 
     def _use_cloud(self) -> Iterator[str]:
         """The emulated cloud asks for no key."""
