@@ -13,7 +13,8 @@ from clients.kube import Kube, connect, path
 from sandbox.kube_client import KubeClient
 from sandbox.object_store import ObjectStore
 from tests.activities.rights import ACCOUNT, NAMESPACE, TwoFaced, claims_roles
-from tests.activities.world import World
+from tests.activities.world import World, eventually
+from tests.bridge.policies import worker_is_held
 from tests.sandbox.light_nodes import Nodes
 
 CRDS = Path(__file__).parents[2] / "deploy" / "crd"
@@ -23,9 +24,10 @@ CHECKPOINT_CRD = Path(__file__).parents[2] / "sandbox" / "checkpoint_operator" /
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def worker(control_plane: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A kubeconfig of the worker's ServiceAccount, with the rights of deploy/base."""
-    for file in ("namespace.yaml", "worker-rbac.yaml"):
+    """A kubeconfig of the worker's ServiceAccount, with the rights of deploy/base and held by its policies."""
+    for file in ("namespace.yaml", "worker-rbac.yaml", "worker-policy.yaml"):
         await control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", BASE / file)
+    await eventually("the worker's policies are in force", lambda: worker_is_held(control_plane.kubectl))
     return Path(await control_plane.account(ACCOUNT, NAMESPACE, tmp_path_factory.mktemp("worker") / "kubeconfig"))
 
 

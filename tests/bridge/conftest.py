@@ -22,6 +22,7 @@ from sandbox.errors import SandboxError
 from sandbox.kube_client import KubeClient
 from sandbox.settings import Settings
 from sandbox.temporal_server import TemporalServer
+from tests.bridge.policies import worker_is_held
 from tests.bridge.recorder import Recorder, VmRecorder, eventually
 from tests.servers import up
 
@@ -49,7 +50,7 @@ async def crds(control_plane: Any) -> None:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def installed(control_plane: Any) -> None:
-    """The rights of deploy/, as the sandbox has them; the policy is in force once it refuses what it should."""
+    """The rights of deploy/, as the sandbox has them; a policy is in force once it refuses what it should."""
     kubectl = control_plane.kubectl
     await kubectl("apply", "--server-side", "--force-conflicts", "-k", REPOSITORY / "deploy/overlays/sandbox")
 
@@ -65,7 +66,8 @@ async def installed(control_plane: Any) -> None:
 
     probe = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "policy-probe"}}
     await kubectl("apply", "-f", "-", stdin=json.dumps(probe))
-    await eventually(in_force, "the admission policy is in force")
+    await eventually(in_force, "the agent's admission policy is in force")
+    await eventually(lambda: worker_is_held(kubectl), "the worker's admission policies are in force")
     await kubectl("delete", "node", "policy-probe")
 
 
