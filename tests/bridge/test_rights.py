@@ -164,31 +164,51 @@ async def pods(control_plane: Any, overlay: str) -> dict[str, dict[str, Any]]:
     return {each["metadata"]["name"]: each["spec"]["template"] for each in of}
 
 
+async def admit(control_plane: Any, template: dict[str, Any], namespace: str) -> None:
+    """Let the API server judge a pod of this template."""
+    await control_plane.kubectl(
+        "wait", "--for=create", "serviceaccount/default", "--namespace", namespace, "--timeout=30s"
+    )
+    spec = {**template["spec"], "serviceAccountName": "default", "priorityClassName": ""}
+    spec["automountServiceAccountToken"] = False  # the namespace's own account may not be there yet
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "namespace": namespace}, "spec": spec}
+    await control_plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
+
+
+async def held_to(control_plane: Any, level: str) -> str:
+    """A new namespace with this level of Pod Security."""
+    namespace = f"{level}-{secrets.token_hex(4)}"
+    await control_plane.kubectl("create", "namespace", namespace)
+    await control_plane.kubectl(
+        "label", "namespace", namespace, f"pod-security.kubernetes.io/enforce={level}",
+        "pod-security.kubernetes.io/enforce-version=latest",
+    )  # fmt: skip
+    return namespace
+
+
 @pytest.mark.parametrize("overlay", ["base", "overlays/encrypted"])
 async def test_pod_security_restricted_admits_worker_and_bridge_and_names_what_the_agent_needs(
     control_plane: Any, overlay: str
 ) -> None:
     templates = await pods(control_plane, overlay)
-    namespace = f"restricted-{secrets.token_hex(4)}"
-    await control_plane.kubectl("create", "namespace", namespace)
-    await control_plane.kubectl(
-        "label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted",
-        "pod-security.kubernetes.io/enforce-version=latest",
-    )  # fmt: skip
-
-    async def admit(name: str) -> None:
-        spec = {**templates[name]["spec"], "serviceAccountName": "default", "priorityClassName": ""}
-        spec["automountServiceAccountToken"] = False  # the namespace's own account may not be there yet
-        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace}, "spec": spec}
-        await control_plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
-
-    await control_plane.kubectl(
-        "wait", "--for=create", "serviceaccount/default", "--namespace", namespace, "--timeout=30s"
-    )
+    namespace = await held_to(control_plane, "restricted")
     for name in ("outlast-worker", "outlast-bridge"):
-        await admit(name)
+        await admit(control_plane, templates[name], namespace)
     with pytest.raises(SandboxError) as refused:
-        await admit("outlast-agent")
+        await admit(control_plane, templates["outlast-agent"], namespace)
     said = str(refused.value)
     # Its only exception, which docs/security.md gives the reason for.
     assert re.search(r'violates PodSecurity "restricted:[^"]*": host namespaces \(hostNetwork=true\)', said), said
+
+
+async def test_the_namespace_admits_the_agent_where_others_are_held_to_baseline(control_plane: Any) -> None:
+    templates = await pods(control_plane, "base")
+    namespace = await held_to(control_plane, "baseline")
+    with pytest.raises(SandboxError, match="violates PodSecurity"):
+        await admit(control_plane, templates["outlast-agent"], namespace)
+    (made,) = documents("namespace.yaml")
+    made["metadata"]["name"] = namespace
+    await control_plane.kubectl(
+        "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump(made)
+    )  # fmt: skip
+    await admit(control_plane, templates["outlast-agent"], namespace)
