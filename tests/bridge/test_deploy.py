@@ -1,6 +1,10 @@
 """The manifests and the image's lock."""
 
+import json
+import os
 import re
+import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +14,120 @@ import yaml
 from sandbox.errors import SandboxError
 from tests.activities.world import eventually
 from tests.bridge.conftest import REPOSITORY
+from tests.bridge.policies import AS_WORKER
+from tests.bridge.test_worker_policy import OWNED, create_as_worker, job
 
 DEPLOY = REPOSITORY / "deploy"
+APPLY = ("apply", "--server-side", "--force-conflicts")
+ALL_SECRETS = "outlast-worker-secrets"
+KEYS = "outlast-payload-keys"
 
 
 @pytest.mark.parametrize(
-    "overlay", ["base", "overlays/sandbox", "overlays/before-1.30", "overlays/encrypted", "overlays/worker-version"]
-)
+    "overlay",
+    [
+        "base", "overlays/sandbox", "overlays/before-1.30", "overlays/chosen-namespaces", "overlays/encrypted",
+        "overlays/worker-version",
+    ],
+)  # fmt: skip
 async def test_the_api_server_takes_every_manifest(control_plane: Any, installed: None, overlay: str) -> None:
-    await control_plane.kubectl(
-        "apply", "--server-side", "--force-conflicts", "--dry-run=server", "-k", DEPLOY / overlay
-    )
+    shares = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stateful-migration"}}
+    await control_plane.kubectl("apply", "-f", "-", stdin=json.dumps(shares))  # chosen-namespaces names it
+    await control_plane.kubectl(*APPLY, "--dry-run=server", "-k", DEPLOY / overlay)
+
+
+def overlay_of_ones_own(directory: Path, base: str, components: list[str], namespace: str) -> Path:
+    """As docs/security.md tells to write it, with one chosen namespace."""
+    whole = yaml.safe_load_all((DEPLOY / "overlays/chosen-namespaces/namespaces.yaml").read_text())
+    chosen = next(each for each in whole if each["roleRef"]["name"] == ALL_SECRETS)
+    chosen["metadata"]["namespace"] = namespace
+    (directory / "namespaces.yaml").write_text(yaml.safe_dump(chosen))
+    kustomization = {
+        "resources": [os.path.relpath(DEPLOY / base, directory), "namespaces.yaml"],
+        "components": [os.path.relpath(DEPLOY / "components" / each, directory) for each in components],
+    }
+    (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return directory
+
+
+def deployments(rendered: str) -> list[dict[str, Any]]:
+    return [each for each in yaml.safe_load_all(rendered) if each["kind"] == "Deployment"]
+
+
+def keys_of(deployment: dict[str, Any]) -> list[str]:
+    """Where its container finds the keys of payloads."""
+    pod = deployment["spec"]["template"]["spec"]
+    volumes = {each["name"] for each in pod["volumes"] if each.get("secret", {}).get("secretName") == KEYS}
+    return [each["mountPath"] for each in pod["containers"][0]["volumeMounts"] if each["name"] in volumes]
+
+
+@pytest.mark.parametrize(
+    "components", [["encrypted", "chosen-namespaces"], ["chosen-namespaces", "encrypted", "before-1.30"]]
+)
+async def test_the_api_server_takes_components_together(
+    control_plane: Any, installed: None, namespace: str, tmp_path: Path, components: list[str]
+) -> None:
+    own = overlay_of_ones_own(tmp_path, "base", components, namespace)
+    await control_plane.kubectl(*APPLY, "--dry-run=server", "-k", own)
+
+
+async def test_encryption_brings_no_right_to_all_secrets_back(control_plane: Any, tmp_path: Path) -> None:
+    own = overlay_of_ones_own(tmp_path, "base", ["encrypted", "chosen-namespaces"], "default")
+    rendered = await control_plane.kubectl("kustomize", own)
+    bound = [each for each in yaml.safe_load_all(rendered) if each.get("roleRef", {}).get("name") == ALL_SECRETS]
+    assert [each["kind"] for each in bound] == ["RoleBinding"]
+    assert [keys_of(each) for each in deployments(rendered)] == [["/etc/outlast-keys"]] * 2
+
+
+async def test_a_version_of_the_worker_finds_the_keys_where_its_comment_is_followed(
+    control_plane: Any, tmp_path: Path
+) -> None:
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    file = tmp_path / "deploy" / "overlays" / "worker-version" / "kustomization.yaml"
+    file.write_text(file.read_text().replace("# components: [", "components: ["))
+    (worker,) = deployments(await control_plane.kubectl("kustomize", file.parent))
+    assert keys_of(worker) == ["/etc/outlast-keys"]
+
+
+@pytest.fixture
+async def chosen(control_plane: Any, installed: None, namespace: str, tmp_path: Path) -> AsyncIterator[str]:
+    """The one namespace that was chosen where Outlast was installed for all, by the commands of docs/security.md."""
+    own = overlay_of_ones_own(tmp_path, "overlays/sandbox", ["chosen-namespaces"], namespace)
+    await control_plane.kubectl(*APPLY, "-k", own)
+    await control_plane.kubectl("delete", "clusterrolebinding", ALL_SECRETS)
+    yield namespace
+    await control_plane.kubectl(*APPLY, "-k", DEPLOY / "overlays/sandbox")
+
+
+async def may_get_secrets(control_plane: Any, *where: str) -> bool:
+    try:
+        said = await control_plane.kubectl("auth", "can-i", "get", "secrets", *where, AS_WORKER)
+    except SandboxError:  # as kubectl says no
+        return False
+    return str(said).strip() == "yes"
+
+
+async def test_where_it_was_installed_for_all_the_right_to_all_secrets_goes(control_plane: Any, chosen: str) -> None:
+    async def gone() -> bool:
+        return not await may_get_secrets(control_plane, "-A")
+
+    await eventually("the right is gone", gone)
+    assert await may_get_secrets(control_plane, "-n", chosen)
+
+
+async def test_jobs_are_made_in_chosen_namespaces(control_plane: Any, chosen: str) -> None:
+    await create_as_worker(control_plane, chosen, job(**OWNED))
+
+
+async def test_jobs_are_made_in_no_other_namespace(control_plane: Any, chosen: str) -> None:
+    async def refused() -> bool:
+        try:
+            await create_as_worker(control_plane, "default", job(**OWNED))
+        except SandboxError as error:
+            return "the namespace default is not among those that were chosen" in str(error)
+        return False
+
+    await eventually("it is refused", refused)
 
 
 async def test_the_sandbox_gets_no_deployments(control_plane: Any) -> None:
