@@ -256,11 +256,17 @@ class Registry:
         return f"Basic {base64.b64encode(login.encode()).decode()}"
 
     def _refused(self, scope: str, answer: _Answer) -> ApplicationError:
-        who = f"user {self._credentials.username!r}" if self._credentials is not None else "an anonymous user"
+        known = self._credentials
+        who = f"user {known.username!r}" if known is not None else "an anonymous user"
+        remedy = (
+            f"correct the Secret that {known.named_by} names, or its permissions"
+            if known is not None
+            else "set checkpointRepoCredentialRef"
+        )
         what = "push to" if "push" in scope else "pull from"
         return ApplicationError(
             f"registry {self._repository.host} does not let {who} {what} {self._repository.path} ({answer.status}): "
-            "correct the Secret that checkpointRepoCredentialRef names, or its permissions",
+            f"{remedy}",
             type=errors.PERMISSION,
             non_retryable=True,
         )

@@ -32,6 +32,7 @@ class Credentials:
     username: str
     password: str = field(repr=False)
     registry: str | None = None
+    named_by: str = "checkpointRepoCredentialRef"  # the field that names their Secret
 
 
 async def repository_credentials(
@@ -60,7 +61,7 @@ async def repository_credentials(
             type=errors.MISSING,
             non_retryable=True,
         )
-    return Credentials(GOOGLE_USER, key.strip())
+    return Credentials(GOOGLE_USER, key.strip(), named_by="gcpCredentialsSecretRef")
 
 
 async def read_credentials(kube: Kube, reference: SecretReference | None, namespace: str) -> Credentials | None:
