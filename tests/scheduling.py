@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -23,6 +24,14 @@ EARLY = (
     "tests/sandbox",
     "tests/chaos",
 )
+#: The longest of a folder come first. Each is a single test, and with such a file xdist hands out the next one, too:
+#: what follows each of them here is short.
+LONGEST = (
+    "tests/e2e/test_lost_layer.py",
+    "tests/e2e/test_daily.py",
+    "tests/e2e/test_lying_checkpoints.py",
+    "tests/e2e/test_origin.py",
+)
 
 
 class ByCloud(LoadScopeScheduling):
@@ -41,12 +50,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCloud:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """By folder, as they are listed; within a folder as they stand."""
-    items.sort(key=lambda item: _rank(_folder(item.nodeid)))
+    """By folder, as they are listed; within a folder the longest first, and then as they stand."""
+    items.sort(key=lambda item: (_rank(_folder(item.nodeid), EARLY), _rank(_file(item.nodeid), LONGEST)))
 
 
-def _rank(folder: str) -> int:
-    return EARLY.index(folder) if folder in EARLY else len(EARLY)
+def _rank(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def _folder(nodeid: str) -> str:
