@@ -7,6 +7,7 @@ distribution project. Google's registries (gcr.io, pkg.dev) add ``manifest`` to 
 import asyncio
 import base64
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from temporalio.exceptions import ApplicationError
 from activities.registry_credentials import Credentials
 from activities.repository import Repository
 from api import errors
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 
@@ -130,7 +133,16 @@ class Registry:
             return digest
         body = json.dumps({**manifest, "annotations": {**annotations, CONTAINERD: container}}).encode()
         url, kind = f"{self._root}/manifests/{reference}", answer.headers["Content-Type"]
-        pushed = await self._call("PUT", url, scope="pull,push", body=body, content_type=kind)
+        pushed = await self._call("PUT", url, scope="pull,push", body=body, content_type=kind, tolerate=True)
+        if pushed.status == 429 or pushed.status >= 500:
+            raise ConnectionError(f"registry {self._repository.host} answered {pushed.status} to a push")
+        if (
+            pushed.status >= 400
+        ):  # tags that may not be changed, or credentials that only pull: CRI-O restores it as it is
+            log.warning(
+                "%s of %s stays an image for CRI-O alone: %s", reference, self._repository.name, pushed.body[:200]
+            )
+            return digest
         # Without a tag it would keep the layers in the registry when the image is deleted, where it may be deleted.
         await self._call("DELETE", f"{self._root}/manifests/{digest}", scope="pull,push,delete", tolerate=True)
         return self._digest_in(pushed, reference)

@@ -29,27 +29,31 @@ class Admission:
         if self.state.admitted:
             self.checkpointing.resume()
         while not self.job.parking and not self._done():
-            for step in (self._wishes, self._read):  # an order that cannot be written keeps no edit from being read
-                try:
-                    await step()
-                except ActivityError as error:
-                    reason, message = explain(error)
-                    self.job.condition("Accepted", None if self.state.spec else False, reason, message)
-                    self.failures += 1
+            await self._wishes()
+            try:
+                await self._read()
+            except ActivityError as error:
+                reason, message = explain(error)
+                self.job.condition("Accepted", None if self.state.spec else False, reason, message)
+                self.failures += 1
             await self._wait()
 
     def _done(self) -> bool:
         return self.job.ending and (self.state.spec is not None or self.state.unreadable)
 
     async def _wishes(self) -> None:
-        """What a person told by signal becomes the spec's, so that kubectl and Temporal agree."""
+        """What a person told by signal becomes the spec's, so that kubectl and Temporal agree.
+
+        One that cannot be written now is tried again, and keeps no edit from being read meanwhile.
+        """
         while self.state.wishes:
             try:
                 await call(act.PATCH_SPEC, self.state.wishes[0], summary="a person's wish goes into the spec")
             except ActivityError as error:
                 reason, message = explain(error)
                 if reason == "Transient":
-                    raise
+                    workflow.logger.warning("a person's wish is not written yet: %s", message)
+                    return
                 self.job.event("WishRefused", message, warning=True)
             self.state.wishes.pop(0)
 

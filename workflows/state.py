@@ -98,6 +98,7 @@ class Replica(Mutable):
     preemptions: int = 0
     failures: int = 0  # of steps, one after the other: for the back-off
     retry_at: datetime | None = None
+    in_vain: int = 0  # VMs in a row that ran and never became a node for it
     avoid: list[str] = []  # nodes where it did not start
     reserved: str | None = None  # key of the spot VM that is to take it over from on-demand
     return_at: datetime | None = None  # when such a one is sought

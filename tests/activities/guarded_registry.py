@@ -9,6 +9,7 @@ from typing import Any
 from aiohttp import web
 
 DIGEST = "sha256:" + "a" * 64
+OTHER_DIGEST = "sha256:" + "b" * 64
 USER, PASSWORD = "_json_key", '{"type": "service_account", "ü": 1}'
 
 
@@ -21,6 +22,8 @@ class Guarded:
     may_push: bool = True
     deletion: int = 202  # what it answers to a deletion of a manifest
     by_tag: int = 202  # and to one of a tag
+    annotations: dict[str, str] = field(default_factory=dict)  # of every manifest
+    changed: int = 201  # what it answers to a push of one
     deleted: list[str] = field(default_factory=list)
     address: str = ""
     scopes: list[str] = field(default_factory=list)
@@ -48,7 +51,13 @@ class Guarded:
         """Any tag's manifest."""
         if refused := self._refusal(request, "pull"):
             return refused
-        return web.json_response({}, headers={"Docker-Content-Digest": DIGEST})
+        return web.json_response({"annotations": self.annotations}, headers={"Docker-Content-Digest": DIGEST})
+
+    async def push(self, request: web.Request) -> web.Response:
+        """Another manifest for a tag."""
+        if refused := self._refusal(request, "pull,push"):
+            return refused
+        return web.Response(status=self.changed, headers={"Docker-Content-Digest": OTHER_DIGEST})
 
     async def delete(self, request: web.Request) -> web.Response:
         """A tag or a manifest goes, for those who may."""
@@ -88,6 +97,7 @@ async def guarded_registry(**how: Any) -> AsyncIterator[Guarded]:
     app.router.add_get("/token", registry.token)
     app.router.add_get("/v2/p/repo/tags/list", registry.tags)
     app.router.add_get("/v2/p/repo/manifests/{reference}", registry.manifest)
+    app.router.add_put("/v2/p/repo/manifests/{reference}", registry.push)
     app.router.add_delete("/v2/p/repo/manifests/{reference}", registry.delete)
     app.router.add_post("/v2/p/repo/blobs/uploads/", registry.upload)
     runner = web.AppRunner(app)

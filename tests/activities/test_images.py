@@ -15,7 +15,7 @@ from api.views import RestorePoint
 from clients.kube import Kube
 from sandbox.oci import CONFIG_TYPE, MANIFEST_TYPE, OciClient, RegistryError
 from sandbox.registry import Registry
-from tests.activities.guarded_registry import DIGEST, PASSWORD, USER, guarded_registry
+from tests.activities.guarded_registry import DIGEST, OTHER_DIGEST, PASSWORD, USER, guarded_registry
 from tests.activities.world import JOB_ID, World, run
 
 OURS = f"{JOB_ID}-p{7:012d}-1700000100"
@@ -179,6 +179,24 @@ async def test_a_checkpoint_that_only_cri_o_would_know_is_made_one_for_container
         assert manifest["annotations"] == {crio: "team/train", containerd: "main"}
         with pytest.raises(RegistryError, match="MANIFEST_UNKNOWN"):
             await client.manifest(repository.name, one_sided)
+
+
+@pytest.mark.parametrize(("changed", "digest"), [(201, OTHER_DIGEST), (409, DIGEST), (403, DIGEST)])
+async def test_a_tag_that_may_not_be_changed_is_pinned_as_it_is(
+    world: World, images: ImageActivities, changed: int, digest: str
+) -> None:
+    await world.secret("registry", username=USER, password=PASSWORD)
+    annotations = {"io.kubernetes.cri-o.annotations.checkpoint.name": "team/train"}
+    async with guarded_registry(bearer=True, annotations=annotations, changed=changed) as guarded:
+        image = f"{guarded.address}/p/repo:{OURS}"
+        point = RestorePoint(images={"main": image}, progress=7, created_at=datetime.now(UTC))
+        config = {
+            "checkpointImageRepo": f"{guarded.address}/p/repo",
+            "checkpointRepoCredentialRef": {"name": "registry"},
+        }
+        request = PinImages(job=world.job, config=CheckpointConfig.model_validate(config), point=point)
+        assert (await run(images.pin_images, request)).images == {"main": f"{image}@{digest}"}
+        assert guarded.deleted == ([DIGEST] if changed == 201 else [])
 
 
 async def test_tag_that_is_gone_cannot_be_pinned(world: World, images: ImageActivities, repository: Repository) -> None:

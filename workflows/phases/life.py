@@ -67,9 +67,13 @@ class Life:
 
         One that cost a VM waits much longer each time, up to an hour: what keeps VMs from joining rarely heals itself.
         """
-        self.me.failures += 1
-        factor, ceiling = (6.0, 360.0) if in_vain else (2.0, 30.0)
-        wait = back_off(self.me.failures, self.state.timings.retry, factor, ceiling)
+        retry = self.state.timings.retry
+        if in_vain:
+            self.me.in_vain += 1
+            wait = back_off(self.me.in_vain, retry, factor=6, ceiling=360)
+        else:
+            self.me.failures += 1
+            wait = back_off(self.me.failures, retry)
         self.me.retry_at = workflow.now() + wait
         self.me.message = f"{message}; the next VM is bought at {self.me.retry_at:%H:%M:%S} UTC" if in_vain else message
         self.job.touch()
