@@ -59,7 +59,6 @@ def node_view(node: Json) -> NodeView:
         gpus=int((status.get("allocatable") or {}).get(GPU_RESOURCE, 0)),
         marks=marks,
         marked_at=None if MARK_SHUTDOWN in marks else _marked_at(spec),
-        provider_id=spec.get("providerID"),
     )
 
 
@@ -113,7 +112,6 @@ def replica_view(job_name: str, job: Json | None, pods: Iterable[Json]) -> Repli
     return ReplicaView(
         job_name=job_name,
         job_uid=metadata.get("uid"),
-        job_deleting="deletionTimestamp" in metadata,
         job_failed=next((c.get("reason", "Failed") for c in conditions if _holds(c, "Failed")), None),
         pod=pod_view(pod) if pod else None,
     )
@@ -132,7 +130,6 @@ def pod_view(pod: Json) -> PodView:
         uid=metadata["uid"],
         phase=status.get("phase", "Pending"),
         node=spec.get("nodeName"),
-        scheduled=bool(spec.get("nodeName")),
         deleting="deletionTimestamp" in metadata,
         disrupted=_disrupted(status) or any(_holds(c, "DisruptionTarget") for c in conditions),
         started_at=_all_started(containers),

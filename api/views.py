@@ -13,7 +13,6 @@ class PodView(Model):
     uid: str
     phase: str  # Pending, Running, Succeeded, Failed
     node: str | None = None
-    scheduled: bool = False
     deleting: bool = False
     disrupted: bool = False  # DisruptionTarget, or reason Terminated, Evicted, NodeShutdown …
     started_at: datetime | None = None  # the containers run
@@ -29,7 +28,6 @@ class ReplicaView(Model):
     job_name: str
     job_exists: bool = True
     job_uid: str | None = None
-    job_deleting: bool = False
     job_failed: str | None = None  # the Job's Failed reason, where the controller ended it
     pod: PodView | None = None
 
@@ -45,7 +43,6 @@ class NodeView(Model):
     gpus: int = 0  # allocatable nvidia.com/gpu
     marks: list[str] = []  # taints and conditions that announce its end
     marked_at: datetime | None = None  # when the cloud gave its notice, by our agent's mark; None once it shuts down
-    provider_id: str | None = None
 
 
 class VmView(Model):
@@ -60,7 +57,6 @@ class VmView(Model):
     external_ip: str | None = None
     creation_time: datetime | None = None
     labels: dict[str, str] = {}
-    machine_type: str | None = None
 
 
 class CheckpointView(Model):

@@ -151,7 +151,7 @@ class Replicas:
 
 def _projection(view: ReplicaView) -> tuple[object, ...]:
     """What of a view decides something."""
-    job = (view.job_exists, view.job_deleting, view.job_failed)
+    job = (view.job_exists, view.job_failed)
     pod = view.pod
     if pod is None:
         return job

@@ -274,7 +274,6 @@ def vm_view(instance: compute_v1.Instance) -> VmView:
         external_ip=(access.nat_i_p or None) if access else None,
         creation_time=datetime.fromisoformat(instance.creation_timestamp) if instance.creation_timestamp else None,
         labels=dict(instance.labels),
-        machine_type=_last_part(instance.machine_type),
     )
 
 

@@ -152,7 +152,7 @@ async def test_deleted_job_stays_until_its_pod_is_gone(world: World, replicas: R
     await run(replicas.create_replica, world.create_replica(await nodes.start()))
     await world.running(replicas.observe_replica, world.replica())
     view = await run(replicas.stop_replica, StopReplica(ref=world.replica(), delete_job=True))
-    assert view.job_deleting
+    assert view.job_exists
     seen: list[tuple[bool, bool]] = []
 
     async def gone() -> bool:

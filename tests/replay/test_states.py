@@ -25,7 +25,19 @@ TYPES: dict[str, tuple[type[BaseModel], type[BaseModel]]] = {
     "market": (MarketStart, MarketState),
 }
 # Fields that a later version gave up on purpose: nobody read them, or what they held is read from elsewhere.
-DROPPED = (".observations", ".exposures", ".counted_until", ".ran_since", ".ended_at", ".node_uid", ".pod.ready")
+DROPPED = (
+    ".observations",
+    ".exposures",
+    ".counted_until",
+    ".ran_since",
+    ".ended_at",
+    ".node_uid",
+    ".pod.ready",
+    ".pod.scheduled",
+    ".job_deleting",
+    ".provider_id",
+    ".view.machine_type",
+)
 UNKNOWN = {"of a later version": [1, {"two": None}]}
 
 

@@ -29,8 +29,8 @@ def test_a_node_that_has_just_been_created() -> None:
 
 
 def test_a_ready_node() -> None:
-    view = node_view(make_node(conditions=[condition("Ready")], providerID="gce://p/z/n"))
-    assert (view.uid, view.ready, view.gpus, view.provider_id) == ("u", True, 2, "gce://p/z/n")
+    view = node_view(make_node(conditions=[condition("Ready")]))
+    assert (view.uid, view.ready, view.gpus) == ("u", True, 2)
 
 
 @pytest.mark.parametrize("status", ["False", "Unknown"])

@@ -35,7 +35,7 @@ def waiting(reason: str, message: str = "") -> Json:
 
 def test_pod_without_status_is_pending() -> None:
     view = pod_view(pod())
-    assert (view.phase, view.scheduled, view.exit_code, view.started_at) == ("Pending", False, None, None)
+    assert (view.phase, view.node, view.exit_code, view.started_at) == ("Pending", None, None, None)
 
 
 def test_running_pod_started_with_its_last_container() -> None:
@@ -145,7 +145,7 @@ def test_killed_container_gives_its_reason_as_message() -> None:
 
 def test_deleting_pod_on_its_node() -> None:
     view = pod_view(pod(spec={"nodeName": "n"}, deletionTimestamp=STARTED))
-    assert (view.deleting, view.scheduled, view.node) == (True, True, "n")
+    assert (view.deleting, view.node) == (True, "n")
 
 
 def test_replica_without_job_and_pod() -> None:

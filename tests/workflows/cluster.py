@@ -260,7 +260,7 @@ class Cluster:
         if job is None:
             return ReplicaView(job_name=name, job_exists=False)
         view = job.pod.view if job.pod else None
-        return ReplicaView(job_name=name, job_uid=job.uid, job_deleting=job.deleting, job_failed=job.failed, pod=view)
+        return ReplicaView(job_name=name, job_uid=job.uid, job_failed=job.failed, pod=view)
 
     def changed(self, job: Job) -> None:
         """A Job or its pod changed: the bridge tells."""

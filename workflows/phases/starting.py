@@ -59,7 +59,7 @@ class Starting(Part):
 
     def _see_place(self, pod: PodView | None) -> None:
         """The scheduler has chosen among the nodes with a free GPU."""
-        if pod is not None and pod.scheduled and self.me.candidates:
+        if pod is not None and pod.node and self.me.candidates:
             self.me.node, self.me.candidates = pod.node, []
             self.me.deadline = self.job.after(self.state.timings.startup_deadline)
 
