@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import secrets
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, TypeVar
@@ -39,6 +40,7 @@ class Rig:
         self.addresses: dict[str, str] = {}
         self._speed = speed
         self._environment = environment
+        self._child: subprocess.Popen[bytes] | None = None
         self._namespaces: set[str] = set()  # made here: other processes follow the logs of theirs
 
     async def up(self, seconds: float = UP_SECONDS) -> None:
@@ -53,26 +55,31 @@ class Rig:
     async def launch(self, seconds: float = UP_SECONDS) -> None:
         """Bring it up; see ``up``."""
         log = self.settings.state_dir.with_suffix(".log")
-        with log.open("wb") as file:
-            child = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "sandbox", "--state", self.settings.state_dir, "up", "--product",
-                "--speed", str(self._speed), "--machines", self._machines,
-                cwd=REPOSITORY, env={**os.environ, **self._environment}, stdout=file, stderr=file,
-                start_new_session=True,
-            )  # fmt: skip
+        child = self._child = self._start(log)
         try:
             async with asyncio.timeout(seconds):
                 while not self.is_up():
-                    if child.returncode is not None:
+                    if child.poll() is not None:
                         raise SandboxError(log.read_text())
                     await asyncio.sleep(0.2)
         except BaseException:
             # One that has hardly begun is not yet to be found by its state directory.
-            if child.returncode is None:
+            if child.poll() is None:
                 child.terminate()
-                async with asyncio.timeout(DOWN_SECONDS):
-                    await child.wait()
+                await asyncio.to_thread(child.wait, DOWN_SECONDS)
             raise
+
+    def _start(self, log: Path) -> subprocess.Popen[bytes]:
+        """Not as a child of the event loop, which it may outlive: another process may take it down."""
+        with log.open("wb") as file:
+            return subprocess.Popen(
+                [
+                    sys.executable, "-m", "sandbox", "--state", self.settings.state_dir, "up", "--product",
+                    "--speed", str(self._speed), "--machines", self._machines,
+                ],
+                cwd=REPOSITORY, env={**os.environ, **self._environment}, stdout=file, stderr=file,
+                start_new_session=True,
+            )  # fmt: skip
 
     def is_up(self) -> bool:
         """Whether somebody has brought it up."""
