@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from random import SystemRandom
@@ -20,6 +21,11 @@ from random import SystemRandom
 from sandbox.errors import SandboxError
 
 log = logging.getLogger(__name__)
+
+CLAIMS = 100
+"""Ports that one process keeps claimed, see `free_port`: many more than it begins servers with at a time."""
+_claims: deque[socket.socket] = deque()
+_random = SystemRandom()
 
 #: The environment variable that marks a process as belonging to the sandbox with this state directory.
 OWNER = "OUTLAST_SANDBOX_OWNER"
@@ -183,14 +189,23 @@ async def kill_leftovers(state_dir: Path, deadline: float = 10.0) -> int:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on.
+    """A TCP port of 127.0.0.1 that nobody listens on, and that no other call has given to anybody, in any process.
 
     It lies below the range from which the kernel takes ports for outgoing connections, so that none of these gets it
-    before the server that it is meant for.
+    before the server that it is meant for. Until that listens, a claim keeps it from whoever else looks for one: the
+    UDP port of the same number, for as long as this process lives or until it has claimed many others since.
     """
-    random = SystemRandom()
     while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as candidate, contextlib.suppress(OSError):
-            candidate.bind(("127.0.0.1", port))
-            return port
+        port = _random.randrange(20000, 32000)
+        claim = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            claim.bind(("127.0.0.1", port))
+            with socket.socket() as candidate:
+                candidate.bind(("127.0.0.1", port))
+        except OSError:
+            claim.close()
+            continue
+        _claims.append(claim)
+        if len(_claims) > CLAIMS:
+            _claims.popleft().close()
+        return port
