@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ from tests.sandbox.light_nodes import eventually
 SCRIPT = """#!/bin/sh
 echo "I am $(hostname) with uid $(id -u) and $(ls /proc | grep -c '^[0-9]') processes"
 echo "metadata says $(curl -s -H Metadata-Flavor:Google http://169.254.169.254/computeMetadata/v1/instance/name)"
+echo "eth0 $(ip -4 -brief address show eth0 | awk '{ print $3 }') $(ip -brief link show eth0 | awk '{ print $3 }')"
 echo "containerd has $(ctr -n k8s.io snapshots ls | grep -c Committed) layers"
 """
 
@@ -98,6 +100,10 @@ async def test_a_vm_is_a_machine_of_its_own_and_gone_when_it_is_deleted(sandbox:
     text = await sandbox.said("vm-1", "startup-script exit status 0")
     assert "I am vm-1 with uid 0 and" in text
     assert "metadata says vm-1" in text
+    found = re.search(r"eth0 10\.128\.(\d+)\.(\d+)/24 (\S+)", text)
+    assert found, text
+    zone, host, mac = found.groups()
+    assert mac == f"42:01:0a:80:{int(zone):02x}:{int(host):02x}", "the next machine with this address has it, too"
     assert "containerd has 2 layers" in text
 
     async def published() -> bool:

@@ -103,7 +103,9 @@ class Network:
         self._pods.add(number)
         veth = f"vm{zone}-{host}"
         await ip("link", "delete", veth, check=False)  # of a dead machine with this address that is not quite gone
-        await ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+        # As in GCE. With one of its own each, who knew the last machine with this address would still send to that.
+        mac = ":".join(f"{part:02x}" for part in (0x42, 0x01, *map(int, address.split("."))))
+        await ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", str(pid))
         await ip("link", "set", veth, "master", bridge, "up")
         inside = ("nsenter", "--target", str(pid), "--net")
         await ip("link", "set", "lo", "up", inside=inside)
