@@ -221,6 +221,17 @@ async def test_a_process_that_may_still_run_on_a_machine_of_others_is_never_doub
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1, within=300)
 
 
+async def test_a_process_that_does_not_stop_on_a_machine_of_ours_goes_with_it(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    world.cluster.stuck_pods.add((0, 0))
+    world.cluster.delete_pod(world.job(0, 0))
+    await world.until(lambda: "to have stopped" in (world.entry(0).message or ""))
+    await world.signal("suspend")
+    await world.until(lambda: world.phase(0) == "Suspended", within=300)
+    assert world.cloud.instances == {}
+
+
 async def test_of_two_the_failed_one_is_let_go_of_also_while_it_is_kept(world: World) -> None:
     await world.submit(replicas=2, maxRestarts=0, keepFailedFor="2h", completionPolicy="Any")
     await world.running(2)

@@ -60,4 +60,5 @@ class Releasing(Part):
         return False
 
     def _may_force(self, old: Old) -> bool:
-        return old.vm_key is not None or self.job.ending or self.nodes.dead(old)
+        bought = {vm.report.vm_name for vm in self.state.vms.values() if vm.report}
+        return old.vm_key is not None or old.node in bought or self.job.ending or self.nodes.dead(old)
