@@ -2,7 +2,7 @@
 
 Twenty times one of two replicas loses its VM in a sandbox with Outlast. The notice precedes the shutdown of the machine
 by three seconds, so that it is the notice alone that is acted on. Every moment is that of an arrival at a watcher
-(`kubectl get --watch`), so each figure includes the way there.
+of the API server, so each figure includes the way there.
 """
 
 from __future__ import annotations
