@@ -1,7 +1,11 @@
 """A job's plain life: a place, checkpoints, completion."""
 
+from datetime import datetime
 from itertools import pairwise
 
+import pytest
+
+from tests.workflows import machines
 from tests.workflows.world import World
 
 
@@ -140,3 +144,18 @@ async def test_a_cycle_costs_a_handful_of_events(world: World) -> None:
     await world.pass_time(3600)
     grown = (await world.handle.describe()).history_length - before
     assert grown < 1000, f"{grown} events an hour"
+
+
+async def test_a_node_that_is_soon_ready_is_taken_soon(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machines, "READY_SECONDS", 3.1)
+    ready_at: list[datetime] = []
+    set_ready = world.cluster.set_ready
+
+    def set_and_note(name: str, ready: bool) -> None:
+        ready_at.append(world.clock.now)
+        set_ready(name, ready)
+
+    monkeypatch.setattr(world.cluster, "set_ready", set_and_note)
+    await world.submit(replicas=1)
+    await world.running(1)
+    assert (world.of("create_replica")[0].at - ready_at[0]).total_seconds() < 1.5

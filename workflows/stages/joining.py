@@ -8,9 +8,10 @@ with workflow.unsafe.imports_passed_through():
     from api.views import NodeView
 
 from workflows.calls import call
-from workflows.stages.machine import Part
+from workflows.stages.machine import POLL_SECONDS, Part
 
 MAX_JOINS = 3
+SHORTEST_POLL = 0.5
 
 
 class Joining(Part):
@@ -61,7 +62,12 @@ class Joining(Part):
             await self.machine.revoke_token()
             self.machine.enter("Ready", message=f"node {name} is Ready")
             return
-        await self._still_there(waits_for)
+        await self._still_there(waits_for, self._pause())
+
+    def _pause(self) -> float:
+        """Seconds until the next look at the Node: a quarter of what it has taken, which holds up no quick one."""
+        left = (self.state.deadline - workflow.now()).total_seconds() if self.state.deadline else 0
+        return min(POLL_SECONDS, max(SHORTEST_POLL, (self.timings.ready_deadline - left) / 4))
 
     async def _prepare_node(self, node: NodeView) -> None:
         start = self.start
@@ -94,7 +100,7 @@ class Joining(Part):
             return f"waits for the GPU operator's validator on {view.name}"
         return None
 
-    async def _still_there(self, waits_for: str) -> None:
+    async def _still_there(self, waits_for: str, pause: float = POLL_SECONDS) -> None:
         """Between two looks: is the machine there, is it late? A machine lost while it joins is lost, not failed."""
         self.state.message = waits_for
         view = await self.machine.look()
@@ -104,7 +110,7 @@ class Joining(Part):
             self.machine.give_up(f"{self.state.stage}Timeout", f"in vain: {waits_for}")
         else:
             await self.machine.tell()
-            await self.machine.until(lambda: self.state.noticed_at is not None, self.machine.soon(), waits_for)
+            await self.machine.until(lambda: self.state.noticed_at is not None, self.machine.soon(pause), waits_for)
 
     def _join_request(self) -> act.StartJoin:
         start, view = self.start, self.state.view
