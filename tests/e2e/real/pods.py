@@ -52,11 +52,11 @@ class Pods:
         )
         await asyncio.gather(*map(self._joined, self.nodes))
 
-    async def start(self, name: str, script: str, **spec: Any) -> Json:
-        """A pod that runs a Python script on the first node, once it has said `ready`; its manifest."""
+    async def start(self, name: str, script: str, *, ticks: int = 0, **spec: Any) -> Json:
+        """A pod that runs a Python script on the first node, once it has said `ready` and more lines; its manifest."""
         pod = self._pod(name, self.nodes[0], self._rig.addresses["TRAINING_IMAGE"], script, spec)
         await self._apply(pod)
-        status, lines = await self._said(name, lambda lines: "ready" in lines)
+        status, lines = await self._said(name, lambda lines: "ready" in lines and len(lines) > ticks)
         assert "ready" in lines, status
         return pod
 
