@@ -134,14 +134,11 @@ class Registry:
         body = json.dumps({**manifest, "annotations": {**annotations, CONTAINERD: container}}).encode()
         url, kind = f"{self._root}/manifests/{reference}", answer.headers["Content-Type"]
         pushed = await self._call("PUT", url, scope="pull,push", body=body, content_type=kind, tolerate=True)
-        if pushed.status == 429 or pushed.status >= 500:
-            raise ConnectionError(f"registry {self._repository.host} answered {pushed.status} to a push")
-        if (
-            pushed.status >= 400
-        ):  # tags that may not be changed, or credentials that only pull: CRI-O restores it as it is
-            log.warning(
-                "%s of %s stays an image for CRI-O alone: %s", reference, self._repository.name, pushed.body[:200]
-            )
+        self._raise_if_away(pushed, "a push")
+        if pushed.status >= 400:
+            # Tags that may not be changed, or credentials that only pull: CRI-O restores it as it is.
+            name = self._repository.name
+            log.warning("%s of %s stays an image for CRI-O alone: %s", reference, name, pushed.body[:200])
             return digest
         # Without a tag it would keep the layers in the registry when the image is deleted, where it may be deleted.
         await self._call("DELETE", f"{self._root}/manifests/{digest}", scope="pull,push,delete", tolerate=True)
@@ -177,8 +174,7 @@ class Registry:
             answer = await self._call(
                 "DELETE", f"{self._root}/manifests/{reference}", scope="pull,push,delete", tolerate=True
             )
-            if answer.status == 429 or answer.status >= 500:
-                raise ConnectionError(f"registry {self._repository.host} answered {answer.status} to a deletion")
+            self._raise_if_away(answer, "a deletion")
         if answer.status < 400 or answer.status == 404:
             return None
         return f"registry {self._repository.host} answered {answer.status} to DELETE: {answer.body[:200]!r}"
@@ -196,6 +192,10 @@ class Registry:
         upload = answer.headers.get("Location")
         if upload:
             await self._call("DELETE", urljoin(self._root, upload), scope="pull,push", tolerate=True)
+
+    def _raise_if_away(self, answer: _Answer, what: str) -> None:
+        if answer.status == 429 or answer.status >= 500:
+            raise ConnectionError(f"registry {self._repository.host} answered {answer.status} to {what}")
 
     def _digest_in(self, answer: _Answer, reference: str) -> str:
         digest = answer.headers.get("Docker-Content-Digest")

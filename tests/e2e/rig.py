@@ -40,7 +40,7 @@ class Rig:
         self.addresses: dict[str, str] = {}
         self._speed = speed
         self._environment = environment
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: subprocess.Popen[bytes] | None = None  # kept, for one that is forgotten while it runs is warned of
         self._namespaces: set[str] = set()  # made here: other processes follow the logs of theirs
 
     async def up(self, seconds: float = UP_SECONDS) -> None:
