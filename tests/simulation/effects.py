@@ -4,9 +4,10 @@ Each method with the name of a command carries it out: given the command, the ev
 it is to be called in the history.
 """
 
+import json
 from typing import TYPE_CHECKING, Any
 
-from temporalio.api.common.v1 import ActivityType, Header, Payloads, WorkflowExecution
+from temporalio.api.common.v1 import ActivityType, Header, Payload, Payloads, WorkflowExecution
 from temporalio.api.enums.v1 import RetryState, SignalExternalWorkflowExecutionFailedCause
 from temporalio.api.failure.v1 import Failure
 from temporalio.api.history.v1 import (
@@ -18,6 +19,7 @@ from temporalio.api.history.v1 import (
     ActivityTaskStartedEventAttributes,
     ActivityTaskTimedOutEventAttributes,
     ExternalWorkflowExecutionSignaledEventAttributes,
+    MarkerRecordedEventAttributes,
     SignalExternalWorkflowExecutionFailedEventAttributes,
     SignalExternalWorkflowExecutionInitiatedEventAttributes,
     TimerCanceledEventAttributes,
@@ -79,6 +81,18 @@ class Effects:
         self.run.add(
             TimerCanceledEventAttributes(
                 timer_id=str(command.seq), started_event_id=event, workflow_task_completed_event_id=task
+            )
+        )
+
+    # --- patches
+
+    def set_patch_marker(self, command: Any, task: int, _: UserMetadata | None) -> None:
+        """Record that the workflow took the new way of ``workflow.patched``, as the SDK's core writes it."""
+        told = json.dumps({"id": command.patch_id, "deprecated": command.deprecated}).encode()
+        details = Payloads(payloads=[Payload(metadata={"encoding": b"json/plain"}, data=told)])
+        self.run.add(
+            MarkerRecordedEventAttributes(
+                marker_name="core_patch", details={"patch-data": details}, workflow_task_completed_event_id=task
             )
         )
 

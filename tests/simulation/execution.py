@@ -160,11 +160,15 @@ class Execution:
         jobs, self.jobs = self.jobs, []
         commands: list[WorkflowCommand] = []
         flags: set[int] = set()
+        first = len(self.activations)
         while jobs:
             given, used = await self._activate(jobs)
             commands += given
             flags.update(used)
             jobs = [cancelled(command) for command in self.effects.let_go(given)]
+        for command in commands:
+            if command.HasField("set_patch_marker"):  # a worker that replays hears of it before the task
+                self.activations[first].jobs.add().notify_has_patch.patch_id = command.set_patch_marker.patch_id
         completed = self.add(
             WorkflowTaskCompletedEventAttributes(
                 scheduled_event_id=scheduled,

@@ -91,3 +91,14 @@ class Sender:
         except ApplicationError as error:
             return str(error.type)
         return "sent"
+
+
+@workflow.defn
+class Patched:
+    """Takes a new way, or the one from before, and tells which after a timer."""
+
+    @workflow.run
+    async def run(self) -> str:
+        way = "new" if workflow.patched("way") else "old"
+        await asyncio.sleep(1)
+        return way if way == ("new" if workflow.patched("way") else "old") else "both"

@@ -16,9 +16,9 @@ from temporalio.worker import Replayer
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner
 
 from tests.simulation.simulation import Simulation
-from tests.simulation.small_workflows import Caller, Counter, Racer, Sender
+from tests.simulation.small_workflows import Caller, Counter, Patched, Racer, Sender
 
-WORKFLOWS = [Caller, Counter, Racer, Sender]
+WORKFLOWS = [Caller, Counter, Patched, Racer, Sender]
 
 
 class Attempts:
@@ -172,6 +172,16 @@ async def test_a_signal_from_a_workflow_arrives(simulation: Simulation) -> None:
     counter = await count(simulation, limit=1)
     await simulation.client.execute_workflow("Sender", "counter", id="sender", task_queue="q")
     assert await counter.result() == 1
+
+
+async def test_a_worker_that_remembers_nothing_goes_the_patched_way_again() -> None:
+    simulation = Simulation(DataConverter.default)
+    async with simulation.worker(WORKFLOWS, [], SandboxedWorkflowRunner(), max_cached_workflows=0):
+        handle = await simulation.client.start_workflow("Patched", id="patched", task_queue="q")
+        assert await handle.result() == "new"
+        history = await handle.fetch_history()
+    assert [event.marker_recorded_event_attributes.marker_name for event in history.events].count("core_patch") == 1
+    await Replayer(workflows=WORKFLOWS).replay_workflow(history)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
