@@ -20,7 +20,10 @@ from api import errors
 
 
 class CloudError(Exception):
-    """One of those below. ``type`` is what a workflow knows it by (``api.errors``), ``scope`` a quota's metric."""
+    """One of those below. ``type`` is what a workflow knows it by (``api.errors``).
+
+    ``scope`` names what exactly is lacking: a quota's metric, or a permission.
+    """
 
     type = "Transient"
     scope = ""
@@ -72,7 +75,7 @@ class Permission(CloudError):
 
     def __init__(self, message: str, permission: str = "") -> None:
         super().__init__(message)
-        self.permission = permission
+        self.permission = self.scope = permission
 
 
 class Conflict(CloudError):

@@ -100,7 +100,7 @@ class MarketNews(Model):
     candidate: Candidate
     name: str = ""  # of the instance
     message: str = ""
-    scope: str = ""  # the quota's metric
+    scope: str = ""  # the quota's metric, or the permission
     identity: str = ""
     namespace: str = ""
     credentials: SecretReference | None = None

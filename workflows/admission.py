@@ -88,11 +88,20 @@ class Admission:
             await self._preflight()
 
     def _accept(self, document: act.JobDocument) -> None:
-        old, self.state.spec, self.state.vm_spec = self.state.spec, document.spec, document.vm_spec
+        old, self.state.spec = self.state.spec, document.spec
+        self._take_vm(document)
         self.job.condition("Accepted", True, "SpecIsValid")
         interval = self.job.spec.checkpoint_config.checkpoint_interval
         if self.state.admitted and old and old.checkpoint_config.checkpoint_interval != interval:
             self.checkpointing.arm()
+
+    def _take_vm(self, document: act.JobDocument) -> None:
+        """VMs that are still to be bought are bought by the edited SpotInstanceVM."""
+        edited = self.state.vm_spec is not None and self.state.vm_spec != document.vm_spec
+        if edited and self.state.vms and workflow.patched("buy-by-the-edited-vm"):
+            for vm in self.state.vms.values():
+                vm.outdated = vm.sought
+        self.state.vm_spec = document.vm_spec
 
     async def _preflight(self) -> None:
         assert self.state.spec is not None

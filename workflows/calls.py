@@ -59,6 +59,6 @@ def superseded_by(error: ActivityError) -> int | None:
 
 
 def scope_of(error: ActivityError) -> str:
-    """The quota's metric in the details of a refused creation; empty where it names none."""
+    """The quota's metric, or the permission, in the details of a refused creation; empty if it names none."""
     details = error.cause.details if isinstance(error.cause, ApplicationError) else ()
     return str(details[0]) if details else ""

@@ -19,7 +19,9 @@ class Rest(Memory):
     """Something that could not be had: it is left alone until a moment, longer each time."""
 
     reason: str
-    message: str = ""
+    message: str = ""  # in the cloud's words: for the people of ``namespace`` alone
+    namespace: str = ""  # that was told so
+    scope: str = ""  # the quota's metric, or the permission
     since: datetime
     last: datetime
     until: datetime
@@ -38,16 +40,18 @@ class Bought(Memory):
 
 
 class Quote(Memory):
-    """A price as it was read; ``usd_per_hour`` is None where the cloud told none."""
+    """A price as it was read; ``usd_per_hour`` is None if the cloud told none."""
 
     usd_per_hour: float | None = None
     read_at: datetime
+    refused: list[str] = []  # the identities that asked in vain; another may be told
 
 
 class MarketState(Memory):
     """All of it."""
 
-    rests: dict[str, Rest] = {}
+    rests: dict[str, Rest] = {}  # of all who want such a thing; see ``policy.rests``
+    own: dict[str, Rest] = {}  # of one VM alone: what may be its own spec's mistake
     observations: Observations = Observations()  # of how long machines ran and how often they were taken back
     bought: dict[str, Bought] = {}  # by the VM's key
     quotes: dict[str, Quote] = {}  # by region and machine type

@@ -27,6 +27,7 @@ from workflows.market_state import MarketState, Quote
 
 PRICE_SECONDS = 5.0  # that a first choice waits for prices; they are worth a short wait and no more
 QUOTE_LASTS = timedelta(days=1)
+IDENTITIES = 50  # that are remembered to have asked for a price in vain
 IDLE = timedelta(days=1)  # an entity without work wakes daily, so that it moves on to newer code
 
 
@@ -109,12 +110,14 @@ class SpotMarket:
     # --- prices
 
     def _without_quote(self, request: Choose) -> list[Candidate]:
-        """Spot candidates of which no price was read for a day; one a region and machine type."""
+        """Spot candidates whose price was not read for a day with these credentials; one a region and machine type."""
         fresh = workflow.now() - QUOTE_LASTS
         lacking: dict[str, Candidate] = {}
         for candidate in request.candidates:
             quote = self.state.quotes.get(quote_key(candidate))
-            if candidate.provisioning == "Spot" and (quote is None or quote.read_at < fresh):
+            if candidate.provisioning == "Spot" and (
+                quote is None or quote.read_at < fresh or (quote.refused and request.identity not in quote.refused)
+            ):
                 lacking.setdefault(quote_key(candidate), candidate)
         return list(lacking.values())
 
@@ -131,13 +134,16 @@ class SpotMarket:
         request = act.ReadPrice(
             project=self.start.project, candidate=candidate, namespace=asked.namespace, credentials=asked.credentials
         )
-        usd = None
+        key, usd, refused = quote_key(candidate), None, list[str]()
         try:
-            usd = (await call(act.READ_PRICE, request, summary=f"price of {quote_key(candidate)}")).usd_per_hour
+            usd = (await call(act.READ_PRICE, request, summary=f"price of {key}")).usd_per_hour
         except ActivityError as error:
             # Without a price the spec's own order decides.
-            workflow.logger.warning("price of %s: %s", quote_key(candidate), explain(error)[1])
-        self.state.quotes[quote_key(candidate)] = Quote(usd_per_hour=usd, read_at=workflow.now())
+            workflow.logger.warning("price of %s: %s", key, explain(error)[1])
+            if workflow.patched("prices-by-identity"):  # one team's key is no reason to leave the others unpriced
+                before = self.state.quotes.get(key)
+                refused = [*(before.refused if before else []), asked.identity][-IDENTITIES:]
+        self.state.quotes[key] = Quote(usd_per_hour=usd, read_at=workflow.now(), refused=refused)
 
     # --- preempted machines
 

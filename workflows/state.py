@@ -152,6 +152,12 @@ class Vm(Mutable):
     released: str | None = None
     on_demand: bool = False  # it may fall back to on-demand
     spot_only: bool = False  # bought to bring a replica back from on-demand
+    outdated: bool = False  # the SpotInstanceVM was edited while this one was still to be bought
+
+    @property
+    def sought(self) -> bool:
+        """Nothing of it exists yet, as far as it told."""
+        return not self.released and (self.report is None or self.report.stage == "Creating")
 
     @property
     def runs_on_demand(self) -> bool:
@@ -164,8 +170,7 @@ class Vm(Mutable):
         """It is counted among those that may be on-demand: it is, or it may still become so."""
         if self.gone or self.released:
             return False
-        looking = self.report is None or self.report.stage == "Creating"
-        return self.runs_on_demand or (self.on_demand and looking)
+        return self.runs_on_demand or (self.on_demand and self.sought)
 
     @property
     def failed(self) -> bool:

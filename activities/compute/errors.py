@@ -32,6 +32,7 @@ from activities.compute import Operation
 _BY_MESSAGE: list[tuple[re.Pattern[str], type[CloudError]]] = [
     (re.compile(r"failed to start due to preemption"), NoCapacity),  # taken back before it ran
     (re.compile(r"features are not compatible"), Unsupported),  # machine type and accelerator
+    (re.compile(r"does not have access to service account"), Permission),  # a 400, and names no permission
     (re.compile(r"/(machineTypes|acceleratorTypes|diskTypes)/\S+' was not found"), Unsupported),
     (re.compile(r"[Mm]achine type .* does not exist in zone"), Unsupported),
 ]
@@ -86,6 +87,7 @@ _BY_STATUS: dict[int, type[CloudError]] = {
 }
 
 _PERMISSION = re.compile(r"[Rr]equired '([\w.]+)' permission")
+_ACT_AS = re.compile(r"does not have access to service account|[Ss]ervice account user")
 _QUOTA = re.compile(r"Quota '(\w+)' exceeded")
 
 
@@ -163,6 +165,8 @@ def _typed(complaint: _Complaint) -> CloudError:
     if kind is Permission:
         found = _PERMISSION.search(complaint.message)
         permission = found.group(1) if found else complaint.facts.get("permission", "")
+        if not permission and _ACT_AS.search(complaint.message):
+            permission = "iam.serviceAccounts.actAs"  # on the service account that the spec names
         return Permission(f"{complaint.message}. Grant it to the service account of the credentials.", permission)
     return kind(complaint.message)
 

@@ -157,6 +157,14 @@ def test_an_operation_under_way() -> None:
             Permission("", permission="compute.instances.create"),
         ),
         (
+            answer(400, "badRequest", "The user does not have access to service account 'a'. User: 'b'."),
+            Permission("", permission="iam.serviceAccounts.actAs"),
+        ),
+        (
+            failed_operation("SERVICE_ACCOUNT_ACCESS_DENIED", "The user does not have access to service account 'a'."),
+            Permission("", permission="iam.serviceAccounts.actAs"),
+        ),
+        (
             answer(403, "forbidden", "no", IAM_DENIAL),
             Permission("", permission="compute.disks.create"),
         ),

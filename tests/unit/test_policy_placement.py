@@ -8,14 +8,17 @@ import pytest
 from api import errors
 from api.common import SecretReference
 from api.market import Candidate, Choice, Choose, HazardQuestion, MarketNews
+from api.spot_instance_vm import Gpu
 from workflows.market_state import MarketState, Quote
 from workflows.policy import market
 from workflows.policy.exposure import Exposure, Observations
 from workflows.policy.hazard import PRIOR_HOURS, PRIOR_PER_HOUR
 from workflows.policy.placement import choose, kind_of, quote_key
+from workflows.policy.rests import EVERY_VM_NEEDS
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FIRST_REST = 180.0
+TEAM = "team"
 A = Candidate(zone="us-central1-a", machine_type="n1-standard-4")
 B = Candidate(zone="us-central1-b", machine_type="n1-standard-4")
 EAST = Candidate(zone="us-east1-b", machine_type="n1-standard-4")
@@ -24,12 +27,13 @@ A_ON_DEMAND = A.model_copy(update={"provisioning": "OnDemand"})
 
 
 def ask(*candidates: Candidate, state: MarketState | None = None, now: datetime = NOW, **fields: Any) -> Choice:
-    question = {"asker": "vm", "replica": 0, "namespace": "team", **fields}
+    question = {"asker": "vm", "replica": 0, "namespace": TEAM, **fields}
     return choose(Choose(candidates=list(candidates), **question), state or MarketState(), now)
 
 
 def news(kind: str, candidate: Candidate = A, *, vm: str = "vm", at: datetime = NOW, **fields: Any) -> MarketNews:
-    return MarketNews(vm=vm, kind=kind, candidate=candidate, identity="the worker's own identity", at=at, **fields)
+    told = {"identity": "the worker's own identity", "namespace": TEAM, **fields}
+    return MarketNews(vm=vm, kind=kind, candidate=candidate, at=at, **told)
 
 
 def after(*heard: MarketNews) -> MarketState:
@@ -132,6 +136,118 @@ def test_a_missing_permission_stops_all_that_these_credentials_ask_for() -> None
     assert "compute.instances.create" in choice.reason
     other = SecretReference(name="other")
     assert ask(A, B, EAST, state=state, credentials=other).candidate == A
+
+
+def with_gpus(kind: str = "nvidia-tesla-t4", count: int = 1, machine_type: str = "n1-standard-4") -> Candidate:
+    return A.model_copy(update={"gpu": Gpu(type=kind, count=count), "machine_type": machine_type})
+
+
+@pytest.mark.parametrize(
+    ("metric", "rests"),
+    [
+        ("NVIDIA_T4_GPUS", {"T4", "T4 on a larger machine"}),
+        ("PREEMPTIBLE-NVIDIA-T4-GPUS-per-project-region", {"T4", "T4 on a larger machine"}),
+        ("CPUS", {"T4", "CPUs"}),
+        ("N1-CPUS-per-project-region", {"T4", "CPUs"}),
+        ("GPUS_ALL_REGIONS", {"T4", "T4 on a larger machine", "L4", "T4 elsewhere"}),
+        ("GPUS-ALL-REGIONS-per-project", {"T4", "T4 on a larger machine", "L4", "T4 elsewhere"}),
+        ("CPUS_ALL_REGIONS", {"T4", "CPUs", "T4 elsewhere"}),
+        ("IN_USE_ADDRESSES", set()),
+        ("SSD_TOTAL_GB", set()),
+        ("", set()),
+    ],
+)
+def test_a_quota_rests_what_needs_as_much_of_it(metric: str, rests: set[str]) -> None:
+    state = after(news(errors.QUOTA, with_gpus(), scope=metric))
+    others = {
+        "T4": with_gpus(),
+        "two T4": with_gpus(count=2),
+        "T4 on a larger machine": with_gpus(machine_type="n1-standard-8"),
+        "L4": with_gpus("nvidia-l4", machine_type="g2-standard-4"),
+        "T4 elsewhere": with_gpus().model_copy(update={"zone": "us-east1-b"}),
+        "CPUs": A,
+    }
+    resting = {name for name, one in others.items() if ask(one, asker="other", state=state).candidate is None}
+    assert resting == rests
+
+
+@pytest.mark.parametrize("permission", ["", *sorted(EVERY_VM_NEEDS)])
+def test_a_permission_that_every_vm_needs_rests_all_of_a_key(permission: str) -> None:
+    state = after(news(errors.PERMISSION, scope=permission))
+    assert ask(A, EAST, asker="other", state=state).blocked_by == errors.PERMISSION
+    assert ask(A, asker="other", state=state, credentials=SecretReference(name="other")).candidate == A
+
+
+OWN = [
+    (errors.INVALID, ""),
+    (errors.MISSING, ""),
+    (errors.UNSUPPORTED, ""),
+    (errors.PERMISSION, "iam.serviceAccounts.actAs"),
+    (errors.QUOTA, "SSD_TOTAL_GB"),
+    ("CreateTimeout", ""),
+    ("Transient", ""),
+]
+
+
+@pytest.mark.parametrize(("kind", "scope"), OWN)
+def test_what_may_be_the_specs_own_mistake_rests_one_candidate_of_one_vm(kind: str, scope: str) -> None:
+    state = after(news(kind, scope=scope, message="no subnetwork secret-net"))
+    assert ask(A, asker="other", state=state).candidate == A
+    assert ask(A, B, state=state).candidate == B
+    choice = ask(A, state=state)
+    assert (choice.candidate, choice.blocked_by) == (None, kind)
+    assert choice.reason.startswith("no subnetwork secret-net; since")
+
+
+@pytest.mark.parametrize(("kind", "scope"), OWN)
+def test_who_fails_by_a_mistake_of_its_own_gives_the_turn_after_a_rest_back(kind: str, scope: str) -> None:
+    state, later = after(news(errors.NO_CAPACITY)), NOW + timedelta(minutes=4)
+    request = Choose(asker="vm", replica=0, candidates=[A], namespace=TEAM)
+    market.granted(state, request, choose(request, state, later), later, create_seconds=300)
+    market.learn(state, news(kind, scope=scope, at=later), FIRST_REST)
+    assert ask(A, asker="other", state=state, now=later).candidate == A
+
+
+SHARED = [
+    (errors.NO_CAPACITY, "", f"{A.key} is out of stock"),
+    (errors.QUOTA, "CPUS", "the quota CPUS is used up in us-central1: ask Google for more (IAM & Admin, Quotas) or"),
+    (errors.QUOTA, "CPUS-ALL-REGIONS-per-project", "the quota CPUS-ALL-REGIONS-per-project is used up in all regions:"),
+    (errors.PERMISSION, "compute.disks.create", "the worker's own identity lacks the permission compute.disks.create:"),
+    (errors.PERMISSION, "", "Google refuses the worker's own identity: check that its key is valid, that the project"),
+]
+
+
+@pytest.mark.parametrize(("kind", "scope", "told"), SHARED)
+def test_only_the_namespace_that_was_told_reads_the_clouds_own_words(kind: str, scope: str, told: str) -> None:
+    state = after(news(kind, scope=scope, message="no room for secret-vm"))
+    assert ask(A, asker="sibling", state=state).reason.startswith("no room for secret-vm; since")
+    assert ask(A, asker="other", namespace="others", state=state).reason.startswith(told)
+
+
+def test_rests_that_an_earlier_version_remembered_are_read_and_hold_nobody_up() -> None:
+    rest = {"reason": errors.INVALID, "message": "no subnetwork secret-net", "since": NOW, "last": NOW}
+    rest |= {"until": NOW + timedelta(minutes=30)}
+    keys = ["by the worker's own identity", "quota", "quota of us-central1 (Spot)"]
+    state = MarketState.model_validate({"rests": {key: rest for key in keys}})
+    assert ask(A, state=state).candidate == A
+
+
+def test_a_shortage_that_an_earlier_version_remembered_is_told_without_its_words() -> None:
+    rest = {"reason": errors.NO_CAPACITY, "message": "no room for secret-vm", "since": NOW, "last": NOW}
+    state = MarketState.model_validate({"rests": {A.key: rest | {"until": NOW + timedelta(minutes=30)}}})
+    assert ask(A, state=state).reason.startswith(f"{A.key} is out of stock; since")
+
+
+def test_what_a_vm_has_against_it_alone_is_forgotten_when_it_is_bought() -> None:
+    assert after(news(errors.INVALID, B), news(errors.MISSING), news(market.BOUGHT)).own == {}
+
+
+def test_mistakes_of_one_spec_do_not_push_what_all_need_to_know_out_of_the_memory() -> None:
+    zones = [Candidate(zone=f"z{n}-a", machine_type="m") for n in range(600)]
+    state = after(news(errors.NO_CAPACITY), *(news(errors.INVALID, zone) for zone in zones))
+    market.forget(state, NOW + timedelta(minutes=1))
+    assert A.key in state.rests
+    assert len(state.own) == market.KEPT
 
 
 def test_an_unsupported_configuration_rests_for_an_hour() -> None:

@@ -46,6 +46,7 @@ class Cloud:
     unclear: set[str] = field(default_factory=set)  # zones whose answers to creations say nothing
     prices: dict[str, float] = field(default_factory=dict)  # USD per hour by region and machine type
     preemptions: list[PreemptedVm] = field(default_factory=list)  # as the cloud's operations tell of them
+    refuses: Callable[[act.CreateVm], ApplicationError | None] = lambda request: None  # creations, by what they ask for
     refuse_creates: list[str] = field(default_factory=list)  # so many creations fail at once, by error type
     refuse_deletes: int = 0
     failed: set[str] = field(default_factory=set)
@@ -65,6 +66,8 @@ class Cloud:
         self.asked.append(request.candidate)
         if vm.zone in self.unclear:
             raise ApplicationError(f"503 from {vm.zone}")
+        if refusal := self.refuses(request):
+            raise refusal
         if self.refuse_creates:
             kind = self.refuse_creates.pop(0)
             raise ApplicationError(f"{kind} in {vm.zone}", type=kind, non_retryable=True)

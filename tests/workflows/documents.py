@@ -62,12 +62,14 @@ class Documents:
         self.cluster = cluster
         self.checkpoints = checkpoints
         self.tell = tell
+        self.namespace = NAMESPACE
         self.name = NAME
         self.uid = str(uuid.UUID(int=7))
         self.spec = job_spec()
         self.vm_spec: SpotInstanceVMSpec | None = VM_SPEC
         self.timings = Timings(preempted_poll=0)
         self.generation = 1
+        self.vm_generation = 1
         self.exists = True
         self.deleting = False
         self.missing: str | None = None  # a Secret that the spec names and that is not there
@@ -82,7 +84,9 @@ class Documents:
     def start(self) -> JobStart:
         """Input of its workflow."""
         job_id = names.job_id(CLUSTER_ID, self.uid)
-        return JobStart(namespace=NAMESPACE, name=self.name, uid=self.uid, cluster_id=CLUSTER_ID, job_id=job_id)
+        return JobStart(
+            namespace=self.namespace, name=self.name, uid=self.uid, cluster_id=CLUSTER_ID, job_id=job_id
+        )
 
     # --- activities
 
@@ -156,8 +160,16 @@ class Documents:
             changes["checkpoint_config"] = self.spec.checkpoint_config.model_copy(update=checkpoint)
         self.spec = self.spec.model_copy(update=changes)
         self.generation += 1
-        workflow = names.job_workflow_id(NAMESPACE, self.name)
-        self.tell(workflow, "spec_changed", SpecChanged(uid=self.uid, generation=self.generation))
+        self._tell_edit(SpecChanged(uid=self.uid, generation=self.generation))
+
+    def edit_vm(self, spec: SpotInstanceVMSpec) -> None:
+        """As kubectl edit of the SpotInstanceVM."""
+        self.vm_spec = spec
+        self.vm_generation += 1
+        self._tell_edit(SpecChanged(uid=self.uid, generation=self.generation, vm_generation=self.vm_generation))
+
+    def _tell_edit(self, message: SpecChanged) -> None:
+        self.tell(names.job_workflow_id(self.namespace, self.name), "spec_changed", message)
 
     # --- what people see
 

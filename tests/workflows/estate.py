@@ -1,7 +1,7 @@
 """Many jobs side by side on one Temporal service: a world for each, and one market for all."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Any
@@ -14,13 +14,20 @@ from tests.workflows.world import LONGEST_STEP, RUNNER, WORKFLOWS, World
 
 
 class Estate:
-    """So many jobs. What a VM's workflow asks for is done in its job's world, and what the market asks in the first."""
+    """So many jobs. What a VM's workflow asks for is done in its job's world, and what the market asks in the first.
 
-    def __init__(self, env: Simulation, jobs: int) -> None:
+    Args:
+        env: where all of them run.
+        jobs: how many.
+        namespaces: of each of them; without any all are one team's.
+    """
+
+    def __init__(self, env: Simulation, jobs: int, namespaces: Sequence[str] = ()) -> None:
         self.env = env
         self.worlds = [World(env) for _ in range(jobs)]
         for number, world in enumerate(self.worlds):
             world.documents.name = f"llm-{number}"
+            world.documents.namespace = namespaces[number] if namespaces else world.documents.namespace
             world.documents.uid = str(uuid.UUID(int=number + 1))
         self._of = {f"{world.documents.start.namespace}/{world.documents.name}": world for world in self.worlds}
         self._of_vm = {f"vm:{world.documents.start.job_id}": world for world in self.worlds}

@@ -232,7 +232,7 @@ class World:
     @property
     def handle(self) -> WorkflowHandle[Any, Any]:
         """The job's workflow."""
-        return self.env.client.get_workflow_handle(names.job_workflow_id(NAMESPACE, self.documents.name))
+        return self.env.client.get_workflow_handle(names.job_workflow_id(self.documents.namespace, self.documents.name))
 
     async def signal(self, name: str, message: Any = None) -> None:
         """As the temporal CLI does."""

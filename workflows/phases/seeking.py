@@ -80,11 +80,16 @@ class Seeking(Part):
                 self.job.condition("CapacityAvailable", True, "Provisioned")
                 self.life.enter("NodeReady", f"{report.node_name} is Ready")
                 return
+            if vm.outdated and vm.sought:
+                await self._buy_by_the_edited(key)
+                return
             self._mirror()
             number = report.number if report else 0
             changed = await self.life.until(
                 lambda seen=number: (  # type: ignore[misc]
-                    self.nodes.failed(key) or (vm.report is not None and vm.report.number != seen)
+                    self.nodes.failed(key)
+                    or (vm.outdated and vm.sought)
+                    or (vm.report is not None and vm.report.number != seen)
                 ),
                 self.job.after(self.state.timings.resync),
                 f"replica {self.me.index}: {self.me.message or 'the VM'}",
@@ -104,6 +109,12 @@ class Seeking(Part):
             self.life.enter(phase, text)
         if report.stage == "Creating" and report.reason:
             self.job.condition("CapacityAvailable", False, report.reason, report.message)
+
+    async def _buy_by_the_edited(self, key: str) -> None:
+        """Let go of a VM that is still sought by the old spec: the next one is bought by the new one, at once."""
+        await self.machines.release(key, "SpecChanged")
+        self.me.vm_key, self.me.failures, self.me.in_vain = None, 0, 0
+        self.life.enter("Preempted" if self.me.recovery else "Pending", "the SpotInstanceVM was edited")
 
     def _machine_failed(self, message: str, report: VmReport | None = None) -> None:
         self.me.vm_key = None

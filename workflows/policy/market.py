@@ -7,7 +7,7 @@ from api.market import Choice, Choose, Hazard, HazardQuestion, MarketNews, Preem
 from workflows.market_state import Bought, MarketState
 from workflows.policy.exposure import hazard
 from workflows.policy.placement import kind_of
-from workflows.policy.rests import FORGOTTEN, keys_of, rest, resting_of
+from workflows.policy.rests import FORGOTTEN, keys_of, own_key, own_prefix, rest, shared_key
 
 BOUGHT, ENDED = "Bought", "Ended"
 KEPT = 500  # entries of a kind
@@ -21,8 +21,7 @@ def learn(state: MarketState, news: MarketNews, first_rest: float) -> None:
     elif news.kind == ENDED:
         _ended(state, news)
     else:
-        key = resting_of(news)
-        state.rests[key] = rest(state.rests.get(key), news, first_rest)
+        _failed(state, news, first_rest)
 
 
 def granted(state: MarketState, request: Choose, choice: Choice, now: datetime, create_seconds: float) -> None:
@@ -35,10 +34,21 @@ def granted(state: MarketState, request: Choose, choice: Choice, now: datetime, 
             resting.tried_by, resting.until = request.asker, now + timedelta(seconds=create_seconds)
 
 
+def _failed(state: MarketState, news: MarketNews, first_rest: float) -> None:
+    for resting in state.rests.values():
+        if resting.tried_by == news.vm:  # who learns only of its own spec gives the turn back to those who wait for it
+            resting.tried_by, resting.until = None, min(resting.until, news.at)
+    shared = shared_key(news)
+    memory, key = (state.rests, shared) if shared else (state.own, own_key(news.vm, news.candidate))
+    memory[key] = rest(memory.get(key), news, first_rest)
+
+
 def _bought(state: MarketState, news: MarketNews) -> None:
     """What can be had does not rest."""
     for key in keys_of(news.candidate, news.identity):
         state.rests.pop(key, None)
+    for key in [key for key in state.own if key.startswith(own_prefix(news.vm))]:
+        del state.own[key]
     state.bought[news.vm] = Bought(
         name=news.name,
         candidate=news.candidate,
@@ -87,9 +97,10 @@ def newly_preempted(state: MarketState, found: Iterable[PreemptedVm], looked_at:
 
 def forget(state: MarketState, now: datetime) -> None:
     """Drop what nobody needs any more."""
-    for key in [key for key, resting in state.rests.items() if now - max(resting.last, resting.until) > FORGOTTEN]:
-        del state.rests[key]
+    for rests in (state.rests, state.own):
+        for key in [key for key, resting in rests.items() if now - max(resting.last, resting.until) > FORGOTTEN]:
+            del rests[key]
     state.observations.forget_all_but(KEPT)
-    for memory in (state.rests, state.quotes):
+    for memory in (state.rests, state.own, state.quotes):
         for key in list(memory)[:-KEPT]:
             del memory[key]

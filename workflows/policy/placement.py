@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from api.market import Candidate, Choice, Choose, Considered
 from workflows.market_state import MarketState, Rest
 from workflows.policy.hazard import losses_per_hour
-from workflows.policy.rests import keys_of
+from workflows.policy.rests import rests_on, words
 
 LOST_HOURS = 0.25  # of each loss: to notice, buy, join and restore, and the training since the last checkpoint
 LEAST_USEFUL = 0.1  # of an hour: a cost stays finite, however often machines are lost
@@ -86,7 +86,7 @@ def _consider(candidate: Candidate, request: Choose, state: MarketState, now: da
 
 
 def _longest(candidate: Candidate, request: Choose, state: MarketState, now: datetime) -> Rest | None:
-    rests = [state.rests[key] for key in keys_of(candidate, request.identity) if key in state.rests]
+    rests = rests_on(state, candidate, request)
     holding = [rest for rest in rests if rest.until > now and rest.tried_by != request.asker]
     return max(holding, key=lambda rest: rest.until, default=None)
 
@@ -101,11 +101,10 @@ def _praise(one: Considered) -> str:
 
 def _none(ranked: list[Considered], request: Choose, state: MarketState, now: datetime) -> Choice:
     next_up = min(ranked, key=lambda one: one.rests_until or datetime.max)
-    rests = [state.rests[key] for key in keys_of(next_up.candidate, request.identity) if key in state.rests]
-    resting = max(rests, key=lambda rest: rest.until)
+    resting = max(rests_on(state, next_up.candidate, request), key=lambda rest: rest.until)
     others = f" ({len(ranked)} candidates rest)" if len(ranked) > 1 else ""
     reason = (
-        f"{resting.message or resting.reason}; since {resting.since:%Y-%m-%d %H:%M} UTC{others}; "
+        f"{words(resting, next_up.candidate, request)}; since {resting.since:%Y-%m-%d %H:%M} UTC{others}; "
         f"next: {next_up.candidate.key} at {resting.until:%H:%M:%S} UTC"
     )
     until = next_up.rests_until

@@ -17,7 +17,7 @@ def next_step(
     if replica.reserved is None:
         due = replica.return_at
         return "Reserve" if due is not None and now >= due else None
-    if reserved is None or reserved.released or reserved.failed:
+    if reserved is None or reserved.released or reserved.failed or (reserved.outdated and reserved.sought):
         return "GiveUp"
     if reserved.report is None or reserved.report.stage != "Ready":
         return None
