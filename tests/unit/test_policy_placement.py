@@ -147,11 +147,11 @@ def with_gpus(kind: str = "nvidia-tesla-t4", count: int = 1, machine_type: str =
     [
         ("NVIDIA_T4_GPUS", {"T4", "T4 on a larger machine"}),
         ("PREEMPTIBLE-NVIDIA-T4-GPUS-per-project-region", {"T4", "T4 on a larger machine"}),
-        ("CPUS", {"T4", "CPUs"}),
-        ("N1-CPUS-per-project-region", {"T4", "CPUs"}),
+        ("CPUS", {"T4", "two T4", "CPUs"}),
+        ("N1-CPUS-per-project-region", {"T4", "two T4", "CPUs"}),
         ("GPUS_ALL_REGIONS", {"T4", "T4 on a larger machine", "L4", "T4 elsewhere"}),
         ("GPUS-ALL-REGIONS-per-project", {"T4", "T4 on a larger machine", "L4", "T4 elsewhere"}),
-        ("CPUS_ALL_REGIONS", {"T4", "CPUs", "T4 elsewhere"}),
+        ("CPUS_ALL_REGIONS", {"T4", "two T4", "CPUs", "T4 elsewhere"}),
         ("IN_USE_ADDRESSES", set()),
         ("SSD_TOTAL_GB", set()),
         ("", set()),
@@ -228,7 +228,7 @@ def test_rests_that_an_earlier_version_remembered_are_read_and_hold_nobody_up() 
     rest = {"reason": errors.INVALID, "message": "no subnetwork secret-net", "since": NOW, "last": NOW}
     rest |= {"until": NOW + timedelta(minutes=30)}
     keys = ["by the worker's own identity", "quota", "quota of us-central1 (Spot)"]
-    state = MarketState.model_validate({"rests": {key: rest for key in keys}})
+    state = MarketState.model_validate({"rests": dict.fromkeys(keys, rest)})
     assert ask(A, state=state).candidate == A
 
 

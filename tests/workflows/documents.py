@@ -84,9 +84,7 @@ class Documents:
     def start(self) -> JobStart:
         """Input of its workflow."""
         job_id = names.job_id(CLUSTER_ID, self.uid)
-        return JobStart(
-            namespace=self.namespace, name=self.name, uid=self.uid, cluster_id=CLUSTER_ID, job_id=job_id
-        )
+        return JobStart(namespace=self.namespace, name=self.name, uid=self.uid, cluster_id=CLUSTER_ID, job_id=job_id)
 
     # --- activities
 
