@@ -25,7 +25,7 @@ from activities.signatures import (
 from api import errors, names
 from api.projections import checkpoint_view, node_view
 from api.views import CheckpointView
-from clients.kube import Json, Kube, KubeError, path
+from clients.kube import Json, Kube, KubeError, path, selector
 
 API_VERSION = f"{names.CHECKPOINT_GROUP}/{names.CHECKPOINT_VERSION}"
 OPERATOR_FINALIZER = "checkpointbackup.migration.dcnlab.com/finalizer"
@@ -99,7 +99,7 @@ class CheckpointActivities:
             self._kube.find(path("v1", "nodes", name=name)),
             self._kube.list(
                 path(API_VERSION, names.CHECKPOINT_PLURAL),
-                labelSelector=f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}",
+                labelSelector=selector({names.LABEL_MANAGED_BY: names.MANAGED_BY}),
             ),
         )
         if node is None or not node_view(node).ready:
@@ -161,7 +161,7 @@ class CheckpointActivities:
         return found if found is not None and ownership.belongs_to(found, job.job_id) else None
 
 
-def _path(job: JobRef, name: str = "") -> str:
+def _path(job: JobRef, name: str | None = None) -> str:
     return path(API_VERSION, names.CHECKPOINT_PLURAL, job.namespace, name)
 
 

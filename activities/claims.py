@@ -64,7 +64,7 @@ class Claims:
     async def _take(self, lease: Json) -> bool:
         """One device, False where another job has it."""
         collection = path(LEASES, "leases", self._namespace)
-        where = f"{collection}/{lease['metadata']['name']}"
+        where = path(LEASES, "leases", self._namespace, lease["metadata"]["name"])
         for _ in range(TRIES):
             try:
                 await self._kube.create(collection, lease)

@@ -5,13 +5,23 @@ the server's index, also after a spec was edited and names other objects; the an
 label that is the same for all, the sweep finds what any job holds.
 """
 
+import logging
 from collections.abc import Iterable
+
+from pydantic import ValidationError
 
 from activities.signatures import JobRef
 from api import names
-from clients.kube import Json, Kube, KubeError, path
+from api.formats import reshaped
+from api.model import Model
+from api.spot_instance_job import SpotInstanceJobSpec
+from api.spot_instance_vm import SpotInstanceVMSpec
+from clients.kube import Json, Kube, KubeError, path, selector
 
 TRIES = 5
+_SPECS: dict[str, type[Model]] = {"SpotInstanceJob": SpotInstanceJobSpec, "SpotInstanceVM": SpotInstanceVMSpec}
+
+log = logging.getLogger(__name__)
 
 
 async def hold(kube: Kube, where: str, job: JobRef) -> Json | None:
@@ -38,7 +48,13 @@ async def hold(kube: Kube, where: str, job: JobRef) -> Json | None:
 
 
 async def let_go(kube: Kube, where: str, finalizer: str) -> None:
-    """Take ``finalizer`` off the object at ``where``, and what tells of it; not-found and not-held are success."""
+    """Take ``finalizer`` off the object at ``where``, and what tells of it; not-found and not-held are success.
+
+    Before Kubernetes 1.30 the API server judges all of an object at each change. One that was stored before the CRD
+    had its formats may break them, and could never go. Once it is being deleted nobody works by its spec any more, so
+    the same change puts an example in place of what is wrong. One that is not being deleted keeps spec and finalizer:
+    the sweep lets go of it later.
+    """
     for _ in range(TRIES):
         found = await kube.find(where)
         if found is None:
@@ -50,9 +66,30 @@ async def let_go(kube: Kube, where: str, finalizer: str) -> None:
         kept = [each for each in finalizers if each != finalizer]
         labels = {finalizer: None} | ({} if any(map(names.job_id_of, kept)) else {names.LABEL_HELD: None})
         change = {"finalizers": kept, "labels": labels, "annotations": {finalizer: None}}
-        if await _change(kube, where, metadata, change):
+        try:
+            done = await _change(kube, where, metadata, change)
+        except KubeError as error:
+            if error.status != 422:
+                raise
+            if "deletionTimestamp" not in metadata:
+                log.warning("%s keeps the finalizer %s until it is deleted: %s", where, finalizer, error.message)
+                return
+            done = await _change(kube, where, metadata, change, _repaired(found, error))
+        if done:
             return
     raise TimeoutError(f"{where} is changed by others all the time: the finalizer {finalizer} could not be removed")
+
+
+def _repaired(found: Json, refusal: KubeError) -> Json:
+    """The spec that the API server takes.
+
+    Raises:
+        KubeError: the refusal, if it is about something else.
+    """
+    try:
+        return reshaped(found["spec"], _SPECS[found["kind"]].model_validate(found["spec"]))
+    except (KeyError, ValidationError):
+        raise refusal from None
 
 
 def holders(held: Json) -> list[tuple[str, str]]:
@@ -60,15 +97,19 @@ def holders(held: Json) -> list[tuple[str, str]]:
     metadata = held["metadata"]
     told = metadata.get("annotations") or {}
     finalizers = metadata.get("finalizers") or []
-    return [(job_id, told[each]) for each in finalizers if (job_id := names.job_id_of(each)) and each in told]
+    return [
+        (job_id, told[each])
+        for each in finalizers
+        if (job_id := names.job_id_of(each)) and names.is_job_workflow_id(told.get(each, ""))
+    ]
 
 
-async def held_secrets(kube: Kube, selector: str, namespaces: Iterable[str]) -> list[Json]:
+async def held_secrets(kube: Kube, label: str, namespaces: Iterable[str]) -> list[Json]:
     """Secrets by a label: of the whole cluster, or where the worker may not list these, of ``namespaces`` it may."""
-    found = await _listed(kube, path("v1", "secrets"), selector)
+    found = await _listed(kube, path("v1", "secrets"), label)
     if found is not None:
         return found
-    each = [await _listed(kube, path("v1", "secrets", namespace), selector) for namespace in sorted(set(namespaces))]
+    each = [await _listed(kube, path("v1", "secrets", namespace), label) for namespace in sorted(set(namespaces))]
     return [secret for secrets in each for secret in secrets or []]
 
 
@@ -79,20 +120,21 @@ async def held_by_any(kube: Kube, vm_objects: list[Json], shared: Iterable[str])
     )
 
 
-async def _listed(kube: Kube, where: str, selector: str) -> list[Json] | None:
-    """None where it is forbidden."""
+async def _listed(kube: Kube, where: str, label: str) -> list[Json] | None:
+    """List objects that have this label; None if it is forbidden."""
     try:
-        return await kube.list(where, labelSelector=selector)
+        return await kube.list(where, labelSelector=selector({label: None}))
     except KubeError as error:
         if error.status == 403:
             return None
         raise
 
 
-async def _change(kube: Kube, where: str, metadata: Json, change: Json) -> bool:
-    """Patch the metadata that was read; False where somebody else was quicker."""
+async def _change(kube: Kube, where: str, metadata: Json, change: Json, spec: Json | None = None) -> bool:
+    """Patch the metadata that was read, and the spec if one is given; False if somebody else was quicker."""
+    body: Json = {"metadata": {"resourceVersion": metadata["resourceVersion"], **change}}
     try:
-        await kube.patch(where, {"metadata": {"resourceVersion": metadata["resourceVersion"], **change}})
+        await kube.patch(where, body | ({"spec": spec} if spec is not None else {}))
     except KubeError as error:
         if error.status in (404, 409):
             return False

@@ -9,7 +9,7 @@ from activities import signatures
 from activities.signatures import Drained, NodeReadiness, NodeRef, PrepareNode
 from api.projections import node_view
 from api.views import NodeView
-from clients.kube import Json, Kube, KubeError, path
+from clients.kube import Json, Kube, KubeError, path, selector
 
 VALIDATOR = "nvidia-operator-validator"  # of NVIDIA's GPU operator: Ready once the GPUs of its node work
 _MIRROR = "kubernetes.io/config.mirror"  # a static pod: only its kubelet can end it
@@ -31,7 +31,7 @@ class NodeActivities:
         node = await self._find(ref)
         if node is None:
             return NodeReadiness(view=NodeView(name=ref.name, exists=False))
-        validators = await self._kube.list(path("v1", "pods"), labelSelector=f"app={VALIDATOR}")
+        validators = await self._kube.list(path("v1", "pods"), labelSelector=selector({"app": VALIDATOR}))
         here = [pod for pod in validators if pod["spec"].get("nodeName") == ref.name]
         return NodeReadiness(
             view=node_view(node),
@@ -40,7 +40,9 @@ class NodeActivities:
         )
 
     async def _validator_is_deployed(self) -> bool:
-        sets = await self._kube.list(path("apps/v1", "daemonsets"), fieldSelector=f"metadata.name={VALIDATOR}")
+        sets = await self._kube.list(
+            path("apps/v1", "daemonsets"), fieldSelector=selector({"metadata.name": VALIDATOR})
+        )
         return bool(sets)
 
     @activity.defn(name=signatures.PREPARE_NODE.name)
@@ -65,7 +67,7 @@ class NodeActivities:
         if not (node.get("spec") or {}).get("unschedulable"):
             cordon = {"metadata": {"uid": node["metadata"]["uid"]}, "spec": {"unschedulable": True}}
             await self._kube.patch(path("v1", "nodes", name=ref.name), cordon)
-        pods = await self._kube.list(path("v1", "pods"), fieldSelector=f"spec.nodeName={ref.name}")
+        pods = await self._kube.list(path("v1", "pods"), fieldSelector=selector({"spec.nodeName": ref.name}))
         leaving = [pod for pod in pods if _must_leave(pod)]
         stayed = await asyncio.gather(*(self._evict(pod) for pod in leaving))
         names = [f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in leaving]

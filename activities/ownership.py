@@ -4,6 +4,7 @@ from typing import Any
 
 from activities.signatures import JobRef
 from api import names
+from clients import kube
 
 Json = dict[str, Any]
 
@@ -26,7 +27,7 @@ def selector(job_id: str, replica: int, incarnation: int) -> str:
     """Label selector of one incarnation's objects."""
     mine = labels(job_id, replica, incarnation)
     del mine[names.LABEL_MANAGED_BY]
-    return ",".join(f"{key}={value}" for key, value in mine.items())
+    return kube.selector(mine)
 
 
 def annotations(job: JobRef) -> dict[str, str]:

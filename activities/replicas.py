@@ -25,7 +25,7 @@ from activities.signatures import (
 from api import errors, names
 from api.projections import replica_view
 from api.views import ReplicaView
-from clients.kube import Json, Kube, KubeError, path
+from clients.kube import Json, Kube, KubeError, path, selector
 
 SAVED_LINES = 10_000
 TRIES = 5
@@ -70,8 +70,8 @@ class ReplicaActivities:
 
     async def _refuse_beside_later(self, request: CreateReplica) -> None:
         labels = {names.LABEL_JOB: request.job.job_id, names.LABEL_REPLICA: str(request.replica)}
-        selector = ",".join(f"{name}={value}" for name, value in labels.items())
-        jobs = await self._kube.list(path("batch/v1", "jobs", request.job.namespace), labelSelector=selector)
+        where = path("batch/v1", "jobs", request.job.namespace)
+        jobs = await self._kube.list(where, labelSelector=selector(labels))
         there = [names.incarnation_in(each["metadata"]["labels"]) for each in jobs]
         if (latest := max((found[1] for found in there if found), default=-1)) > request.incarnation:
             raise ApplicationError(

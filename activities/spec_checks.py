@@ -10,6 +10,8 @@ from activities.repository import parse_image, parse_repository
 from api import names
 from api.common import Condition
 from api.duration import AUTO, parse_duration
+from api.formats import misshapen
+from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 
@@ -55,6 +57,15 @@ def _storage_secret(spec: SpotInstanceJobSpec, namespace: str) -> list[SecretUse
     # Its keys are looked at where the bucket is opened: they are another storage's for another type.
     field = "checkpointConfig.checkpointStorage.credentialsSecretRef"
     return [SecretUse(namespace, storage.credentials_secret_ref.name, (), field)]
+
+
+def format_problems(model: Model, what: str = "") -> list[Condition]:
+    """Which fields have not the form that the CRD asks for: an object may have been stored before it did.
+
+    ``what`` comes before the first field.
+    """
+    told = "; ".join(map(str, misshapen(model)))
+    return [not_accepted("InvalidSpec", f"{what}{told}")] if told else []
 
 
 def spec_problems(spec: SpotInstanceJobSpec) -> list[Condition]:

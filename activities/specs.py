@@ -22,13 +22,22 @@ from activities.signatures import (
     ReleaseFinalizers,
     Stock,
 )
-from activities.spec_checks import SecretUse, not_accepted, not_shared, secrets_in_use, spec_problems, unreadable
+from activities.spec_checks import (
+    SecretUse,
+    format_problems,
+    not_accepted,
+    not_shared,
+    secrets_in_use,
+    spec_problems,
+    unreadable,
+)
 from api import names
 from api.common import Condition, SecretReference
+from api.formats import is_segment, misshapen
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
-from clients.kube import Json, Kube, KubeError, path
+from clients.kube import Json, Kube, KubeError, path, selector
 
 
 class SpecActivities:
@@ -65,9 +74,11 @@ class SpecActivities:
         if document.deleting:
             vm, _ = await self._read_vm(job, spec, hold=False)
             return document.model_copy(update={"spec": spec, "vm_spec": vm})
+        if problems := format_problems(spec):  # nothing is looked for under a name that is none
+            return document.model_copy(update={"spec": spec, "problems": problems})
         vm, problems = await self._read_vm(job, spec, hold=True)
+        uses = secrets_in_use(spec, None if problems else vm, job.namespace)
         problems += spec_problems(spec)
-        uses = secrets_in_use(spec, vm, job.namespace)
         for problem in await asyncio.gather(self._check_template(job, spec), *(self._use(job, use) for use in uses)):
             problems += problem
         return document.model_copy(update={"spec": spec, "vm_spec": vm, "problems": problems})
@@ -80,15 +91,23 @@ class SpecActivities:
         self, job: JobRef, spec: SpotInstanceJobSpec, hold: bool
     ) -> tuple[SpotInstanceVMSpec | None, list[Condition]]:
         name = spec.spot_instance_vm_ref.name
+        if problems := format_problems(spec.spot_instance_vm_ref, "spotInstanceVMRef."):
+            return None, problems
         where = _vm_path(job, name)
-        found = await (finalizers.hold(self._kube, where, job) if hold else self._kube.find(where))
+        try:
+            found = await (finalizers.hold(self._kube, where, job) if hold else self._kube.find(where))
+        except KubeError as error:
+            if error.status != 422:
+                raise
+            return None, [not_accepted("InvalidSpec", f"SpotInstanceVM {name}: {error.message}")]
         if found is None:
             message = f"there is no SpotInstanceVM {job.namespace}/{name}: create it, or correct spotInstanceVMRef"
             return None, [not_accepted("VMNotFound", message)]
         try:
-            return SpotInstanceVMSpec.model_validate(found.get("spec") or {}), []
+            vm = SpotInstanceVMSpec.model_validate(found.get("spec") or {})
         except ValidationError as error:
             return None, [unreadable(f"SpotInstanceVM {name}", error)]
+        return vm, format_problems(vm, f"SpotInstanceVM {name}: ")
 
     async def _use(self, job: JobRef, use: SecretUse) -> list[Condition]:
         """Hold a Secret and look at its keys; its values stay here."""
@@ -165,7 +184,7 @@ class SpecActivities:
     async def _ours(self, where: str, job: JobRef) -> list[Json]:
         """Objects with the job's id; none of a kind that the cluster does not know."""
         try:
-            return await self._kube.list(where, labelSelector=f"{names.LABEL_JOB}={job.job_id}")
+            return await self._kube.list(where, labelSelector=selector({names.LABEL_JOB: job.job_id}))
         except KubeError as error:
             if error.status == 404:
                 return []
@@ -176,14 +195,14 @@ class SpecActivities:
         """Let go of everything that the job holds, and of the job itself last: after that nobody comes back."""
         job, finalizer = request.job, names.job_finalizer(request.job.job_id)
         vms = path(names.API_VERSION, names.VM_PLURAL, job.namespace)
-        named = {(each.namespace or job.namespace, each.name) for each in request.secrets}
+        named = {(each.namespace or job.namespace, each.name) for each in request.secrets if not misshapen(each)}
         namespaces = {job.namespace, *self._sharing.namespaces, *(namespace for namespace, _ in named)}
         secrets = await finalizers.held_secrets(self._kube, finalizer, namespaces)
         held = {_path_of("v1", "secrets", each) for each in secrets}
         held |= {path("v1", "secrets", *each) for each in named}
-        machines = await self._kube.list(vms, labelSelector=finalizer)
+        machines = await self._kube.list(vms, labelSelector=selector({finalizer: None}))
         held |= {_path_of(names.API_VERSION, names.VM_PLURAL, each) for each in machines}
-        if request.vm_name is not None:
+        if request.vm_name is not None and is_segment(request.vm_name):
             held.add(_vm_path(job, request.vm_name))
         await asyncio.gather(*(finalizers.let_go(self._kube, where, finalizer) for where in sorted(held)))
         if await self._find(job) is not None:
@@ -218,10 +237,17 @@ def _which(found: Json) -> tuple[int, int] | None:
 
 
 def _machines(job: JobRef, nodes: list[Json], vms: list[Json]) -> list[str]:
-    """ "zone/name" of each VM: one that is still being made has no Node, one whose entry could not be written has."""
+    """ "zone/name" of each VM: one that is still being made has no Node, one whose entry could not be written has.
+
+    Both are written by others, too, and VMs are deleted by them: what has not our names' form or no zone's is left out.
+    """
     found = {_name(node): node["metadata"]["labels"].get(ZONE) for node in nodes}
     for vm in vms:
         entries = (vm.get("status") or {}).get("provisionedInstances") or []
         found |= {entry["name"]: entry.get("zone") for entry in entries}
     keys = {name: names.vm_key_of(name) or "" for name in found}
-    return sorted(f"{zone}/{name}" for name, zone in found.items() if zone and keys[name].startswith(f"{job.job_id}-"))
+    return sorted(
+        f"{zone}/{name}"
+        for name, zone in found.items()
+        if names.is_zone(zone) and keys[name].startswith(f"{job.job_id}-")
+    )

@@ -42,6 +42,7 @@ class StatusActivities:
         that was read with the right UID is the precondition.
         """
         where = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name)
+        status_path = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name, "status")
         fields = status.model_dump(mode="json", by_alias=True, exclude_none=True)
         for _ in range(TRIES):
             found = await self._kube.find(where)
@@ -50,7 +51,7 @@ class StatusActivities:
             version = found["metadata"]["resourceVersion"]
             metadata = {"name": job.name, "namespace": job.namespace, "resourceVersion": version}
             body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceJob", "metadata": metadata, "status": fields}
-            if await self._apply(f"{where}/status", body, FIELD_MANAGER):
+            if await self._apply(status_path, body, FIELD_MANAGER):
                 return
         raise TimeoutError(f"{where} is changed by others all the time: its status could not be written")
 

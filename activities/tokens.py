@@ -61,7 +61,7 @@ class Tokens:
 
     async def _cluster_info(self) -> tuple[str, str]:
         """(server, CA in PEM) that the cluster publishes to anybody who wants to join."""
-        found = await self._kube.find("/api/v1/namespaces/kube-public/configmaps/cluster-info")
+        found = await self._kube.find(path("v1", "configmaps", "kube-public", "cluster-info"))
         try:
             cluster = yaml.safe_load((found or {})["data"]["kubeconfig"])["clusters"][0]["cluster"]
             return cluster["server"], base64.b64decode(cluster["certificate-authority-data"]).decode()
@@ -84,7 +84,7 @@ class Tokens:
         except KubeError as error:
             if error.status != 409:
                 raise
-        where = f"{_SECRETS}/bootstrap-token-{token_id}"
+        where = _token_path(token_id)
         found = await self._kube.get(where)
         if not _is_ours(found):
             raise ApplicationError(
@@ -96,15 +96,19 @@ class Tokens:
     async def find(self, vm_name: str) -> str | None:
         """The id of the token that was minted for this VM, None where there is none (any more)."""
         token_id = token_id_of(vm_name)
-        found = await self._kube.find(f"{_SECRETS}/bootstrap-token-{token_id}")
+        found = await self._kube.find(_token_path(token_id))
         return token_id if found is not None and _is_ours(found) else None
 
     async def revoke(self, token_id: str) -> None:
         """Delete a token of ours; nobody else's."""
-        where = f"{_SECRETS}/bootstrap-token-{token_id}"
+        where = _token_path(token_id)
         found = await self._kube.find(where)
         if found is not None and _is_ours(found):
             await self._kube.delete(where, uid=found["metadata"]["uid"])
+
+
+def _token_path(token_id: str) -> str:
+    return path("v1", "secrets", "kube-system", f"bootstrap-token-{token_id}")
 
 
 def token_id_of(vm_name: str) -> str:

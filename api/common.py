@@ -1,24 +1,28 @@
 """Types that both CRDs use."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from api.formats import NAME, NAMESPACE
 from api.model import Model
+
+Name = Annotated[str, NAME]
+Namespace = Annotated[str, NAMESPACE]
 
 
 class LocalReference(Model):
     """An object in the same namespace."""
 
-    name: str = Field(min_length=1, max_length=253)
+    name: Name = Field(min_length=1, max_length=253)
 
 
 class SecretReference(Model):
-    """A Secret, in another namespace where ``namespace`` says so."""
+    """A Secret, in another namespace if ``namespace`` says so."""
 
-    name: str = Field(min_length=1, max_length=253)
-    namespace: str | None = Field(default=None, max_length=63)
+    name: Name = Field(min_length=1, max_length=253)
+    namespace: Namespace | None = Field(default=None, max_length=63)
 
 
 class Condition(Model):

@@ -8,6 +8,7 @@ whose rules could become expensive, which is why everything that a rule compares
 from typing import Any
 
 from api.duration import PATTERN
+from api.formats import NAME, REPOSITORY
 
 Schema = dict[str, Any]
 
@@ -122,7 +123,8 @@ _CHECKPOINT_CONFIG: Schema = {
         ),
         rule(
             "has(self.checkpointImageRepo) == has(oldSelf.checkpointImageRepo) && "
-            "(!has(self.checkpointImageRepo) || self.checkpointImageRepo == oldSelf.checkpointImageRepo)",
+            "(!has(self.checkpointImageRepo) || self.checkpointImageRepo == oldSelf.checkpointImageRepo || "
+            f"!({REPOSITORY.rule_of('oldSelf.checkpointImageRepo')}))",  # what never worked may be corrected
             f"checkpointImageRepo cannot be changed while the training lives: {_CONTINUE}",
         ),
     ]
@@ -154,27 +156,13 @@ JOB_ADDITIONS: dict[str, Schema] = {
     "spec.spotInstanceVMRef": {
         "x-kubernetes-validations": [
             rule(
-                "self == oldSelf",
+                f"self == oldSelf || !{NAME.rule_of('oldSelf.name')}",  # what never worked may be corrected
                 "spotInstanceVMRef cannot be changed while the training lives: edit the SpotInstanceVM that it names "
                 f"(the next VM is bought by it), or {_CONTINUE}",
             )
         ]
     },
     "spec.checkpointConfig": _CHECKPOINT_CONFIG,
-    "spec.checkpointConfig.checkpointImageRepo": {
-        "x-kubernetes-validations": [
-            rule(
-                "!self.matches('(:[^/]*|@.*)$')",
-                "a repository without a tag or digest is expected, for example gcr.io/my-project/checkpoints: each "
-                "checkpoint gets a tag of its own",
-            )
-        ]
-    },
-    "spec.checkpointConfig.checkpointStorage.endpoint": {
-        "x-kubernetes-validations": [
-            rule("self.matches('^https?://[^/]+$')", "a URL without a path is expected: https://minio.example.com:9000")
-        ]
-    },
     "spec.checkpointConfig.progress.logPattern": {
         "x-kubernetes-validations": [
             rule(r"self.matches('[(]')", r"a group that matches the number is missing: write for example step=(\d+)")

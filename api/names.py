@@ -55,7 +55,11 @@ CREATES_QUEUE = "outlast-creates"  # VMs are created at a bounded rate
 SWEEP_SCHEDULE = "outlast-sweep"
 
 _REQUEST_IDS = uuid.UUID("6f0a5f0e-0f4e-5c86-9a7b-0d1f3c2b1a90")
-_TAG = re.compile(r"^(?P<job>[0-9a-f]{8})-p(?P<progress>[0-9]{12})-(?P<unix>[0-9]+)$")
+_TAG = re.compile(r"(?P<job>[0-9a-f]{8})-p(?P<progress>[0-9]{12})-(?P<unix>[0-9]{1,11})")
+_JOB_ID = "[0-9a-f]{8}"
+_VM_NAME = re.compile(rf"outlast-({_JOB_ID}-r[0-9]{{1,4}}-v[0-9]{{1,9}})-t[0-9]{{1,9}}")
+_ZONE = re.compile(r"[a-z]+-[a-z0-9]+-[a-z0-9]+")
+_WORKFLOW_ID = re.compile(r"[a-z0-9][-a-z0-9]{0,62}/[a-z0-9][-a-z0-9.]{0,252}")
 
 
 def job_id(cluster_id: str, uid: str) -> str:
@@ -75,13 +79,23 @@ def job_finalizer(job: str) -> str:
 
 def job_id_of(finalizer: str) -> str | None:
     """The job's id in such a finalizer, or None where it is another."""
-    found = re.match(rf"^{re.escape(PREFIX)}/([0-9a-f]{{8}})$", finalizer)
+    found = re.fullmatch(rf"{re.escape(PREFIX)}/({_JOB_ID})", finalizer)
     return found.group(1) if found else None
 
 
 def job_workflow_id(namespace: str, name: str) -> str:
     """Workflow id of a SpotInstanceJob."""
     return f"{namespace}/{name}"
+
+
+def is_job_workflow_id(text: str) -> bool:
+    """True if this can be the id of a job's workflow; an annotation that should hold one may hold anything."""
+    return _WORKFLOW_ID.fullmatch(text) is not None
+
+
+def is_zone(text: object) -> bool:
+    """True if this has the form of a zone, for example ``us-central1-a`` or ``us-central1-ai1a``."""
+    return isinstance(text, str) and len(text) <= 63 and _ZONE.fullmatch(text) is not None
 
 
 def vm_key(job: str, replica: int, place: int) -> str:
@@ -106,7 +120,7 @@ def vm_name(key: str, attempt: int) -> str:
 
 def vm_key_of(name: str) -> str | None:
     """The key in a VM's or a Node's name, or None where the name is not one of ours."""
-    found = re.match(r"^outlast-([0-9a-f]{8}-r[0-9]+-v[0-9]+)-t[0-9]+$", name)
+    found = _VM_NAME.fullmatch(name)
     return found.group(1) if found else None
 
 
@@ -133,7 +147,8 @@ def replica_job_name(name: str, job: str, replica: int, incarnation: int) -> str
 def incarnation_in(labels: Mapping[str, str]) -> tuple[int, int] | None:
     """(replica, incarnation) that an object's labels name; None where they do not, as a person's may."""
     replica, incarnation = labels.get(LABEL_REPLICA, ""), labels.get(LABEL_INCARNATION, "")
-    return (int(replica), int(incarnation)) if replica.isdecimal() and incarnation.isdecimal() else None
+    numbers = all(re.fullmatch("[0-9]{1,9}", each) for each in (replica, incarnation))
+    return (int(replica), int(incarnation)) if numbers else None
 
 
 def claim_name(node: str, device: str) -> str:
@@ -182,5 +197,5 @@ def tag_in(image: str) -> str:
 
 def parse_image_tag(tag: str) -> tuple[str, int, int] | None:
     """(job id, progress, unix seconds) of a tag of ours, or None for anybody else's."""
-    found = _TAG.match(tag.split("_", 1)[0])
+    found = _TAG.fullmatch(tag.split("_", 1)[0])
     return (found["job"], int(found["progress"]), int(found["unix"])) if found else None

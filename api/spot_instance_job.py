@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from api import formats
 from api.common import Condition, LocalReference, SecretReference
 from api.duration import GoDuration, GoDurationOrAuto
 from api.model import Model
@@ -14,14 +15,16 @@ class CheckpointStorage(Model):
     """A bucket for what is not an image: logs, outputs, the training's own checkpoints."""
 
     type: str = Field(max_length=32, description="gcs, s3, azure")
-    bucket: str = Field(min_length=1, max_length=222, description="of azure: the container")
-    path_prefix: str = Field(default="", max_length=512)
-    endpoint: str | None = Field(
+    bucket: Annotated[str, formats.BUCKET] = Field(min_length=1, max_length=222, description="of azure: the container")
+    path_prefix: Annotated[str, formats.KEY] = Field(default="", max_length=512)
+    endpoint: Annotated[str, formats.URL] | None = Field(
         default=None,
         max_length=253,
         description="URL of another service that speaks this protocol; no identity but the Secret's is used there",
     )
-    region: str | None = Field(default=None, max_length=63, description="of s3; default: us-east-1")
+    region: Annotated[str, formats.STORAGE_REGION] | None = Field(
+        default=None, max_length=63, description="of s3; default: us-east-1"
+    )
     credentials_secret_ref: LocalReference | None = Field(
         default=None,
         description="Secret with credentials.json (gcs), AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (s3), "
@@ -54,7 +57,7 @@ class Retention(Model):
 class CheckpointConfig(Model):
     """When and where the training's state is kept."""
 
-    checkpoint_image_repo: str | None = Field(
+    checkpoint_image_repo: Annotated[str, formats.REPOSITORY] | None = Field(
         default=None, max_length=400, description="repository of checkpoint images, without a tag"
     )
     checkpoint_interval: GoDurationOrAuto = Field(
@@ -64,7 +67,7 @@ class CheckpointConfig(Model):
     checkpoint_storage: CheckpointStorage | None = None
     progress: Progress | None = None
     mode: Literal["Image", "Application"] = "Image"
-    restore_from: str | None = Field(
+    restore_from: Annotated[str, formats.RESTORE_FROM] | None = Field(
         default=None,
         max_length=500,
         description="an image to start from, or LatestTag: the tag created last; in mode Application a prefix in the "

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from api import formats
 from api.common import Condition, LocalReference
 from api.duration import GoDuration, parse_duration
 from api.model import Model
@@ -15,7 +16,9 @@ Zone = Annotated[str, Field(pattern=r"^[a-z]+-[a-z0-9]+-[a-z]$", max_length=63)]
 class Gpu(Model):
     """GPUs of each VM."""
 
-    type: str = Field(min_length=1, max_length=63, description="GCE accelerator type, for example nvidia-tesla-t4")
+    type: Annotated[str, formats.GPU_TYPE] = Field(
+        min_length=1, max_length=63, description="GCE accelerator type, for example nvidia-tesla-t4"
+    )
     count: int = Field(default=1, ge=1, le=16)
 
 
@@ -23,14 +26,14 @@ class Alternative(Model):
     """Another way to get the VM; what it leaves out is as in ``gcp``."""
 
     zone: Zone | None = Field(default=None, description="default: gcp.zone and gcp.zones")
-    machine_type: str | None = Field(default=None, min_length=1, max_length=63)
+    machine_type: Annotated[str, formats.MACHINE_TYPE] | None = Field(default=None, min_length=1, max_length=63)
     gpu: Gpu | None = None
 
 
 class Gcp(Model):
     """Where and as what the VM is created on Google Compute Engine."""
 
-    project: str = Field(min_length=1, max_length=63)
+    project: Annotated[str, formats.PROJECT] = Field(min_length=1, max_length=63)
     zone: Zone = Field(description="for example us-central1-a")
     zones: list[Zone] = Field(
         default=[], max_length=32, description="further zones: the VM is bought in whichever costs least and has it"
@@ -38,16 +41,24 @@ class Gcp(Model):
     alternatives: list[Alternative] = Field(
         default=[], max_length=16, description="other machine types, GPUs or zones, where the first is not to be had"
     )
-    region: str | None = Field(default=None, max_length=63, description="derived from zone where left out")
-    machine_type: str = Field(min_length=1, max_length=63, description="for example n1-standard-4")
+    region: Annotated[str, formats.REGION] | None = Field(
+        default=None, max_length=63, description="derived from zone where left out"
+    )
+    machine_type: Annotated[str, formats.MACHINE_TYPE] = Field(
+        min_length=1, max_length=63, description="for example n1-standard-4"
+    )
     disk_size_gb: int = Field(default=100, ge=10, le=65536, description="boot disk, in GB")
-    disk_type: str = Field(default="pd-standard", max_length=63)
-    network_tags: list[str] = Field(default=[], max_length=64)
-    service_account: str | None = Field(default=None, description="e-mail of the VM's service account")
-    network: str | None = Field(default=None, description="VPC network; default: the project's network 'default'")
-    subnetwork: str | None = None
+    disk_type: Annotated[str, formats.DISK_TYPE] = Field(default="pd-standard", max_length=63)
+    network_tags: list[Annotated[str, formats.NETWORK_TAG]] = Field(default=[], max_length=64)
+    service_account: Annotated[str, formats.SERVICE_ACCOUNT] | None = Field(
+        default=None, description="e-mail of the VM's service account"
+    )
+    network: Annotated[str, formats.NETWORK] | None = Field(
+        default=None, description="VPC network; default: the project's network 'default'"
+    )
+    subnetwork: Annotated[str, formats.SUBNETWORK] | None = None
     external_ip: bool = Field(default=False, description="give the VM an external IPv4 address")
-    min_cpu_platform: str | None = Field(
+    min_cpu_platform: Annotated[str, formats.CPU_PLATFORM] | None = Field(
         default=None,
         description="pin the CPU platform: a process image restores on the platform it was made on",
     )
@@ -68,7 +79,9 @@ class KubeadmJoinConfig(Model):
 
     token_secret_ref: LocalReference | None = None
     ca_cert_hash: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
-    control_plane_endpoint: str | None = Field(default=None, description="host:port of the API server")
+    control_plane_endpoint: Annotated[str, formats.ENDPOINT] | None = Field(
+        default=None, description="host:port of the API server"
+    )
 
 
 class OnDemandFallback(Model):
@@ -87,7 +100,7 @@ class OnDemandFallback(Model):
 class SpotInstanceVMSpec(Model):
     """The VM that a SpotInstanceJob buys for each replica that finds no free GPU in the cluster."""
 
-    vm_image: str = Field(
+    vm_image: Annotated[str, formats.VM_IMAGE] = Field(
         min_length=1,
         description="an image family (optionally project/family) or a path projects/P/global/images/I",
     )

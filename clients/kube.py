@@ -7,13 +7,16 @@ custom objects; here objects are as the API server sends them. Paths are the API
 
 import json
 import os
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import ClientResponse, ClientTimeout
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from api.formats import is_segment, shown
 
 Json = dict[str, Any]
 
@@ -61,12 +64,55 @@ async def connect(kubeconfig: str | None = None) -> "Kube":
     return Kube(ApiClient(configuration))
 
 
-def path(api_version: str, plural: str, namespace: str | None = None, name: str = "", sub: str = "") -> str:
-    """The path of a collection or an object: ``path("batch/v1", "jobs", "default", "a", "status")``."""
-    root = "/api" if api_version == "v1" else "/apis"
-    parts = [root, api_version, *(["namespaces", namespace] if namespace else []), plural, name, sub]
-    return "/".join(part for part in parts if part)
+class UnsafeNameError(KubeError):
+    """A name would have led somewhere else, so the call was not made. To callers it is a refusal with 400.
 
+    >>> path("v1", "secrets", "team-a", "../../kube-system/secrets/db")
+    UnsafeNameError: Kubernetes API: '../../kube-system/secrets/db' is not the name of an object
+    """
+
+    def __init__(self, name: object, what: str = "is not the name of an object") -> None:
+        super().__init__(400, {"reason": "BadRequest", "message": f"{shown(name)} {what}"})
+
+
+def path(
+    api_version: str, plural: str, namespace: str | None = None, name: str | None = None, sub: str | None = None
+) -> str:
+    """The path of a collection or an object: ``path("batch/v1", "jobs", "default", "a", "status")``.
+
+    Every part is checked, whoever it comes from: this is the only place where paths are made. None is a part that the
+    path does not have; an empty name is refused, because the path would be that of all objects.
+
+    Raises:
+        UnsafeNameError: a part is more than one segment of the path, or none.
+    """
+    group = api_version.split("/")
+    parts = [*group, *(["namespaces", namespace] if namespace is not None else []), plural]
+    parts += [part for part in (name, sub) if part is not None]
+    for part in parts:
+        if not is_segment(part):
+            raise UnsafeNameError(part)
+    if len(group) > 2:
+        raise UnsafeNameError(api_version, "is not an API version")
+    return "/".join(["", "api" if api_version == "v1" else "apis", *parts])
+
+
+def selector(wanted: Mapping[str, str | None]) -> str:
+    """The selector of objects that have all these labels, or fields: ``{"app": "a", "tier": None}`` → ``app=a,tier``.
+
+    None is a label with any value.
+
+    Raises:
+        UnsafeNameError: a key or a value would be another condition.
+    """
+    for key, value in wanted.items():
+        if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value or ""):
+            raise UnsafeNameError(f"{key}={value}", "is not a label")
+    return ",".join(key if value is None else f"{key}={value}" for key, value in wanted.items())
+
+
+_LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9._-]{1,63}")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9._-]{0,253}")  # names of nodes are longer than labels
 
 FIRST_NAMESPACE = path("v1", "namespaces", name="kube-system")
 """Whose UID tells a cluster from all others; without the right to read it no part of Outlast begins."""
@@ -219,6 +265,8 @@ class Kube:
         body: Json | None = None,
         content_type: str = "application/json",
     ) -> ClientResponse:
+        if not path.startswith("/") or not all(map(is_segment, path[1:].split("/"))):
+            raise UnsafeNameError(path, "is not a path of the API")  # it did not come from path()
         parts = await self._client.param_serialize(
             method=method,
             resource_path=path,

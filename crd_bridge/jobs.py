@@ -10,7 +10,7 @@ from functools import partial
 
 from api import names
 from api.messages import JobStart, Shutdown, SpecChanged
-from clients.kube import Json, Kube, KubeError
+from clients.kube import Json, Kube, KubeError, path
 from crd_bridge.queues import NotYet, Queues
 from crd_bridge.temporal import Gateway
 
@@ -121,15 +121,15 @@ class Jobs:
 
     async def _hold(self, job: Job) -> bool:
         """Put our finalizer on, so that nothing is bought for an object that can vanish; False where it has gone."""
-        path = f"/apis/{names.API_VERSION}/namespaces/{job.namespace}/{names.JOB_PLURAL}/{job.name}"
+        where = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name)
         try:
-            metadata = (await self._kube.get(path))["metadata"]
+            metadata = (await self._kube.get(where))["metadata"]
             if metadata["uid"] != job.uid or "deletionTimestamp" in metadata:
                 return False
             finalizers = metadata.get("finalizers") or []
             if names.FINALIZER not in finalizers:
                 body = {"finalizers": [*finalizers, names.FINALIZER], "resourceVersion": metadata["resourceVersion"]}
-                await self._kube.patch(path, {"metadata": body})
+                await self._kube.patch(where, {"metadata": body})
         except KubeError as error:
             if error.status == 404:
                 return False

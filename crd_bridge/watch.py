@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import aiohttp
 from temporalio.common import MetricMeter
 
-from clients.kube import Json, Kube, KubeError
+from clients.kube import Json, Kube, KubeError, path
 from crd_bridge.queues import back_off
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Resource:
     @property
     def path(self) -> str:
         """The collection's path at the API server."""
-        return f"/{'api' if self.api_version == 'v1' else 'apis'}/{self.api_version}/{self.plural}"
+        return path(self.api_version, self.plural)
 
     @property
     def query(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from activities.claims import LEASES, holds
 from activities.orphans.owners import Owners, is_old, owners
 from activities.signatures import Done, OrphanedClaim, OrphanedClaims, SweepRequest
 from api import names
-from clients.kube import Json, Kube, KubeError, path
+from clients.kube import Json, Kube, KubeError, path, selector
 
 
 class OrphanedClaimActivities:
@@ -31,8 +31,8 @@ class OrphanedClaimActivities:
     @activity.defn(name=signatures.FIND_ORPHANED_CLAIMS.name)
     async def find_orphaned_claims(self, request: SweepRequest) -> OrphanedClaims:
         """Look at all claims; one whose Job still may run is its own, whoever else is gone."""
-        selector = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"
-        leases = await self._kube.list(path(LEASES, "leases", self._namespace), labelSelector=selector)
+        ours = selector({names.LABEL_MANAGED_BY: names.MANAGED_BY})
+        leases = await self._kube.list(path(LEASES, "leases", self._namespace), labelSelector=ours)
         asked = await owners(self._temporal, self._kube, request.cluster_id)
         claims = list(filter(_names_its_job, leases))
         orphans = [claim["metadata"] for claim in claims if await self._is_orphan(claim, asked, request.grace)]

@@ -13,7 +13,7 @@ from activities import signatures
 from activities.orphans.owners import is_old, owners
 from activities.signatures import CheckpointRef, Done, JobRef, NodeRef, OrphanedObjects, OrphanedTaint, SweepRequest
 from api import names
-from clients.kube import Json, Kube, KubeError, path
+from clients.kube import Json, Kube, KubeError, path, selector
 
 _CHECKPOINTS = path(f"{names.CHECKPOINT_GROUP}/{names.CHECKPOINT_VERSION}", names.CHECKPOINT_PLURAL)
 
@@ -52,7 +52,9 @@ class OrphanedObjectActivities:
 
     async def _backups(self) -> list[Json]:
         try:
-            return await self._kube.list(_CHECKPOINTS, labelSelector=f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}")
+            return await self._kube.list(
+                _CHECKPOINTS, labelSelector=selector({names.LABEL_MANAGED_BY: names.MANAGED_BY})
+            )
         except KubeError as error:
             if error.status == 404:  # a cluster without the operator
                 return []

@@ -74,7 +74,7 @@ class World:
         body = {"apiVersion": names.API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec}
         return await kube.create(path(names.API_VERSION, f"{kind.lower()}s", namespace), body)
 
-    def path(self, api_version: str, plural: str, name: str = "") -> str:
+    def path(self, api_version: str, plural: str, name: str | None = None) -> str:
         """A path in the job's namespace."""
         return path(api_version, plural, self.job.namespace, name)
 

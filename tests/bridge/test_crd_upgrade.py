@@ -4,6 +4,7 @@
 """
 
 import json
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
+from activities.signatures import JobRef, ReleaseFinalizers
+from activities.specs import SpecActivities
+from api import names
+from api.common import SecretReference
+from api.timings import Timings
+from clients.kube import Kube, KubeError, path
 from sandbox.errors import SandboxError
 from tests.bridge.conftest import CRDS
 from tests.bridge.recorder import eventually
@@ -56,29 +63,33 @@ def objects(directory: Path) -> dict[str, Any]:
     return {each["kind"]: each for each in yaml.safe_load_all((directory / "objects.yaml").read_text())}
 
 
-@pytest.mark.parametrize("earlier", EARLIER, ids=lambda path: path.name)
+@pytest.mark.parametrize("earlier", EARLIER, ids=lambda each: each.name)
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_objects_fill_every_field(earlier: Path, kind: str) -> None:
     known = {path for path, _ in fields(schemas(earlier)[kind])}
     assert known - set(filled(objects(earlier)[kind])) == set()
 
 
-@pytest.mark.parametrize("earlier", EARLIER, ids=lambda path: path.name)
+@pytest.mark.parametrize("earlier", EARLIER, ids=lambda each: each.name)
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_taken_away_or_demanded(earlier: Path, kind: str) -> None:
     now = dict(fields(schemas(CRDS)[kind]))
-    for path, then in fields(schemas(earlier)[kind]):
-        assert path in now, f"{path} was there"
-        assert now[path].get("type") == then.get("type"), path
-        assert set(now[path].get("required", [])) <= set(then.get("required", [])), path
-        assert set(now[path].get("enum", [])) >= set(then.get("enum", [])), path
+    for field, then in fields(schemas(earlier)[kind]):
+        assert field in now, f"{field} was there"
+        assert now[field].get("type") == then.get("type"), field
+        assert set(now[field].get("required", [])) <= set(then.get("required", [])), field
+        assert set(now[field].get("enum", [])) >= set(then.get("enum", [])), field
         for least in ("minimum", "minLength", "minItems"):
-            assert now[path].get(least, 0) <= then.get(least, 0), f"{least} of {path}"
+            assert now[field].get(least, 0) <= then.get(least, 0), f"{least} of {field}"
         for most in ("maximum", "maxLength", "maxItems"):
-            assert most not in now[path] or now[path][most] >= then.get(most, now[path][most] + 1), f"{most} of {path}"
+            if most == "maxLength" and most not in then and "x-kubernetes-validations" in now[field]:
+                continue  # it came with a format, which has its own tests below
+            assert most not in now[field] or now[field][most] >= then.get(most, now[field][most] + 1), (
+                f"{most} of {field}"
+            )
 
 
-@pytest.fixture(params=EARLIER, ids=lambda path: path.name)
+@pytest.fixture(params=EARLIER, ids=lambda each: each.name)
 async def earlier(request: pytest.FixtureRequest, control_plane: Any, crds: None) -> AsyncIterator[Path]:
     """An earlier version; whatever a test does, this version's CRDs are back afterwards."""
     yield request.param
@@ -193,3 +204,116 @@ async def test_an_object_with_newer_fields_is_still_usable_under_the_crds_before
         assert (await server.get(manifest))["spec"][field] == value
     with pytest.raises(SandboxError, match="keepFailedFor"):
         await server.create({**job, "metadata": {"name": "another"}})
+
+
+HOSTILE = "../../victim/secrets/db"
+JOB_ID = "0a1b2c3d"
+
+
+def put(spec: Any, dotted: str, value: Any) -> None:
+    """Write a field of a spec."""
+    *parents, last = dotted.split(".")
+    for step in parents:
+        spec = spec.setdefault(step, {})
+    spec[last] = value
+
+
+def broken(manifest: Any) -> Any:
+    """An object that this version's CRDs refuse, and that the first ones took."""
+    broken = json.loads(json.dumps(without_status(manifest)))
+    spec = broken["spec"]
+    if manifest["kind"] == "SpotInstanceJob":
+        put(spec, "spotInstanceVMRef.name", HOSTILE)
+        put(spec, "gcpCredentialsSecretRef", {"name": HOSTILE, "namespace": "A/b"})
+        put(spec, "checkpointConfig.checkpointRepoCredentialRef.name", HOSTILE)
+        put(spec, "checkpointConfig.checkpointImageRepo", "gcr.io/../x")
+        put(spec, "checkpointConfig.checkpointStorage.bucket", "a/b")
+        put(spec, "checkpointConfig.checkpointStorage.pathPrefix", "../x")
+        return broken
+    put(spec, "gcp.project", HOSTILE)
+    put(spec, "gcp.networkTags", ["good", "x" * 2000, "?"])
+    put(spec, "gcp.network", "a b")
+    put(spec, "kubeadmJoinConfig.controlPlaneEndpoint", "a?b")
+    put(spec, "sshKeySecretRef.name", HOSTILE)
+    return broken
+
+
+def without_ratcheting(directory: Path) -> Path:
+    """This version's CRDs, so that a format bites at every change, as all do before Kubernetes 1.30.
+
+    Later servers cannot be told to do without ratcheting, but they have none for rules about changes.
+    """
+    rules = "x-kubernetes-validations"
+
+    def harden(schema: Any) -> None:
+        for rule in schema.get(rules, []) if schema.get("type") == "string" else []:
+            rule["rule"] = f"({rule['rule']}) && oldSelf == oldSelf"
+        items = schema.get("items", {})
+        for rule in items.get(rules, []) if items.get("type") == "string" else []:
+            each = rule["rule"].replace("self", "each")
+            schema.setdefault(rules, []).append({"rule": f"self.all(each, {each}) && oldSelf == oldSelf"})
+        for inner in schema.get("properties", {}).values():
+            harden(inner)
+
+    for file in files(CRDS):
+        crd = yaml.safe_load(file.read_text())
+        harden(crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"])
+        (directory / file.name).write_text(yaml.safe_dump(crd))
+    return directory
+
+
+async def stored(cluster: Kube, namespace: str, manifest: Any, finalizer: str) -> str:
+    """Create an object that somebody holds; its path."""
+    where = path(names.API_VERSION, f"{manifest['kind'].lower()}s", namespace)
+    name = f"{manifest['metadata']['name'][:20]}-{secrets.token_hex(3)}"
+    label = {} if finalizer == names.FINALIZER else {"labels": {finalizer: ""}}
+    await cluster.create(where, {**manifest, "metadata": {"name": name, "finalizers": [finalizer], **label}})
+    return path(names.API_VERSION, f"{manifest['kind'].lower()}s", namespace, name)
+
+
+async def test_what_breaks_a_new_format_can_still_be_deleted(
+    control_plane: Any, cluster: Kube, namespace: str, earlier: Path, tmp_path: Path
+) -> None:
+    """On a server that judges all of an object at each change, by what the worker does at the end of a teardown."""
+    await serve(control_plane, earlier)
+    held = names.job_finalizer(JOB_ID)
+    all_fields = {kind: broken(manifest) for kind, manifest in objects(earlier).items()}
+    job = await stored(cluster, namespace, all_fields["SpotInstanceJob"], names.FINALIZER)
+    vm = await stored(cluster, namespace, all_fields["SpotInstanceVM"], held)
+    kept = await stored(cluster, namespace, all_fields["SpotInstanceVM"], held)
+    await serve(control_plane, without_ratcheting(tmp_path))
+    for where in (job, vm, kept):
+        with pytest.raises(KubeError) as refused:
+            await cluster.patch(where, {"metadata": {"finalizers": []}})
+        assert refused.value.status == 422
+    await cluster.delete(job)
+    await cluster.delete(vm)
+
+    metadata = (await cluster.get(job))["metadata"]
+    ref = JobRef(namespace=namespace, name=metadata["name"], uid=metadata["uid"], job_id=JOB_ID)
+    secret = SecretReference(name=HOSTILE, namespace="A/b")
+    release = ReleaseFinalizers(job=ref, vm_name=HOSTILE, secrets=[secret])
+    await SpecActivities(cluster, Timings()).release_finalizers(release)
+    assert await cluster.find(job) is None
+    assert await cluster.find(vm) is None
+    # One that nobody deletes is as it was, and goes later.
+    left = await cluster.get(kept)
+    assert left["spec"]["gcp"]["project"] == HOSTILE
+    assert left["metadata"]["finalizers"] == [held]
+    await cluster.delete(kept)
+    await SpecActivities(cluster, Timings()).release_finalizers(release)
+    assert await cluster.find(kept) is None
+
+
+async def test_a_reference_that_never_worked_may_be_corrected(
+    control_plane: Any, cluster: Kube, namespace: str, earlier: Path
+) -> None:
+    await serve(control_plane, earlier)
+    job = await stored(cluster, namespace, broken(objects(earlier)["SpotInstanceJob"]), names.FINALIZER)
+    await serve(control_plane, CRDS)
+    repaired = {"checkpointImageRepo": "gcr.io/p/r"}
+    await cluster.patch(job, {"spec": {"spotInstanceVMRef": {"name": "spot"}, "checkpointConfig": repaired}})
+    for again in ({"spotInstanceVMRef": {"name": "other"}}, {"checkpointConfig": {"checkpointImageRepo": "gcr.io/q"}}):
+        with pytest.raises(KubeError, match="cannot be changed while the training lives"):
+            await cluster.patch(job, {"spec": again})
+    await cluster.patch(job, {"metadata": {"finalizers": []}})

@@ -1,0 +1,260 @@
+"""Formats of the strings that people write: one definition for the CRD's rule and for the check in the activities.
+
+A :class:`Format` stands in the annotation of a field. The CRD gets it as a rule with a message that says what to write.
+The types themselves do not refuse what breaks it: they also read what was stored before there was the format, which a
+teardown needs. Whoever works with a spec asks :func:`misshapen` first.
+
+What becomes a piece of a path, whoever wrote it, has to be a :func:`is_segment` at the place where the path is built.
+"""
+
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from pydantic import GetJsonSchemaHandler
+
+from api.model import Model
+
+Json = dict[str, Any]
+
+SHOWN = 60
+"""Characters of a value that a message shows."""
+
+_SEGMENT = re.compile(r"[A-Za-z0-9._:-]{1,253}")
+
+
+def is_segment(value: object) -> bool:
+    """True if the value can be one segment of a path and nothing else: no ``/``, ``..``, ``?``, ``%`` or space."""
+    return isinstance(value, str) and _SEGMENT.fullmatch(value) is not None and value not in (".", "..")
+
+
+def shown(value: object) -> str:
+    """Quote a value for a message: in ASCII, without control characters, and shortened."""
+    text = ascii(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a string has to look like. Both patterns mean the same to Python and to the API server's RE2.
+
+    Attributes:
+        pattern: matches the whole string.
+        remedy: what to write instead; read right behind the value.
+        example: a value that has the format; None if the field is better left out.
+        max_length: in characters.
+        refused: a pattern that must be found nowhere in the string.
+    """
+
+    pattern: str
+    remedy: str
+    example: str | None
+    max_length: int
+    refused: str = ""
+
+    def fits(self, value: str) -> bool:
+        """True if the value has this format."""
+        if len(value) > self.max_length or (self.refused and re.search(self.refused, value, re.ASCII)):
+            return False
+        return re.fullmatch(self.pattern, value, re.ASCII) is not None
+
+    @property
+    def rule(self) -> str:
+        """The same in CEL, except for the length."""
+        return self.rule_of("self")
+
+    def rule_of(self, name: str) -> str:
+        """The rule on what is called ``name`` in CEL."""
+        matches = f"{name}.matches(r'{self.pattern}')"
+        return f"{matches} && !{name}.matches(r'{self.refused}')" if self.refused else matches
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: GetJsonSchemaHandler) -> Json:
+        schema = handler(core_schema)
+        schema.setdefault("maxLength", self.max_length)
+        return {**schema, "x-kubernetes-validations": [{"rule": self.rule, "message": self.remedy}]}
+
+
+@dataclass(frozen=True)
+class Misshapen:
+    """A value that does not have its field's format. ``path`` leads to it from the spec, as it is written in YAML."""
+
+    path: tuple[str | int, ...]
+    value: str
+    format: Format
+
+    def __str__(self) -> str:
+        """Say which field, what is there, and what to write."""
+        field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path).lstrip(".")
+        return f"{field}: {shown(self.value)} is {self.format.remedy}"
+
+
+def misshapen(model: Model) -> list[Misshapen]:
+    """Find all values of a spec that do not have their field's format."""
+    return list(_in_model(model, ()))
+
+
+def reshaped(document: Json, model: Model) -> Json:
+    """Put an example in place of each value that has a wrong format; ``document`` was read as ``model``.
+
+    The result is a merge patch: a None removes a field.
+    """
+    repaired = deepcopy(document)
+    for found in misshapen(model):
+        _put(repaired, found.path, found.format.example)
+    return repaired
+
+
+def _in_model(model: Model, path: tuple[str | int, ...]) -> Iterator[Misshapen]:
+    hints = get_type_hints(type(model), include_extras=True)
+    for name, field in type(model).model_fields.items():
+        yield from _in_value(hints[name], getattr(model, name), (*path, field.alias or name))
+
+
+def _in_value(hint: Any, value: Any, path: tuple[str | int, ...]) -> Iterator[Misshapen]:
+    if isinstance(value, Model):
+        yield from _in_model(value, path)
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from _in_value(next(iter(get_args(hint)), None), each, (*path, number))
+    elif isinstance(value, str):
+        broken = (each for each in _formats(hint) if not each.fits(value))
+        yield from (Misshapen(path, value, each) for each in broken)
+
+
+def _formats(hint: Any) -> Iterator[Format]:
+    """The formats of a type such as ``Annotated[str, FORMAT] | None``."""
+    if get_origin(hint) is Annotated:
+        yield from (each for each in hint.__metadata__ if isinstance(each, Format))
+    for inner in get_args(hint):
+        yield from _formats(inner)
+
+
+def _put(node: Any, path: tuple[str | int, ...], value: str | None) -> None:
+    first, *rest = path
+    if not rest:
+        node[first] = value
+    elif isinstance(node[first], dict | list):
+        _put(node[first], tuple(rest), value)
+    else:  # a short form: the name alone, for what is read as an object with a name
+        node[first] = {rest[-1]: value}
+
+
+_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_DOTS = r"(^|/)[.][.]?(/|$)"
+_HOST = r"([A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])"
+
+NAME = Format(
+    rf"^{_LABEL}([.]{_LABEL})*$",
+    'not the name of an object: write lower case letters, digits, "-" and ".", for example "registry-credentials"',
+    "no-name",
+    253,
+)
+NAMESPACE = Format(
+    rf"^({_LABEL})?$",
+    'not the name of a namespace: write lower case letters, digits and "-", for example "team-a"',
+    "no-namespace",
+    63,
+)
+PROJECT = Format(
+    r"^[a-z0-9]([-a-z0-9.:]*[a-z0-9])?$",
+    "not a project: write its ID as `gcloud projects list` shows it, for example my-project",
+    "no-project",
+    63,
+)
+REGION = Format(
+    rf"^{_LABEL}$", "not a region: leave it out, it is derived from zone, or write for example us-central1", None, 63
+)
+MACHINE_TYPE = Format(
+    rf"^{_LABEL}$",
+    "not a machine type: write one of `gcloud compute machine-types list`, for example n1-standard-4",
+    "no-machine-type",
+    63,
+)
+DISK_TYPE = Format(
+    rf"^{_LABEL}$", "not a disk type: write one of `gcloud compute disk-types list`, for example pd-ssd", "pd-ssd", 63
+)
+GPU_TYPE = Format(
+    rf"^{_LABEL}$",
+    "not a GPU: write one of `gcloud compute accelerator-types list`, for example nvidia-tesla-t4",
+    "no-gpu",
+    63,
+)
+NETWORK_TAG = Format(
+    rf"^{_LABEL}$", 'not a network tag: write lower case letters, digits and "-", for example gpu-node', "no-tag", 63
+)
+SERVICE_ACCOUNT = Format(
+    r"^(default|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+)?$",
+    "not a service account: write its e-mail address, for example trainer@my-project.iam.gserviceaccount.com",
+    "default",
+    253,
+)
+NETWORK = Format(
+    r"^([A-Za-z0-9][A-Za-z0-9._:/-]*)?$",
+    "not a network: write its name, or its path such as projects/my-host/global/networks/shared",
+    "no-network",
+    500,
+    refused=_DOTS,
+)
+SUBNETWORK = Format(
+    r"^([A-Za-z0-9][A-Za-z0-9._:/-]*)?$",
+    "not a subnetwork: write its name, or its path such as projects/my-host/regions/us-central1/subnetworks/gpu",
+    "no-subnetwork",
+    500,
+    refused=_DOTS,
+)
+CPU_PLATFORM = Format(
+    r"^([A-Za-z0-9][A-Za-z0-9 ._()-]*)?$", 'not a CPU platform: write for example "Intel Ice Lake"', "no-platform", 63
+)
+VM_IMAGE = Format(
+    r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$",
+    "not an image: write family, project/family or projects/PROJECT/global/images/IMAGE",
+    "no-image",
+    500,
+    refused=_DOTS,
+)
+ENDPOINT = Format(
+    rf"^\s*((https://)?{_HOST}(:[0-9]+)?/*)?\s*$",
+    "not the address of an API server: write host:port, for example 10.0.0.2:6443",
+    "127.0.0.1:6443",
+    300,
+)
+URL = Format(
+    rf"^https?://{_HOST}(:[0-9]+)?$",
+    "not a URL that works here: a URL without a path is expected, for example https://minio.example.com:9000",
+    "https://localhost",
+    253,
+)
+BUCKET = Format(
+    r"^[A-Za-z0-9$][A-Za-z0-9._-]*$",
+    "not a bucket: write its name alone, without gs://, s3:// and slashes",
+    "no-bucket",
+    222,
+    refused=r"[.][.]",
+)
+STORAGE_REGION = Format(r"^[A-Za-z0-9._-]*$", "not a region: write for example eu-central-1", "us-east-1", 63)
+_PATH = r"^[^\x00-\x1f\x7f]*$"
+KEY = Format(
+    _PATH,
+    'not a path in a bucket: write for example team-a/runs, without parts "." and ".." and without line breaks',
+    "x",
+    512,
+    refused=_DOTS,
+)
+RESTORE_FROM = Format(
+    _PATH,
+    "nothing to start from: write an image, for example gcr.io/my-project/checkpoints:TAG, or LatestTag; in mode "
+    "Application a path in the bucket, for example team-a/runs",
+    "LatestTag",
+    500,
+    refused=_DOTS,
+)
+_COMPONENT = "[a-z0-9]+([._-]+[a-z0-9]+)*"
+REPOSITORY = Format(
+    rf"^\s*(https?://)?({_HOST}(:[0-9]+)?/)?{_COMPONENT}(/{_COMPONENT})*/?\s*$",
+    "not a repository: a repository without a tag or digest is expected, for example gcr.io/my-project/checkpoints: "
+    "each checkpoint gets a tag of its own",
+    "gcr.io/no-project/no-repository",
+    400,
+)
