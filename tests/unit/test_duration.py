@@ -1,8 +1,10 @@
 """Go durations."""
 
 import pytest
+from pydantic import ValidationError
 
 from api.duration import parse_duration
+from api.spot_instance_vm import OnDemandFallback
 
 
 @pytest.mark.parametrize(
@@ -33,3 +35,11 @@ def test_duration(text: str, seconds: float) -> None:
 def test_what_is_none_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match='"1h30m"'):
         parse_duration(text)
+
+
+def test_a_duration_of_which_no_date_can_be_made_is_refused() -> None:
+    with pytest.raises(ValueError, match="longer than 285 years"):
+        parse_duration("9" * 30 + "h")
+    with pytest.raises(ValidationError, match="longer than 285 years"):
+        OnDemandFallback(after="9" * 30 + "h")
+    assert parse_duration("2400000h").days == 100_000

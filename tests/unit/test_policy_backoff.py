@@ -5,7 +5,9 @@ import pytest
 from workflows.policy.backoff import back_off
 
 
-@pytest.mark.parametrize(("failures", "seconds"), [(0, 10), (1, 10), (2, 20), (3, 40), (5, 160), (6, 300), (1000, 300)])
+@pytest.mark.parametrize(
+    ("failures", "seconds"), [(0, 10), (1, 10), (2, 20), (3, 40), (5, 160), (6, 300), (1_025, 300), (10**6, 300)]
+)
 def test_wait_doubles_up_to_thirty_times_the_first(failures: int, seconds: float) -> None:
     assert back_off(failures, 10).total_seconds() == seconds
 

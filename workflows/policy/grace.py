@@ -2,6 +2,7 @@
 
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.timings import Timings
+from workflows.policy.bounds import bounded
 
 MARGIN = 15.0  # seconds, for the kubelet to tell that a pod has stopped
 
@@ -9,7 +10,7 @@ MARGIN = 15.0  # seconds, for the kubelet to tell that a pod has stopped
 def grace_seconds(spec: SpotInstanceJobSpec) -> float:
     """The template's ``terminationGracePeriodSeconds``; 0 where it leaves that to Kubernetes."""
     grace = spec.pod.get("terminationGracePeriodSeconds")
-    return float(grace) if isinstance(grace, int | float) else 0.0
+    return bounded(grace) if isinstance(grace, int | float) else 0.0
 
 
 def with_grace(timings: Timings, spec: SpotInstanceJobSpec | None) -> Timings:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from math import sqrt
 
+from workflows.policy.bounds import LONGEST, bounded
+
 DEFAULT_SECONDS = 1800.0
 """Before a checkpoint was measured."""
 FLOOR_SECONDS = 60.0
@@ -27,8 +29,8 @@ def daly(cost: float, mtbf: float) -> float:
     Computer Systems 22 (2006) 303-312, equation 37; its first term is J. W. Young's (1974). ``cost`` is what a
     checkpoint takes, ``mtbf`` the mean time between losses.
     """
-    if cost >= 2 * mtbf:
-        return mtbf
+    if not 0 < cost < 2 * mtbf:
+        return bounded(mtbf)
     ratio = cost / (2 * mtbf)
     return sqrt(2 * cost * mtbf) * (1 + sqrt(ratio) / 3 + ratio / 9) - cost
 
@@ -40,8 +42,8 @@ def choose(cost: float | None, hazard: float) -> Choice:
     """
     if cost is None or cost <= 0:
         return Choice(DEFAULT_SECONDS, "until a checkpoint is measured")
-    mtbf = 3600 / hazard
-    seconds = max(daly(cost, mtbf), cost, FLOOR_SECONDS)
+    mtbf = bounded(3600 / hazard) if hazard > 0 else LONGEST
+    seconds = bounded(max(daly(cost, mtbf), cost, FLOOR_SECONDS))
     return Choice(seconds, f"a checkpoint takes {_text(cost)}, a machine is lost every {_text(mtbf)}")
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from workflows.policy.bounds import bounded
+
 # Memory grows, and a push shares its link: beside a survivor's dump, which is as good, only a safe one is made.
 MARGIN_FACTOR = 1.25
 MARGIN_SECONDS = 5.0
@@ -20,10 +22,10 @@ def ends_at(
     notice, by the machine's own clock, and ``usual`` how many seconds of notice the machine was bought with.
     """
     if told is not None:
-        return now + timedelta(seconds=told)
+        return now + timedelta(seconds=bounded(told))
     if began is None or usual is None:
         return None
-    return min(began, now) + timedelta(seconds=usual)
+    return min(began, now) + timedelta(seconds=bounded(usual))
 
 
 def fits(left: float | None, dumps: Sequence[float], *, survivor: bool) -> tuple[bool, str]:
@@ -59,7 +61,7 @@ def once_more(left: float, dumps: Sequence[float], gain: float, *, awaited: bool
 
 
 def _safe(seconds: float) -> float:
-    return seconds * MARGIN_FACTOR + MARGIN_SECONDS
+    return bounded(seconds * MARGIN_FACTOR + MARGIN_SECONDS)
 
 
 def wait_until(now: datetime, due: datetime, ahead: float) -> datetime:
@@ -67,5 +69,5 @@ def wait_until(now: datetime, due: datetime, ahead: float) -> datetime:
 
     Not at all where it is ``due`` later than that gains; and once it is late, no longer than that gains.
     """
-    gain = timedelta(seconds=ahead)
-    return now if ahead <= 0 or due > now + gain else due + gain
+    gain = timedelta(seconds=bounded(ahead))
+    return now if not gain or due > now + gain else due + gain

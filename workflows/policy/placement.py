@@ -19,6 +19,8 @@ def choose(request: Choose, state: MarketState, now: datetime) -> Choice:
     Expected cost per useful hour = price / (1 - losses per hour x hours lost with each). Where a price is unknown the
     spec's order decides between machine types and the losses between zones.
     """
+    if not request.candidates:
+        return Choice(candidate=None, reason="the SpotInstanceVM allows nothing that could be bought")
     considered = [_consider(candidate, request, state, now) for candidate in request.candidates]
     priced = all(one.cost is not None for one in considered)
     order = {kind: number for number, kind in enumerate(dict.fromkeys(map(shape, request.candidates)))}
