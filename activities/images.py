@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.gate import Gate
 from activities.registry import Registry
 from activities.registry_credentials import repository_credentials
 from activities.repository import Image, Repository, parse_image, parse_repository
@@ -28,10 +29,11 @@ from clients.kube import Kube
 
 
 class ImageActivities:
-    """Reads the registry. ``kube`` may read the Secret that ``checkpointRepoCredentialRef`` names."""
+    """Reads the registry, through the gate. ``kube`` may read the Secret of ``checkpointRepoCredentialRef``."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, gate: Gate) -> None:
         self._kube = kube
+        self._gate = gate
 
     @activity.defn(name=FIND_IMAGE.name)
     async def find_image(self, request: FindImage) -> FoundImage:
@@ -122,7 +124,7 @@ class ImageActivities:
             if ours
             else None
         )
-        return Registry(repository, credentials)
+        return Registry(repository, credentials, self._gate)
 
 
 def _is_ours(image: Image, repository: Repository, job: JobRef) -> bool:

@@ -7,6 +7,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.compute import Cloud
 from activities.compute.preflight import check_cloud
+from activities.gate import Gate
 from activities.refusals import kind_of
 from activities.registry import Registry
 from activities.registry_credentials import repository_credentials
@@ -29,8 +30,9 @@ NEEDED_FIELDS = (("spec", "stopPod"), ("spec", "containers"), ("status", "builtI
 class PreflightActivities:
     """Looks, and changes nothing. ``kube`` may read CustomResourceDefinitions and Secrets."""
 
-    def __init__(self, kube: Kube, cloud: Cloud, buckets: Buckets) -> None:
+    def __init__(self, kube: Kube, cloud: Cloud, buckets: Buckets, gate: Gate) -> None:
         self._kube = kube
+        self._gate = gate
         self._cloud = cloud
         self._buckets = buckets
 
@@ -80,7 +82,7 @@ class PreflightActivities:
                 request.spec.gcp_credentials_secret_ref,
                 request.job.namespace,
             )
-            async with Registry(repository, credentials) as registry:
+            async with Registry(repository, credentials, self._gate) as registry:
                 await registry.tags()
                 await registry.try_push()
         except ApplicationError as error:

@@ -9,18 +9,21 @@ import base64
 import json
 import logging
 import re
+import ssl
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urljoin
 
 import aiohttp
 from temporalio.exceptions import ApplicationError
+from yarl import URL
 
-from activities.registry_credentials import Credentials
-from activities.repository import Repository
+from activities.gate import Gate
+from activities.registry_credentials import CLOUD_KEY, Credentials
+from activities.repository import Repository, is_digest, is_google
 from api import errors
 
 log = logging.getLogger(__name__)
@@ -44,6 +47,20 @@ CREATED = "org.opencontainers.image.created"
 CRIO = "io.kubernetes.cri-o.annotations.checkpoint.name"
 CONTAINERD = "org.criu.checkpoint.container.name"
 """Annotations by which either runtime tells a checkpoint from another image."""
+MAX_BYTES = 16 * 2**20
+"""Of one answer: a page of tags, a manifest or a config."""
+REDIRECTS = 5
+CODES = frozenset(
+    {
+        "BLOB_UNKNOWN", "BLOB_UPLOAD_INVALID", "BLOB_UPLOAD_UNKNOWN", "DENIED", "DIGEST_INVALID",
+        "MANIFEST_BLOB_UNKNOWN", "MANIFEST_INVALID", "MANIFEST_UNKNOWN", "NAME_INVALID", "NAME_UNKNOWN",
+        "SIZE_INVALID", "TAG_INVALID", "TOOMANYREQUESTS", "UNAUTHORIZED", "UNAVAILABLE", "UNKNOWN", "UNSUPPORTED",
+    }
+)  # fmt: skip
+"""Error codes of the distribution specification: all that is ever told of an answer's body.
+
+https://github.com/opencontainers/distribution-spec/blob/main/spec.md#error-codes
+"""
 _CHALLENGE = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 
 
@@ -66,27 +83,41 @@ class _Answer:
     def json(self) -> Json:
         try:
             found = json.loads(self.body)
-        except ValueError as error:
-            raise ConnectionError(f"a registry answers, but not in JSON: {self.body[:200]!r}") from error
+        except ValueError:
+            raise ConnectionError("a registry answers, but not in JSON") from None
         return found if isinstance(found, dict) else {}
+
+    @property
+    def said(self) -> str:
+        """The status, with the codes of the specification that the body holds; never anything else of it."""
+        return ", ".join([str(self.status), *_codes(self.body)])
 
 
 class Registry:
     """One repository of one registry; an async context manager.
 
-    Every method raises ``ApplicationError`` of type ``errors.PERMISSION`` where the registry wants other credentials,
-    and ``ConnectionError`` where it does not answer or fails.
+    Every method raises ``ApplicationError`` of type ``errors.PERMISSION`` if the registry wants other credentials and
+    ``errors.INVALID`` if it leads to an address that the installation does not permit, and ``ConnectionError`` if it
+    does not answer or fails.
+
+    Args:
+        gate: by which all of it is reached, and whatever it redirects to.
     """
 
-    def __init__(self, repository: Repository, credentials: Credentials | None) -> None:
+    def __init__(self, repository: Repository, credentials: Credentials | None, gate: Gate) -> None:
+        self._gate = gate
         self._repository = repository
         self._credentials = credentials
         self._authorization: dict[str, str] = {}
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._root = f"{repository.api}/{repository.path}"
+        self._origin = URL(repository.api).origin()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS), trust_env=True)
+        self._passage = await self._gate.passage()
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=SECONDS), cookie_jar=aiohttp.DummyCookieJar()
+        )
         return self
 
     async def __aexit__(
@@ -106,8 +137,7 @@ class Registry:
             page = answer.json
             names += page.get("tags") or []
             for manifest in (page.get("manifest") or {}).values():
-                uploaded = datetime.fromtimestamp(int(manifest.get("timeUploadedMs") or 0) / 1000, UTC)
-                created |= dict.fromkeys(manifest.get("tag") or [], uploaded)
+                created |= dict.fromkeys(manifest.get("tag") or [], _milliseconds(manifest.get("timeUploadedMs")))
             url = answer.next_page
         return Tags(names, created)
 
@@ -132,13 +162,13 @@ class Registry:
         if CRIO not in annotations or CONTAINERD in annotations:
             return digest
         body = json.dumps({**manifest, "annotations": {**annotations, CONTAINERD: container}}).encode()
-        url, kind = f"{self._root}/manifests/{reference}", answer.headers["Content-Type"]
+        url, kind = f"{self._root}/manifests/{reference}", answer.headers.get("Content-Type", "")
         pushed = await self._call("PUT", url, scope="pull,push", body=body, content_type=kind, tolerate=True)
         self._raise_if_away(pushed, "a push")
         if pushed.status >= 400:
             # Tags that may not be changed, or credentials that only pull: CRI-O restores it as it is.
             name = self._repository.name
-            log.warning("%s of %s stays an image for CRI-O alone: %s", reference, name, pushed.body[:200])
+            log.warning("%s of %s stays an image for CRI-O alone: %s", reference, name, pushed.said)
             return digest
         # Without a tag it would keep the layers in the registry when the image is deleted, where it may be deleted.
         await self._call("DELETE", f"{self._root}/manifests/{digest}", scope="pull,push,delete", tolerate=True)
@@ -177,7 +207,7 @@ class Registry:
             self._raise_if_away(answer, "a deletion")
         if answer.status < 400 or answer.status == 404:
             return None
-        return f"registry {self._repository.host} answered {answer.status} to DELETE: {answer.body[:200]!r}"
+        return f"registry {self._repository.host} answered {answer.said} to DELETE"
 
     async def try_push(self) -> None:
         """Begin an upload and cancel it: whoever may do that may push."""
@@ -191,7 +221,7 @@ class Registry:
             )
         upload = answer.headers.get("Location")
         if upload:
-            await self._call("DELETE", urljoin(self._root, upload), scope="pull,push", tolerate=True)
+            await self._call("DELETE", upload, scope="pull,push", tolerate=True)
 
     def _raise_if_away(self, answer: _Answer, what: str) -> None:
         if answer.status == 429 or answer.status >= 500:
@@ -199,8 +229,8 @@ class Registry:
 
     def _digest_in(self, answer: _Answer, reference: str) -> str:
         digest = answer.headers.get("Docker-Content-Digest")
-        if not digest:
-            raise ConnectionError(f"registry {self._repository.host} gives no digest of {reference}")
+        if not digest or not is_digest(digest):
+            raise ConnectionError(f"registry {self._repository.host} gives no sha256 digest of {reference}")
         return digest
 
     async def _call(
@@ -221,24 +251,73 @@ class Registry:
                 answer = await self._send(method, url, headers, scope, body)
                 if answer.status == 401 and await self._authorize(answer.headers, scope):
                     answer = await self._send(method, url, headers, scope, body)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                why = str(error) or f"no answer within {SECONDS:g} s"
-                raise ConnectionError(f"registry {self._repository.host}: {why}") from error
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                raise self._unreachable(error) from None
+        if self._passage.refused:
+            raise self._unreachable()
         if tolerate:
             return answer
         if answer.status in (401, 403):
             raise self._refused(scope, answer)
-        if answer.status >= 400 and answer.status != 404:
-            raise ConnectionError(f"registry {self._repository.host} answered {answer.status}: {answer.body[:200]!r}")
+        if answer.status >= 300 and answer.status != 404:
+            raise ConnectionError(f"registry {self._repository.host} answered {answer.said}")
         return answer
 
     async def _send(self, method: str, url: str, headers: Mapping[str, str], scope: str, body: bytes | None) -> _Answer:
-        if scope in self._authorization and url.startswith(self._repository.api.removesuffix("/v2")):
-            headers = {**headers, "Authorization": self._authorization[scope]}
-        async with self._session.request(method, url, headers=headers, data=body) as response:
-            following = response.links.get("next")
-            next_page = str(following["url"]) if following is not None else None
-            return _Answer(response.status, response.headers, await response.read(), next_page)
+        """Send one request, and if it only reads follow where the registry sends it, as it may for its blobs.
+
+        The authorization goes to the registry's own origin and to no other.
+        """
+        where = URL(self._root).join(URL(url))
+        for _ in range(REDIRECTS):
+            shown = self._authorization.get(scope) if where.origin() == self._origin else None
+            shows = {**headers, "Authorization": shown} if shown else headers
+            async with self._request(method, where, headers=shows, body=body) as response:
+                location = response.headers.get("Location")
+                if method not in ("GET", "HEAD") or not 300 <= response.status < 400 or not location:
+                    following = response.links.get("next")
+                    next_page = str(following["url"]) if following is not None else None
+                    return _Answer(response.status, response.headers, await _read(response), next_page)
+            where = where.join(URL(location))
+            self._check_scheme(where)
+        raise ConnectionError(f"registry {self._repository.host} redirects more than {REDIRECTS} times")
+
+    def _request(
+        self, method: str, url: URL, *, headers: Mapping[str, str], body: bytes | None = None
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Begin a request through the gate. Its token is a header of the tunnel, or without TLS of the request."""
+        passage = self._passage
+        tunnel = url.scheme == "https"
+        return self._session.request(
+            method,
+            url,
+            headers=headers if tunnel else {**headers, **passage.headers},
+            data=body,
+            proxy=passage.address,
+            proxy_headers=passage.headers if tunnel else None,
+            allow_redirects=False,
+        )
+
+    def _check_scheme(self, url: URL) -> None:
+        """What began by TLS goes on by TLS."""
+        if url.scheme != self._origin.scheme and url.scheme != "https":
+            raise ConnectionError(
+                f"registry {self._repository.host} redirects to a URL without TLS: it is not followed"
+            )
+
+    def _unreachable(self, error: Exception | None = None) -> ApplicationError | ConnectionError:
+        """Say why there is no answer, in words of our own: the client's would quote what the other side sent."""
+        if self._passage.refused:
+            message = f"registry {self._repository.host}: {self._passage.refused}"
+            return ApplicationError(message, type=errors.INVALID, non_retryable=True)
+        match error:
+            case TimeoutError():
+                why = f"no answer within {SECONDS:g} s"
+            case aiohttp.ClientSSLError() | ssl.SSLError():
+                why = "its TLS certificate cannot be verified"
+            case _:
+                why = self._passage.unreachable or "it does not answer in HTTP"
+        return ConnectionError(f"registry {self._repository.host}: {why}")
 
     async def _authorize(self, headers: Mapping[str, str], scope: str) -> bool:
         """Do what ``WWW-Authenticate`` asks for; False where there is nothing to answer it with."""
@@ -249,18 +328,35 @@ class Registry:
         if kind.lower() != "bearer":
             return False
         fields = dict(_CHALLENGE.findall(rest))
+        realm = URL(fields.get("realm", ""))
+        if not realm.absolute:
+            return False
+        self._check_scheme(realm)
         # What a deletion is called differs from registry to registry: each says what it wants.
         asked = fields.get("scope") if "delete" in scope else None
         query = {"scope": asked or f"repository:{self._repository.path}:{scope}"}
         if "service" in fields:
             query["service"] = fields["service"]
-        login = {"Authorization": self._basic()} if self._credentials is not None else {}
-        async with self._session.get(fields["realm"], params=query, headers=login) as response:
+        login = {"Authorization": self._basic()} if self._may_log_in_at(realm) else {}
+        async with self._request("GET", realm.update_query(query), headers=login) as response:
             if response.status != 200:
                 return False
-            token = await response.json(content_type=None)
-        self._authorization[scope] = f"Bearer {token.get('token') or token.get('access_token')}"
+            answer = _Answer(response.status, response.headers, await _read(response), None).json
+        token = answer.get("token") or answer.get("access_token")
+        if not isinstance(token, str):
+            return False
+        self._authorization[scope] = f"Bearer {token}"
         return True
+
+    def _may_log_in_at(self, realm: URL) -> bool:
+        """The token service that the registry names may be shown the login. docs/decisions/0020 says why.
+
+        Docker Hub, GitLab and Scaleway keep theirs on other hosts than the registry. The cloud's key is the exception:
+        it opens more than a registry, and stays at Google.
+        """
+        if self._credentials is None:
+            return False
+        return self._credentials.named_by != CLOUD_KEY or is_google(realm.host or "")
 
     def _basic(self) -> str:
         assert self._credentials is not None
@@ -282,6 +378,31 @@ class Registry:
             type=errors.PERMISSION,
             non_retryable=True,
         )
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(2**16):
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise ConnectionError(f"a registry answers with more than {MAX_BYTES // 2**20} MiB")
+    return bytes(body)
+
+
+def _codes(body: bytes) -> list[str]:
+    try:
+        listed = json.loads(body)["errors"]
+        return [each["code"] for each in listed[:3] if each["code"] in CODES]
+    except (ValueError, LookupError, TypeError):
+        return []
+
+
+def _milliseconds(text: object) -> datetime:
+    """A time since 1970 in milliseconds; what is none is long ago."""
+    try:
+        return datetime.fromtimestamp(int(str(text)) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.fromtimestamp(0, UTC)
 
 
 def _time(text: str | None) -> datetime | None:

@@ -21,6 +21,8 @@ from clients.kube import Kube
 
 GOOGLE_USER = "_json_key"
 """The user name by which Google's registries take a service account's key for the password."""
+CLOUD_KEY = "gcpCredentialsSecretRef"
+"""The field that names the cloud's key, which is shown to no host but Google's."""
 DOCKER_HUB_KEY = "https://index.docker.io/v1/"
 """What container runtimes look Docker Hub's credentials up by."""
 
@@ -61,7 +63,7 @@ async def repository_credentials(
             type=errors.MISSING,
             non_retryable=True,
         )
-    return Credentials(GOOGLE_USER, key.strip(), named_by="gcpCredentialsSecretRef")
+    return Credentials(GOOGLE_USER, key.strip(), named_by=CLOUD_KEY)
 
 
 async def read_credentials(kube: Kube, reference: SecretReference | None, namespace: str) -> Credentials | None:

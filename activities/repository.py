@@ -22,6 +22,11 @@ def is_google(host: str) -> bool:
     return host == "gcr.io" or host.endswith((".gcr.io", ".pkg.dev"))
 
 
+def is_digest(text: str) -> bool:
+    """True if this is a digest by which an image can be named here."""
+    return _DIGEST.match(text) is not None
+
+
 @dataclass(frozen=True)
 class Repository:
     """Where images are pushed: ``host`` with its port, ``path`` without one."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sandbox.cluster import Cluster
 from sandbox.errors import SandboxError
+from sandbox.machines.real.network import CONTROL_PLANE
 from sandbox.processes import Process
 from sandbox.settings import Settings
 
@@ -96,6 +97,8 @@ def variables(settings: Settings, addresses: Mapping[str, str]) -> dict[str, str
         "OUTLAST_NAMESPACE": NAMESPACE,
         "OUTLAST_GCE_ENDPOINT": addresses["GCE_ENDPOINT"],
         "OUTLAST_SSH_PORT": str(settings.ssh_port),
+        # Registry and buckets are on loopback, and for pods at the control plane's address.
+        "OUTLAST_ALLOWED_NETWORKS": f"127.0.0.0/8,{CONTROL_PLANE}",
         **settings.product_env,
     }
 

@@ -14,6 +14,7 @@ from activities.checkpoints import CheckpointActivities
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
 from activities.fleet import FleetActivities
+from activities.gate import Gate
 from activities.images import ImageActivities
 from activities.join import JoinActivities
 from activities.market import MarketActivities
@@ -58,7 +59,8 @@ def sandbox() -> SandboxedWorkflowRunner:
 def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) -> list[Callable[..., Any]]:
     """All activities, bound to their clients."""
     cloud = GcpCloud(kube, settings.gce_endpoint)
-    buckets = SecretBuckets(kube)
+    gate = Gate(settings.networks)
+    buckets = SecretBuckets(kube, gate)
     keys = SshKeys(kube, settings.ssh_key_file)
     sharing = Sharing(kube, settings.shared_secret_namespaces)
     instances = [
@@ -67,17 +69,17 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         CheckpointActivities(kube),
         ComputeActivities(cloud, keys),
         FleetActivities(client, kube),
-        ImageActivities(kube),
+        ImageActivities(kube, gate),
         JoinActivities(cloud, kube, keys, settings.ssh_port),
         MarketActivities(client),
         NodeActivities(kube),
         OrphanedClaimActivities(client, kube, settings.namespace),
         OrphanedHoldActivities(client, kube, sharing),
-        OrphanedImageActivities(client, kube, sharing),
+        OrphanedImageActivities(client, kube, gate, sharing),
         OrphanedMachineActivities(client, kube, cloud, sharing),
         OrphanedObjectActivities(client, kube),
         OutputActivities(kube, cloud, keys, settings.ssh_port, buckets),
-        PreflightActivities(kube, cloud, buckets),
+        PreflightActivities(kube, cloud, buckets, gate),
         ReplicaActivities(kube, settings.namespace),
         SpecActivities(kube, settings.timings, sharing),
         StatusActivities(kube),

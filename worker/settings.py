@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from temporalio.common import WorkerDeploymentVersion
 
+from activities.networks import Networks, networks
 from activities.secret import CHECKPOINT_OPERATOR
 from api.duration import parse_duration
 from api.timings import Timings
@@ -39,6 +40,7 @@ class Settings:
     ssh_key_file: Path | None  # the installation's private key
     sweep: SweepSettings
     shared_secret_namespaces: frozenset[str]  # every job may name their Secrets
+    networks: Networks  # to which URLs of specs may lead
     creates_per_second: float  # of VMs, over all workers of the cluster
     timings: Timings
     version: WorkerDeploymentVersion | None  # of the worker's deployment; None: without worker versioning
@@ -59,6 +61,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         ssh_key_file=Path(key) if key else None,
         sweep=_sweep(environment),
         shared_secret_namespaces=_words(environment, "OUTLAST_SHARED_SECRET_NAMESPACES", CHECKPOINT_OPERATOR),
+        networks=networks(environment),
         creates_per_second=_rate(environment, "OUTLAST_CREATES_PER_SECOND", 2),
         timings=_timings(environment),
         version=_version(environment),

@@ -35,6 +35,7 @@ from clients.kube import Kube, path
 T = TypeVar("T")
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
+TOKEN_URI = "https://oauth2.googleapis.com/token"
 RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
 
 _IMAGE = re.compile(r"(projects/(?P<project>[^/]+)/)?global/images/(?P<family>family/)?(?P<name>[^/]+)$")
@@ -93,10 +94,13 @@ class GcpCloud:
 def _key_of(secret: dict[str, Any], where: tuple[str, str]) -> Credentials:
     """Credentials from a service account's key. Nothing of the key may appear in an error, not even its cause's."""
     try:
-        key = json.loads(base64.b64decode(secret["data"]["credentials.json"]))
+        written = json.loads(base64.b64decode(secret["data"]["credentials.json"]))
+        # No more of it than what signs: a key also says where its tokens are to be asked for, and of which cloud.
+        key = {name: written.get(name) for name in ("client_email", "private_key", "private_key_id")}
+        key["token_uri"] = TOKEN_URI
         account = service_account.Credentials.from_service_account_info(key, scopes=SCOPES)
         return account.with_always_use_jwt_access(True)  # signs its own tokens: no token endpoint to depend on
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError, AttributeError):
         raise Invalid(
             f"Secret {where[0]}/{where[1]}: its key credentials.json must hold a service account's key in JSON "
             "(gcloud iam service-accounts keys create)"

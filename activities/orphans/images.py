@@ -13,6 +13,7 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from activities import signatures
+from activities.gate import Gate
 from activities.orphans.owners import Owners, is_finished, is_old, owners
 from activities.registry import Registry
 from activities.registry_credentials import repository_credentials
@@ -38,11 +39,13 @@ class OrphanedImageActivities:
     Args:
         temporal: the service that ran the jobs.
         kube: the cluster, with the Secrets that open its jobs' repositories.
+        gate: by which the registries are reached.
         sharing: whose Secrets a job of another namespace may use.
     """
 
-    def __init__(self, temporal: Client, kube: Kube, sharing: Sharing | None = None) -> None:
+    def __init__(self, temporal: Client, kube: Kube, gate: Gate, sharing: Sharing | None = None) -> None:
         self._temporal = temporal
+        self._gate = gate
         self._kube = kube
         self._sharing = sharing or Sharing(kube)
 
@@ -83,7 +86,7 @@ class OrphanedImageActivities:
         for secret in filter(None, (reference, cloud)):
             await self._check(secret, namespace)
         credentials = await repository_credentials(self._kube, repository.name, reference, cloud, namespace)
-        async with Registry(repository, credentials) as registry:
+        async with Registry(repository, credentials, self._gate) as registry:
             return (await registry.tags()).names
 
     async def _check(self, secret: SecretReference, namespace: str) -> None:

@@ -2,6 +2,9 @@
 
 Credentials come from the job's Secrets, else they are the worker's own; these are never shown to an ``endpoint`` that
 a spec names, because whoever writes the spec chooses who is asked there.
+
+Whatever a spec or a Secret may direct goes through the gate: an ``endpoint``, but also a key that names another host.
+The worker's own identity, which asks the metadata server for a token, goes straight to Google, Amazon or Azure.
 """
 
 import json
@@ -22,6 +25,7 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from temporalio.exceptions import ApplicationError
 
 from activities.cloud_errors import CloudError, Invalid, Missing, Permission, Transient
+from activities.gate import Gate, Passage
 from activities.secret import read_secret
 from activities.storage import StoredObject
 from api.common import SecretReference
@@ -37,9 +41,24 @@ KEYS = {
     "azure": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
 }
 """What a Secret has to hold, by the type of the storage."""
+SIGNS = ("client_email", "private_key", "private_key_id")
+"""What of a service account's key is used."""
 
 _STORES: dict[str, Any] = {"gcs": GCSStore, "s3": S3Store, "azure": AzureStore}
+CODES = frozenset(
+    {
+        "AccessDenied", "AccountIsDisabled", "AuthenticationFailed", "AuthorizationFailure",
+        "AuthorizationHeaderMalformed", "AuthorizationPermissionMismatch", "ContainerNotFound", "ExpiredToken",
+        "InternalError", "InvalidAccessKeyId", "InvalidBucketName", "InvalidToken", "NoSuchBucket", "NoSuchKey",
+        "PermanentRedirect", "RequestTimeTooSkewed", "ServiceUnavailable", "SignatureDoesNotMatch", "SlowDown",
+        "UserProjectAccountProblem", "UserProjectMissing",
+    }
+)  # fmt: skip
+"""Error codes of the services: all that is ever told of an answer's body."""
+
 _STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w{1,64})</Code>")
+_REGION = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
 _BY_STATUS: dict[int, type[CloudError]] = {400: Invalid, 401: Permission, 403: Permission, 404: Missing}
 
 
@@ -51,32 +70,45 @@ def secret_of(storage: CheckpointStorage, cloud: SecretReference | None) -> Secr
 
 
 class SecretBuckets:
-    """Opens buckets with what the job's Secrets hold. ``kube`` may read Secrets."""
+    """Opens buckets with what the job's Secrets hold.
 
-    def __init__(self, kube: Kube) -> None:
+    Args:
+        kube: it may read Secrets.
+        gate: by which buckets are reached that a spec or a Secret directs.
+    """
+
+    def __init__(self, kube: Kube, gate: Gate) -> None:
         self._kube = kube
+        self._gate = gate
 
     async def open(self, storage: CheckpointStorage, cloud: SecretReference | None, namespace: str) -> "Bucket":
         """See :meth:`activities.storage.Buckets.open`."""
         if storage.type not in _STORES:
             raise Invalid(f"checkpointStorage.type {storage.type} is none of {', '.join(_STORES)}")
+        if storage.region and not _REGION.match(storage.region):  # it becomes a piece of a host's name
+            raise Invalid("checkpointStorage.region is none: write for example eu-central-1")
         secret = secret_of(storage, cloud)
         entries = await self._entries(storage.type, secret, namespace) if secret else None
+        passage = await self._gate.passage() if entries is not None or storage.endpoint else None
         options = {
             "config": _config(storage, entries),
             "client_options": {
                 "timeout": timedelta(seconds=CALL_SECONDS),
                 "connect_timeout": timedelta(seconds=5),
                 "allow_http": (storage.endpoint or "").startswith("http:"),
+                **({"proxy_url": passage.url} if passage else {}),
             },
             # Temporal repeats what is worth repeating.
             "retry_config": {"max_retries": 1, "retry_timeout": timedelta(seconds=CALL_SECONDS)},
         }
         try:
-            return Bucket(_STORES[storage.type](storage.bucket, **options), storage)
-        except (BaseError, ValueError, TypeError) as error:
+            return Bucket(_STORES[storage.type](storage.bucket, **options), storage, passage)
+        except (BaseError, ValueError, TypeError):
             # Not the client's words: they may quote what the Secret holds.
-            raise Invalid(f"checkpointStorage {storage.type} {storage.bucket} cannot be opened so") from error
+            raise Invalid(
+                f"cannot open {storage.type} bucket {storage.bucket}: check checkpointStorage.endpoint, region and the "
+                "Secret's credentials"
+            ) from None
 
     async def _entries(self, kind: str, secret: SecretReference, namespace: str) -> Mapping[str, str]:
         where = secret.namespace or namespace
@@ -96,7 +128,7 @@ def _is_key(text: str) -> bool:
         key = json.loads(text)
     except ValueError:
         return False
-    return isinstance(key, dict) and {"client_email", "private_key", "private_key_id"} <= key.keys()
+    return isinstance(key, dict) and key.keys() >= set(SIGNS)
 
 
 def _config(storage: CheckpointStorage, entries: Mapping[str, str] | None) -> dict[str, Any]:
@@ -117,22 +149,23 @@ def _config(storage: CheckpointStorage, entries: Mapping[str, str] | None) -> di
 
 def _gcs(storage: CheckpointStorage, entries: Mapping[str, str] | None) -> dict[str, Any]:
     if entries is not None:
-        config = {"service_account_key": entries["credentials.json"]}
+        key = json.loads(entries["credentials.json"])
+        # No more of it than what signs: a key may also name another host.
+        config = {"service_account_key": json.dumps({name: key[name] for name in SIGNS})}
         return config | ({"base_url": storage.endpoint} if storage.endpoint else {})
     if storage.endpoint is None:
         return {}
     # Where signatures are only skipped, the client still asks for a token before it writes.
     nobody = {"gcs_base_url": storage.endpoint, "disable_oauth": True}
-    return {
-        "service_account_key": json.dumps(nobody | dict.fromkeys(("client_email", "private_key", "private_key_id"), ""))
-    }
+    return {"service_account_key": json.dumps(nobody | dict.fromkeys(SIGNS, ""))}
 
 
 class Bucket:
     """See :class:`activities.storage.Storage`."""
 
-    def __init__(self, store: Any, storage: CheckpointStorage) -> None:
+    def __init__(self, store: Any, storage: CheckpointStorage, passage: Passage | None = None) -> None:
         self._store = store
+        self._passage = passage
         self._name = f"{storage.type} bucket {storage.bucket}"
 
     async def list(self, prefix: str) -> list[StoredObject]:
@@ -141,7 +174,7 @@ class Bucket:
             pages = obstore.list(self._store, prefix, chunk_size=1000)
             return [StoredObject(meta["path"], meta["size"]) async for page in pages for meta in page]
         except (BaseError, OSError) as error:
-            raise self._typed(error) from error
+            raise self._typed(error) from None
 
     async def get(self, key: str, limit: int = MANIFEST_BYTES) -> bytes:
         """Read an object's beginning."""
@@ -156,18 +189,23 @@ class Bucket:
         except FileNotFoundError:
             return b""
         except (BaseError, OSError) as error:
-            raise self._typed(error) from error
+            raise self._typed(error) from None
 
     async def put(self, key: str, parts: AsyncIterator[bytes]) -> None:
         """Upload an object, a large one in parts."""
         try:
             await obstore.put_async(self._store, key, parts)
         except (BaseError, OSError) as error:
-            raise self._typed(error) from error
+            raise self._typed(error) from None
 
     def _typed(self, error: Exception) -> CloudError:
-        said = str(error).partition("\n")[0]
-        status = _STATUS.search(said)
+        """The kind of an error, by its status. The client's own words are not told: they quote the answer's body."""
+        if self._passage and self._passage.refused:
+            return Invalid(f"{self._name}, checkpointStorage.endpoint: {self._passage.refused}")
+        status, code = _STATUS.search(str(error)), _CODE.search(str(error))
+        if self._passage and status and status[1] == "407":
+            # The client takes its leave for the gate off a redirect, unless it makes a tunnel for TLS.
+            return Invalid(f"{self._name}: checkpointStorage.endpoint redirects to another host without TLS")
         kind: type[CloudError] = _BY_STATUS.get(int(status[1]), Transient) if status else Transient
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
             kind = Permission
@@ -175,8 +213,11 @@ class Bucket:
             kind = Missing
         elif isinstance(error, InvalidPathError | NotSupportedError):
             kind = Invalid
-        remedy = _REMEDIES.get(kind, "")
-        return kind(f"{self._name}: {remedy}{said[:300]}")
+        answered = [status[1]] if status else []
+        answered += [code[1]] if code and code[1] in CODES else []
+        unreachable = self._passage.unreachable if self._passage else None
+        told = f"it answered {' '.join(answered)}" if answered else unreachable or "it does not answer as a bucket does"
+        return kind(f"{self._name}: {_REMEDIES.get(kind, '')}{told}")
 
 
 _REMEDIES: dict[type[CloudError], str] = {

@@ -19,7 +19,7 @@ from api.views import CheckpointView, RestorePoint
 from clients.kube import Kube
 from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.registry import Registry
-from tests.activities.world import World, eventually, run
+from tests.activities.world import World, eventually, loopback_gate, run
 from tests.sandbox.light_nodes import SPEED, Nodes
 
 STEP = r"step=(\d+)/"
@@ -113,7 +113,7 @@ async def test_checkpoint_is_pushed_and_found_and_restored_from(
     assert view.images == {"trainer": f"{repository}:{view.tag}"}
     assert view.tag == f"0a1b2c3d-p{int(asked_for.progress or 0):012d}-1700000"
 
-    images = ImageActivities(world.kube)
+    images = ImageActivities(world.kube, loopback_gate())
     find = FindImage(job=world.job, config=config, containers=["trainer"], which="Ours")
     point = (await run(images.find_image, find)).point
     assert isinstance(point, RestorePoint)

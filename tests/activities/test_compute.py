@@ -240,8 +240,10 @@ async def test_a_secret_without_a_key_is_invalid_and_not_told(kube: Kube, namesp
 
 async def test_a_service_accounts_key_signs_the_calls(kube: Kube, namespace: str) -> None:
     tokens: list[str] = []
+    asked: list[str] = []
 
     async def nothing(request: web.Request) -> web.Response:
+        asked.append(request.path)
         tokens.append(request.headers["Authorization"].removeprefix("Bearer "))
         return web.json_response({"permissions": []})
 
@@ -257,7 +259,9 @@ async def test_a_service_accounts_key_signs_the_calls(kube: Kube, namespace: str
         "type": "service_account",
         "client_email": "trainer@demo.iam.gserviceaccount.com",
         "private_key": key.decode(),
-        "token_uri": "https://oauth2.googleapis.com/token",
+        # Whoever writes the Secret writes these, too: they lead nowhere.
+        "token_uri": f"http://127.0.0.1:{runner.addresses[0][1]}/token",
+        "universe_domain": "cloud.example",
     }
     reference = await make_secret(kube, namespace, account)
     cloud = GcpCloud(kube, f"http://127.0.0.1:{runner.addresses[0][1]}")
@@ -265,6 +269,7 @@ async def test_a_service_accounts_key_signs_the_calls(kube: Kube, namespace: str
     assert await compute.missing_permissions("demo", ["compute.instances.get"]) == ["compute.instances.get"]
     await compute.get("demo", ZONE, "nothing")
     issuers = [json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["iss"] for token in tokens]
+    assert "/token" not in asked
     assert issuers == ["trainer@demo.iam.gserviceaccount.com"] * 2
     assert await cloud.open(reference, namespace) is compute
     cloud.close()

@@ -16,7 +16,7 @@ from clients.kube import Kube
 from sandbox.oci import CONFIG_TYPE, MANIFEST_TYPE, OciClient, RegistryError
 from sandbox.registry import Registry
 from tests.activities.guarded_registry import DIGEST, OTHER_DIGEST, PASSWORD, USER, guarded_registry
-from tests.activities.world import JOB_ID, World, run
+from tests.activities.world import JOB_ID, World, loopback_gate, run
 
 OURS = f"{JOB_ID}-p{7:012d}-1700000100"
 FURTHER = f"{JOB_ID}-p{9:012d}-1700000000"
@@ -56,7 +56,7 @@ def repository(registry: Registry, namespace: str) -> Repository:
 
 @pytest.fixture
 def images(kube: Kube) -> ImageActivities:
-    return ImageActivities(kube)
+    return ImageActivities(kube, loopback_gate())
 
 
 def find(world: World, repository: str, which: str, *containers: str, **config: Any) -> FindImage:

@@ -18,7 +18,7 @@ from clients.kube import KubeError, path
 from sandbox.registry import Registry
 from tests.activities.fleet_setting import Fleet, fleet
 from tests.activities.test_images import Repository
-from tests.activities.world import eventually, run
+from tests.activities.world import eventually, loopback_gate, run
 
 __all__ = ["fleet"]
 
@@ -198,7 +198,7 @@ async def living(fleet: Fleet, repository: Repository, **config: Any) -> None:
 
 async def deleted(fleet: Fleet, repository: Repository) -> list[str]:
     """Images of the repository that a sweep would delete."""
-    activities = OrphanedImageActivities(fleet.temporal, fleet.kube)
+    activities = OrphanedImageActivities(fleet.temporal, fleet.kube, loopback_gate())
     found = await run(activities.find_orphaned_images, fleet.request(images_after=3600))
     of = [one for one in found.deletions if one.config.checkpoint_image_repo == repository.full]
     return [image for one in of for image in one.images]

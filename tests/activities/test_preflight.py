@@ -17,7 +17,7 @@ from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from clients.kube import Kube
 from tests.activities.guarded_registry import PASSWORD, USER, guarded_registry
-from tests.activities.world import VM, World, run, training
+from tests.activities.world import VM, World, loopback_gate, run, training
 
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 CRD = f"{CRD_PATH}/checkpointbackups.migration.dcnlab.com"
@@ -34,7 +34,7 @@ class NoCloud:
 @pytest.fixture
 def activities(kube: Kube) -> PreflightActivities:
     cloud: Cloud = NoCloud()
-    return PreflightActivities(kube, cloud, SecretBuckets(kube))
+    return PreflightActivities(kube, cloud, SecretBuckets(kube, loopback_gate()), loopback_gate())
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from api.spot_instance_vm import SpotInstanceVMSpec
 from clients.kube import Json
 from sandbox import object_store
 from sandbox.object_store import ObjectStore
-from tests.activities.world import JOB_ID, VM, run, training
+from tests.activities.world import JOB_ID, VM, loopback_gate, run, training
 
 JOB = JobRef(namespace="team", name="resnet", uid="u-1", job_id=JOB_ID)
 CHECKPOINTS = f"team/{JOB_ID}/checkpoints"
@@ -45,7 +45,7 @@ def storage(store: ObjectStore, kind: str = "gcs", **more: Any) -> CheckpointSto
 
 
 async def opened(where: CheckpointStorage, **entries: str) -> Bucket:
-    return await SecretBuckets(Secrets(**entries)).open(where, None, JOB.namespace)  # type: ignore[arg-type]
+    return await SecretBuckets(Secrets(**entries), loopback_gate()).open(where, None, JOB.namespace)  # type: ignore[arg-type]
 
 
 def put(store: ObjectStore, key: str, body: bytes = b"x") -> None:
@@ -66,7 +66,7 @@ async def parts(*contents: bytes) -> AsyncIterator[bytes]:
 
 async def find(store: ObjectStore, **more: Any) -> FoundStored:
     request = FindStored(job=JOB, storage=storage(store), **more)
-    return await run(StorageActivities(SecretBuckets(Secrets())).find_stored, request)  # type: ignore[arg-type]
+    return await run(StorageActivities(SecretBuckets(Secrets(), loopback_gate())).find_stored, request)  # type: ignore[arg-type]
 
 
 # --- the bucket
@@ -135,7 +135,7 @@ async def test_no_identity_is_shown_to_an_endpoint_unless_by_its_own_secret(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "worker")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "worker")
     for kind in ("gcs", "s3"):
-        buckets = SecretBuckets(Secrets(**{"credentials.json": "{}"}))  # type: ignore[arg-type]
+        buckets = SecretBuckets(Secrets(**{"credentials.json": "{}"}), loopback_gate())  # type: ignore[arg-type]
         bucket = await buckets.open(storage(store, kind), SecretReference(name="keys"), JOB.namespace)
         assert await bucket.list("a") == []
     assert store.authorizations == []
@@ -249,7 +249,7 @@ async def test_preflight_says_whether_the_bucket_can_be_read(store: ObjectStore,
         store.refused.add("checkpoints")
     if state == "away":
         await store.stop()
-    (condition,) = await check_storage(SecretBuckets(Secrets()), request)  # type: ignore[arg-type]
+    (condition,) = await check_storage(SecretBuckets(Secrets(), loopback_gate()), request)  # type: ignore[arg-type]
     expected = {
         "there": ("True", "Readable"),
         "refused": ("False", "PermissionDenied"),

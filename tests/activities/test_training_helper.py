@@ -11,6 +11,7 @@ from activities.storage.bucket import SecretBuckets
 from activities.storage.finding import furthest_complete
 from api.spot_instance_job import CheckpointStorage
 from sandbox.object_store import ObjectStore
+from tests.activities.world import loopback_gate
 
 HELPER = Path(__file__).parents[2] / "deploy" / "training" / "outlast_checkpoint.py"
 
@@ -44,7 +45,7 @@ def model(directory: Path, content: str) -> Path:
 
 async def found(store: ObjectStore) -> tuple[str | None, float, list[str]]:
     where = CheckpointStorage(type="gcs", bucket="checkpoints", endpoint=store.url)
-    bucket = await SecretBuckets(None).open(where, None, "team")  # type: ignore[arg-type]
+    bucket = await SecretBuckets(None, loopback_gate()).open(where, None, "team")  # type: ignore[arg-type]
     judged = await furthest_complete(bucket, "job/checkpoints")
     return judged.path, judged.progress, judged.passed_over
 

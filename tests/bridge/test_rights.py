@@ -25,6 +25,7 @@ from api.common import SecretReference
 from clients.kube import connect
 from crd_bridge.bridge import Bridge
 from sandbox.errors import SandboxError
+from tests.activities.world import loopback_gate
 from tests.bridge.conftest import REPOSITORY
 from tests.bridge.test_main import write_kubeconfig
 
@@ -120,7 +121,7 @@ async def test_the_worker_may_do_what_the_sweep_takes(
         await claims.find_orphaned_claims(request)
         await claims.remove_claim(OrphanedClaim(name="none", version="1"))
         await OrphanedHoldActivities(client, kube).find_orphaned_holds(request)
-        await OrphanedImageActivities(client, kube).find_orphaned_images(request)
+        await OrphanedImageActivities(client, kube, loopback_gate()).find_orphaned_images(request)
         alarm = SweepAlarm(namespace="outlast-system", message="a test", at=datetime.now(UTC))
         await AlarmActivities(kube).sound_alarm(alarm)
     left = await control_plane.kubectl("get", "node", "sweep-rights", "-o", "jsonpath={.spec.taints[*].key}")

@@ -150,7 +150,11 @@ def documented() -> dict[str, str]:
 
 
 def test_the_page_on_settings_has_those_of_the_code_and_no_other() -> None:
-    code = [path.read_text() for part in ("worker", "clients", "crd_bridge") for path in (ROOT / part).glob("*.py")]
+    code = [
+        path.read_text()
+        for part in ("worker", "clients", "crd_bridge", "activities")
+        for path in (ROOT / part).glob("*.py")
+    ]
     known = {*re.findall(r'"(OUTLAST_[A-Z_]*[A-Z])"', "".join(code)), *VERSION}
     timings = {f"{TIMING}{name.upper()}": f"{default:g}" for name, default in Timings()}
     found = documented()
