@@ -74,18 +74,23 @@ class NodeActivities:
         return Drained(remaining=[name for name, remains in zip(names, stayed, strict=True) if remains])
 
     async def _evict(self, pod: Json) -> bool:
-        """Ask for a pod's end; True while it is still there."""
+        """Ask for a pod's end as an eviction does; True while it is still there.
+
+        An eviction does not say on which node its pod is, so no policy could hold it to nodes of ours. Its dry run says
+        whether a PodDisruptionBudget lets the pod go, and the deletion that follows is one that a policy sees.
+        """
         metadata = pod["metadata"]
         if metadata.get("deletionTimestamp"):
             return True
+        where = path("v1", "pods", metadata["namespace"], metadata["name"])
         eviction = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
             "metadata": {"name": metadata["name"], "namespace": metadata["namespace"]},
-            "deleteOptions": {"preconditions": {"uid": metadata["uid"]}},
         }
         try:
-            await self._kube.create(path("v1", "pods", metadata["namespace"], metadata["name"], "eviction"), eviction)
+            await self._kube.create(f"{where}/eviction", eviction, dryRun="All")
+            return await self._kube.delete(where, uid=metadata["uid"])
         except KubeError as error:
             if error.status in {404, 409}:  # gone, or another pod of that name already
                 return False

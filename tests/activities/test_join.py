@@ -42,7 +42,7 @@ from sandbox.gce import GceEmulator
 from sandbox.machines.light import LightMachine, LightMachines
 from sandbox.settings import Settings
 from sandbox.state import claim_octet
-from tests.activities.world import run
+from tests.activities.world import eventually, run
 
 ZONE = "us-central1-a"
 SPEED = 20.0
@@ -86,7 +86,8 @@ class Setting:
             **spec,
         }
         # Nodes belong to no namespace, so that their names have to differ between tests.
-        vm = VmRef(project="demo", zone=ZONE, name=f"{vm_name(key, 1)}-{self.namespace}", namespace=self.namespace)
+        attempt = int(self.namespace.rpartition("-")[2], 16)
+        vm = VmRef(project="demo", zone=ZONE, name=vm_name(key, attempt), namespace=self.namespace)
         read = SpotInstanceVMSpec.model_validate(document)
         made = CreateVm(vm=vm, spec=read, candidate=Candidate(zone=vm.zone, machine_type="n1-standard-4", gpu=read.gpu))
         operation = await self.run(self.compute.create_vm, made)
@@ -377,6 +378,34 @@ async def test_a_drained_node_has_no_pods_left(setting: Setting) -> None:
                 break
             await asyncio.sleep(0.1)
     assert not (await setting.run(setting.nodes.observe_node, ref)).view.schedulable
+
+
+async def test_a_drained_node_keeps_what_a_disruption_budget_holds(setting: Setting) -> None:
+    join = await setting.vm()
+    await setting.joined(join)
+    await setting.node(join)
+    where = f"/api/v1/namespaces/{setting.namespace}/pods"
+    pod = {
+        "metadata": {"name": "held", "labels": {"app": "held"}},
+        "spec": {
+            "nodeName": join.vm.name,
+            "tolerations": [{"operator": "Exists"}],
+            "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "c", "image": "busybox", "command": ["sleep", "3600"]}],
+        },
+    }
+    await setting.kube.create(where, pod)
+    budget = {"metadata": {"name": "held"}, "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "held"}}}}
+    await setting.kube.create(f"/apis/policy/v1/namespaces/{setting.namespace}/poddisruptionbudgets", budget)
+
+    async def runs() -> bool:
+        found: str = (await setting.kube.get(f"{where}/held"))["status"].get("phase")
+        return found == "Running"
+
+    await eventually("the pod runs", runs)
+    ref = NodeRef(name=join.vm.name)
+    assert (await setting.run(setting.nodes.cordon_and_drain, ref)).remaining == [f"{setting.namespace}/held"]
+    assert "deletionTimestamp" not in (await setting.kube.get(f"{where}/held"))["metadata"]
 
 
 async def test_only_the_node_of_this_uid_is_deleted(setting: Setting) -> None:

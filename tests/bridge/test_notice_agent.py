@@ -309,3 +309,38 @@ async def test_its_token_is_good_for_nothing_else(
         )  # fmt: skip
     await control_plane.kubectl("delete", "node", other)
     assert complaint in str(refused.value)
+
+
+@pytest.fixture
+async def wider(control_plane: Any) -> AsyncIterator[None]:
+    """Somebody binds a role of theirs to the agent, too."""
+    role = ("clusterrole", "wider", "--verb=get,update,patch,delete", "--resource=nodes,nodes/status")
+    await control_plane.kubectl("create", *role)
+    await control_plane.kubectl(
+        "create", "clusterrolebinding", "wider", "--clusterrole=wider", "--serviceaccount=outlast-system:outlast-agent"
+    )
+    yield
+    await control_plane.kubectl("delete", "clusterrole/wider", "clusterrolebinding/wider")
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        ("patch", "--subresource=status", "--type=merge", "-p", '{"status": {"allocatable": {"cpu": "99"}}}'),
+        ("delete", "--wait=false"),
+    ],
+    ids=lambda attack: attack[0],
+)
+async def test_its_policy_holds_whatever_else_its_account_is_given(
+    control_plane: Any, own: str, kubeconfig: Path, wider: None, attack: tuple[str, ...]
+) -> None:
+    async def refused() -> bool:
+        try:
+            await control_plane.kubectl(
+                attack[0], "node", own, *attack[1:], "--dry-run=server", "--kubeconfig", kubeconfig
+            )
+        except SandboxError as error:
+            return "the agent may make and delete no Nodes" in str(error)
+        return False
+
+    assert await eventually(refused, "its policy refuses it")

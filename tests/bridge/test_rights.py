@@ -27,6 +27,7 @@ from crd_bridge.bridge import Bridge
 from sandbox.errors import SandboxError
 from tests.activities.world import loopback_gate
 from tests.bridge.conftest import REPOSITORY
+from tests.bridge.recorder import eventually
 from tests.bridge.test_main import write_kubeconfig
 
 BASE = REPOSITORY / "deploy" / "base"
@@ -134,6 +135,19 @@ class _NoCloud:
 
     async def open(self, credentials: SecretReference | None, namespace: str) -> Compute:
         raise Missing("there is no cloud here")
+
+
+async def test_the_api_server_finds_no_mistake_in_a_policy(control_plane: Any, installed: None) -> None:
+    """It looks a policy's fields up in the types of what it is for, and says in its status what it does not find."""
+
+    async def checked() -> list[Any] | None:
+        found = yaml.safe_load(await control_plane.kubectl("get", "validatingadmissionpolicies", "-o", "yaml"))
+        ours = [each for each in found["items"] if each["metadata"]["name"].startswith("outlast")]
+        told = [each.get("status", {}).get("typeChecking") for each in ours]
+        return told if None not in told else None
+
+    told = await eventually(checked, "the policies are checked")
+    assert [each.get("expressionWarnings", []) for each in told] == [[]] * len(told)
 
 
 # --- what the code calls

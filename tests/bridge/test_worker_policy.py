@@ -44,7 +44,8 @@ def pull_secret(**metadata: Any) -> Json:
 
 def token(name: str = "bootstrap-token-abcdef") -> Json:
     content = {"token-id": "abcdef", "token-secret": "0123456789abcdef"}
-    return secret("bootstrap.kubernetes.io/token", name, content)
+    ours = {names.LABEL_JOB: "0a1b2c3d", names.LABEL_MANAGED_BY: names.MANAGED_BY}
+    return secret("bootstrap.kubernetes.io/token", name, content, labels=ours)
 
 
 async def create(control_plane: Any, namespace: str, manifest: Json, *options: str) -> None:
