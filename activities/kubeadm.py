@@ -79,6 +79,13 @@ echo "driver=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/de
 echo "runtime=$(containerd --version 2>/dev/null | cut -d ' ' -f 3)"
 """
 
+_CA_CERT_HASH = re.compile(r"sha256:[0-9a-fA-F]{64}")
+NO_HASH = (
+    "is not the hash of a cluster's CA (sha256: and 64 hex digits): leave it out, and Outlast takes the CA that the "
+    "cluster publishes in ConfigMap kube-public/cluster-info; or write what `kubeadm token create "
+    "--print-join-command` prints after --discovery-token-ca-cert-hash"
+)
+"""Read right behind the field that holds it."""
 _TOKEN = re.compile(r"\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
 _VERSION = re.compile(r"^v(\d+)\.(\d+)\.")
 _NOISE = re.compile(r"^(To see the stack trace|\[preflight\] If you know what you are doing|\s*$)")
@@ -92,6 +99,11 @@ class Discovery:
     token: str
     ca_cert_hash: str  # sha256:… over the CA's public key
     token_id: str | None = None
+
+
+def is_ca_cert_hash(text: str) -> bool:
+    """True if kubeadm can read this as the hash of a CA's public key."""
+    return _CA_CERT_HASH.fullmatch(text) is not None
 
 
 def join_configuration(

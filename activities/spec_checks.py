@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from activities.kubeadm import NO_HASH, is_ca_cert_hash
 from activities.pods import compile_pattern
 from activities.repository import parse_image, parse_repository
 from api import names
@@ -71,6 +72,14 @@ def format_problems(model: Model, what: str = "") -> list[Condition]:
 def spec_problems(spec: SpotInstanceJobSpec) -> list[Condition]:
     """What the CRD's schema cannot refuse."""
     return [not_accepted("InvalidSpec", message) for message in _messages(spec)]
+
+
+def vm_problems(vm: SpotInstanceVMSpec, where: str) -> list[Condition]:
+    """What the CRD takes of a VM's spec, as the origin's did, and what cannot work; ``where`` names the object."""
+    digest = vm.kubeadm_join_config.ca_cert_hash if vm.kubeadm_join_config else None
+    if digest is None or is_ca_cert_hash(digest):
+        return []
+    return [not_accepted("InvalidSpec", f"{where}: kubeadmJoinConfig.caCertHash {NO_HASH}")]
 
 
 def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:

@@ -30,6 +30,7 @@ from activities.spec_checks import (
     secrets_in_use,
     spec_problems,
     unreadable,
+    vm_problems,
 )
 from api import names
 from api.common import Condition, SecretReference
@@ -107,7 +108,7 @@ class SpecActivities:
             vm = SpotInstanceVMSpec.model_validate(found.get("spec") or {})
         except ValidationError as error:
             return None, [unreadable(f"SpotInstanceVM {name}", error)]
-        return vm, format_problems(vm, f"SpotInstanceVM {name}: ")
+        return vm, format_problems(vm, f"SpotInstanceVM {name}: ") + vm_problems(vm, f"SpotInstanceVM {name}")
 
     async def _use(self, job: JobRef, use: SecretUse) -> list[Condition]:
         """Hold a Secret and look at its keys; its values stay here."""

@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from temporalio.exceptions import ApplicationError
 
-from activities.kubeadm import Discovery
+from activities.kubeadm import NO_HASH, Discovery, is_ca_cert_hash
 from activities.secret import read_secret
 from activities.signatures import StartJoin
 from api import errors, names
@@ -36,7 +36,8 @@ class Tokens:
         """The token of the Secret that the user made, else one minted for this VM; CA and endpoint likewise.
 
         Raises:
-            ApplicationError: MISSING, with the remedy, where neither the user nor the cluster says how to join.
+            ApplicationError: with the remedy. MISSING if neither the user nor the cluster says how to join, INVALID if
+                what the user says cannot be right.
         """
         asked = join.spec.kubeadm_join_config or KubeadmJoinConfig()
         given = await self._given(asked, join.namespace)
@@ -45,11 +46,15 @@ class Tokens:
         if not ca_cert_hash or not endpoint:
             server, ca = await self._cluster_info()
             ca_cert_hash, endpoint = ca_cert_hash or public_key_hash(ca), endpoint or server
+        ca_cert_hash = ca_cert_hash.strip()
+        if not is_ca_cert_hash(ca_cert_hash):
+            field = "kubeadmJoinConfig.caCertHash" if asked.ca_cert_hash else "the join Secret's key ca-cert-hash"
+            raise ApplicationError(f"{field} {NO_HASH}", type=errors.INVALID, non_retryable=True)
         endpoint = endpoint.strip().removeprefix("https://").rstrip("/")
         if token := given.get("token"):
-            return Discovery(endpoint, token.strip(), ca_cert_hash.strip())
+            return Discovery(endpoint, token.strip(), ca_cert_hash)
         token_id, token = await self._mint(join)
-        return Discovery(endpoint, token, ca_cert_hash.strip(), token_id)
+        return Discovery(endpoint, token, ca_cert_hash, token_id)
 
     async def _given(self, asked: KubeadmJoinConfig, namespace: str) -> dict[str, str]:
         """What the user's Secret says; one that is named has to be there."""

@@ -1,9 +1,9 @@
 """Types that both CRDs use."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from api.formats import NAME, NAMESPACE
 from api.model import Model
@@ -16,6 +16,14 @@ class LocalReference(Model):
     """An object in the same namespace."""
 
     name: Name = Field(min_length=1, max_length=253)
+
+
+def _by_name(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+NamedOrReference = Annotated[LocalReference, BeforeValidator(_by_name)]
+"""A ``LocalReference``, or as the origin has it the object's name alone: ``tokenSecretRef: kubeadm-join-token``."""
 
 
 class SecretReference(Model):

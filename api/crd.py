@@ -168,6 +168,8 @@ def schema(kind: Kind) -> Schema:
         for step in path.split(".") if path else []:
             node = node["properties"][step]
         node.update(addition)
+        for key in [key for key, value in addition.items() if value is None]:
+            del node[key]
     return root
 
 

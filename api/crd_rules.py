@@ -1,8 +1,8 @@
 """What the types cannot say and a CRD can: rules in CEL, the shape of ``jobTemplate``, lists that merge by key.
 
-Each entry of ``ADDITIONS`` is laid over the schema at that path of that kind. A message is read right behind
-"<path>: Invalid value: …", so it says what is expected and the way out. Rules cost: the API server refuses a CRD
-whose rules could become expensive, which is why everything that a rule compares is bounded.
+Each entry of ``ADDITIONS`` is laid over the schema at that path of that kind; None removes a key. A message is read
+right behind "<path>: Invalid value: …", so it says what is expected and the way out. Rules cost: the API server refuses
+a CRD whose rules could become expensive, which is why everything that a rule compares is bounded.
 """
 
 from typing import Any
@@ -190,6 +190,15 @@ VM_ADDITIONS: dict[str, Schema] = {
             )
         ]
     },
+    # A name or an object with one. A structural schema has no unions, and what has no type no rule in CEL can see: both
+    # keywords say nothing about values of other types, which the worker refuses.
+    "spec.kubeadmJoinConfig.tokenSecretRef": {
+        "type": None,
+        "x-kubernetes-preserve-unknown-fields": True,
+        "maxLength": 253,
+        "pattern": NAME.pattern,
+    },
+    "spec.kubeadmJoinConfig.tokenSecretRef.name": {"x-kubernetes-validations": None, "pattern": NAME.pattern},
     "status.conditions": _keyed("type"),
     "status.provisionedInstances": _keyed("name"),
 }

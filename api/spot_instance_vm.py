@@ -6,11 +6,12 @@ from typing import Annotated
 from pydantic import Field
 
 from api import formats
-from api.common import Condition, LocalReference
+from api.common import Condition, LocalReference, NamedOrReference
 from api.duration import GoDuration, parse_duration
 from api.model import Model
 
-Zone = Annotated[str, Field(pattern=r"^[a-z]+-[a-z0-9]+-[a-z]$", max_length=63)]
+# https://cloud.google.com/compute/docs/regions-zones: us-central1-a, and AI zones such as us-central1-ai1a
+Zone = Annotated[str, Field(pattern=r"^[a-z]+-[a-z0-9]+-(ai[0-9]+)?[a-z]$", max_length=63)]
 
 
 class Gpu(Model):
@@ -77,8 +78,14 @@ class Gcp(Model):
 class KubeadmJoinConfig(Model):
     """How the VM joins the cluster; what is left out comes from the Secret or from the cluster itself."""
 
-    token_secret_ref: LocalReference | None = None
-    ca_cert_hash: str | None = Field(default=None, pattern=r"^sha256:[0-9a-f]{64}$")
+    token_secret_ref: NamedOrReference | None = Field(
+        default=None, description="Secret with the token: its name, or an object with its name"
+    )
+    ca_cert_hash: str | None = Field(
+        default=None,
+        max_length=100,
+        description="sha256: and 64 hex digits; default: of the CA that the cluster publishes in cluster-info",
+    )
     control_plane_endpoint: Annotated[str, formats.ENDPOINT] | None = Field(
         default=None, description="host:port of the API server"
     )

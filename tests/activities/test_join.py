@@ -247,6 +247,14 @@ async def test_a_failed_join_says_why_and_is_undone_by_the_next(setting: Setting
     assert "[reset]" in (setting.machine(join).root / ".outlast/join.log").read_text()
 
 
+async def test_a_hash_that_is_none_is_refused_before_anything_is_sent(setting: Setting) -> None:
+    join = await setting.vm(kubeadmJoinConfig={"caCertHash": "sha256:abc123..."})
+    with pytest.raises(ApplicationError, match=r"kubeadmJoinConfig\.caCertHash is not the hash of a") as refused:
+        await setting.joined(join)
+    assert (refused.value.type, refused.value.non_retryable) == (errors.INVALID, True)
+    assert not (setting.machine(join).root / ".outlast/join.yaml").exists()
+
+
 async def test_the_users_secret_takes_precedence(setting: Setting) -> None:
     first = await setting.vm("0badcafe-r0-v9")
     token = {"token-id": "abcdef", "token-secret": "0123456789abcdef"}

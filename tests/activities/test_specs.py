@@ -11,10 +11,11 @@ from activities.specs import SpecActivities
 from api import names
 from api.common import SecretReference
 from api.timings import Timings
-from clients.kube import Kube, path
+from clients.kube import Kube, KubeError, path
 from tests.activities.world import JOB_ID, World, run, training
 
 ORIGIN = Path(__file__).parents[1] / "manifests" / "origin"
+UNFIT = {"sample-vm": {"InvalidSpec"}}  # its placeholder for the CA's hash
 HELD = f"training.dcnlab.com/{JOB_ID}"
 
 
@@ -60,8 +61,54 @@ async def test_manifest_written_for_the_origin_is_accepted(
     job = JobRef(namespace=namespace, name=metadata["name"], uid=metadata["uid"], job_id=JOB_ID)
     document = await run(specs.load_job, job)
     assert document.vm_spec is not None
-    assert {condition.reason for condition in document.problems} <= {"SecretNotFound"}  # which people make apart
+    problems = {condition.reason for condition in document.problems}
+    assert problems - {"SecretNotFound"} == UNFIT.get(manifest.stem, set())  # Secrets are made apart
     await run(specs.release_finalizers, ReleaseFinalizers(job=job))
+
+
+@pytest.mark.parametrize("digest", ["sha256:abc123...", "sha256:12", "0" * 64, "sha256:" + "g" * 64, ""])
+async def test_placeholder_for_the_cas_hash_is_a_problem_with_its_remedy(
+    world: World, specs: SpecActivities, digest: str
+) -> None:
+    await world.kube.patch(world.vm_path, {"spec": {"kubeadmJoinConfig": {"caCertHash": digest}}})
+    document = await load(world, specs)
+    assert reasons(document) == ["InvalidSpec"]
+    [problem] = document.problems
+    assert problem.message.startswith(
+        "SpotInstanceVM spot: kubeadmJoinConfig.caCertHash is not the hash of a cluster's"
+    )
+    assert "leave it out" in problem.message
+    await world.kube.patch(world.vm_path, {"spec": {"kubeadmJoinConfig": None}})
+    assert reasons(await load(world, specs)) == []
+
+
+@pytest.mark.parametrize("reference", ["token", {"name": "token"}])
+async def test_join_secret_is_held_whichever_way_it_is_named(
+    world: World, specs: SpecActivities, reference: Any
+) -> None:
+    await world.kube.patch(world.vm_path, {"spec": {"kubeadmJoinConfig": {"tokenSecretRef": reference}}})
+    assert reasons(await load(world, specs)) == ["SecretNotFound"]
+    secrets = path("v1", "secrets", world.job.namespace)
+    await world.kube.create(
+        secrets, {"metadata": {"name": "token"}, "stringData": {"token": "abcdef.0123456789abcdef"}}
+    )
+    assert reasons(await load(world, specs)) == []
+    assert HELD in await finalizers(world, f"{secrets}/token")
+
+
+@pytest.mark.parametrize("reference", [7, True, ["token"], {"name": ["token"]}])
+async def test_a_reference_that_is_neither_a_name_nor_an_object_is_refused_somewhere(
+    world: World, specs: SpecActivities, reference: Any
+) -> None:
+    """The schema types what it can; the rest is told by the condition."""
+    try:
+        await world.kube.patch(world.vm_path, {"spec": {"kubeadmJoinConfig": {"tokenSecretRef": reference}}})
+    except KubeError as error:
+        assert error.status == 422  # noqa: PT017
+        return
+    document = await load(world, specs)
+    assert reasons(document) == ["InvalidSpec"]
+    assert "tokenSecretRef" in document.problems[0].message
 
 
 async def test_job_that_is_gone_does_not_exist(world: World, specs: SpecActivities) -> None:

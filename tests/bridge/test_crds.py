@@ -9,6 +9,8 @@ import pytest
 import yaml
 
 from api import crd
+from api.common import LocalReference
+from api.market import Candidate
 from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
@@ -16,6 +18,7 @@ from sandbox.errors import SandboxError
 
 ORIGIN = sorted((Path(__file__).parents[1] / "manifests" / "origin").glob("*.yaml"))
 SAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "samples").rglob("*.yaml"))
+TOKEN = "spec.kubeadmJoinConfig.tokenSecretRef"
 SPECS: dict[str, type[Model]] = {"SpotInstanceJob": SpotInstanceJobSpec, "SpotInstanceVM": SpotInstanceVMSpec}
 
 
@@ -213,7 +216,13 @@ async def test_the_rest_can_be_edited(apply: Any, job: Any, path: str, value: An
         ("spec.gcp.zone", "us-central1", "spec.gcp.zone"),
         ("spec.gcp.machineType", None, "spec.gcp.machineType: Required value"),
         ("spec.gpu", {"type": "nvidia-l4", "count": 0}, "spec.gpu.count"),
-        ("spec.kubeadmJoinConfig", {"caCertHash": "sha256:12"}, "spec.kubeadmJoinConfig.caCertHash"),
+        ("spec.gcp.zone", "us-central1-ai", "spec.gcp.zone"),
+        ("spec.gcp.zone", "us-central1-xy1a", "spec.gcp.zone"),
+        (TOKEN, "../secrets/db", "spec.kubeadmJoinConfig.tokenSecretRef"),
+        (TOKEN, "", "spec.kubeadmJoinConfig.tokenSecretRef"),
+        (TOKEN, "a" * 254, "spec.kubeadmJoinConfig.tokenSecretRef"),
+        (TOKEN, {}, "spec.kubeadmJoinConfig.tokenSecretRef.name: Required value"),
+        (TOKEN, {"name": 7}, "spec.kubeadmJoinConfig.tokenSecretRef.name"),
         ("spec.gcp.diskSizeGb", 100, 'unknown field "spec.gcp.diskSizeGb"'),
         ("spec.gcp.project", "My Project", "not a project: write its ID"),
         ("spec.gcp.networkTags", ["good", "bad tag"], "spec.gcp.networkTags[1]: Invalid value"),
@@ -223,7 +232,7 @@ async def test_the_rest_can_be_edited(apply: Any, job: Any, path: str, value: An
         ("spec.gpu", {"type": "T4"}, "not a GPU: write one of"),
         ("spec.vmImage", "a image", "not an image: write family"),
         ("spec.kubeadmJoinConfig", {"controlPlaneEndpoint": "http://a/b"}, "write host:port"),
-        ("spec.kubeadmJoinConfig", {"tokenSecretRef": {"name": "../a"}}, "not the name of an object"),
+        ("spec.kubeadmJoinConfig", {"tokenSecretRef": {"name": "../a"}}, "spec.kubeadmJoinConfig.tokenSecretRef.name"),
         ("spec.sshKeySecretRef", {"name": "../a"}, "not the name of an object"),
         (NOTICE, "30s", 'GCE knows two notices: write "120s", or leave it out'),
         (NOTICE, "two minutes", 'GCE knows two notices: write "120s", or leave it out'),
@@ -233,6 +242,33 @@ async def test_a_wrong_vm_is_refused(apply: Any, vm: Any, path: str, value: Any,
     with pytest.raises(SandboxError) as refused:
         await apply(change(vm, path, value))
     assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize("reference", ["kubeadm-join-token", {"name": "kubeadm-join-token"}])
+async def test_the_secret_with_the_join_token_is_named_as_a_string_or_an_object(
+    apply: Any, vm: Any, control_plane: Any, namespace: str, reference: Any
+) -> None:
+    vm["spec"]["kubeadmJoinConfig"] = {"tokenSecretRef": reference}
+    await apply(vm)
+    spec = json.loads(await control_plane.kubectl("get", "sivm", "t4", "-n", namespace, "-o", "json"))["spec"]
+    assert spec["kubeadmJoinConfig"]["tokenSecretRef"] == reference
+    join = SpotInstanceVMSpec.model_validate(spec).kubeadm_join_config
+    assert join is not None
+    assert join.token_secret_ref == LocalReference(name="kubeadm-join-token")
+
+
+async def test_the_two_forms_of_a_reference_change_into_each_other(apply: Any, vm: Any) -> None:
+    for reference in ("one", {"name": "two"}, "three"):
+        vm["spec"]["kubeadmJoinConfig"] = {"tokenSecretRef": reference}
+        await apply(vm)
+
+
+@pytest.mark.parametrize("zone", ["us-central1-a", "us-central1-ai1a", "us-south1-ai1b", "europe-west12-c"])
+async def test_zones_are_taken_ai_zones_among_them(apply: Any, vm: Any, zone: str) -> None:
+    region = zone.rpartition("-")[0]
+    vm["spec"]["gcp"] |= {"zone": zone, "region": region, "zones": [zone], "alternatives": [{"zone": zone}]}
+    await apply(vm)
+    assert Candidate(zone=zone, machine_type="n1-standard-4").region == region
 
 
 @pytest.mark.parametrize("value", ["0s", "120s", "2m"])
