@@ -25,3 +25,4 @@ class SweepReport(Model):
     dry_run: bool = False
     kinds: list[Swept] = []
     unreadable: list[str] = []  # projects and repositories that could not be looked into, with the reason
+    not_looked_for: dict[Kind, str] = {}  # kinds whose finder failed, with the reason

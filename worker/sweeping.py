@@ -1,5 +1,7 @@
 """The sweep's Schedule, which also says to which cluster a Temporal namespace belongs."""
 
+from dataclasses import replace
+
 from temporalio.client import (
     Client,
     Schedule,
@@ -20,7 +22,7 @@ from worker.settings import Settings
 
 
 async def ensure_schedule(client: Client, settings: Settings, cluster_id: str) -> None:
-    """Create the Schedule, or bring it up to date where it is this cluster's.
+    """Create the Schedule, or bring this cluster's up to date; one that a person paused stays paused.
 
     Raises:
         WrongClusterError: it is another cluster's.
@@ -42,8 +44,9 @@ async def ensure_schedule(client: Client, settings: Settings, cluster_id: str) -
     except ScheduleAlreadyRunningError:
         await refuse_other_clusters(client, cluster_id)
 
-    def renew(_: ScheduleUpdateInput) -> ScheduleUpdate:
-        return ScheduleUpdate(schedule=schedule)
+    def renew(found: ScheduleUpdateInput) -> ScheduleUpdate:
+        # Paused or not is a person's to say, and a worker that starts is no reason to go on.
+        return ScheduleUpdate(schedule=replace(schedule, state=found.description.schedule.state))
 
     await client.get_schedule_handle(names.SWEEP_SCHEDULE).update(renew)
 

@@ -4,19 +4,22 @@ Machines are never deleted by it: their teardown runs under the VM's own workflo
 that a live owner wins.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from activities.signatures import Signature
     from api.names import SWEEP_WORKFLOW, TASK_QUEUE, checkpoint_name, tag_in
-    from api.sweep import SweepReport, Swept
+    from api.sweep import Kind, SweepReport, Swept
     from workflows.policy import sweep as policy
 
 from workflows.calls import call, explain
 
+Found = TypeVar("Found", act.Orphans, act.OrphanedObjects, act.OrphanedClaims, act.OrphanedHolds, act.OrphanedImages)
 Work = tuple[str, Callable[[], Awaitable[str | None]]]
 """An orphan's name, and what sweeps it; that gives why it could not."""
 
@@ -25,16 +28,26 @@ Work = tuple[str, Callable[[], Awaitable[str | None]]]
 class Sweep:
     """Run by a Schedule, one at a time, or by hand."""
 
+    def __init__(self) -> None:
+        """Begin without a finder that has failed."""
+        self.failed: dict[Kind, str] = {}
+
     @workflow.run
     async def run(self, request: act.SweepRequest) -> SweepReport:
         """Look once, and sweep; gives what was found and done."""
-        machines = await call(act.FIND_ORPHANS, request, summary="machines of this cluster without an open workflow")
-        objects = await call(act.FIND_ORPHANED_OBJECTS, request, summary="CheckpointBackups and marks of nobody")
-        claims = await call(act.FIND_ORPHANED_CLAIMS, request, summary="claims on CDI devices of nobody")
-        held = await call(act.FIND_ORPHANED_HOLDS, request, summary="finalizers of jobs that are gone")
+        machines = await self._find(
+            ("machines",), act.FIND_ORPHANS, request, "machines of this cluster without an open workflow"
+        )
+        objects = await self._find(
+            ("CheckpointBackups", "marks"), act.FIND_ORPHANED_OBJECTS, request, "CheckpointBackups and marks of nobody"
+        )
+        claims = await self._find(("Leases",), act.FIND_ORPHANED_CLAIMS, request, "claims on CDI devices of nobody")
+        held = await self._find(("finalizers",), act.FIND_ORPHANED_HOLDS, request, "finalizers of jobs that are gone")
         images = act.OrphanedImages()
         if request.images_after is not None:
-            images = await call(act.FIND_ORPHANED_IMAGES, request, summary="images of jobs that are gone")
+            images = await self._find(("images",), act.FIND_ORPHANED_IMAGES, request, "images of jobs that are gone")
+        if "machines" in self.failed:  # a job whose machines nobody could look for keeps its credentials
+            machines = machines.model_copy(update={"unreadable": [f"machines: {self.failed['machines']}"]})
         work = {
             "machines": [self._machine(orphan) for orphan in machines.orphans],
             "CheckpointBackups": [self._checkpoint(ref) for ref in objects.checkpoints],
@@ -53,7 +66,7 @@ class Sweep:
         }
         kinds = [Swept(kind=kind, seen=seen[kind], orphans=[name for name, _ in work[kind]]) for kind in work]
         unreadable = [*machines.unreadable, *images.unreadable]
-        told = policy.summary(kinds, unreadable, request.dry_run)
+        told = policy.summary(kinds, unreadable, request.dry_run, self.failed)
         workflow.set_current_details(told)
         stop = None if request.anyway else policy.alarm(kinds, self._by_hand(request))
         self._count(kinds, stop)
@@ -62,13 +75,35 @@ class Sweep:
             told = f"ALARM, {told}"
         elif not request.dry_run:
             kinds = [await self._sweep(kind, work[kind.kind]) for kind in kinds]
+        if again := policy.failed_again(self.failed, self._failed_before()):
+            await self._sound(request, again)
         return SweepReport(
             summary=told,
             alarm=stop,
             dry_run=request.dry_run,
             kinds=[policy.shortened(kind) for kind in kinds],
             unreadable=unreadable,
+            not_looked_for=self.failed,
         )
+
+    async def _find(
+        self, kinds: tuple[Kind, ...], finder: Signature[act.SweepRequest, Found], request: act.SweepRequest, about: str
+    ) -> Found:
+        """Look for orphans; a finder that fails finds nothing, and the others' finds are swept all the same."""
+        try:
+            return await call(finder, request, summary=about)
+        except ActivityError as error:
+            why = explain(error)[1]
+            workflow.logger.warning("%s could not be looked for: %s", " and ".join(kinds), why)
+            self.failed |= dict.fromkeys(kinds, why)
+            return finder.gives()
+
+    @staticmethod
+    def _failed_before() -> Collection[Kind]:
+        """The kinds whose finder failed in the sweep before this one, which the Schedule hands on."""
+        if not workflow.has_last_completion_result():
+            return []
+        return workflow.get_last_completion_result(SweepReport).not_looked_for
 
     @staticmethod
     def _by_hand(request: act.SweepRequest) -> str:
@@ -86,12 +121,12 @@ class Sweep:
 
     @staticmethod
     async def _sound(request: act.SweepRequest, stop: str) -> None:
-        workflow.logger.error("the sweep stops: %s", stop)
+        workflow.logger.error("the sweep: %s", stop)
         if not request.namespace:
             return
         alarm = act.SweepAlarm(namespace=request.namespace, message=stop, at=workflow.now())
         try:
-            await call(act.SOUND_ALARM, alarm, summary="tell that the sweep stops")
+            await call(act.SOUND_ALARM, alarm, summary="tell what is wrong with the sweep")
         except ActivityError as error:
             workflow.logger.warning("the alarm's Event: %s", explain(error)[1])
 

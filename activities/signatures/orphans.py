@@ -30,8 +30,8 @@ class Orphan(Model):
 class Orphans(Model):
     """``seen`` counts all machines of the cluster, so that many orphans at once can be told from a few."""
 
-    orphans: list[Orphan]
-    seen: int
+    orphans: list[Orphan] = []
+    seen: int = 0
     jobs: list[str] = []  # ids of those that have machines, owned or not
     unreadable: list[str] = []  # projects that could not be listed, with the reason
 

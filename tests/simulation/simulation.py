@@ -16,7 +16,7 @@ from typing import Any
 
 import temporalio.workflow
 from temporalio import activity
-from temporalio.api.common.v1 import Payloads
+from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.bridge.proto.workflow_activation import WorkflowActivation, WorkflowActivationJob
 from temporalio.bridge.proto.workflow_commands import QueryResult, ScheduleActivity
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
@@ -60,6 +60,7 @@ class Simulation:
         self.client = Client(SimulatedService(self), namespace=self.namespace, data_converter=converter)
         self.latency: Callable[[], float] = lambda: LATENCY
         self.tasks = 0  # workflow tasks so far
+        self.last_results: dict[str, Any] = {}  # by workflow id: what a Schedule hands on from the run before
         self._runs: dict[str, list[Execution]] = {}
         self._awake: dict[str, Execution] = {}
         self._instances: dict[str, WorkflowInstance] = {}
@@ -286,10 +287,15 @@ class Simulation:
             disable_eager_activity_execution=True,
             worker_level_failure_exception_types=[],
             patch_activation_callback=None,
-            last_completion_result=Payloads(),
+            last_completion_result=Payloads(payloads=self._last_result(b.workflow_id)),
             last_failure=None,
         )
         return self._worker.runner.create_instance(details)
+
+    def _last_result(self, workflow_id: str) -> list[Payload]:
+        if workflow_id not in self.last_results:
+            return []
+        return self.converter.payload_converter.to_payloads([self.last_results[workflow_id]])
 
     async def _evict(self, run_id: str) -> None:
         instance = self._instances.pop(run_id, None)

@@ -9,7 +9,7 @@ from activities import signatures as act
 from api import names
 from api.messages import VmStart
 from api.spot_instance_job import CheckpointConfig
-from api.sweep import SweepReport, Swept
+from api.sweep import Kind, SweepReport, Swept
 from tests.workflows.documents import VM_SPEC
 from tests.workflows.world import TASK_QUEUE, World
 
@@ -141,3 +141,44 @@ async def test_what_fails_is_told_and_the_rest_is_swept(world: World) -> None:
     assert of(report, "machines").swept == 0
     assert "adopt_orphan is down" in of(report, "machines").failed[0]
     assert world.fleet.marks_removed == ["gke-1"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "kinds"),
+    [
+        ("find_orphaned_objects", ["CheckpointBackups", "marks"]),
+        ("find_orphaned_claims", ["Leases"]),
+        ("find_orphaned_holds", ["finalizers"]),
+        ("find_orphaned_images", ["images"]),
+    ],
+)
+async def test_a_finder_that_fails_does_not_keep_the_machines(world: World, broken: str, kinds: list[str]) -> None:
+    world.fleet.orphans, world.fleet.seen = [orphan(1)], 9
+    world.down.add(broken)
+    report = await sweep(world, images_after=3600)
+    assert of(report, "machines").swept == 1
+    assert list(report.not_looked_for) == kinds
+    assert all(f"{broken} is down" in why for why in report.not_looked_for.values())
+    assert f"could not look for {', '.join(kinds)}" in report.summary
+    assert world.fleet.alarms == []  # once is no reason to wake anybody
+
+
+async def test_a_job_whose_machines_nobody_could_look_for_keeps_its_credentials(world: World) -> None:
+    world.fleet.holds = act.OrphanedHolds(jobs=[job(1)], seen=2)
+    world.fleet.claims = act.OrphanedClaims(claims=[act.OrphanedClaim(name="cdi-1", version="7")], seen=2)
+    world.down.add("find_orphans")
+    report = await sweep(world)
+    assert "it may have machines" in str(of(report, "finalizers").failed)
+    assert world.of("release_finalizers") == []
+    assert world.fleet.claims_removed == ["cdi-1"]
+
+
+@pytest.mark.parametrize(("before", "alarms"), [(["Leases"], 1), (["images"], 0), ([], 0)])
+async def test_a_finder_that_fails_twice_in_a_row_raises_an_alarm(
+    world: World, before: list[Kind], alarms: int
+) -> None:
+    world.env.last_results["sweep"] = SweepReport(summary="", not_looked_for=dict.fromkeys(before, "down"))
+    world.down.add("find_orphaned_claims")
+    await sweep(world)
+    assert len(world.fleet.alarms) == alarms
+    assert all("could not look for Leases" in alarm.message for alarm in world.fleet.alarms)

@@ -1,8 +1,9 @@
 """When a sweep is itself the danger, and what people are told of one. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
-from api.sweep import Swept
+from api.sweep import Kind, Swept
 
 FEW = 3
 _BY_WORKFLOW = ("machines", "CheckpointBackups", "Leases", "finalizers")
@@ -46,11 +47,26 @@ def by_hand(workflow_type: str, task_queue: str, namespace: str, request: str) -
     )
 
 
-def summary(kinds: Iterable[Swept], unreadable: list[str], dry_run: bool) -> str:
+def failed_again(failed: Mapping[Kind, str], before: Collection[Kind]) -> str | None:
+    """The alarm about finders that failed in two sweeps in a row; None if there is none."""
+    lasting = [f"{kind} ({why})" for kind, why in failed.items() if kind in before]
+    if not lasting:
+        return None
+    return (
+        f"two sweeps in a row could not look for {', '.join(lasting)}: what nobody owns of these is not found, and "
+        "machines among them cost money; the other kinds are swept as usual"
+    )
+
+
+def summary(
+    kinds: Iterable[Swept], unreadable: list[str], dry_run: bool, failed: Mapping[Kind, str] = MappingProxyType({})
+) -> str:
     """One line for the Web UI."""
     told = [f"{len(one.orphans)} of {one.seen} {one.kind}" for one in kinds if one.seen]
     line = f"orphans: {', '.join(told)}" if told else "there is nothing that could be an orphan"
     line += " (dry run)" if dry_run else ""
+    if failed:
+        line += f"; could not look for {', '.join(failed)}"
     return f"{line}; not readable: {'; '.join(unreadable)}" if unreadable else line
 
 
