@@ -101,9 +101,8 @@ class Sweep:
     @staticmethod
     def _failed_before() -> Collection[Kind]:
         """The kinds whose finder failed in the sweep before this one, which the Schedule hands on."""
-        if not workflow.has_last_completion_result():
-            return []
-        return workflow.get_last_completion_result(SweepReport).not_looked_for
+        before = workflow.get_last_completion_result(SweepReport)
+        return before.not_looked_for if before is not None else []
 
     @staticmethod
     def _by_hand(request: act.SweepRequest) -> str:
