@@ -83,7 +83,6 @@ class KubeadmJoinConfig(Model):
     )
     ca_cert_hash: str | None = Field(
         default=None,
-        max_length=100,
         description="sha256: and 64 hex digits; default: of the CA that the cluster publishes in cluster-info",
     )
     control_plane_endpoint: Annotated[str, formats.ENDPOINT] | None = Field(
