@@ -107,6 +107,13 @@ class SpotInstanceJobSpec(Model):
     keep_failed_for: GoDuration | None = Field(
         default=None, description="how long the VM of a replica that failed for good is kept for its owner to look at"
     )
+    ttl_seconds_after_finished: int | None = Field(
+        default=None,
+        ge=0,
+        le=2**31 - 1,
+        description="the SpotInstanceJob is deleted so many seconds after Completed or Failed, and once nothing of it "
+        "is left to tear down; default: it stays",
+    )
 
     @property
     def pod(self) -> dict[str, Any]:
@@ -141,6 +148,11 @@ class JobStatusEntry(Model):
     last_checkpoint_time: datetime | None = None
     kept_until: datetime | None = Field(
         default=None, description="its VM is kept until then by keepFailedFor; message says how to get in"
+    )
+    log: str | None = Field(
+        default=None,
+        description="where the logs of its ended incarnations are: a directory of the bucket of checkpointStorage, or "
+        "configmap/NAMESPACE/NAME",
     )
 
 

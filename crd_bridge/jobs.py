@@ -6,18 +6,20 @@ bridge, because it knows of running workflows only.
 
 import logging
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 
 from api import names
 from api.messages import JobStart, Shutdown, SpecChanged
 from clients.kube import Json, Kube, KubeError, path
+from crd_bridge.expiry import due_at, is_end, seconds_until
 from crd_bridge.queues import NotYet, Queues
 from crd_bridge.temporal import Gateway
 
 log = logging.getLogger(__name__)
 
 LOOK_AGAIN = 60.0  # seconds between looks at a deletion under way
-FINAL = frozenset({"Completed", "Failed"})  # conditions that say that the training is over
+LONGEST_WAIT = 3600.0  # seconds until the next look at one that is to be deleted later: clocks are corrected
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Job:
     deleting: bool
     held: bool  # carries our finalizer
     over: bool
+    due_at: datetime | None  # when ttlSecondsAfterFinished have passed since its end
 
     @property
     def key(self) -> str:
@@ -81,7 +84,7 @@ class Jobs:
             # Without our finalizer nothing of it is left, or somebody took it off to say so.
             return await self._shut_down(job) if job.held else None
         if job.over:
-            return None  # also where Temporal's retention has forgotten the run
+            return await self._expire(job)  # also where Temporal's retention has forgotten the run
         run = await self._gateway.latest(job.key)
         if run and run.open and run.uid == job.uid:
             await self._tell(job)
@@ -95,6 +98,33 @@ class Jobs:
             self._observed[job.uid] = job.generation
             log.info("%s: workflow started", job.key)
         return None
+
+    async def _expire(self, job: Job) -> float | None:
+        """Delete a finished job that is due, as the TTL controller does with batch Jobs."""
+        if job.due_at is None:
+            return None
+        if (left := seconds_until(job.due_at)) > 0:
+            return min(left, LONGEST_WAIT)
+        if job.held:  # its workflow has still something to tear down, or was terminated: then the deletion begins one
+            run = await self._gateway.latest(job.key)
+            if run and run.open and run.uid == job.uid:
+                return LOOK_AGAIN
+        await self._delete(job)
+        return LOOK_AGAIN
+
+    async def _delete(self, job: Job) -> None:
+        """Delete the version that was found due: an edit meanwhile, of the TTL for example, comes first."""
+        where = _path(job)
+        found = await self._kube.find(where)
+        if found is None or found["metadata"]["uid"] != job.uid or _job(found).due_at != job.due_at:
+            return
+        try:
+            await self._kube.delete(where, uid=job.uid, version=found["metadata"]["resourceVersion"])
+        except KubeError as error:
+            if error.status == 409:
+                raise NotYet(f"{job.key}: changed meanwhile") from error
+            raise
+        log.info("%s: deleted, ttlSecondsAfterFinished have passed since its end", job.key)
 
     async def _shut_down(self, job: Job) -> float:
         run = await self._gateway.latest(job.key)
@@ -121,7 +151,7 @@ class Jobs:
 
     async def _hold(self, job: Job) -> bool:
         """Put our finalizer on, so that nothing is bought for an object that can vanish; False where it has gone."""
-        where = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name)
+        where = _path(job)
         try:
             metadata = (await self._kube.get(where))["metadata"]
             if metadata["uid"] != job.uid or "deletionTimestamp" in metadata:
@@ -148,6 +178,10 @@ class Jobs:
         )
 
 
+def _path(job: Job) -> str:
+    return path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name)
+
+
 def _job(item: Json) -> Job:
     metadata = item["metadata"]
     conditions = (item.get("status") or {}).get("conditions") or []
@@ -159,5 +193,6 @@ def _job(item: Json) -> Job:
         vm=((item.get("spec") or {}).get("spotInstanceVMRef") or {}).get("name", ""),
         deleting="deletionTimestamp" in metadata,
         held=names.FINALIZER in (metadata.get("finalizers") or []),
-        over=any(each["type"] in FINAL and each["status"] == "True" for each in conditions),
+        over=any(is_end(each) for each in conditions),
+        due_at=due_at(item),
     )

@@ -42,15 +42,16 @@ FORBIDDEN = [
     ("create", "certificatesigningrequests.certificates.k8s.io"), ("delete", "namespaces"), ("list", "configmaps"),
     ("create", "mutatingwebhookconfigurations.admissionregistration.k8s.io"), ("update", "secrets"),
     ("deletecollection", "pods"), ("deletecollection", "secrets"), ("watch", "secrets"),
-    ("delete", "spotinstancejobs.training.training.dcnlab.com"),
 ]  # fmt: skip
 OF_OTHERS = {
     "bridge": [("get", "secrets"), ("list", "secrets"), ("create", "jobs.batch"), ("delete", "pods"),
                ("patch", "nodes"), ("get", "configmaps"),
                ("patch", "spotinstancejobs.training.training.dcnlab.com/status")],
     "agent": [("get", "secrets"), ("list", "nodes"), ("list", "pods"), ("get", "pods"), ("delete", "nodes"),
-              ("get", "spotinstancejobs.training.training.dcnlab.com"), ("patch", "nodes/status")],
-    "worker": [("delete", "secrets"), ("watch", "pods"), ("get", "secrets/status"), ("update", "nodes")],
+              ("get", "spotinstancejobs.training.training.dcnlab.com"),
+              ("delete", "spotinstancejobs.training.training.dcnlab.com"), ("patch", "nodes/status")],
+    "worker": [("delete", "secrets"), ("watch", "pods"), ("get", "secrets/status"), ("update", "nodes"),
+               ("delete", "spotinstancejobs.training.training.dcnlab.com")],
 }  # fmt: skip
 
 
@@ -154,12 +155,15 @@ async def test_the_api_server_finds_no_mistake_in_a_policy(control_plane: Any, i
 
 
 def test_the_bridge_may_do_what_it_does_and_nothing_else() -> None:
-    """It watches, puts its finalizer on, and asks which cluster it is in; of the worker tests/activities knows."""
+    """It watches, puts its finalizer on, deletes finished jobs by their TTL, and asks which cluster it is in.
+
+    Of the worker tests/activities knows.
+    """
     nobody: Any = None
     watched = [watch.resource for watch in Bridge(nobody, nobody, "").watches]
     groups = {each.plural: each.api_version.rpartition("/")[0] for each in watched}
     does = {(verb, group, plural) for plural, group in groups.items() for verb in ("list", "watch")}
-    does |= {(verb, names.GROUP, names.JOB_PLURAL) for verb in ("get", "patch")} | {("get", "", "namespaces")}
+    does |= {(verb, names.GROUP, names.JOB_PLURAL) for verb in ("get", "patch", "delete")} | {("get", "", "namespaces")}
     granted = {
         (verb, group, resource)
         for rule in rules("bridge")

@@ -1,0 +1,202 @@
+"""``spec.ttlSecondsAfterFinished``: a finished SpotInstanceJob is deleted, by the bridge with its own rights."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+
+from clients.kube import connect
+from crd_bridge.bridge import Bridge
+from crd_bridge.expiry import due_at
+from sandbox.errors import SandboxError
+from tests.bridge.recorder import eventually
+from tests.bridge.test_jobs import QUIET, Train
+from tests.bridge.test_main import write_kubeconfig
+
+AS_BRIDGE = "--as=system:serviceaccount:outlast-system:outlast-bridge"
+
+
+@pytest.fixture
+def train(control_plane: Any, namespace: str, client: Client) -> Train:
+    return Train(control_plane, namespace, client)
+
+
+@pytest.fixture
+def bridge(control_plane: Any, installed: None, recording: Client, tmp_path: Path) -> Any:
+    """A bridge with its own rights, for as long as a block."""
+
+    @asynccontextmanager
+    async def run() -> AsyncIterator[None]:
+        token = await control_plane.kubectl("create", "token", "outlast-bridge", "-n", "outlast-system")
+        config = write_kubeconfig(tmp_path, control_plane.url, control_plane.ca_file, token.strip())
+        async with await connect(str(config)) as kube:
+            task = asyncio.create_task(Bridge(kube, recording, "this-cluster").run())
+            try:
+                yield
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    def start() -> AbstractAsyncContextManager[None]:
+        return run()
+
+    return start
+
+
+def ended(seconds_ago: float = 0, kind: str = "Completed") -> dict[str, Any]:
+    at = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat(timespec="seconds")
+    condition = {"type": kind, "status": "True", "reason": "Test", "message": "", "lastTransitionTime": at}
+    return {"conditions": [condition]}
+
+
+async def finish(train: Train, apply: Any, job: Any, ttl: int | None, seconds_ago: float = 0, **more: Any) -> str:
+    """A job that ended so long ago, and of which nothing is left but the object; its UID."""
+    if ttl is not None:
+        job["spec"]["ttlSecondsAfterFinished"] = ttl
+    await apply(job)
+    await train.write_status(ended(seconds_ago, **more))
+    return str((await train.metadata())["uid"])
+
+
+async def is_there(train: Train) -> bool:
+    return bool((await train.kubectl("get", "--ignore-not-found", "-o", "name")).strip())
+
+
+async def goes(train: Train) -> None:
+    async def gone() -> bool:
+        return not await is_there(train)
+
+    await eventually(gone, "the SpotInstanceJob is deleted", 60)
+
+
+async def stays(train: Train) -> None:
+    await asyncio.sleep(QUIET)
+    assert await is_there(train)
+    assert "deletionTimestamp" not in await train.metadata()
+
+
+@pytest.mark.parametrize("kind", ["Completed", "Failed"])
+async def test_a_job_that_ended_long_ago_goes_and_no_workflow_begins(
+    train: Train, apply: Any, job: Any, bridge: Any, kind: str
+) -> None:
+    """As after an outage, or of a job that ended before the field was there."""
+    await finish(train, apply, job, ttl=60, seconds_ago=3600, kind=kind)
+    async with bridge():
+        await goes(train)
+    await train.never_ran()
+
+
+async def test_it_goes_when_its_time_has_come_and_not_before(train: Train, apply: Any, job: Any, bridge: Any) -> None:
+    await finish(train, apply, job, ttl=6, seconds_ago=0)
+    async with bridge():
+        await stays(train)
+        await goes(train)
+
+
+async def test_without_the_field_it_stays(train: Train, apply: Any, job: Any, bridge: Any) -> None:
+    await finish(train, apply, job, ttl=None, seconds_ago=10**6)
+    async with bridge():
+        await stays(train)
+
+
+async def test_one_that_trains_stays_whatever_its_ttl(train: Train, apply: Any, job: Any, bridge: Any) -> None:
+    job["spec"]["ttlSecondsAfterFinished"] = 0
+    async with bridge():
+        await apply(job)
+        await train.running()
+        await stays(train)
+
+
+async def test_the_ttl_may_be_edited_after_the_end(train: Train, apply: Any, job: Any, bridge: Any) -> None:
+    await finish(train, apply, job, ttl=5, seconds_ago=0)
+    async with bridge():
+        await train.kubectl("patch", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": null}}')
+        await asyncio.sleep(6)
+        await stays(train)
+        await train.kubectl("patch", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": 3600}}')
+        await stays(train)
+        await train.kubectl("patch", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": 0}}')
+        await goes(train)
+
+
+async def test_it_waits_for_the_teardown_to_end(train: Train, apply: Any, job: Any, bridge: Any) -> None:
+    job["spec"]["ttlSecondsAfterFinished"] = 0
+    async with bridge():
+        await apply(job)
+        await train.running()
+        await train.write_status(ended())
+        await stays(train)
+        assert await train.heard("shutdown") == []
+        await train.workflow.signal("finish")
+        await train.kubectl("patch", "--type=merge", "-p", '{"metadata": {"finalizers": null}}')  # the last act
+        await goes(train)
+    assert await train.runs() == 1
+
+
+async def test_one_whose_workflow_was_terminated_is_torn_down_and_goes(
+    train: Train, apply: Any, job: Any, bridge: Any
+) -> None:
+    job["spec"]["ttlSecondsAfterFinished"] = 3
+    async with bridge():
+        await apply(job)
+        await train.running()
+        await train.write_status(ended())
+        await train.workflow.terminate()
+        await train.hears("shutdown")
+        assert "deletionTimestamp" in await train.metadata()
+        assert await train.runs() == 2
+
+
+async def test_another_job_of_the_same_name_is_left_alone(train: Train, apply: Any, job: Any, bridge: Any) -> None:
+    await finish(train, apply, job, ttl=5, seconds_ago=0)
+    async with bridge():
+        await train.kubectl("delete")
+        await apply(job)
+        await train.running()
+        await asyncio.sleep(6)
+        await stays(train)
+
+
+async def test_the_api_server_lets_the_bridge_delete_no_other_job(
+    train: Train, apply: Any, job: Any, installed: None
+) -> None:
+    job["spec"]["ttlSecondsAfterFinished"] = 0
+    await apply(job)
+    with pytest.raises(SandboxError, match=r"has ended and has spec\.ttlSeconds"):
+        await train.kubectl("delete", AS_BRIDGE)
+    await train.write_status(ended())
+    await train.kubectl("patch", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": null}}')
+    with pytest.raises(SandboxError, match=r"has ended and has spec\.ttlSeconds"):
+        await train.kubectl("delete", AS_BRIDGE)
+    await train.kubectl("patch", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": 0}}')
+    await train.kubectl("delete", AS_BRIDGE)
+
+
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        (-1, "spec.ttlSecondsAfterFinished: Invalid value: -1"),
+        ("1h", "spec.ttlSecondsAfterFinished: Invalid value"),
+        (2**40, "should be less than or equal to 2147483647"),
+    ],
+)
+async def test_a_bad_value_is_refused_by_its_name(apply: Any, job: Any, value: Any, complaint: str) -> None:
+    job["spec"]["ttlSecondsAfterFinished"] = value
+    with pytest.raises(SandboxError) as refused:
+        await apply(job)
+    assert complaint in str(refused.value)
+
+
+def test_what_cannot_be_said_is_not_due() -> None:
+    spec = {"ttlSecondsAfterFinished": 60}
+    without_time = {"conditions": [{"type": "Completed", "status": "True"}]}
+    assert due_at({"spec": spec, "status": without_time}) is None
+    late = {"conditions": [{"type": "Failed", "status": "True", "lastTransitionTime": "9999-12-31T23:59:59Z"}]}
+    assert due_at({"spec": spec, "status": late}) is None
+    assert due_at(json.loads('{"spec": {}, "status": {}}')) is None
