@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import math
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 import aiohttp
@@ -17,6 +19,9 @@ PROGRESS_LINES = 500
 """How far back the last reported progress is looked for; a training reports it more often than that."""
 LINE = 4096
 """Characters of a line, from its end, that the pattern gets to see."""
+
+UNREADABLE = (KubeError, aiohttp.ClientError, TimeoutError)
+"""What is raised if a pod's node does not answer for its log."""
 
 Expression = Any
 """A compiled expression of re2, which has no types: as of ``re``."""
@@ -38,22 +43,39 @@ def containers_of(pod: Json) -> list[str]:
 async def read_logs(kube: Kube, pod: Json, lines: int) -> dict[str, str]:
     """The last ``lines`` of each container's log; empty where it has none or its node does not answer."""
     containers = containers_of(pod)
-    logs = await asyncio.gather(*(_read_log(kube, pod, container, lines) for container in containers))
+    logs = await asyncio.gather(*(read_log(kube, pod, container, lines) for container in containers))
     return dict(zip(containers, logs, strict=True))
 
 
-async def _read_log(kube: Kube, pod: Json, container: str, lines: int) -> str:
+async def read_log(kube: Kube, pod: Json, container: str, lines: int) -> str:
+    """The last ``lines`` of a container's log; empty if it has none or its node does not answer."""
+    where, options = _log_of(pod, container)
+    try:
+        return (await kube.text(where, tailLines=lines, **options)).decode(errors="replace")
+    except UNREADABLE as error:
+        log.info("no log of %s/%s: %s", pod["metadata"]["name"], container, error)
+        return ""
+
+
+async def stream_log(kube: Kube, pod: Json, container: str, *, lasts: float) -> AsyncGenerator[bytes, None]:
+    """A container's whole log, in pieces, for ``lasts`` seconds.
+
+    Raises:
+        UNREADABLE: its node does not answer any more, or there is more than could be read in that time.
+    """
+    where, options = _log_of(pod, container)
+    async with aclosing(kube.stream(where, lasts=lasts, **options)) as pieces:
+        async for piece in pieces:
+            yield piece
+
+
+def _log_of(pod: Json, container: str) -> tuple[str, dict[str, str]]:
     metadata = pod["metadata"]
-    where = path("v1", "pods", metadata["namespace"], metadata["name"], "log")
-    options: dict[str, str | int] = {"container": container, "tailLines": lines}
+    options = {"container": container}
     if metadata.get("annotations", {}).get(names.ANNOTATION_RESTORED_FROM):
         # containerd lets the log of a restored container begin with that of the dumped one, lines of another pod.
         options["sinceTime"] = metadata["creationTimestamp"]
-    try:
-        return (await kube.text(where, **options)).decode(errors="replace")
-    except (KubeError, aiohttp.ClientError, TimeoutError) as error:
-        log.info("no log of %s/%s: %s", metadata["name"], container, error)
-        return ""
+    return path("v1", "pods", metadata["namespace"], metadata["name"], "log"), options
 
 
 def compile_pattern(pattern: str) -> Expression:

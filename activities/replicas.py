@@ -1,25 +1,22 @@
-"""Replicas: the Job of each incarnation, its pod, its log."""
+"""Replicas: the Job of each incarnation, its pod, its progress."""
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities import ownership, saved_log
+from activities import ownership
 from activities.claims import Claims
 from activities.job_builder import build_job
-from activities.pods import compile_pattern, pods_of, read_logs, reported_progress
+from activities.pods import compile_pattern, pods_of, reported_progress
 from activities.registry_credentials import pull_secret, pulls_by, repository_credentials
 from activities.signatures import (
     CREATE_REPLICA,
     OBSERVE_REPLICA,
     READ_PROGRESS,
-    SAVE_LOGS,
     STOP_REPLICA,
     CreateReplica,
     ProgressReading,
     ReadProgress,
     ReplicaRef,
-    SavedLog,
-    SaveLogs,
     StopReplica,
 )
 from api import errors, names
@@ -27,15 +24,12 @@ from api.projections import replica_view
 from api.views import ReplicaView
 from clients.kube import Json, Kube, KubeError, path, selector
 
-SAVED_LINES = 10_000
-TRIES = 5
-
 
 class ReplicaActivities:
     """Creates, watches and ends replicas.
 
     Args:
-        kube: may write Jobs, pods, Secrets and ConfigMaps of any namespace.
+        kube: may write Jobs, pods and Secrets of any namespace.
         namespace: where Outlast is installed, and CDI devices are claimed.
     """
 
@@ -146,54 +140,6 @@ class ReplicaActivities:
         except KubeError as error:
             if error.status != 409:  # another pod of that name by now
                 raise
-
-    @activity.defn(name=SAVE_LOGS.name)
-    async def save_logs(self, request: SaveLogs) -> SavedLog:
-        """Keep the pod's log in a ConfigMap beside the job. What cannot be read any more leaves it as it is."""
-        ref = request.ref
-        name = names.log_name(ref.job.name, ref.job.job_id, ref.replica)
-        location = f"configmap/{ref.job.namespace}/{name}"
-        text = await self._whole_log(ref)
-        if not text:
-            return SavedLog(location=location, added_bytes=0)
-        for _ in range(TRIES):
-            if await self._keep_log(ref, name, text):
-                return SavedLog(location=location, added_bytes=len(text.encode()))
-        raise ApplicationError(f"ConfigMap {ref.job.namespace}/{name} is changed by others all the time: log not saved")
-
-    async def _whole_log(self, ref: ReplicaRef) -> str:
-        text = ""
-        for pod in await pods_of(self._kube, ref):
-            logs = await read_logs(self._kube, pod, SAVED_LINES)
-            for container, said in logs.items():
-                text += f"--- container {container} ---\n{said}" if said and len(logs) > 1 else said
-        return text
-
-    async def _keep_log(self, ref: ReplicaRef, name: str, text: str) -> bool:
-        """Write the joined log; False where somebody else wrote in between."""
-        job = ref.job
-        where = path("v1", "configmaps", job.namespace, name)
-        found = await self._kube.find(where)
-        kept = (found or {}).get("data", {}).get("log", "")
-        data = {"log": saved_log.join(kept, job.job_id, ref.replica, ref.incarnation, text)}
-        try:
-            if found is not None:
-                version = found["metadata"]["resourceVersion"]
-                await self._kube.patch(where, {"metadata": {"resourceVersion": version}, "data": data})
-                return True
-            metadata = {
-                "name": name,
-                "namespace": job.namespace,
-                "labels": ownership.labels(job.job_id, ref.replica),
-                "ownerReferences": [ownership.owner(job)],
-            }
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-            await self._kube.create(path("v1", "configmaps", job.namespace), body)
-            return True
-        except KubeError as error:
-            if error.status in (404, 409):
-                return False
-            raise
 
     @activity.defn(name=READ_PROGRESS.name)
     async def read_progress(self, request: ReadProgress) -> ProgressReading:

@@ -1,9 +1,13 @@
-"""The log that outlives its pods: one text a replica, joined over incarnations, bounded. Pure."""
+"""The log that outlives its pods in a ConfigMap: one text a replica, joined over incarnations, bounded. Pure."""
 
 import re
 
 LIMIT = 256 * 1024
-"""Bytes that are kept, headers included: a ConfigMap holds 1 MiB."""
+"""Bytes that are kept while the job lives, headers included: a ConfigMap holds 1 MiB."""
+AFTER_END = 32 * 1024
+"""Bytes that are kept of a job that has ended: ConfigMaps are in etcd, which holds 2 GiB of everything by default."""
+
+_SHORTENED = "--- shortened at the job's end"
 
 
 def join(kept: str, job_id: str, replica: int, incarnation: int, log: str) -> str:
@@ -12,25 +16,40 @@ def join(kept: str, job_id: str, replica: int, incarnation: int, log: str) -> st
     joined: list[str] = []
     room = LIMIT
     for number, body in sorted(sections.items(), reverse=True):
-        header = f"{_header(job_id, replica, str(number))}\n"
-        room -= len(header)
+        line = f"{header(job_id, replica, str(number))}\n"
+        room -= len(line)
         if room <= 0:
             break
-        end = _last_bytes(body if body.endswith("\n") or not body else f"{body}\n", room)
+        end = last_bytes(body if body.endswith("\n") or not body else f"{body}\n", room)
         room -= len(end.encode())
-        joined.append(header + end)
+        joined.append(line + end)
     return "".join(reversed(joined))
+
+
+def shorten(text: str, told: str) -> str:
+    """The end of ``text``, below a line that says so; ``told`` says where the whole is."""
+    if len(text.encode()) <= AFTER_END:
+        return text
+    note = f"{_SHORTENED} to its last {AFTER_END // 1024} KiB{told} ---\n"
+    return note + last_bytes(text, AFTER_END - len(note.encode()))
+
+
+def is_shortened(text: str) -> bool:
+    """True if this is what ``shorten`` left of a longer log."""
+    return text.startswith(_SHORTENED)
 
 
 def _sections(text: str, job_id: str, replica: int) -> dict[int, str]:
     """Incarnation → its section."""
-    parts = re.split(rf"^{_header(job_id, replica, '([0-9]+)')}\n", text, flags=re.MULTILINE)
+    parts = re.split(rf"^{header(job_id, replica, '([0-9]+)')}\n", text, flags=re.MULTILINE)
     return {int(number): body for number, body in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def _header(job_id: str, replica: int, incarnation: str) -> str:
+def header(job_id: str, replica: int, incarnation: str) -> str:
+    """The line above an incarnation's log."""
     return f"=== {job_id} replica {replica} incarnation {incarnation} ==="
 
 
-def _last_bytes(text: str, room: int) -> str:
+def last_bytes(text: str, room: int) -> str:
+    """The end of ``text`` in ``room`` bytes; no letter is cut in two."""
     return text.encode()[-room:].decode(errors="ignore") if room > 0 else ""

@@ -4,6 +4,7 @@ Everything of a job is under ``<pathPrefix>/<job id>/``::
 
     checkpoints/r<replica>-i<incarnation>/   of one incarnation, which alone writes there
     outputs/r<replica>/                      what ``spec.outputs`` names
+    logs/r<replica>/i<incarnation>.log       of one incarnation; sorted by name, they are in order
 """
 
 from pydantic import Field
@@ -14,6 +15,7 @@ from api.spot_instance_job import CheckpointStorage
 MANIFEST = "outlast.json"
 """Written last: what lies beside it is a checkpoint, complete if each file has the size that is said."""
 MANIFEST_BYTES = 2**20
+_SCHEMES = {"gcs": "gs", "s3": "s3", "azure": "az"}
 
 
 class Manifest(Model):
@@ -42,6 +44,26 @@ def incarnation_prefix(storage: CheckpointStorage, job_id: str, replica: int, in
 def outputs_prefix(storage: CheckpointStorage, job_id: str, replica: int) -> str:
     """Where a replica's outputs come to lie."""
     return f"{job_prefix(storage, job_id)}/outputs/r{replica}"
+
+
+def logs_prefix(storage: CheckpointStorage, job_id: str, replica: int) -> str:
+    """Where the logs of a replica's incarnations lie."""
+    return f"{job_prefix(storage, job_id)}/logs/r{replica}"
+
+
+def log_key(storage: CheckpointStorage, job_id: str, replica: int, incarnation: int) -> str:
+    """The object that holds one incarnation's log."""
+    return f"{logs_prefix(storage, job_id, replica)}/i{incarnation:05}.log"
+
+
+def moved_log_key(storage: CheckpointStorage, job_id: str, replica: int) -> str:
+    """The object for what a ConfigMap kept while the bucket could not be written; sorts behind the others."""
+    return f"{logs_prefix(storage, job_id, replica)}/kept-in-cluster.log"
+
+
+def url(storage: CheckpointStorage, key: str) -> str:
+    """What people hand to ``gcloud storage``, ``aws s3`` or ``az``: ``gs://bucket/team/0a1b2c3d/logs/r0``."""
+    return f"{_SCHEMES.get(storage.type, storage.type)}://{storage.bucket}/{key}"
 
 
 def _parts(path: str) -> list[str]:

@@ -242,6 +242,19 @@ class Kube:
         """The raw body of an answer, for example of a pod's log."""
         return await self._read("GET", path, query)
 
+    async def stream(self, path: str, *, lasts: float, **query: Any) -> AsyncGenerator[bytes, None]:
+        """The raw body of an answer in pieces, for example of a pod's log that is too long to be held in memory.
+
+        Raises:
+            TimeoutError: it took longer than ``lasts`` seconds.
+        """
+        response = await self._request("GET", path, query, ClientTimeout(total=lasts))
+        try:
+            async for piece in response.content.iter_chunked(2**16):
+                yield piece
+        finally:
+            response.close()
+
     async def _call(
         self, method: str, path: str, query: Json, body: Json | None = None, content_type: str = "application/json"
     ) -> Json:

@@ -17,6 +17,7 @@ from activities.fleet import FleetActivities
 from activities.gate import Gate
 from activities.images import ImageActivities
 from activities.join import JoinActivities
+from activities.logs import LogActivities
 from activities.market import MarketActivities
 from activities.nodes import NodeActivities
 from activities.orphans.alarm import AlarmActivities
@@ -71,6 +72,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         FleetActivities(client, kube),
         ImageActivities(kube, gate),
         JoinActivities(cloud, kube, keys, settings.ssh_port),
+        LogActivities(kube, buckets),
         MarketActivities(client),
         NodeActivities(kube),
         OrphanedClaimActivities(client, kube, settings.namespace),

@@ -34,6 +34,7 @@ from workflows.checkpointing import Checkpointing
 from workflows.directing import Directing
 from workflows.history import go_on, is_long, is_time_to_go_on
 from workflows.job import Job
+from workflows.logs import Logs
 from workflows.machines import Machines
 from workflows.nodes import Nodes
 from workflows.published import Published
@@ -44,7 +45,7 @@ from workflows.returning import Returning
 from workflows.state import TERMINAL, JobState
 from workflows.teardown import Teardown
 
-LAST_WORDS = 10  # tries to write the last status; then the objects go all the same
+LAST_WORDS = 10  # tries of what people are to find afterwards; then the objects go all the same
 
 
 @workflow.defn(name=names.JOB_WORKFLOW)
@@ -219,13 +220,28 @@ class SpotInstanceJob:
         await workflow.wait_condition(lambda: not self.job.busy)
         self._raise_crash()
         await self._see_through(self._tear_down)
-        for _ in range(LAST_WORDS):
-            if await self.reporting.flush():
-                break
-            await workflow.sleep(self.job.state.timings.retry)
+        if workflow.patched("logs-shortened"):
+            await self._try(self._shorten_logs)
+        await self._try(self.reporting.flush)
         await self._see_through(self._release_finalizers)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.job.state.shutdown or self.job.state.outcome or "Deleted"
+
+    async def _try(self, step: Callable[[], Awaitable[bool]]) -> None:
+        """Take a step of the end a few times; then the objects go all the same."""
+        for _ in range(LAST_WORDS):
+            if await step():
+                break
+            await workflow.sleep(self.job.state.timings.retry)
+
+    async def _shorten_logs(self) -> bool:
+        try:
+            await Logs(self.job).shorten()
+        except ActivityError as error:
+            reason, message = explain(error)
+            workflow.logger.warning("logs: %s", message)
+            return reason != "Transient"
+        return True
 
     async def _see_through(self, step: Callable[[], Awaitable[bool]]) -> None:
         """Take a step of the end until it is done, however many runs that takes."""

@@ -108,6 +108,7 @@ class Replica(Mutable):
     last_checkpoint_time: datetime | None = None
     outputs_done: bool = False  # its outputs are uploaded, or given up with a condition
     kept_until: datetime | None = None  # it failed for good, and its VM stays for its owner to look at
+    log: str | None = None  # where its logs are
 
 
 class Source(Mutable):
@@ -234,6 +235,7 @@ class JobState(Mutable):
     outcome: Literal["Completed", "Failed"] | None = None
     shutdown: str | None = None
     unreadable: bool = False  # it is to be torn down, and its spec is not to be had any more
+    logs_again_at: datetime | None = None  # the bucket did not take a log, and is not asked before
     wishes: list[PatchSpec] = []  # of people, by signal: on their way into the spec
     conditions: dict[str, Condition] = {}
     events: list[JobEvent] = []  # still to be written

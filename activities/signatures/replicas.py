@@ -58,16 +58,38 @@ class StopReplica(Model):
 
 
 class SaveLogs(Model):
-    """Append this incarnation's log to what is kept of the replica's."""
+    """Add this incarnation's log to what is kept of the replica's: in the bucket if ``storage`` names one."""
 
     ref: ReplicaRef
+    storage: CheckpointStorage | None = None
+    cloud: SecretReference | None = None  # gcpCredentialsSecretRef
 
 
 class SavedLog(Model):
-    """Where the log is and how much of it was added."""
+    """Where the replica's logs are and how much was added; ``problem`` says why that is not the bucket."""
 
     location: str
     added_bytes: int
+    reason: str = ""
+    problem: str = ""
+
+
+class ShortenLogs(Model):
+    """At the job's end: leave no more in these replicas' ConfigMaps than finished jobs may take of etcd."""
+
+    job: JobRef
+    replicas: list[int]
+    storage: CheckpointStorage | None = None
+    cloud: SecretReference | None = None  # gcpCredentialsSecretRef
+
+
+class ShortenedLogs(Model):
+    """How many were moved into the bucket, and ``problem`` where one could not be."""
+
+    moved: int = 0
+    location: str = ""
+    reason: str = ""
+    problem: str = ""
 
 
 class ReadProgress(Model):
@@ -110,6 +132,7 @@ CREATE_REPLICA = Signature("create_replica", CreateReplica, ReplicaView, timeout
 OBSERVE_REPLICA = Signature("observe_replica", ReplicaRef, ReplicaView, timeout=10)
 STOP_REPLICA = Signature("stop_replica", StopReplica, ReplicaView, timeout=10)
 SAVE_LOGS = Signature("save_logs", SaveLogs, SavedLog, timeout=30)
+SHORTEN_LOGS = Signature("shorten_logs", ShortenLogs, ShortenedLogs, timeout=60)
 READ_PROGRESS = Signature("read_progress", ReadProgress, ProgressReading, timeout=10)
 
 SAVE_OUTPUTS = Signature("save_outputs", SaveOutputs, SavedOutputs, timeout=60, heartbeat=20)

@@ -35,6 +35,8 @@ from clients.kube import Kube
 
 CALL_SECONDS = 15.0
 """Time-out of one request."""
+PARTS_AT_ONCE = 4
+"""Parts of 5 MiB of one object that are on their way, and in memory; its own default is 12."""
 KEYS = {
     "gcs": ("credentials.json",),
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
@@ -194,7 +196,7 @@ class Bucket:
     async def put(self, key: str, parts: AsyncIterator[bytes]) -> None:
         """Upload an object, a large one in parts."""
         try:
-            await obstore.put_async(self._store, key, parts)
+            await obstore.put_async(self._store, key, parts, max_concurrency=PARTS_AT_ONCE)
         except (BaseError, OSError) as error:
             raise self._typed(error) from None
 

@@ -74,6 +74,13 @@ class TwoFaced(Kube):
         USED.update(rights(method, path, content_type))
         return await self._worker._read(*given)
 
+    async def _request(self, method: str, path: str, query: Any, timeout: Any, *more: Any) -> Any:
+        """What is streamed."""
+        if not _ACTING.get():
+            return await self._admin._request(method, path, query, timeout, *more)
+        USED.update(rights(method, path, ""))
+        return await self._worker._request(method, path, query, timeout, *more)
+
 
 def rights(method: str, path: str, content_type: str) -> Iterator[Right]:
     """What a request asks for."""

@@ -8,7 +8,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.replicas import ReplicaActivities
-from activities.signatures import ReadProgress, SaveLogs, StopReplica
+from activities.signatures import ReadProgress, StopReplica
 from api import errors, names
 from api.common import SecretReference
 from api.views import ReplicaView, RestorePoint
@@ -20,12 +20,6 @@ from tests.sandbox.light_nodes import Nodes
 @pytest.fixture
 def replicas(kube: Kube, namespace: str) -> ReplicaActivities:
     return ReplicaActivities(kube, namespace)
-
-
-async def saved(world: World) -> str:
-    found = await world.kube.get(world.path("v1", "configmaps", "resnet-0a1b2c3d-r0-log"))
-    text: str = found["data"]["log"]
-    return text
 
 
 async def test_created_twice_is_one_job(world: World, replicas: ReplicaActivities) -> None:
@@ -181,49 +175,6 @@ async def test_pod_on_a_dead_machine_goes_by_force(world: World, replicas: Repli
 async def test_nothing_to_stop_is_success(world: World, replicas: ReplicaActivities) -> None:
     view = await run(replicas.stop_replica, StopReplica(ref=world.replica(), delete_job=True, force=True))
     assert not view.job_exists
-
-
-async def test_log_is_saved_joined_over_incarnations_and_once_each(
-    world: World, replicas: ReplicaActivities, nodes: Nodes
-) -> None:
-    node = await nodes.start(gpus=2)
-    for incarnation in (1, 2):
-        request = world.create_replica(node, incarnation=incarnation, job_template=training(steps=3))
-        await run(replicas.create_replica, request)
-        ref = world.replica(incarnation=incarnation)
-
-        async def ended() -> bool:
-            view = await run(replicas.observe_replica, ref)  # noqa: B023 # awaited before the next turn
-            return view.pod is not None and view.pod.exit_code == 0
-
-        await eventually("pod ended", ended)
-        await run(replicas.save_logs, SaveLogs(ref=ref))
-    again = await run(replicas.save_logs, SaveLogs(ref=world.replica(incarnation=1)))
-    assert (again.location, again.added_bytes > 0) == (
-        f"configmap/{world.job.namespace}/resnet-0a1b2c3d-r0-log",
-        True,
-    )
-    lines = (await saved(world)).splitlines()
-    headers = [line for line in lines if line.startswith("===")]
-    assert headers == [f"=== 0a1b2c3d replica 0 incarnation {number} ===" for number in (1, 2)]
-    assert sum("step=3/3" in line for line in lines) == 2
-
-
-async def test_log_of_a_dead_machine_leaves_what_was_saved(
-    world: World, replicas: ReplicaActivities, nodes: Nodes
-) -> None:
-    node = await nodes.start()
-    await run(replicas.create_replica, world.create_replica(node))
-    await world.running(replicas.observe_replica, world.replica())
-    await eventually("a log", lambda: has_log(world, replicas))
-    before = await saved(world)
-    await nodes.kubelets[node].kill()
-    after = await run(replicas.save_logs, SaveLogs(ref=world.replica()))
-    assert (after.added_bytes, await saved(world)) == (0, before)
-
-
-async def has_log(world: World, replicas: ReplicaActivities) -> bool:
-    return (await run(replicas.save_logs, SaveLogs(ref=world.replica()))).added_bytes > 0
 
 
 async def test_progress_is_the_last_that_the_log_reports(

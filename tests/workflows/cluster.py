@@ -41,6 +41,7 @@ class Cluster:
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
         self.claimed: set[str] = set()  # nodes whose CDI devices another job claims before ours
         self.no_logs = False
+        self.bucket_refuses = False  # logs
         self.on_sigterm: Callable[[Job], None] = lambda job: None  # of a pod that is deleted
         self.stop_seconds = STOP_SECONDS
         self.logs: list[tuple[int, int]] = []

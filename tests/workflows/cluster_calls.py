@@ -39,7 +39,17 @@ class ClusterCalls:
         if self.cluster.no_logs:
             raise RuntimeError("the kubelet does not answer")
         self.cluster.logs.append((request.ref.replica, request.ref.incarnation))
-        return act.SavedLog(location="configmap/log", added_bytes=1)
+        in_cluster = act.SavedLog(location="configmap/log", added_bytes=1)
+        if request.storage is None:
+            return in_cluster
+        if self.cluster.bucket_refuses:
+            return in_cluster.model_copy(update={"reason": "PermissionDenied", "problem": "the bucket refuses it"})
+        return act.SavedLog(location="gs://b/logs/r0", added_bytes=1)
+
+    def shorten_logs(self, request: act.ShortenLogs) -> act.ShortenedLogs:
+        if request.storage is not None and self.cluster.bucket_refuses:
+            return act.ShortenedLogs(reason="PermissionDenied", problem="the bucket refuses it")
+        return act.ShortenedLogs(moved=1 if request.storage else 0)
 
     def read_progress(self, request: act.ReadProgress) -> act.ProgressReading:
         job = self.cluster.jobs.get((request.ref.replica, request.ref.incarnation))

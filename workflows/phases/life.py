@@ -15,6 +15,7 @@ with workflow.unsafe.imports_passed_through():
 from workflows.calls import call, explain
 from workflows.checkpointing import Checkpointing
 from workflows.job import Job
+from workflows.logs import Logs
 from workflows.machines import Machines
 from workflows.rescue import Rescue
 from workflows.restoring import Restoring
@@ -37,6 +38,7 @@ class Life:
         self.me = me
         self.restoring = Restoring(job)
         self.rescue = Rescue(job, checkpointing)
+        self.logs = Logs(job)
 
     # --- going on
 
@@ -200,11 +202,7 @@ class Life:
 
     async def save_logs(self, incarnation: int) -> None:
         """Best effort: a log that cannot be had must not hold up a recovery."""
-        try:
-            request = act.SaveLogs(ref=self.ref(incarnation))
-            await call(act.SAVE_LOGS, request, summary=f"save the log of {self.me.index}.{incarnation}")
-        except ActivityError as error:
-            workflow.logger.warning("log of %s.%s: %s", self.me.index, incarnation, explain(error)[1])
+        await self.logs.save(self.me, self.ref(incarnation))
 
 
 class Part:

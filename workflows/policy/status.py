@@ -68,6 +68,7 @@ def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry
         last_checkpoint_image=replica.last_checkpoint_image,
         last_checkpoint_time=replica.last_checkpoint_time,
         kept_until=replica.kept_until,
+        log=replica.log,
     )
 
 

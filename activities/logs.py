@@ -1,0 +1,264 @@
+"""Logs that outlive their pods: in the job's bucket, else in a ConfigMap beside the job, whose size is bounded.
+
+In the bucket there is an object for each incarnation, written as a whole: saved again it takes the place of what it
+was, and nobody has to read what others wrote. A bucket that cannot be written costs no log and holds nothing up: the
+end of the log goes into the ConfigMap, and at the job's end from there into the bucket.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities import ownership, saved_log
+from activities.cloud_errors import CloudError
+from activities.pods import UNREADABLE, containers_of, pods_of, read_log, read_logs, stream_log
+from activities.signatures import (
+    SAVE_LOGS,
+    SHORTEN_LOGS,
+    ReplicaRef,
+    SavedLog,
+    SaveLogs,
+    ShortenedLogs,
+    ShortenLogs,
+)
+from activities.storage import Buckets, Storage
+from api import names
+from api.spot_instance_job import CheckpointStorage
+from api.storage import log_key, logs_prefix, moved_log_key, url
+from clients.kube import Json, Kube, KubeError, path
+
+SAVED_LINES = 10_000
+"""Of a log that goes into a ConfigMap, and of the end of one that is longer than ``WHOLE``."""
+WHOLE = 64 * 2**20
+"""Bytes of an incarnation's log that go into the bucket from its beginning; of a longer one also its end."""
+END = 256 * 1024
+READ_SECONDS = 8.0
+"""After which a read that is under way ends; what was read by then is kept."""
+BUCKET_SECONDS = 12.0
+"""After which the ConfigMap takes the log: a recovery waits for this."""
+UPLOADS = 16
+"""At once in this worker: each holds some parts of a log in memory."""
+TRIES = 5
+
+
+class CutShort(Exception):
+    """The node stopped answering in the middle of the log."""
+
+
+class LogActivities:
+    """Saves logs.
+
+    Args:
+        kube: may read pods' logs and write ConfigMaps of any namespace.
+        buckets: where the logs of jobs with a ``checkpointStorage`` go.
+    """
+
+    def __init__(self, kube: Kube, buckets: Buckets) -> None:
+        self._kube = kube
+        self._buckets = buckets
+        self._uploads = asyncio.Semaphore(UPLOADS)
+
+    # --- while the job lives
+
+    @activity.defn(name=SAVE_LOGS.name)
+    async def save_logs(self, request: SaveLogs) -> SavedLog:
+        """Save the log of an incarnation. If it cannot be read any more, what was saved before stays as it is."""
+        pods = await pods_of(self._kube, request.ref)
+        if request.storage is None:
+            return await self._to_config_map(request.ref, pods)
+        try:
+            async with asyncio.timeout(BUCKET_SECONDS):
+                return await self._to_bucket(request, request.storage, pods)
+        except CloudError as error:
+            reason, problem = error.type, str(error)
+        except TimeoutError:
+            reason, problem = "Transient", f"{_named(request.storage)} did not take a log in {BUCKET_SECONDS:.0f} s"
+        kept = await self._to_config_map(request.ref, pods)
+        return kept.model_copy(update={"reason": reason, "problem": problem})
+
+    async def _to_bucket(self, request: SaveLogs, storage: CheckpointStorage, pods: list[Json]) -> SavedLog:
+        ref = request.ref
+        prefix = logs_prefix(storage, ref.job.job_id, ref.replica)
+        key = log_key(storage, ref.job.job_id, ref.replica, ref.incarnation)
+        location = url(storage, prefix)
+        async with aclosing(_whole(self._kube, pods)) as pieces:
+            first = await anext(pieces, b"")
+            if not first:
+                return SavedLog(location=location, added_bytes=0)
+            bucket = await self._buckets.open(storage, request.cloud, ref.job.namespace)
+            head = f"{saved_log.header(ref.job.job_id, ref.replica, str(ref.incarnation))}\n".encode()
+            upload = _Upload(head + first, pieces, bucket, prefix, key)
+            async with self._uploads:
+                try:
+                    await bucket.put(key, upload.parts())
+                except CutShort:  # what was saved before is longer
+                    return SavedLog(location=location, added_bytes=0)
+        return SavedLog(location=location, added_bytes=upload.sent)
+
+    async def _to_config_map(self, ref: ReplicaRef, pods: list[Json]) -> SavedLog:
+        """The end of the log, joined with those of earlier incarnations."""
+        name = names.log_name(ref.job.name, ref.job.job_id, ref.replica)
+        location = f"configmap/{ref.job.namespace}/{name}"
+        text = ""
+        for pod in pods:
+            logs = await read_logs(self._kube, pod, SAVED_LINES)
+            for container, said in logs.items():
+                text += f"{_container(container)}{said}" if said and len(logs) > 1 else said
+        if not text:
+            return SavedLog(location=location, added_bytes=0)
+        for _ in range(TRIES):
+            if await self._keep(ref, name, text):
+                return SavedLog(location=location, added_bytes=len(text.encode()))
+        raise ApplicationError(f"ConfigMap {ref.job.namespace}/{name} is changed by others all the time: log not saved")
+
+    async def _keep(self, ref: ReplicaRef, name: str, text: str) -> bool:
+        """Write the joined log; False if somebody else wrote in between."""
+        job = ref.job
+        found = await self._kube.find(path("v1", "configmaps", job.namespace, name))
+        data = {"log": saved_log.join(_log_in(found), job.job_id, ref.replica, ref.incarnation, text)}
+        if found is not None:
+            return await self._rewrite(found, data)
+        metadata = {
+            "name": name,
+            "namespace": job.namespace,
+            "labels": ownership.labels(job.job_id, ref.replica),
+            "ownerReferences": [ownership.owner(job)],
+        }
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+        try:
+            await self._kube.create(path("v1", "configmaps", job.namespace), body)
+        except KubeError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        return True
+
+    async def _rewrite(self, found: Json, data: dict[str, str]) -> bool:
+        """Patch the ConfigMap that was read; False if somebody else was quicker."""
+        metadata = found["metadata"]
+        change = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "data": data}
+        try:
+            await self._kube.patch(path("v1", "configmaps", metadata["namespace"], metadata["name"]), change)
+        except KubeError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        return True
+
+    # --- at its end
+
+    @activity.defn(name=SHORTEN_LOGS.name)
+    async def shorten_logs(self, request: ShortenLogs) -> ShortenedLogs:
+        """Move logs from ConfigMaps into the bucket if there is one, and leave their end there.
+
+        They are shortened even if the bucket cannot be written: finished jobs must not fill etcd.
+        """
+        outcomes = await asyncio.gather(*(self._shorten(request, replica) for replica in request.replicas))
+        found = [outcome for outcome in outcomes if outcome is not None]
+        failed = [outcome for outcome in found if outcome.problem]
+        return failed[0] if failed else ShortenedLogs(moved=sum(outcome.moved for outcome in found))
+
+    async def _shorten(self, request: ShortenLogs, replica: int) -> ShortenedLogs | None:
+        """None if there is no ConfigMap of this replica, or nothing is left to do."""
+        job = request.job
+        where = path("v1", "configmaps", job.namespace, names.log_name(job.name, job.job_id, replica))
+        outcome: ShortenedLogs | None = None
+        for _ in range(TRIES):
+            found = await self._kube.find(where)
+            text = _log_in(found)
+            if found is None or not ownership.belongs_to(found, job.job_id) or saved_log.is_shortened(text):
+                return outcome
+            outcome = outcome or await self._move(request, replica, text)
+            rest = f": the whole is {outcome.location}" if outcome.location else ""
+            if await self._rewrite(found, {"log": saved_log.shorten(text, rest)}):
+                return outcome
+        raise TimeoutError(f"{where} is changed by others all the time: the log could not be shortened")
+
+    async def _move(self, request: ShortenLogs, replica: int, text: str) -> ShortenedLogs:
+        storage = request.storage
+        if storage is None:
+            return ShortenedLogs()
+        key = moved_log_key(storage, request.job.job_id, replica)
+        try:
+            async with asyncio.timeout(BUCKET_SECONDS):
+                bucket = await self._buckets.open(storage, request.cloud, request.job.namespace)
+                await bucket.put(key, _one(text.encode()))
+        except CloudError as error:
+            return ShortenedLogs(reason=error.type, problem=str(error))
+        except TimeoutError:
+            return ShortenedLogs(reason="Transient", problem=f"{_named(storage)} did not answer in time")
+        return ShortenedLogs(moved=1, location=url(storage, key))
+
+
+class _Upload:
+    """A log on its way into the bucket."""
+
+    def __init__(self, first: bytes, pieces: AsyncIterator[bytes], bucket: Storage, prefix: str, key: str) -> None:
+        self.sent = 0
+        self._first = first
+        self._pieces = pieces
+        self._bucket = bucket
+        self._prefix = prefix
+        self._key = key
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """All of it; raises CutShort, so that nothing is written, if a longer one is there and this has no end."""
+        self.sent = len(self._first)
+        yield self._first
+        try:
+            async for piece in self._pieces:
+                self.sent += len(piece)
+                yield piece
+        except CutShort:
+            known = {each.key: each.size for each in await self._bucket.list(self._prefix)}
+            if known.get(self._key, 0) > self.sent:
+                raise
+            yield b"\n--- the node stopped answering here ---\n"
+
+
+async def _whole(kube: Kube, pods: list[Json]) -> AsyncGenerator[bytes, None]:
+    """The logs of all containers; of one beyond its share of ``WHOLE`` the beginning and the end.
+
+    Raises:
+        CutShort: something was read, and the rest cannot be.
+    """
+    deadline = asyncio.get_running_loop().time() + READ_SECONDS
+    begun = False
+    for pod in pods:
+        containers = containers_of(pod)
+        for container in containers:
+            title = _container(container).encode() if len(containers) > 1 else b""
+            left = WHOLE // len(containers)
+            lasts = max(0.1, deadline - asyncio.get_running_loop().time())
+            try:
+                async with aclosing(stream_log(kube, pod, container, lasts=lasts)) as pieces:
+                    async for piece in pieces:
+                        yield title + piece[:left]
+                        begun, title, left = True, b"", left - len(piece)
+                        if left <= 0:
+                            break
+            except UNREADABLE as error:
+                if begun:
+                    raise CutShort from error
+            if left <= 0:
+                end = saved_log.last_bytes(await read_log(kube, pod, container, SAVED_LINES), END)
+                yield f"\n--- so much of this log is kept; its end was: ---\n{end}".encode()
+
+
+async def _one(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+def _container(name: str) -> str:
+    return f"--- container {name} ---\n"
+
+
+def _log_in(config_map: Json | None) -> str:
+    return str(((config_map or {}).get("data") or {}).get("log", ""))
+
+
+def _named(storage: CheckpointStorage) -> str:
+    return f"{storage.type} bucket {storage.bucket}"
