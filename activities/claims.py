@@ -13,6 +13,7 @@ from temporalio.exceptions import ApplicationError
 from activities import ownership
 from activities.fitting import demand_of, devices_of
 from activities.signatures import CreateReplica
+from activities.strangers import strangers_on
 from api import errors, names
 from clients.kube import Json, Kube, KubeError, path
 
@@ -36,13 +37,19 @@ class Claims:
     async def pin(self, request: CreateReplica) -> list[str]:
         """Nodes on which the replica may run: all that were found, or the first on which its CDI devices are its own.
 
-        A bought node is its buyer's: nothing has to be claimed there.
+        A bought node is its buyer's: nothing has to be claimed there. But a stranger's pod may have got there, and the
+        scheduler would let both use the device.
 
         Raises:
-            ApplicationError: BUSY, where other jobs have the devices of all nodes.
+            ApplicationError: BUSY, where other jobs have the devices of all nodes; ROOM_TAKEN, if strangers have those
+                of the node that was bought.
         """
-        asked = demand_of(request.job_template["spec"]["template"]).devices
-        if request.bought or not asked:
+        template = request.job_template["spec"]["template"]
+        asked = demand_of(template).devices
+        if not asked:
+            return request.nodes
+        if request.bought:
+            await self._refuse_strangers(request, template)
             return request.nodes
         for name in request.nodes:
             node = await self._kube.find(path("v1", "nodes", name=name))
@@ -53,6 +60,14 @@ class Claims:
             type=errors.BUSY,
             non_retryable=True,
         )
+
+    async def _refuse_strangers(self, request: CreateReplica, template: Json) -> None:
+        for name in request.nodes:
+            found = await strangers_on(self._kube, name, request.job, template)
+            if found.pods:
+                raise ApplicationError(
+                    f"{', '.join(found.pods)} on {name}: {found.lacks}", type=errors.ROOM_TAKEN, non_retryable=True
+                )
 
     async def _claim(self, node: Json, devices: list[str], request: CreateReplica) -> bool:
         """All of them, in the same order for everybody. Those claimed in vain lapse: their Job is never created."""

@@ -77,6 +77,26 @@ def find_fit(nodes: list[Json], pods: Iterable[Json], pod_template: Json, avoid:
     return Fit([name for _, _, name in sorted(ranked)], passed_over)
 
 
+def find_takers(
+    node: Json, others: list[Json], residents: Iterable[Json], pod_template: Json
+) -> tuple[list[Json], str]:
+    """Who of ``others`` keeps a pod of ``pod_template`` off a node, and what they leave too little of.
+
+    ``residents`` are pods that belong there. Nobody is to blame if the pod would not fit without the others either.
+    """
+    wanted, there = demand_of(pod_template), [demand_of(pod) for pod in residents]
+    lacks = _what_lacks(node, wanted, [*there, *map(demand_of, others)])
+    if lacks is None or _what_lacks(node, wanted, there) is not None:
+        return [], ""
+
+    def suffices(leaving: Json) -> bool:
+        staying = [demand_of(pod) for pod in others if pod is not leaving]
+        return _what_lacks(node, wanted, [*there, *staying]) is None
+
+    # Where it is not enough that any one of them leaves, all are named.
+    return [pod for pod in others if suffices(pod)] or others, lacks
+
+
 def _why_not(node: Json, pod: Json, wanted: Demand, taken: list[Demand], shunned: set[str]) -> str | None:
     """The first of the filters that this node fails."""
     view, spec = node_view(node), pod.get("spec") or {}
@@ -86,10 +106,10 @@ def _why_not(node: Json, pod: Json, wanted: Demand, taken: list[Demand], shunned
         return "about to go"
     if not view.ready:
         return "not Ready"
-    if not view.schedulable:
-        return "cordoned"
     if _buyer_of(node) is not None:
         return "bought for one replica alone"
+    if not view.schedulable:
+        return "cordoned"
     if not _tolerated(node, spec.get("tolerations") or []):
         return "with a taint that the template does not tolerate"
     if not _selected(node, spec):

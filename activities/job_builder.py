@@ -171,9 +171,10 @@ def _tolerations(given: list[Json], request: CreateReplica) -> list[Json]:
     kept = [_without_limit(each) if each.get("key") in (*_LOST_NODE_TAINTS, None) else each for each in given]
     ours: list[Json] = [{"key": key, "operator": "Exists", "effect": "NoExecute"} for key in _LOST_NODE_TAINTS]
     if request.bought:
-        ours.append(
-            {"key": names.GPU_RESOURCE, "operator": "Equal", "value": request.job.job_id, "effect": "NoSchedule"}
-        )
+        ours += [
+            {"key": names.GPU_RESOURCE, "operator": "Equal", "value": request.job.job_id, "effect": "NoSchedule"},
+            {"key": names.TAINT_CORDONED, "operator": "Exists", "effect": "NoSchedule"},
+        ]
     return [*kept, *(each for each in ours if each not in kept)]
 
 

@@ -101,6 +101,7 @@ class JoinActivities:
             provider_id=join.provider_id,
             directory=directory,
             version=version,
+            reserved=join.reserved,
         )
         async with machine.start_sftp_client() as sftp:
             await _put(sftp, kubeadm.KUBELET_PATCH_FILE, kubeadm.KUBELET_PATCH)

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from api.names import GPU_RESOURCE
+from api.names import GPU_RESOURCE, TAINT_JOINING
 
 Json = dict[str, Any]
 
@@ -107,15 +107,28 @@ def is_ca_cert_hash(text: str) -> bool:
 
 
 def join_configuration(
-    discovery: Discovery, *, node: str, job_id: str, provider_id: str, directory: str, version: str
+    discovery: Discovery,
+    *,
+    node: str,
+    job_id: str,
+    provider_id: str,
+    directory: str,
+    version: str,
+    reserved: bool = False,
 ) -> str:
     """The JoinConfiguration, in the dialect of kubeadm ``version`` (``v1.31.4``; empty for an unknown one).
 
-    The node registers with the taint that keeps everybody but the job that bought it away, before the first pod of
-    anybody else can be scheduled there. All of it is JSON, which is YAML, too: unquoted, as Python's YAML would write
-    it, a job id such as 2063e197 is a number to kubeadm.
+    The node registers with the taint that keeps away pods of those who do not use GPUs. Other teams' GPU pods tolerate
+    its key, so a ``reserved`` node also registers with a taint of ours that they do not tolerate, until the worker
+    exchanges it for a cordon. (A kubelet cannot register cordoned: it has no ``--register-schedulable`` any more.)
+
+    All of it is JSON, which is YAML, too: unquoted, as Python's YAML would write it, a job id such as 2063e197 is a
+    number to kubeadm.
     """
     arguments = {"provider-id": provider_id}
+    taints = [{"key": GPU_RESOURCE, "value": job_id, "effect": "NoSchedule"}]
+    if reserved:
+        taints.append({"key": TAINT_JOINING, "effect": "NoSchedule"})
     old = (found := _VERSION.match(version)) is not None and (int(found[1]), int(found[2])) < (1, 31)
     return json.dumps(
         {
@@ -130,7 +143,7 @@ def join_configuration(
             },
             "nodeRegistration": {
                 "name": node,
-                "taints": [{"key": GPU_RESOURCE, "value": job_id, "effect": "NoSchedule"}],
+                "taints": taints,
                 "kubeletExtraArgs": arguments if old else [{"name": n, "value": v} for n, v in arguments.items()],
             },
             "patches": {"directory": f"{directory}/patches"},

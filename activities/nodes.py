@@ -4,14 +4,17 @@ import asyncio
 from typing import Any
 
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from activities import signatures
 from activities.signatures import Drained, NodeReadiness, NodeRef, PrepareNode
+from api.names import TAINT_JOINING
 from api.projections import node_view
 from api.views import NodeView
 from clients.kube import Json, Kube, KubeError, path, selector
 
 VALIDATOR = "nvidia-operator-validator"  # of NVIDIA's GPU operator: Ready once the GPUs of its node work
+TRIES = 5
 _MIRROR = "kubernetes.io/config.mirror"  # a static pod: only its kubelet can end it
 
 
@@ -47,12 +50,22 @@ class NodeActivities:
 
     @activity.defn(name=signatures.PREPARE_NODE.name)
     async def prepare_node(self, prepare: PrepareNode) -> NodeView:
-        """Set the labels and annotations that a kubelet may not set on its own Node."""
-        node = await self._find(prepare.node)
-        if node is None:
-            return NodeView(name=prepare.node.name, exists=False)
-        metadata = {"labels": prepare.labels, "annotations": prepare.annotations, "uid": node["metadata"]["uid"]}
-        return node_view(await self._kube.patch(path("v1", "nodes", name=prepare.node.name), {"metadata": metadata}))
+        """Set the labels and annotations that a kubelet may not set on its own Node, and cordon a reserved one.
+
+        In the patch that cordons the Node its joining taint goes, so there is no moment in which others may come.
+        """
+        for _ in range(TRIES):
+            node = await self._find(prepare.node)
+            if node is None:
+                return NodeView(name=prepare.node.name, exists=False)
+            try:
+                return node_view(
+                    await self._kube.patch(path("v1", "nodes", name=prepare.node.name), _prepared(node, prepare))
+                )
+            except KubeError as error:
+                if error.status != 409:
+                    raise
+        raise ApplicationError(f"Node {prepare.node.name} is changed by others all the time: not prepared")
 
     @activity.defn(name=signatures.CORDON_AND_DRAIN.name)
     async def cordon_and_drain(self, ref: NodeRef) -> Drained:
@@ -114,14 +127,29 @@ class NodeActivities:
         return node if node is not None and ref.uid in {None, node["metadata"]["uid"]} else None
 
 
+def _prepared(node: Json, prepare: PrepareNode) -> Json:
+    """The patch that prepares a Node; with its version if it rewrites the list of taints, which others write, too."""
+    metadata = {"labels": prepare.labels, "annotations": prepare.annotations, "uid": node["metadata"]["uid"]}
+    if not prepare.reserved:
+        return {"metadata": metadata}
+    taints = node["spec"].get("taints") or []
+    kept = [taint for taint in taints if taint["key"] != TAINT_JOINING]
+    if kept == taints:
+        return {"metadata": metadata, "spec": {"unschedulable": True}}
+    metadata["resourceVersion"] = node["metadata"]["resourceVersion"]
+    return {"metadata": metadata, "spec": {"unschedulable": True, "taints": kept}}
+
+
 def _must_leave(pod: Json) -> bool:
+    return not belongs_to_node(pod) and pod["status"].get("phase") not in {"Succeeded", "Failed"}
+
+
+def belongs_to_node(pod: Json) -> bool:
+    """True for a DaemonSet's pod and a static one, which every node has."""
     metadata: dict[str, Any] = pod["metadata"]
     owners = metadata.get("ownerReferences") or []
-    if any(owner["kind"] == "DaemonSet" and owner.get("controller") for owner in owners):
-        return False
-    if _MIRROR in (metadata.get("annotations") or {}):
-        return False
-    return pod["status"].get("phase") not in {"Succeeded", "Failed"}
+    daemon = any(owner["kind"] == "DaemonSet" and owner.get("controller") for owner in owners)
+    return daemon or _MIRROR in (metadata.get("annotations") or {})
 
 
 def _is_ready(pod: Json) -> bool:

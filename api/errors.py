@@ -11,5 +11,6 @@ MISSING = "Missing"  # a thing that the spec names is not there (yet)
 INVALID = "Invalid"  # the API refuses what we ask for, whatever the moment
 CONFLICT = "Conflict"  # the name is somebody else's
 BUSY = "Busy"  # somebody else is at it, and it must not be done twice at a time
+ROOM_TAKEN = "RoomTaken"  # pods of others have taken the room on the VM that was bought
 SUPERSEDED = "Superseded"  # a later incarnation of the replica exists; the error's detail is its number
 HOST_KEY = "HostKeyMismatch"  # the machine that answers is not the one we bought

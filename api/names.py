@@ -37,6 +37,12 @@ ANNOTATION_REPORTED = f"{PREFIX}/progress-reported"  # "true" where the training
 ANNOTATION_SHARED = f"{PREFIX}/shared-with"  # on a Secret: namespaces whose jobs may name it, or *
 FINALIZER = f"{PREFIX}/teardown"
 TAINT_PREEMPTED = f"{PREFIX}/preempted"  # the node agent's mark on its own Node
+TAINT_JOINING = (
+    f"{PREFIX}/joining"  # a bought Node registers with it, and loses it in the moment in which it is cordoned
+)
+TAINT_CORDONED = (
+    "node.kubernetes.io/unschedulable"  # Kubernetes' own on a cordoned Node; every DaemonSet's pods tolerate it
+)
 MARK_TIME = "%Y%m%dT%H%M%SZ"  # its value: when the cloud gave its notice, UTC. A label's value has no colons
 GPU_RESOURCE = "nvidia.com/gpu"
 

@@ -7,6 +7,7 @@ class Timings(Model):
     """All in seconds. A worker sets them (``OUTLAST_TIMING_<NAME>``); a workflow gets them as an activity's result."""
 
     schedule_wait: float = 15  # for the scheduler to place a replica on a free GPU before a VM is bought
+    room_deadline: float = 600  # for the scheduler to find room for a replica on the VM that was bought for it
     startup_deadline: float = 1200  # for a pod on its node to run: image pull and restore
     verdict_delay: float = 60  # after an end, until the VM that is still RUNNING makes it the training's own
     pod_stop: float = 90  # for a preempted replica's pod to be confirmed stopped before it is stopped by us

@@ -36,6 +36,7 @@ from activities.ssh import SshKeys
 from activities.status import StatusActivities
 from activities.storage.activities import StorageActivities
 from activities.storage.bucket import SecretBuckets
+from activities.strangers import StrangerActivities
 from api.names import CREATES_QUEUE, TASK_QUEUE
 from clients.kube import Kube
 from worker.settings import Settings
@@ -86,6 +87,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         SpecActivities(kube, settings.timings, sharing),
         StatusActivities(kube),
         StorageActivities(buckets),
+        StrangerActivities(kube),
     ]
     return [method for instance in instances for method in _defined(instance)]
 

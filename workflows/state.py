@@ -99,6 +99,7 @@ class Replica(Mutable):
     failures: int = 0  # of steps, one after the other: for the back-off
     retry_at: datetime | None = None
     in_vain: int = 0  # VMs in a row that ran and never became a node for it
+    crowded: int = 0  # VMs in a row that became a node and had no room for it
     avoid: list[str] = []  # nodes where it did not start
     reserved: str | None = None  # key of the spot VM that is to take it over from on-demand
     return_at: datetime | None = None  # when such a one is sought

@@ -42,6 +42,7 @@ class VmState(BaseModel):
     node: NodeView | None = None
     node_version: int = 0
     prepared: str | None = None  # UID of the Node that was labelled; the bridge tells of a Node before that
+    reserved: bool = False  # its Node is cordoned; not that of a machine which joined before Outlast did so
     joins: int = 0
     token_id: str | None = None
     fingerprint: dict[str, str] = {}

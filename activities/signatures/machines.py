@@ -95,6 +95,7 @@ class StartJoin(Model):
     ssh_key: LocalReference | None = None
     token_lifetime: float = 1800  # seconds
     workflow: str = ""  # of the owner, for the Node's annotation
+    reserved: bool = False  # no pod but those of node agents may come before the Node is prepared
 
 
 class JoinProgress(Model):
@@ -127,6 +128,7 @@ class PrepareNode(Model):
     node: NodeRef
     labels: dict[str, str]
     annotations: dict[str, str]
+    reserved: bool = False  # cordon it: DaemonSets' pods and its buyer's still come, others do not
 
 
 class Drained(Model):

@@ -41,6 +41,21 @@ class CreateReplica(Model):
     storage: CheckpointStorage | None = None  # where the training may keep checkpoints of its own
 
 
+class FindStrangers(Model):
+    """Who keeps this job's pod off the node that was bought for it?"""
+
+    job: JobRef
+    job_template: dict[str, Any]
+    node: str
+
+
+class Strangers(Model):
+    """Other owners' pods without which this job's pod would fit; none if it fits, or if it would not fit anyway."""
+
+    pods: list[str]  # namespace/name
+    lacks: str = ""  # what they leave too little of, for example "too few free GPUs"
+
+
 class ReplicaRef(Model):
     """One incarnation of a replica."""
 
@@ -127,6 +142,7 @@ class SavedOutputs(Model):
 
 
 FIND_CAPACITY = Signature("find_capacity", FindCapacity, Capacity, timeout=10)
+FIND_STRANGERS = Signature("find_strangers", FindStrangers, Strangers, timeout=10)
 
 CREATE_REPLICA = Signature("create_replica", CreateReplica, ReplicaView, timeout=10)
 OBSERVE_REPLICA = Signature("observe_replica", ReplicaRef, ReplicaView, timeout=10)

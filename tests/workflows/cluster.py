@@ -39,6 +39,9 @@ class Cluster:
         self.slow_start = 0.0
         self.registry_down = False  # for the kubelets
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
+        self.stranger: str | None = None  # a GPU pod of another team, ready to take what it can get
+        self.stranger_tolerates = "GPU"  # the taint nvidia.com/gpu, or "Everything"
+        self.too_big = False  # the pod does not fit on any machine
         self.claimed: set[str] = set()  # nodes whose CDI devices another job claims before ours
         self.no_logs = False
         self.bucket_refuses = False  # logs
@@ -49,10 +52,13 @@ class Cluster:
 
     # --- nodes
 
-    def add_node(self, name: str, *, owner: str | None = None, gpus: int = 1, ready: bool = True) -> Node:
+    def add_node(
+        self, name: str, *, owner: str | None = None, gpus: int = 1, ready: bool = True, joining: bool = False
+    ) -> Node:
         """A node registers."""
-        node = self.nodes[name] = Node(name, self._uid(), gpus=gpus, owner=owner, ready=ready)
+        node = self.nodes[name] = Node(name, self._uid(), gpus=gpus, owner=owner, ready=ready, joining=joining)
         self.node_changed(name)
+        self.let_stranger_in()
         return node
 
     def remove_node(self, name: str) -> None:
@@ -69,6 +75,28 @@ class Cluster:
         if name in self.nodes and self.nodes[name].ready != ready:
             self.nodes[name].ready = ready
             self.node_changed(name)
+            self.let_stranger_in()
+
+    def let_stranger_in(self) -> None:
+        """The other team's pod takes a free GPU where its tolerations allow, a Deployment's: one on each node."""
+        for node in self.nodes.values():
+            closed = (node.cordoned or node.joining) and self.stranger_tolerates != "Everything"
+            room = len(self.running_on(node.name)) + len(node.strangers) < node.gpus
+            if self.stranger and node.ready and room and not closed and self.stranger not in node.strangers:
+                node.strangers.append(self.stranger)
+
+    def cordon(self, name: str, cordoned: bool = True) -> None:
+        """Somebody cordons or uncordons a node."""
+        if name in self.nodes and self.nodes[name].cordoned != cordoned:
+            self.nodes[name].cordoned = cordoned
+            self.node_changed(name)
+            self.let_stranger_in()
+
+    def stranger_leaves(self) -> None:
+        """The other team deletes its pods."""
+        self.stranger = None
+        for node in self.nodes.values():
+            node.strangers.clear()
 
     def mark(self, name: str, mark: str = names.TAINT_PREEMPTED) -> None:
         """Somebody announces the node's end: the node agent by its taint, or another handler."""
@@ -103,7 +131,13 @@ class Cluster:
             return NodeView(name=name, exists=False)
         marks = sorted(node.marks)
         return NodeView(
-            name=name, uid=node.uid, ready=node.ready, gpus=node.gpus, marks=marks, marked_at=node.marked_at
+            name=name,
+            uid=node.uid,
+            ready=node.ready,
+            schedulable=not node.cordoned,
+            gpus=node.gpus,
+            marks=marks,
+            marked_at=node.marked_at,
         )
 
     def node_changed(self, name: str) -> None:
@@ -252,8 +286,9 @@ class Cluster:
 
     def has_room(self, node: Node, job_id: str | None) -> bool:
         """For another pod, of this job or of any."""
-        takes = node.ready and not node.marks and node.owner in {None, job_id}
-        return takes and len(self.running_on(node.name)) < node.gpus
+        closed = node.joining or (node.cordoned and node.owner is None)
+        takes = node.ready and not node.marks and not closed and node.owner in {None, job_id}
+        return takes and not self.too_big and len(self.running_on(node.name)) + len(node.strangers) < node.gpus
 
     def view(self, key: tuple[int, int], ref: act.JobRef) -> ReplicaView:
         name = names.replica_job_name(ref.name, ref.job_id, *key)

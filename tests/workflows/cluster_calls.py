@@ -62,10 +62,18 @@ class ClusterCalls:
         free = [name for name in nodes if name not in request.avoid]
         return act.Capacity(nodes=free, reason="" if free else "no node has a free GPU")
 
+    def find_strangers(self, request: act.FindStrangers) -> act.Strangers:
+        node = self.cluster.nodes.get(request.node)
+        pods = [f"other-team/{name}" for name in node.strangers] if node else []
+        return act.Strangers(pods=pods, lacks="too few free GPUs" if pods else "")
+
     def prepare_node(self, request: act.PrepareNode) -> NodeView:
         node = self.cluster.nodes.get(request.node.name)
         if node is not None:
             node.workflow = request.annotations[names.ANNOTATION_WORKFLOW]
+            if request.reserved:
+                node.joining = False
+                self.cluster.cordon(node.name)
         return self.cluster.node_view(request.node.name)
 
     def observe_node(self, ref: act.NodeRef) -> act.NodeReadiness:

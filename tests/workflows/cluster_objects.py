@@ -9,7 +9,7 @@ from api.views import PodView
 
 @dataclass
 class Node:
-    """A node of the cluster; ``owner`` is the job id in its taint."""
+    """A node of the cluster; ``owner`` is the job id in its taint, ``strangers`` are pods that have a GPU each."""
 
     name: str
     uid: str
@@ -20,6 +20,9 @@ class Node:
     marks: list[str] = field(default_factory=list)
     marked_at: datetime | None = None  # by the node agent
     alive: bool = True  # its machine runs
+    joining: bool = False  # it has our taint that only goes when it is cordoned
+    cordoned: bool = False
+    strangers: list[str] = field(default_factory=list)
 
 
 @dataclass

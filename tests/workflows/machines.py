@@ -34,7 +34,7 @@ class Machines:
             self.joining[name] = "Running"
             self.tokens.add(f"{name}.{TOKEN_SECRET}")
             instance = self.cloud.instances[name]
-            self.cloud.clock.after(JOIN_SECONDS, lambda: self._joined(name, instance.instance_id, request.job_id))
+            self.cloud.clock.after(JOIN_SECONDS, lambda: self._joined(name, instance.instance_id, request))
         return self.observe_join(request)
 
     def observe_join(self, request: act.StartJoin) -> act.JoinProgress:
@@ -51,7 +51,7 @@ class Machines:
 
     # --- what happens
 
-    def _joined(self, name: str, instance_id: str, job_id: str) -> None:
+    def _joined(self, name: str, instance_id: str, request: act.StartJoin) -> None:
         instance = self.cloud.instances.get(name)
         if instance is None or instance.instance_id != instance_id or not self.cloud.up_for(name, 0):
             return
@@ -60,7 +60,7 @@ class Machines:
             self.joining[name] = "Failed"
             return
         self.joining[name] = "Joined"
-        self.cluster.add_node(name, owner=job_id, ready=False)
+        self.cluster.add_node(name, owner=request.job_id, ready=False, joining=request.reserved)
         self.cloud.clock.after(READY_SECONDS, lambda: self._ready(name))
 
     def _ready(self, name: str) -> None:

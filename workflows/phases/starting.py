@@ -10,12 +10,17 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.startup import does_not_start, startup, waits_for_others
 
 from workflows.calls import call, explain, superseded_by
-from workflows.phases.life import Part
+from workflows.phases.life import Life, Part
+from workflows.phases.room import LOOK_SECONDS, Lack, Room
 from workflows.state import Recovery
 
 
 class Starting(Part):
     """Starting."""
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life)
+        self.room = Room(life)
 
     async def start(self) -> None:
         """Create the Job, delete the predecessor's, and wait for the pod to run."""
@@ -26,6 +31,7 @@ class Starting(Part):
             timings = self.state.timings
             self.me.deadline = self.job.after(timings.startup_deadline if bought else timings.schedule_wait)
         await self._delete_old_jobs()
+        look_at = self.room.first_look
         while not self.job.parking:
             pod = self.me.view.pod if self.me.view else None
             self._see_place(pod)
@@ -44,14 +50,24 @@ class Starting(Part):
             if pod is None and self.me.view and (self.me.view.job_failed or not self.me.view.job_exists):
                 await self._never_ran("its pod was deleted")
                 return
-            if workflow.now() >= self.me.deadline:
+            until = min(self.me.deadline, self.job.after(self.state.timings.resync))
+            if pod and self.room.is_missing(pod):
+                if workflow.now() >= min(look_at, self.room.deadline):
+                    lack, look_at = await self.room.look(pod), self.job.after(LOOK_SECONDS)
+                    if self.room.is_late and await self._still_no_room():
+                        await self._give_up(lack)
+                        return
+                    continue
+                until = min(look_at, self.room.deadline)
+            elif workflow.now() >= self.me.deadline:
                 await self._not_started(pod)
                 return
-            self.life.say(pod.waiting_reason or "waits for its pod to run" if pod else "waits for its pod")
+            else:
+                self.life.say(pod.waiting_reason or "waits for its pod to run" if pod else "waits for its pod")
             version = self.me.view_version
             changed = await self.life.until(
                 lambda seen=version: self.me.view_version != seen or self.life.machine_lost(),  # type: ignore[misc]
-                min(self.me.deadline, self.job.after(self.state.timings.resync)),
+                until,
                 f"replica {self.me.index}: {self.me.message}",
             )
             if not changed:
@@ -68,8 +84,12 @@ class Starting(Part):
         try:
             view = await self._create()
         except ActivityError as error:
-            if explain(error)[0] == errors.BUSY:
-                await self._elsewhere(explain(error)[1])
+            reason, message = explain(error)
+            if reason == errors.BUSY:
+                await self._elsewhere(message)
+                return False
+            if reason == errors.ROOM_TAKEN:
+                await self._await_room(self.room.taken(message))
                 return False
             later = superseded_by(error)
             if later is None:
@@ -123,12 +143,35 @@ class Starting(Part):
         if recovery:
             recovery.olds = []
 
+    async def _still_no_room(self) -> bool:
+        """Look before the machine is given up: what the bridge told may be old."""
+        await self.life.observe("before its VM is given up")
+        return self.room.is_missing(self.me.view.pod if self.me.view else None)
+
+    async def _await_room(self, lack: Lack) -> None:
+        """Create the Job once the strangers are gone; until then, or until the machine is given up, back off."""
+        if self.room.is_late:
+            await self._give_up(lack)
+            return
+        said = self.me.message
+        self.life.back_off(said)
+        self.me.retry_at = min(self.me.retry_at or self.room.deadline, self.room.deadline)
+
+    async def _give_up(self, lack: Lack) -> None:
+        """Let go of a machine that has no room for the replica it was bought for."""
+        await self._again(lack.reason, keep_machine=False, announce=False)
+        self.me.crowded += 1
+        self.me.in_vain = self.me.crowded - 1  # a VM that got Ready counts as bought in vain, too, if it has no room
+        self.life.back_off(lack.message, in_vain=True)
+        self.job.condition("CapacityAvailable", False, lack.reason, self.me.message)
+
     def _started(self, pod: PodView | None) -> None:
         self.me.running_since = (pod.started_at if pod else None) or workflow.now()
         self.me.node = pod.node if pod and pod.node else self.me.node
         self.me.candidates = []
         recovery, self.me.recovery = self.me.recovery, None
-        self.me.failures, self.me.avoid = 0, []
+        self.me.failures, self.me.crowded, self.me.avoid = 0, 0, []
+        self.room.found()
         if self.me.restore:
             if self.me.restore.kind == "Image":  # of its own checkpoint a training was only told
                 self.restoring.proven(self.me.restore)
@@ -177,14 +220,16 @@ class Starting(Part):
         self.me.avoid = sorted({*self.me.avoid, *self.me.candidates})
         await self._again(why, keep_machine=False)
 
-    async def _again(self, cause: str, *, keep_machine: bool, ask_survivor: bool = False) -> None:
+    async def _again(
+        self, cause: str, *, keep_machine: bool, ask_survivor: bool = False, announce: bool = True
+    ) -> None:
         """Another incarnation in place of one that never ran."""
         await self._delete_job(cause)
         if not keep_machine:
             await self.machines.release(self.me.vm_key, cause)
             if self.me.node:
                 self.me.avoid = [*self.me.avoid, self.me.node][-8:]
-        self.life.replace(cause, machine_stays=keep_machine, ask_survivor=ask_survivor)
+        self.life.replace(cause, machine_stays=keep_machine, ask_survivor=ask_survivor, announce=announce)
 
     async def _delete_job(self, cause: str) -> None:
         stop = act.StopReplica(ref=self.life.ref(), delete_job=True)

@@ -5,7 +5,6 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import names
-    from api.views import NodeView
 
 from workflows.calls import call
 from workflows.stages.machine import POLL_SECONDS, Part
@@ -19,6 +18,7 @@ class Joining(Part):
 
     async def boot(self) -> None:
         """Until SSH answers and kubeadm join is under way."""
+        self.state.reserved = self.state.reserved or workflow.patched("reserved-node")
         progress = await call(act.START_JOIN, self._join_request(), summary=f"connect to {self.machine.name} and join")
         self._take(progress)
         if progress.state in {"Running", "Joined"}:
@@ -54,9 +54,8 @@ class Joining(Part):
         readiness = await call(act.OBSERVE_NODE, act.NodeRef(name=name), summary=f"is {name} Ready with its GPUs?")
         if readiness.view.exists:
             self.machine.see_node(readiness.view)
-            if self.state.prepared != readiness.view.uid:
-                await self._prepare_node(readiness.view)
-                self.state.prepared = readiness.view.uid
+            if self.state.prepared != readiness.view.uid or self.machine.is_open_to_others:
+                await self.machine.prepare_node(readiness.view)
         waits_for = self._lacks(readiness)
         if waits_for is None:
             await self.machine.revoke_token()
@@ -68,21 +67,6 @@ class Joining(Part):
         """Seconds until the next look at the Node: a quarter of what it has taken, which holds up no quick one."""
         left = (self.state.deadline - workflow.now()).total_seconds() if self.state.deadline else 0
         return min(POLL_SECONDS, max(SHORTEST_POLL, (self.timings.ready_deadline - left) / 4))
-
-    async def _prepare_node(self, node: NodeView) -> None:
-        start = self.start
-        request = act.PrepareNode(
-            node=act.NodeRef(name=node.name, uid=node.uid),
-            labels={
-                names.LABEL_JOB: start.job_id,
-                names.LABEL_REPLICA: str(start.replica),
-                names.LABEL_MANAGED_BY: names.MANAGED_BY,
-                "topology.kubernetes.io/zone": self.machine.current.zone,
-                "topology.kubernetes.io/region": self.machine.candidate.region,
-            },
-            annotations={names.ANNOTATION_WORKFLOW: names.job_workflow_id(start.namespace, start.job_name)},
-        )
-        await call(act.PREPARE_NODE, request, summary=f"label {node.name}")
 
     def _lacks(self, readiness: act.NodeReadiness) -> str | None:
         """What the node still waits for, None where it can take its replica."""
@@ -126,6 +110,7 @@ class Joining(Part):
             ssh_key=start.ssh_key,
             token_lifetime=self.timings.token_lifetime,
             workflow=names.job_workflow_id(start.namespace, start.job_name),
+            reserved=self.state.reserved,
         )
 
     def _take(self, progress: act.JoinProgress) -> None:

@@ -162,6 +162,32 @@ class Machine:
         ends = self.state.ends_at
         return max(0.0, (ends - workflow.now()).total_seconds()) if ends else 0.0
 
+    @property
+    def is_open_to_others(self) -> bool:
+        """True if somebody has uncordoned the Node, or its kubelet has registered it anew."""
+        node = self.state.node
+        return self.state.reserved and node is not None and node.exists and node.schedulable
+
+    async def prepare_node(self, node: NodeView) -> None:
+        """Say on the Node whose it is, and keep others' pods off it."""
+        start = self.start
+        request = act.PrepareNode(
+            node=act.NodeRef(name=node.name, uid=node.uid),
+            labels={
+                names.LABEL_JOB: start.job_id,
+                names.LABEL_REPLICA: str(start.replica),
+                names.LABEL_MANAGED_BY: names.MANAGED_BY,
+                "topology.kubernetes.io/zone": self.current.zone,
+                "topology.kubernetes.io/region": self.candidate.region,
+            },
+            annotations={names.ANNOTATION_WORKFLOW: names.job_workflow_id(start.namespace, start.job_name)},
+            reserved=self.state.reserved,
+        )
+        view = await call(act.PREPARE_NODE, request, summary=f"label {node.name}")
+        self.state.prepared = node.uid
+        if self.state.reserved:
+            self.see_node(view)
+
     def not_ready_since(self) -> datetime | None:
         """Since when the Node is not Ready, None where it is or is not known."""
         node = self.state.node

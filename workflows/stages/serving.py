@@ -19,6 +19,8 @@ class Serving(Part):
     async def serve(self) -> None:
         """Wait; what is silent or NotReady is looked at before anything is concluded."""
         await self.machine.tell()
+        if self.machine.is_open_to_others and self.state.node:
+            await self.machine.prepare_node(self.state.node)
         self.state.not_ready_since = self.machine.not_ready_since()
         told, asked = self.state.not_ready_since, self.state.asked
         until = self.machine.soon(self.timings.owner_check)
@@ -29,12 +31,15 @@ class Serving(Part):
             lambda: (
                 self.state.noticed_at is not None
                 or self.state.asked != asked
+                or self.machine.is_open_to_others
                 or (self.machine.not_ready_since() is None) != (told is None)
             ),
             until,
             "release, notice or loss",
         )
         if self.state.released or self.state.noticed_at or self.state.asked != asked:
+            return
+        if self.machine.is_open_to_others:
             return
         # Something was silent or NotReady: ask GCE before anything is concluded from it, then the API server.
         if self.machine.gone_or_stopped(await self.machine.look()):

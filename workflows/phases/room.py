@@ -1,0 +1,89 @@
+"""The room for a replica on the VM that was bought for it: other teams' pods may sit there all the same.
+
+A bought Node is cordoned, which keeps out all but those who tolerate every taint or name the Node themselves. People
+read their names, and if they stay too long the VM is given up: it costs money and serves nobody.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api import errors
+    from api.views import PodView
+
+from workflows.calls import call
+from workflows.phases.life import Part
+
+LOOK_SECONDS = 60.0
+NO_ROOM = "NoRoom"
+
+
+@dataclass(frozen=True)
+class Lack:
+    """Why there is no room."""
+
+    reason: str
+    message: str
+
+
+class Room(Part):
+    """The room on one bought VM, while a pod waits for it."""
+
+    def is_missing(self, pod: PodView | None) -> bool:
+        """True while the scheduler finds no room for the pod on the machine that was bought for it."""
+        waits = pod is not None and pod.node is None and pod.waiting_reason == "Unschedulable"
+        return waits and self.me.vm_key is not None and workflow.patched("room")
+
+    @property
+    def first_look(self) -> datetime:
+        """When to look who is there: a pod that has just been created is often told to wait for a moment."""
+        return self.me.since + timedelta(seconds=self.state.timings.schedule_wait)
+
+    @property
+    def deadline(self) -> datetime:
+        """When the VM is given up."""
+        return self.me.since + timedelta(seconds=self.state.timings.room_deadline)
+
+    @property
+    def is_late(self) -> bool:
+        """True once the VM is to be given up."""
+        return workflow.now() >= self.deadline
+
+    async def look(self, pod: PodView) -> Lack:
+        """See who has the room, and tell people."""
+        node = self.me.node or ""
+        request = act.FindStrangers(job=self.job.ref, job_template=self.job.spec.job_template, node=node)
+        found = await call(act.FIND_STRANGERS, request, summary=f"who has the room on {node}?")
+        if found.pods:
+            return self.taken(f"{', '.join(found.pods)} on {node}: {found.lacks}")
+        return self._tell(
+            NO_ROOM,
+            f"replica {self.me.index} does not fit on {node}, the VM that was bought for it: {pod.message}. Let "
+            "jobTemplate ask for less, or the SpotInstanceVM for a larger gcp.machineType",
+        )
+
+    def taken(self, by: str) -> Lack:
+        """Tell people that pods of others have the room."""
+        return self._tell(
+            errors.ROOM_TAKEN,
+            f"pods of others have the room on the VM that was bought for replica {self.me.index} ({by}). Delete them, "
+            "or let them tolerate nvidia.com/gpu alone instead of every taint",
+        )
+
+    def _tell(self, reason: str, message: str) -> Lack:
+        text = f"{message}; the VM is given up at {self.deadline:%H:%M:%S} UTC"
+        told = self.state.conditions.get("CapacityAvailable")
+        if told is None or told.message != text:
+            self.job.event(reason, text, warning=True)
+        self.job.condition("CapacityAvailable", False, reason, text)
+        self.life.say(text)
+        return Lack(reason, message)
+
+    def found(self) -> None:
+        """Tell people that there is room by now, if they were told that there was none."""
+        told = self.state.conditions.get("CapacityAvailable")
+        if self.me.vm_key is not None and told is not None and told.reason in {errors.ROOM_TAKEN, NO_ROOM}:
+            self.job.condition("CapacityAvailable", True, "Provisioned")
