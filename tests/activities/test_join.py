@@ -339,6 +339,46 @@ async def test_a_node_is_labelled_from_outside(setting: Setting) -> None:
     assert annotations.items() <= metadata["annotations"].items()
 
 
+async def test_a_reserved_node_is_closed_from_its_registration_on(setting: Setting) -> None:
+    join = (await setting.vm()).model_copy(update={"reserved": True})
+    await setting.joined(join)
+    node = await setting.node(join)
+    keys = {taint["key"] for taint in node["spec"]["taints"]}
+    assert {"nvidia.com/gpu", "training.dcnlab.com/joining"} <= keys
+
+    ref = NodeRef(name=join.vm.name, uid=node["metadata"]["uid"])
+    prepare = PrepareNode(node=ref, labels={}, annotations={}, reserved=True)
+    assert not (await setting.run(setting.nodes.prepare_node, prepare)).schedulable
+    spec = (await setting.node(join))["spec"]
+    assert spec["unschedulable"]
+    assert "training.dcnlab.com/joining" not in {taint["key"] for taint in spec["taints"]}
+    assert "nvidia.com/gpu" in {taint["key"] for taint in spec["taints"]}
+
+    await setting.kube.patch(f"/api/v1/nodes/{join.vm.name}", {"spec": {"unschedulable": False}})
+    assert not (await setting.run(setting.nodes.prepare_node, prepare)).schedulable
+
+
+async def test_taints_that_others_put_on_meanwhile_are_kept(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    join = (await setting.vm()).model_copy(update={"reserved": True})
+    await setting.joined(join)
+    await setting.node(join)
+    where, mark = f"/api/v1/nodes/{join.vm.name}", {"key": "training.dcnlab.com/preempted", "effect": "NoSchedule"}
+    find = setting.nodes._find
+
+    async def find_and_be_overtaken(ref: NodeRef) -> Any:
+        found = await find(ref)
+        taints = found["spec"]["taints"]
+        if mark not in taints:
+            await setting.kube.patch(where, {"spec": {"taints": [*taints, mark]}})
+        return found
+
+    monkeypatch.setattr(setting.nodes, "_find", find_and_be_overtaken)
+    prepare = PrepareNode(node=NodeRef(name=join.vm.name), labels={}, annotations={}, reserved=True)
+    view = await setting.run(setting.nodes.prepare_node, prepare)
+    assert view.marks == ["training.dcnlab.com/preempted"]
+    assert not view.schedulable
+
+
 async def test_the_gpu_operator_validates_where_it_is_installed(setting: Setting) -> None:
     join = await setting.vm()
     await setting.joined(join)

@@ -17,6 +17,7 @@ SPEED = 20.0
 #: Seconds; beside a training of some seconds the real ones would be long (`api/timings.py`).
 TIMINGS = {
     "SCHEDULE_WAIT": 3,
+    "ROOM_DEADLINE": 20,
     "VERDICT_DELAY": 3,
     "STOCKOUT_REST": 15,  # longer than a try takes on a loaded machine: what rests is not tried again meanwhile
     "JOIN_DEADLINE": 60,

@@ -55,6 +55,7 @@ def fits(node: Json, pod: Json = WANTED, *others: Json) -> bool:
         (make_node(taints=[{"key": "training.dcnlab.com/preempted", "effect": "NoSchedule"}]), "about to go"),
         (make_node(gpus=0), "with too few free GPUs"),
         (make_node(vm_name("0badcafe-r0-v1", 1)), "bought for one replica alone"),
+        (make_node(vm_name("0badcafe-r0-v1", 1), unschedulable=True), "bought for one replica alone"),
         (make_node(labels={"training.dcnlab.com/job": "0badcafe"}), "bought for one replica alone"),
     ],
 )

@@ -154,6 +154,12 @@ def test_taint_of_the_bought_node_is_tolerated_by_value_where_it_was_bought(boug
     assert (ours in pod_of(build(bought=bought))["tolerations"]) is bought
 
 
+@pytest.mark.parametrize("bought", [True, False])
+def test_a_cordon_is_tolerated_on_a_bought_node_alone(bought: bool) -> None:
+    ours = {"key": "node.kubernetes.io/unschedulable", "operator": "Exists", "effect": "NoSchedule"}
+    assert (ours in pod_of(build(bought=bought))["tolerations"]) is bought
+
+
 def test_gpu_request_is_copied_into_the_limit() -> None:
     given = template(container={"resources": {"requests": {"nvidia.com/gpu": 2, "cpu": "1"}}})
     assert pod_of(build(given))["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": 2}

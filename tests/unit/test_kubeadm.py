@@ -11,7 +11,7 @@ from activities.tokens import token_id_of
 DISCOVERY = Discovery("10.0.0.2:6443", "abcdef.0123456789abcdef", "sha256:" + "0" * 64)
 
 
-def configuration(version: str) -> Any:
+def configuration(version: str, **more: bool) -> Any:
     return yaml.safe_load(
         join_configuration(
             DISCOVERY,
@@ -20,6 +20,7 @@ def configuration(version: str) -> Any:
             provider_id="gce://p/z/vm",
             directory="/home/u/.outlast",
             version=version,
+            **more,
         )
     )
 
@@ -29,6 +30,14 @@ def test_registers_with_the_buyers_taint_and_the_provider_id() -> None:
     assert registration["name"] == "vm"
     assert registration["taints"] == [{"key": "nvidia.com/gpu", "value": "0badcafe", "effect": "NoSchedule"}]
     assert registration["kubeletExtraArgs"] == [{"name": "provider-id", "value": "gce://p/z/vm"}]
+
+
+def test_a_reserved_node_registers_closed() -> None:
+    taints = configuration("v1.36.3", reserved=True)["nodeRegistration"]["taints"]
+    assert taints == [
+        {"key": "nvidia.com/gpu", "value": "0badcafe", "effect": "NoSchedule"},
+        {"key": "training.dcnlab.com/joining", "effect": "NoSchedule"},
+    ]
 
 
 def test_a_job_id_that_looks_like_a_number_is_none() -> None:

@@ -103,6 +103,7 @@ async def test_a_vm_that_is_too_small_is_given_up_as_well(world: World) -> None:
 async def test_a_machine_is_no_loss_for_the_market_if_a_stranger_had_it(taken: World) -> None:
     [node] = taken.cloud.created
     await taken.until(lambda: node not in taken.cloud.instances, within=ROOM_SECONDS + 120)
+    await taken.pass_time(60)
     ended = [call.request.news for call in taken.of("tell_market") if call.request.news.kind == "Ended"]
     assert [news.lost for news in ended] == [False]
 
