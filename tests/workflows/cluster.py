@@ -41,6 +41,7 @@ class Cluster:
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
         self.stranger: str | None = None  # a GPU pod of another team, ready to take what it can get
         self.stranger_tolerates = "GPU"  # the taint nvidia.com/gpu, or "Everything"
+        self.cdi = False  # the training's GPU is a CDI device, which the scheduler does not see
         self.too_big = False  # the pod does not fit on any machine
         self.claimed: set[str] = set()  # nodes whose CDI devices another job claims before ours
         self.no_logs = False

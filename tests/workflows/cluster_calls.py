@@ -20,6 +20,9 @@ class ClusterCalls:
         cluster, key = self.cluster, (request.replica, request.incarnation)
         if not request.bought and cluster.claimed.issuperset(request.nodes):
             raise ApplicationError("another job was quicker", type=errors.BUSY, non_retryable=True)
+        taken = [node.name for node in map(cluster.nodes.get, request.nodes) if node and node.strangers]
+        if request.bought and cluster.cdi and taken:
+            raise ApplicationError(f"other-team/notebook on {taken[0]}", type=errors.ROOM_TAKEN, non_retryable=True)
         if (latest := max(number for replica, number in [*cluster.jobs, key] if replica == key[0])) > key[1]:
             raise ApplicationError("a later one exists", latest, type=errors.SUPERSEDED, non_retryable=True)
         if key not in cluster.jobs:
