@@ -22,6 +22,11 @@ EVERYTHING = {"operator": "Exists"}
 
 
 async def test_a_gpu_that_is_free_on_a_bought_node_is_not_a_strangers(rig: Rig, namespace: str) -> None:
+    await keeps_a_free_gpu(rig, namespace)
+
+
+async def keeps_a_free_gpu(rig: Rig, namespace: str) -> None:
+    """Buy a machine with a GPU to spare, which a stranger wants: only node agents come, also when they come again."""
     job = await bought(rig, namespace, gpus=2)
     await apply(rig, namespace, device_plugin(rig, job), stranger(rig, job, GPU))
     await job.trains(0)
