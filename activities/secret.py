@@ -10,8 +10,6 @@ from api import errors, names
 from api.common import SecretReference
 from clients.kube import Json, Kube, KubeError, path
 
-CHECKPOINT_OPERATOR = "stateful-migration"  # its namespace, where the origin keeps the registry's credentials
-
 
 @dataclass(frozen=True)
 class Sharing:
@@ -23,12 +21,13 @@ class Sharing:
     """
 
     kube: Kube
-    namespaces: Collection[str] = (CHECKPOINT_OPERATOR,)
+    namespaces: Collection[str] = ()
 
-    async def permits(self, secret: SecretReference, namespace: str) -> bool:
-        """A job in ``namespace`` may use ``secret``.
+    async def permits(self, secret: SecretReference, namespace: str, holder: str | None = None) -> bool:
+        """True if a job in ``namespace`` may use ``secret``, or holds it by its finalizer ``holder`` already.
 
-        One that is not there, or that the worker may not read, is refused, too: who asks learns nothing.
+        Only what was permitted is held, and nobody puts a finalizer on a Secret who may not write it. A Secret that
+        does not exist, or that the worker may not read, is refused as well: whoever asks learns nothing.
         """
         where = secret.namespace or namespace
         if where == namespace or where in self.namespaces:
@@ -39,7 +38,9 @@ class Sharing:
             if error.status != 403:
                 raise
             return False
-        return found is not None and is_shared(found, namespace)
+        if found is None:
+            return False
+        return is_shared(found, namespace) or holder in (found["metadata"].get("finalizers") or [])
 
 
 def is_shared(secret: Json, namespace: str) -> bool:

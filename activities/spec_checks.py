@@ -116,12 +116,25 @@ def not_accepted(reason: str, message: str) -> Condition:
     return Condition(type="Accepted", status="False", reason=reason, message=message)
 
 
-def not_shared(use: SecretUse, namespace: str) -> Condition:
-    """The condition of a Secret of another namespace that jobs of ``namespace`` may not name; it need not be there."""
+def not_shared(uses: list[SecretUse], namespace: str) -> list[Condition]:
+    """The conditions of Secrets that jobs of ``namespace`` may not name, one for each other namespace.
+
+    The Secrets need not exist. The command shares all of one namespace at once.
+    """
+    return [
+        _not_shared([use for use in uses if use.namespace == other], other, namespace)
+        for other in dict.fromkeys(use.namespace for use in uses)
+    ]
+
+
+def _not_shared(uses: list[SecretUse], other: str, namespace: str) -> Condition:
+    secrets = list(dict.fromkeys(use.name for use in uses))
     message = (
-        f"{use.field} names Secret {use.namespace}/{use.name} of another namespace, which does not share it: whoever "
-        f"owns it can annotate it with {names.ANNOTATION_SHARED}={namespace}, or who runs Outlast adds {use.namespace} "
-        "to OUTLAST_SHARED_SECRET_NAMESPACES; or use a Secret of your own namespace"
+        f"{' and '.join(use.field for use in uses)}: {', '.join(f'{other}/{name}' for name in secrets)} of another "
+        f"namespace is not shared with {namespace}. Use a Secret of your own namespace, or ask whoever owns it to run: "
+        f"kubectl annotate secret {' '.join(secrets)} -n {other} {names.ANNOTATION_SHARED}={namespace} (several "
+        f"namespaces are separated by commas). Whoever runs Outlast can share all Secrets of {other} by "
+        "OUTLAST_SHARED_SECRET_NAMESPACES"
     )
     return not_accepted("SecretNotShared", message)
 

@@ -7,6 +7,7 @@ from temporalio import activity
 
 from activities import finalizers
 from activities.fitting import ZONE
+from activities.identity import Grants, not_lent
 from activities.job_builder import build_job
 from activities.secret import Sharing
 from activities.signatures import (
@@ -35,6 +36,7 @@ from activities.spec_checks import (
 from api import names
 from api.common import Condition, SecretReference
 from api.formats import is_segment, misshapen
+from api.identity import borrowed
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
@@ -46,12 +48,16 @@ class SpecActivities:
 
     ``sharing`` says whose Secrets a job of another namespace may name. What it may not is refused here, before a
     workflow knows of it: what a job was once granted its teardown keeps, or its machines could not be deleted.
+    ``grants`` says who may do without Secrets of his own.
 
     ``kube`` may read and patch SpotInstanceJobs, SpotInstanceVMs and Secrets, list these by label, and create Jobs.
     """
 
-    def __init__(self, kube: Kube, timings: Timings, sharing: Sharing | None = None) -> None:
+    def __init__(
+        self, kube: Kube, timings: Timings, sharing: Sharing | None = None, grants: Grants | None = None
+    ) -> None:
         self._kube = kube
+        self._grants = grants or Grants()
         self._timings = timings
         self._sharing = sharing or Sharing(kube)
 
@@ -80,9 +86,14 @@ class SpecActivities:
         vm, problems = await self._read_vm(job, spec, hold=True)
         uses = secrets_in_use(spec, None if problems else vm, job.namespace)
         problems += spec_problems(spec)
-        for problem in await asyncio.gather(self._check_template(job, spec), *(self._use(job, use) for use in uses)):
+        permitted = await asyncio.gather(*(self._permits(job, use) for use in uses))
+        problems += not_shared([use for use, good in zip(uses, permitted, strict=True) if not good], job.namespace)
+        shared = [use for use, good in zip(uses, permitted, strict=True) if good]
+        for problem in await asyncio.gather(self._check_template(job, spec), *(self._use(job, use) for use in shared)):
             problems += problem
-        return document.model_copy(update={"spec": spec, "vm_spec": vm, "problems": problems})
+        refused = [each for each in borrowed(spec, vm) if not self._grants.permits(job.namespace, each)]
+        found = {"spec": spec, "vm_spec": vm, "problems": problems}
+        return document.model_copy(update={**found, "not_lent": [not_lent(each, job.namespace) for each in refused]})
 
     async def _find(self, job: JobRef) -> Json | None:
         found = await self._kube.find(_job_path(job))
@@ -110,10 +121,13 @@ class SpecActivities:
             return None, [unreadable(f"SpotInstanceVM {name}", error)]
         return vm, format_problems(vm, f"SpotInstanceVM {name}: ") + vm_problems(vm, f"SpotInstanceVM {name}")
 
+    async def _permits(self, job: JobRef, use: SecretUse) -> bool:
+        """True if the job may use a Secret, also if it does already: what it was granted it keeps."""
+        reference = SecretReference(name=use.name, namespace=use.namespace)
+        return await self._sharing.permits(reference, job.namespace, names.job_finalizer(job.job_id))
+
     async def _use(self, job: JobRef, use: SecretUse) -> list[Condition]:
         """Hold a Secret and look at its keys; its values stay here."""
-        if not await self._sharing.permits(SecretReference(name=use.name, namespace=use.namespace), job.namespace):
-            return [not_shared(use, job.namespace)]
         found = await finalizers.hold(self._kube, path("v1", "secrets", use.namespace, use.name), job)
         if found is None:
             message = f"there is no Secret {use.namespace}/{use.name}: create it, or correct {use.field}"

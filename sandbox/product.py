@@ -99,6 +99,8 @@ def variables(settings: Settings, addresses: Mapping[str, str]) -> dict[str, str
         "OUTLAST_SSH_PORT": str(settings.ssh_port),
         # Registry and buckets are on loopback, and for pods at the control plane's address.
         "OUTLAST_ALLOWED_NETWORKS": f"127.0.0.0/8,{CONTROL_PLANE}",
+        # There is no identity to lend: the emulated cloud and the buckets ask for none.
+        "OUTLAST_IDENTITY_GRANTS": "*: gcp://* gs://* s3://*",
         **settings.product_env,
     }
 

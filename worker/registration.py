@@ -84,7 +84,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         OutputActivities(kube, cloud, keys, settings.ssh_port, buckets),
         PreflightActivities(kube, cloud, buckets, gate),
         ReplicaActivities(kube, settings.namespace),
-        SpecActivities(kube, settings.timings, sharing),
+        SpecActivities(kube, settings.timings, sharing, settings.grants),
         StatusActivities(kube),
         StorageActivities(buckets),
         StrangerActivities(kube),

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 from temporalio.common import WorkerDeploymentVersion
 
+from activities.identity import Grants, parse_grants
 from activities.networks import Networks, networks
-from activities.secret import CHECKPOINT_OPERATOR
 from api.duration import parse_duration
 from api.timings import Timings
 from clients.settings import Connections, connections
@@ -40,6 +40,7 @@ class Settings:
     ssh_key_file: Path | None  # the installation's private key
     sweep: SweepSettings
     shared_secret_namespaces: frozenset[str]  # every job may name their Secrets
+    grants: Grants  # who may use the worker's own cloud identity
     networks: Networks  # to which URLs of specs may lead
     creates_per_second: float  # of VMs, over all workers of the cluster
     timings: Timings
@@ -52,15 +53,16 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         ValueError: a variable's value cannot be used; the message names it.
     """
-    key = environment.get("OUTLAST_SSH_KEY_FILE")
+    key, namespace = environment.get("OUTLAST_SSH_KEY_FILE"), environment.get("OUTLAST_NAMESPACE", "outlast-system")
     return Settings(
         connections=connections(environment),
-        namespace=environment.get("OUTLAST_NAMESPACE", "outlast-system"),
+        namespace=namespace,
         gce_endpoint=environment.get("OUTLAST_GCE_ENDPOINT") or None,
         ssh_port=_number(environment, "OUTLAST_SSH_PORT", 22),
         ssh_key_file=Path(key) if key else None,
         sweep=_sweep(environment),
-        shared_secret_namespaces=_words(environment, "OUTLAST_SHARED_SECRET_NAMESPACES", CHECKPOINT_OPERATOR),
+        shared_secret_namespaces=_words(environment, "OUTLAST_SHARED_SECRET_NAMESPACES", ""),
+        grants=parse_grants(environment.get("OUTLAST_IDENTITY_GRANTS", ""), namespace),
         networks=networks(environment),
         creates_per_second=_rate(environment, "OUTLAST_CREATES_PER_SECOND", 2),
         timings=_timings(environment),

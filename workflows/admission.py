@@ -5,6 +5,8 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from api.common import Condition
+    from api.identity import borrowed
     from workflows.policy.backoff import back_off
     from workflows.policy.candidates import candidates_of
     from workflows.policy.grace import with_grace
@@ -73,9 +75,9 @@ class Admission:
             self.state.shutdown = self.state.shutdown or "Deleted"
         self.state.generation = max(self.state.generation, document.generation)
         self.state.timings = with_grace(document.timings, document.spec or self.state.spec)
-        if document.problems:
+        if problems := self._problems(document):
             self.failures += 1
-            for problem in document.problems[:1]:
+            for problem in problems[:1]:
                 self.job.condition("Accepted", False, problem.reason, problem.message)
             if self.job.ending or self.state.admitted:
                 # A teardown works with what it can get; a running job goes on with what it had.
@@ -86,6 +88,11 @@ class Admission:
         self._accept(document)
         if not self.state.admitted and not self.job.ending:
             await self._preflight()
+
+    def _problems(self, document: act.JobDocument) -> list[Condition]:
+        """What is wrong with the document. Of the worker's identity an admitted job keeps what it was admitted with."""
+        kept = borrowed(self.state.spec, self.state.vm_spec) if self.state.admitted and self.state.spec else []
+        return document.problems + [each.problem for each in document.not_lent if each.wanted not in kept]
 
     def _accept(self, document: act.JobDocument) -> None:
         old, self.state.spec = self.state.spec, document.spec

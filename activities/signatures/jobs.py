@@ -12,6 +12,16 @@ from api.spot_instance_vm import ProvisionedInstance, SpotInstanceVMSpec
 from api.timings import Timings
 
 
+class NotLent(Model):
+    """What a job would reach as the worker, and may not by the settings; ``problem`` says so.
+
+    A job that was admitted before keeps what it had: its workflow knows.
+    """
+
+    wanted: str
+    problem: Condition
+
+
 class JobDocument(Model):
     """The job as it stands in the cluster now, with what it names."""
 
@@ -22,6 +32,7 @@ class JobDocument(Model):
     vm_spec: SpotInstanceVMSpec | None = None
     timings: Timings = Timings()
     problems: list[Condition] = []  # why this document cannot be worked on: condition Accepted=False
+    not_lent: list[NotLent] = []
 
 
 class PatchSpec(Model):

@@ -16,7 +16,7 @@ from api.common import SecretReference
 from api.timings import Timings
 from clients.kube import Kube, KubeError, connect, path
 from tests.activities.rights import NAMESPACE, TwoFaced
-from tests.activities.world import World, run
+from tests.activities.world import LENT, World, run
 
 OVERLAY = Path(__file__).parents[2] / "deploy" / "overlays" / "chosen-namespaces"
 RBAC = "rbac.authorization.k8s.io/v1"
@@ -47,7 +47,7 @@ async def narrow(control_plane: Any, kube: Kube, namespace: str, tmp_path: Path)
 
 @pytest.fixture
 async def specs(narrow: Kube) -> SpecActivities:
-    return SpecActivities(narrow, Timings())
+    return SpecActivities(narrow, Timings(), grants=LENT)
 
 
 async def held(kube: Kube, where: str) -> list[str]:

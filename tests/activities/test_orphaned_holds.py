@@ -8,7 +8,7 @@ from activities.specs import SpecActivities
 from api import names
 from api.timings import Timings
 from tests.activities.fleet_setting import Fleet, fleet
-from tests.activities.world import eventually, run
+from tests.activities.world import LENT, eventually, run
 
 __all__ = ["fleet"]
 
@@ -19,7 +19,7 @@ class Holding:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.activities = OrphanedHoldActivities(fleet.temporal, fleet.kube)
-        self.specs = SpecActivities(fleet.kube, Timings())
+        self.specs = SpecActivities(fleet.kube, Timings(), grants=LENT)
         self.secret = fleet.world.path("v1", "secrets", "registry")
 
     async def load(self) -> None:

@@ -1,7 +1,11 @@
 """Secrets of another namespace: the worker reads any, a job may name those that are shared with its namespace."""
 
+import base64
+import re
 import secrets
+import shlex
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -11,14 +15,14 @@ from activities.specs import SpecActivities
 from api import names
 from api.timings import Timings
 from clients.kube import Kube, path
-from tests.activities.world import World, run
+from tests.activities.world import LENT, World, run
 
 CLOUD = {"credentials.json": "e30="}
 
 
 @pytest.fixture
 def specs(kube: Kube) -> SpecActivities:
-    return SpecActivities(kube, Timings())
+    return SpecActivities(kube, Timings(), grants=LENT)
 
 
 @pytest.fixture
@@ -87,13 +91,40 @@ async def test_it_is_shared_with_nobody_else(world: World, specs: SpecActivities
 
 
 async def test_the_installation_shares_whole_namespaces(world: World, elsewhere: str) -> None:
-    specs = SpecActivities(world.kube, Timings(), Sharing(world.kube, {elsewhere}))
+    specs = SpecActivities(world.kube, Timings(), Sharing(world.kube, {elsewhere}), LENT)
     assert (await load(world, specs, elsewhere)).problems == []
 
 
-async def test_the_checkpoint_operators_namespace_is_shared_from_the_first(world: World, specs: SpecActivities) -> None:
-    (problem,) = (await load(world, specs, "stateful-migration", "nothing-of-the-kind")).problems
-    assert problem.reason == "SecretNotFound"
+async def test_no_namespace_is_shared_from_the_first(world: World, specs: SpecActivities) -> None:
+    (problem,) = (await load(world, specs, "stateful-migration", "registry-credentials")).problems
+    assert problem.reason == "SecretNotShared"
+
+
+async def test_the_command_that_the_condition_names_shares_all_of_them(
+    world: World, specs: SpecActivities, elsewhere: str, control_plane: Any
+) -> None:
+    """As it stands there, also for a job that names two Secrets of one namespace, as the origin's samples do."""
+    data = {key: base64.b64encode(b"x").decode() for key in ("username", "password")}
+    await world.kube.create(path("v1", "secrets", elsewhere), {"metadata": {"name": "registry"}, "data": data})
+    config = {"checkpointRepoCredentialRef": {"name": "registry", "namespace": elsewhere}}
+    await world.kube.patch(world.job_path, {"spec": {"checkpointConfig": config}})
+    (problem,) = (await load(world, specs, elsewhere)).problems
+    found = re.search(r"kubectl (annotate secret .*=\S+) \(", problem.message)
+    assert found is not None
+    await control_plane.kubectl(*shlex.split(found[1]))
+    assert (await load(world, specs, elsewhere)).problems == []
+
+
+async def test_a_running_job_keeps_a_secret_that_is_shared_no_longer(
+    world: World, specs: SpecActivities, elsewhere: str
+) -> None:
+    """Across an upgrade whose default shares nothing: the job's finalizer on the Secret says that it was granted."""
+    before = SpecActivities(world.kube, Timings(), Sharing(world.kube, {elsewhere}), LENT)
+    assert (await load(world, before, elsewhere)).problems == []
+    assert (await load(world, specs, elsewhere)).problems == []
+    other = world.job.model_copy(update={"job_id": "ffffffff"})
+    document: JobDocument = await run(specs.load_job, other)
+    assert [problem.reason for problem in document.problems] == ["SecretNotShared"]
 
 
 async def test_ones_own_namespace_needs_no_leave(world: World, specs: SpecActivities) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from activities.identity import parse_grants
 from activities.replicas import ReplicaActivities
 from activities.signatures import JobDocument, JobRef, PatchSpec, ReleaseFinalizers
 from activities.specs import SpecActivities
@@ -12,7 +13,7 @@ from api import names
 from api.common import SecretReference
 from api.timings import Timings
 from clients.kube import Kube, KubeError, path
-from tests.activities.world import JOB_ID, World, run, training
+from tests.activities.world import JOB_ID, LENT, World, run, training
 
 ORIGIN = Path(__file__).parents[1] / "manifests" / "origin"
 UNFIT = {"sample-vm": {"InvalidSpec"}}  # its placeholder for the CA's hash
@@ -21,7 +22,7 @@ HELD = f"training.dcnlab.com/{JOB_ID}"
 
 @pytest.fixture
 def specs(kube: Kube) -> SpecActivities:
-    return SpecActivities(kube, Timings(retry=3))
+    return SpecActivities(kube, Timings(retry=3), grants=LENT)
 
 
 async def change(world: World, **spec: Any) -> None:
@@ -62,7 +63,8 @@ async def test_manifest_written_for_the_origin_is_accepted(
     document = await run(specs.load_job, job)
     assert document.vm_spec is not None
     problems = {condition.reason for condition in document.problems}
-    assert problems - {"SecretNotFound"} == UNFIT.get(manifest.stem, set())  # Secrets are made apart
+    made_apart = {"SecretNotFound", "SecretNotShared"}
+    assert problems - made_apart == UNFIT.get(manifest.stem, set())
     await run(specs.release_finalizers, ReleaseFinalizers(job=job))
 
 
@@ -326,3 +328,24 @@ async def test_job_without_anything_has_no_stock(world: World, specs: SpecActivi
     other = JobRef(namespace=world.job.namespace, name="resnet", uid="u", job_id="ffffffff")
     stock = await run(specs.take_stock, other)
     assert (stock.jobs, stock.replicas, stock.checkpoints, stock.nodes) == ([], [], [], [])
+
+
+# --- the worker's own identity
+
+
+async def test_no_project_and_no_bucket_is_reached_as_the_worker_unless_it_is_lent(world: World) -> None:
+    storage = {"type": "gcs", "bucket": "theirs"}
+    await world.kube.patch(world.job_path, {"spec": {"checkpointConfig": {"checkpointStorage": storage}}})
+    closed = await run(SpecActivities(world.kube, Timings()).load_job, world.job)
+    assert [each.wanted for each in closed.not_lent] == ["gcp://p", "gs://theirs"]
+    line = f"{world.job.namespace}: gcp://p gs://theirs"
+    lent = SpecActivities(world.kube, Timings(), grants=parse_grants(line, own=""))
+    assert (await run(lent.load_job, world.job)).not_lent == []
+    own = SpecActivities(world.kube, Timings(), grants=parse_grants("", own=world.job.namespace))
+    assert (await run(own.load_job, world.job)).not_lent == []
+
+
+async def test_a_secret_of_ones_own_needs_no_grant(world: World) -> None:
+    await world.secret("gcp", **{"credentials.json": "e30="})
+    await world.kube.patch(world.job_path, {"spec": {"gcpCredentialsSecretRef": {"name": "gcp"}}})
+    assert (await run(SpecActivities(world.kube, Timings()).load_job, world.job)).not_lent == []

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from temporalio.testing import ActivityEnvironment
 
 from activities.gate import Gate
+from activities.identity import parse_grants
 from activities.networks import ALLOWED, networks
 from activities.signatures import CreateReplica, JobRef, ReplicaRef
 from api import names
@@ -24,6 +25,10 @@ VM = {
     "vmImage": "ubuntu-os-cloud/ubuntu-2404-lts-amd64",
     "gcp": {"project": "p", "zone": "us-central1-a", "machineType": "n1-standard-4"},
 }
+
+
+LENT = parse_grants("*: gcp://* gs://* s3://* azure://*", own="")
+"""An installation that lends the worker's identity to everybody."""
 
 
 def loopback_gate() -> Gate:

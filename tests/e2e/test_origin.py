@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -95,11 +97,25 @@ async def _run(rig: Rig, cluster: Json, name: str) -> None:
     beside = [cluster, CREDENTIALS] if name == "plain.yaml" else []
     await rig.apply(namespace, *documents, *beside)
     running = Running(rig, namespace, job["metadata"]["name"])
+    if name == "gpu-request-only.yaml":  # the one whose Secrets are all of the shared namespace
+        await _share(rig, running)
     await running.completed()
     assert {each.replica for each in running.trainings.of(running.id)} == {0, 1}
     await rig.delete(namespace, *documents)
     await running.nothing_left()
     await rig.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+async def _share(rig: Rig, running: Running) -> None:
+    """The one command that the condition names, as it stands there."""
+    command = re.compile(r"kubectl (annotate secret .*=\S+) \(")
+
+    def told() -> str:
+        found = command.search((condition(running.object, "Accepted") or {}).get("message", ""))
+        return found[1] if found else ""
+
+    await rig.until(lambda: bool(told()), 60, "a condition with the command that shares the Secrets")
+    await rig.kubectl(*shlex.split(told()))
 
 
 @pytest.mark.parametrize("name", REPOSITORIES)

@@ -28,7 +28,7 @@ def test_nothing_set_is_an_installation_in_a_cluster() -> None:
     assert settings.ssh_port == 22
     assert settings.ssh_key_file is None
     assert settings.sweep == SweepSettings(timedelta(minutes=10), timedelta(minutes=10), False, None)
-    assert settings.shared_secret_namespaces == {"stateful-migration"}
+    assert settings.shared_secret_namespaces == frozenset()
     assert settings.timings == Timings()
     assert settings.connections.temporal_address == "localhost:7233"
     assert settings.connections.temporal_namespace == "default"

@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError
 from activities import signatures as act
 from api import errors, names
 from api.common import Condition
+from api.identity import borrowed
 from api.messages import JobStart, SpecChanged
 from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
 from api.spot_instance_vm import ProvisionedInstance, SpotInstanceVMSpec
@@ -73,6 +74,7 @@ class Documents:
         self.exists = True
         self.deleting = False
         self.missing: str | None = None  # a Secret that the spec names and that is not there
+        self.not_lent: set[str] = set()  # what the settings lend to nobody, of the worker's identity
         self.failing_checks: set[str] = set()  # of the preflight
         self.status = SpotInstanceJobStatus()
         self.statuses: list[SpotInstanceJobStatus] = []
@@ -104,6 +106,11 @@ class Documents:
             vm_spec=self.vm_spec,
             timings=self.timings,
             problems=problems,
+            not_lent=[
+                act.NotLent(wanted=each, problem=_problem("IdentityNotLent", f"write {each}"))
+                for each in borrowed(self.spec, self.vm_spec)
+                if each in self.not_lent
+            ],
         )
 
     def patch_spec(self, request: act.PatchSpec) -> act.Done:

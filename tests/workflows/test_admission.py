@@ -56,3 +56,37 @@ async def test_an_object_that_vanished_is_torn_down(world: World) -> None:
     world.documents.exists = False
     assert await world.ended() == "Gone"
     await world.nothing_left()
+
+
+async def test_a_job_to_which_no_identity_is_lent_waits_for_the_setting(world: World) -> None:
+    wanted = f"gcp://{VM_SPEC.gcp.project}"
+    world.documents.not_lent = {wanted}
+    await world.submit(replicas=1, gcpCredentialsSecretRef=None)
+    await world.pass_time(600)
+    condition = world.documents.condition("Accepted")
+    assert (condition.status, condition.reason) == ("False", "IdentityNotLent")
+    assert world.cloud.created == []
+    world.documents.not_lent = set()
+    await world.running(1)
+
+
+async def test_a_running_job_keeps_the_identity_that_it_was_admitted_with(world: World) -> None:
+    """Across an upgrade to a release that lends it to nobody, machines are still bought, and deleted."""
+    await world.submit(replicas=1, gcpCredentialsSecretRef=None)
+    await world.running(1)
+    world.documents.not_lent = {f"gcp://{VM_SPEC.gcp.project}", "gcp://another"}
+    world.documents.edit(max_restarts=7)
+    await world.pass_time(600)
+    assert world.documents.condition("Accepted").status == "True"
+    world.notice(0)
+    await world.until(lambda: world.training() == [(0, 1)])
+    assert len(world.cloud.created) == 2
+
+    # What it was admitted with, and no other project.
+    other = VM_SPEC.gcp.model_copy(update={"project": "another"})
+    world.documents.edit_vm(VM_SPEC.model_copy(update={"gcp": other}))
+    await world.until(lambda: world.documents.condition("Accepted").status == "False")
+    assert world.documents.condition("Accepted").reason == "IdentityNotLent"
+    await world.delete()
+    assert await world.ended() == "Deleted"
+    await world.nothing_left()

@@ -1,0 +1,22 @@
+"""What of the worker's own cloud identity a job borrows: what it names no Secret for. Pure."""
+
+from api.spot_instance_job import SpotInstanceJobSpec
+from api.spot_instance_vm import SpotInstanceVMSpec
+
+SCHEMES = {"gcs": "gs", "s3": "s3", "azure": "azure"}
+"""How a bucket is written, by the type of its storage."""
+
+
+def borrowed(spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec | None) -> list[str]:
+    """What the job would reach as the worker, as ``OUTLAST_IDENTITY_GRANTS`` writes it.
+
+    >>> borrowed(spec, vm)
+    ['gcp://my-project', 'gs://my-bucket']
+    """
+    storage, keyless = spec.checkpoint_config.checkpoint_storage, spec.gcp_credentials_secret_ref is None
+    found = [f"gcp://{vm.gcp.project}"] if vm is not None and keyless else []
+    if storage is None or storage.type not in SCHEMES or storage.endpoint or storage.credentials_secret_ref:
+        return found
+    if storage.type == "gcs" and not keyless:
+        return found
+    return [*found, f"{SCHEMES[storage.type]}://{storage.bucket}"]
