@@ -5,6 +5,7 @@ Everything of a job is under ``<pathPrefix>/<job id>/``::
     checkpoints/r<replica>-i<incarnation>/   of one incarnation, which alone writes there
     outputs/r<replica>/                      what ``spec.outputs`` names
     logs/r<replica>/i<incarnation>.log       of one incarnation; sorted by name, they are in order
+    report.json                              what became of the job, written at its end
 """
 
 from pydantic import Field
@@ -59,6 +60,11 @@ def log_key(storage: CheckpointStorage, job_id: str, replica: int, incarnation: 
 def moved_log_key(storage: CheckpointStorage, job_id: str, replica: int) -> str:
     """The object for what a ConfigMap kept while the bucket could not be written; sorts behind the others."""
     return f"{logs_prefix(storage, job_id, replica)}/kept-in-cluster.log"
+
+
+def report_key(storage: CheckpointStorage, job_id: str) -> str:
+    """The object that says what became of the job: :class:`api.report.JobReport`."""
+    return f"{job_prefix(storage, job_id)}/report.json"
 
 
 def url(storage: CheckpointStorage, key: str) -> str:

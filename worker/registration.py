@@ -30,6 +30,7 @@ from activities.outputs import OutputActivities
 from activities.preflight import PreflightActivities
 from activities.refusals import Refusals
 from activities.replicas import ReplicaActivities
+from activities.reports import ReportActivities
 from activities.secret import Sharing
 from activities.specs import SpecActivities
 from activities.ssh import SshKeys
@@ -84,6 +85,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         OutputActivities(kube, cloud, keys, settings.ssh_port, buckets),
         PreflightActivities(kube, cloud, buckets, gate),
         ReplicaActivities(kube, settings.namespace),
+        ReportActivities(buckets),
         SpecActivities(kube, settings.timings, sharing, settings.grants),
         StatusActivities(kube),
         StorageActivities(buckets),

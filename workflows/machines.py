@@ -93,6 +93,8 @@ class Machines:
             if report.why and (vm.report is None or vm.report.vm_name != report.vm_name):
                 self.job.event("Buying", f"replica {vm.replica}: {report.vm_name}: {report.why}")
             vm.report = report
+            if vm.existed_at is None and report.stage != "Creating":
+                vm.existed_at = report.at or workflow.now()
             self._compare_costs()
         if report.stage == "Noticed" and report.vm_name:
             self.nodes.record(report.vm_name, report.reason, report.ends_at)
@@ -111,7 +113,8 @@ class Machines:
     def forget_gone(self) -> None:
         """The state is bounded: nothing is kept of a VM of which nothing is left."""
         for key in [vm.key for vm in self.state.vms.values() if vm.gone and not self._in_use(vm.key)]:
-            del self.state.vms[key]
+            if (record := self.state.vms.pop(key).record) is not None:
+                self.state.ledger.add_vm(record)
 
     def _in_use(self, key: str) -> bool:
         """A replica is on it, or still has to conclude from its end."""

@@ -25,6 +25,7 @@ with workflow.unsafe.imports_passed_through():
         VmReport,
     )
     from api.spot_instance_job import SpotInstanceJobStatus
+    from workflows.policy.report import job_report
     from workflows.policy.status import job_status
 
 from workflows.admission import Admission
@@ -222,6 +223,8 @@ class SpotInstanceJob:
         await self._see_through(self._tear_down)
         if workflow.patched("logs-shortened"):
             await self._try(self._shorten_logs)
+            if self._leaves_report():
+                await self._try(self._write_report)
         await self._try(self.reporting.flush)
         await self._see_through(self._release_finalizers)
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -241,6 +244,28 @@ class SpotInstanceJob:
             reason, message = explain(error)
             workflow.logger.warning("logs: %s", message)
             return reason != "Transient"
+        return True
+
+    def _leaves_report(self) -> bool:
+        """Not if this run knows only what there was to tear down: an earlier one may have written more."""
+        spec = self.job.state.spec
+        return spec is not None and spec.checkpoint_config.checkpoint_storage is not None and self.job.state.admitted
+
+    async def _write_report(self) -> bool:
+        spec = self.job.spec
+        storage = spec.checkpoint_config.checkpoint_storage
+        assert storage is not None
+        report = job_report(self.job.start, self.job.state, workflow.now())
+        request = act.WriteReport(report=report, storage=storage, cloud=spec.gcp_credentials_secret_ref)
+        try:
+            written = await call(act.WRITE_REPORT, request, summary="leave the report in the bucket")
+        except ActivityError as error:
+            reason, message = explain(error)
+            if "ReportWritten" not in self.job.state.conditions:
+                self.job.event("ReportNotWritten", message, warning=True)
+            self.job.condition("ReportWritten", False, reason, message)
+            return reason != "Transient"
+        self.job.condition("ReportWritten", True, "InBucket", written.location)
         return True
 
     async def _see_through(self, step: Callable[[], Awaitable[bool]]) -> None:

@@ -7,15 +7,17 @@ again in any phase is here. It is bounded: what nobody needs any more is dropped
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from activities.signatures import JobEvent, PatchSpec
 from api.common import Condition
 from api.messages import VmReport
+from api.report import VmRecord
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
 from api.views import CheckpointView, NodeView, ReplicaView, RestorePoint
+from workflows.ledger import Ledger
 
 Phase = Literal[
     "Pending",  # looks for a free GPU in the cluster
@@ -151,6 +153,7 @@ class Vm(Mutable):
     key: str
     replica: int
     report: VmReport | None = None
+    existed_at: datetime | None = None  # when it was first said to be more than a wish
     released: str | None = None
     on_demand: bool = False  # it may fall back to on-demand
     spot_only: bool = False  # bought to bring a replica back from on-demand
@@ -160,6 +163,24 @@ class Vm(Mutable):
     def sought(self) -> bool:
         """Nothing of it exists yet, as far as it told."""
         return not self.released and (self.report is None or self.report.stage == "Creating")
+
+    @property
+    def record(self) -> VmRecord | None:
+        """What the job's report says of it; None if it never existed."""
+        report = self.report
+        if report is None or report.vm_name is None or self.existed_at is None:
+            return None
+        return VmRecord(
+            name=report.vm_name,
+            replica=self.replica,
+            zone=report.zone,
+            machine_type=report.candidate.machine_type if report.candidate else None,
+            provisioning=report.candidate.provisioning if report.candidate else None,
+            price_per_hour=report.price,
+            created_at=self.existed_at,
+            gone_at=report.at if self.gone else None,
+            why_gone=(self.released or report.reason)[:200] if self.gone else "",
+        )
 
     @property
     def runs_on_demand(self) -> bool:
@@ -236,6 +257,7 @@ class JobState(Mutable):
     outcome: Literal["Completed", "Failed"] | None = None
     shutdown: str | None = None
     unreadable: bool = False  # it is to be torn down, and its spec is not to be had any more
+    ledger: Ledger = Field(default_factory=Ledger)
     logs_again_at: datetime | None = None  # the bucket did not take a log, and is not asked before
     wishes: list[PatchSpec] = []  # of people, by signal: on their way into the spec
     conditions: dict[str, Condition] = {}

@@ -6,6 +6,7 @@ from activities.signatures.base import JobRef, Signature
 from activities.signatures.machines import VmRef
 from api.common import LocalReference, SecretReference
 from api.model import Model
+from api.report import JobReport
 from api.spot_instance_job import CheckpointStorage
 from api.views import ReplicaView, RestorePoint
 
@@ -141,6 +142,20 @@ class SavedOutputs(Model):
     location: str = ""
 
 
+class WriteReport(Model):
+    """At the job's end: what stays in the bucket when its object goes."""
+
+    report: JobReport
+    storage: CheckpointStorage
+    cloud: SecretReference | None = None  # gcpCredentialsSecretRef
+
+
+class WrittenReport(Model):
+    """Where it is."""
+
+    location: str
+
+
 FIND_CAPACITY = Signature("find_capacity", FindCapacity, Capacity, timeout=10)
 FIND_STRANGERS = Signature("find_strangers", FindStrangers, Strangers, timeout=10)
 
@@ -149,6 +164,7 @@ OBSERVE_REPLICA = Signature("observe_replica", ReplicaRef, ReplicaView, timeout=
 STOP_REPLICA = Signature("stop_replica", StopReplica, ReplicaView, timeout=10)
 SAVE_LOGS = Signature("save_logs", SaveLogs, SavedLog, timeout=30)
 SHORTEN_LOGS = Signature("shorten_logs", ShortenLogs, ShortenedLogs, timeout=60)
+WRITE_REPORT = Signature("write_report", WriteReport, WrittenReport, timeout=30)
 READ_PROGRESS = Signature("read_progress", ReadProgress, ProgressReading, timeout=10)
 
 SAVE_OUTPUTS = Signature("save_outputs", SaveOutputs, SavedOutputs, timeout=60, heartbeat=20)

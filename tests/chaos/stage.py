@@ -106,7 +106,9 @@ class Stage:
 
 
 CLOUD = {"create_vm", "observe_create", "observe_vm", "delete_vm", "read_price", "find_preempted", "find_orphans"}
-REGISTRY = {"find_image", "pin_images", "delete_images", "find_orphaned_images", "find_stored", "save_outputs"}
+REGISTRY = {
+    "find_image", "pin_images", "delete_images", "find_orphaned_images", "find_stored", "save_outputs", "write_report",
+}  # fmt: skip
 SSH = {"start_join", "observe_join"}
 TEMPORAL = {"ensure_vm", "adopt_orphan", "check_owner", "ask_market", "tell_market", "ask_hazard"}
 KUBERNETES = {

@@ -6,6 +6,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import signatures as act
 from api import errors
+from api.report import JobReport
 from api.storage import incarnation_prefix
 from api.views import RestorePoint
 from tests.workflows.cluster import Cluster
@@ -30,6 +31,7 @@ class Bucket:
         self.down = False
         self.save_on_sigterm = True
         self.outputs: list[act.SaveOutputs] = []  # of each call
+        self.reports: list[JobReport] = []
         self.output_calls = 1  # so many are needed until all is uploaded
         self.output_files = 3
         self.no_layer = False  # the runtime is none that we know
@@ -46,6 +48,12 @@ class Bucket:
             kind="Storage", path=best.path, progress=best.progress, reported=True, created_at=self.cluster.clock.now
         )
         return act.FoundStored(point=point, passed_over=[each.path for each in known if not each.complete])
+
+    def write_report(self, request: act.WriteReport) -> act.WrittenReport:
+        if self.down:
+            raise RuntimeError("the bucket does not answer")
+        self.reports.append(request.report)
+        return act.WrittenReport(location="gs://b/report.json")
 
     def save_outputs(self, request: act.SaveOutputs) -> act.SavedOutputs:
         job = self.cluster.jobs[request.ref.replica, request.ref.incarnation]

@@ -172,6 +172,7 @@ class Life:
             key = None if machine_stays else me.vm_key
             old = Old(incarnation=me.incarnation, node=me.node, vm_key=key, view=me.view)
             me.recovery.olds.append(old)
+            self.state.ledger.end(me.index, me.incarnation, workflow.now(), cause)
             if not self.checkpointing.takes_images:
                 self.job.spawn(self._ask_to_save(old), f"SIGTERM for {me.index}.{me.incarnation}")
             me.live, me.view = False, None

@@ -34,6 +34,9 @@ class Releasing(Part):
                 return
         if not await self.machines.release_all(self.me.index, self.me.halt or self.me.outcome or "Released"):
             return
+        self.state.ledger.end(
+            self.me.index, self.me.incarnation, workflow.now(), self.me.outcome or self.me.halt or "Released"
+        )
         self.me.recovery = self.me.node = self.me.vm_key = self.me.view = None
         self.me.live = False
         self.life.enter(self.me.outcome or "Released", self.me.halt or self.me.message)

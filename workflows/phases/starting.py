@@ -6,6 +6,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import errors
+    from api.report import IncarnationRecord
     from api.views import PodView, ReplicaView
     from workflows.policy.startup import does_not_start, startup, waits_for_others
 
@@ -169,6 +170,15 @@ class Starting(Part):
         self.me.running_since = (pod.started_at if pod else None) or workflow.now()
         self.me.node = pod.node if pod and pod.node else self.me.node
         self.me.candidates = []
+        self.state.ledger.begin(
+            IncarnationRecord(
+                replica=self.me.index,
+                incarnation=self.me.incarnation,
+                node=self.me.node,
+                restored_from=self.me.restore.label if self.me.restore else None,
+                started_at=self.me.running_since,
+            )
+        )
         recovery, self.me.recovery = self.me.recovery, None
         self.me.failures, self.me.crowded, self.me.avoid = 0, 0, []
         self.room.found()

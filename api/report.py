@@ -1,0 +1,77 @@
+"""``report.json``: what is known of a job after its object is gone, one document in its bucket.
+
+Fields are only added; ``version`` grows if one changes its meaning.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from api.common import Condition
+from api.model import Model
+
+
+class VmRecord(Model):
+    """A VM that was bought for the job, from its workflow's reports."""
+
+    name: str
+    replica: int
+    zone: str | None = None
+    machine_type: str | None = None
+    provisioning: str | None = None  # Spot or OnDemand
+    price_per_hour: float | None = None  # in USD, when it was bought; None if it was not known
+    created_at: datetime | None = None  # when it was first heard to exist
+    gone_at: datetime | None = None  # when it was confirmed gone
+    why_gone: str = ""
+
+
+class IncarnationRecord(Model):
+    """One run of a replica's training."""
+
+    replica: int
+    incarnation: int
+    node: str | None = None
+    restored_from: str | None = None  # None: from the beginning
+    started_at: datetime
+    ended_at: datetime | None = None
+    why_ended: str = ""
+
+
+class ReplicaRecord(Model):
+    """One replica at the job's end."""
+
+    replica: int
+    outcome: str | None = None
+    incarnations: int = 0
+    restarts: int = 0
+    preemptions: int = 0
+    progress: float | None = None
+    last_checkpoint: str | None = None
+    last_checkpoint_at: datetime | None = None
+    log: str | None = None
+
+
+class JobReport(Model):
+    """The document."""
+
+    version: Literal[1] = 1
+    namespace: str
+    name: str
+    uid: str
+    job_id: str
+    cluster_id: str
+    spec_sha256: str  # of the spec as JSON with sorted keys
+    spot_instance_vm: str  # by which VMs were bought
+    ended: str  # Completed, Failed, Deleted, Cancelled, Gone
+    written_at: datetime
+    conditions: list[Condition] = []
+    replicas: list[ReplicaRecord] = []
+    checkpoints: int = Field(default=0, description="that were asked for")
+    vms: list[VmRecord] = Field(default=[], description="the last 200")
+    vms_before: int = Field(default=0, description="older ones, which are not listed")
+    incarnations: list[IncarnationRecord] = Field(default=[], description="the last 200")
+    incarnations_before: int = Field(default=0, description="older ones, which are not listed")
+    vm_hours: float = Field(default=0, description="of all VMs, also those that are not listed")
+    estimated_cost: float = Field(default=0, description="in USD, of all VMs whose price was known")
+    vms_without_price: int = 0

@@ -1,0 +1,54 @@
+"""What the job's report says. Pure."""
+
+import hashlib
+import json
+from datetime import datetime
+
+from api.messages import JobStart
+from api.report import JobReport, ReplicaRecord
+from workflows.state import JobState, Replica
+
+
+def job_report(start: JobStart, state: JobState, now: datetime) -> JobReport:
+    """The report of a job that has ended; its spec must be known."""
+    assert state.spec is not None
+    ledger = state.ledger.model_copy(deep=True)
+    for vm in state.vms.values():  # still known, though gone
+        if (record := vm.record) is not None:
+            ledger.add_vm(record)
+    spec = json.dumps(state.spec.model_dump(mode="json", by_alias=True), sort_keys=True)
+    return JobReport(
+        namespace=start.namespace,
+        name=start.name,
+        uid=start.uid,
+        job_id=start.job_id,
+        cluster_id=start.cluster_id,
+        spec_sha256=hashlib.sha256(spec.encode()).hexdigest(),
+        spot_instance_vm=state.spec.spot_instance_vm_ref.name,
+        ended=state.shutdown or state.outcome or "Deleted",
+        written_at=now,
+        conditions=sorted(state.conditions.values(), key=lambda condition: condition.type),
+        replicas=[_replica(replica) for _, replica in sorted(state.replicas.items())],
+        checkpoints=state.checkpoint_number,
+        vms=ledger.vms,
+        vms_before=ledger.vms_before,
+        incarnations=ledger.incarnations,
+        incarnations_before=ledger.incarnations_before,
+        vm_hours=round(ledger.vm_hours, 3),
+        estimated_cost=round(ledger.cost, 4),
+        vms_without_price=ledger.without_price,
+    )
+
+
+def _replica(replica: Replica) -> ReplicaRecord:
+    return ReplicaRecord(
+        replica=replica.index,
+        outcome=replica.outcome,
+        incarnations=replica.incarnation + 1,
+        restarts=replica.restarts,
+        preemptions=replica.preemptions,
+        progress=replica.reading,
+        last_checkpoint=replica.last_checkpoint_image,
+        last_checkpoint_at=replica.last_checkpoint_time,
+        log=replica.log,
+    )
