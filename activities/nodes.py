@@ -8,12 +8,15 @@ from temporalio.exceptions import ApplicationError
 
 from activities import signatures
 from activities.signatures import Drained, NodeReadiness, NodeRef, PrepareNode
+from api import names
 from api.names import TAINT_JOINING
-from api.projections import node_view
-from api.views import NodeView
+from api.projections import agent_view, node_view
+from api.views import AgentView, NodeView
 from clients.kube import Json, Kube, KubeError, path, selector
 
 VALIDATOR = "nvidia-operator-validator"  # of NVIDIA's GPU operator: Ready once the GPUs of its node work
+AGENT = {"app.kubernetes.io/name": "outlast", "app.kubernetes.io/component": "agent"}
+"""Labels of the node agent's DaemonSet and of its pods, in whichever namespace it was put."""
 TRIES = 5
 _MIRROR = "kubernetes.io/config.mirror"  # a static pod: only its kubelet can end it
 
@@ -30,7 +33,7 @@ class NodeActivities:
 
     @activity.defn(name=signatures.OBSERVE_NODE.name)
     async def observe_node(self, ref: NodeRef) -> NodeReadiness:
-        """Read a Node and, where the GPU operator is installed, what its validator says there."""
+        """Read a Node, how the node agent is there, and what the GPU operator's validator says if there is one."""
         node = await self._find(ref)
         if node is None:
             return NodeReadiness(view=NodeView(name=ref.name, exists=False))
@@ -40,7 +43,17 @@ class NodeActivities:
             view=node_view(node),
             gpu_operator=bool(validators) or await self._validator_is_deployed(),
             validated=any(_is_ready(pod) for pod in here),
+            agent=await self._agent(ref.name),
         )
+
+    async def _agent(self, node: str) -> AgentView | None:
+        """How the node agent is; it belongs on nodes that were bought alone."""
+        if names.vm_key_of(node) is None:
+            return None
+        here = {"fieldSelector": selector({"spec.nodeName": node}), "labelSelector": selector(AGENT)}
+        pods = await self._kube.list(path("v1", "pods"), **here)
+        sets = [] if pods else await self._kube.list(path("apps/v1", "daemonsets"), labelSelector=selector(AGENT))
+        return agent_view(pods, installed=bool(sets))
 
     async def _validator_is_deployed(self) -> bool:
         sets = await self._kube.list(
@@ -83,8 +96,8 @@ class NodeActivities:
         pods = await self._kube.list(path("v1", "pods"), fieldSelector=selector({"spec.nodeName": ref.name}))
         leaving = [pod for pod in pods if _must_leave(pod)]
         stayed = await asyncio.gather(*(self._evict(pod) for pod in leaving))
-        names = [f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in leaving]
-        return Drained(remaining=[name for name, remains in zip(names, stayed, strict=True) if remains])
+        where = [f"{pod['metadata']['namespace']}/{pod['metadata']['name']}" for pod in leaving]
+        return Drained(remaining=[name for name, remains in zip(where, stayed, strict=True) if remains])
 
     async def _evict(self, pod: Json) -> bool:
         """Ask for a pod's end as an eviction does; True while it is still there.

@@ -13,7 +13,7 @@ from api.market import Candidate, VmWish
 from api.model import Model
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
-from api.views import CheckpointView, NodeView, ReplicaView
+from api.views import AgentView, CheckpointView, NodeView, ReplicaView
 
 
 class JobStart(Model):
@@ -131,6 +131,7 @@ class VmReport(Model):
     at: datetime | None = None
     notice_seconds: float = 0  # between a preemption's notice and the soft off, as it was bought
     ends_at: datetime | None = None  # when it is shut down, where its notice says so
+    agent: AgentView | None = None  # of a Ready node whose node agent has not run for too long
 
 
 class VmRelease(Model):

@@ -10,7 +10,7 @@ from typing import Any
 
 from api import names
 from api.names import GPU_RESOURCE, TAINT_PREEMPTED
-from api.views import CheckpointView, NodeView, PodView, ReplicaView
+from api.views import AgentView, CheckpointView, NodeView, PodView, ReplicaView
 
 Json = dict[str, Any]
 
@@ -83,6 +83,31 @@ def _marked_at(spec: Json) -> datetime | None:
         return datetime.strptime(values[0], names.MARK_TIME).replace(tzinfo=UTC) if values else None
     except ValueError:
         return None
+
+
+# Reasons of a pod that has no image yet.
+_PULLS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
+
+
+def agent_view(pods: Iterable[Json], *, installed: bool) -> AgentView:
+    """The node agent by its ``pods`` on one node; ``installed`` if there is a DaemonSet that makes them."""
+    pod = max(pods, key=lambda each: (_alive(each), each["metadata"].get("creationTimestamp") or ""), default=None)
+    if pod is None and not installed:
+        said = "there is no DaemonSet outlast-agent: apply deploy/base, or let something else taint preempted Nodes"
+        return AgentView(running=False, reason="NotInstalled", message=said)
+    if pod is None:
+        said = (
+            "its DaemonSet has made no pod there; `kubectl -n outlast-system describe daemonset outlast-agent` says why"
+        )
+        return AgentView(running=False, reason="NoPod", message=said)
+    view = pod_view(pod)
+    if view.phase == "Running" and view.started_at and not view.waiting_reason:
+        return AgentView(running=True)
+    reason = view.waiting_reason or view.phase
+    said = view.message or f"pod {view.name} is {view.phase}"
+    if reason in _PULLS:
+        said += "; if its registry is private, give outlast-agent a pull Secret (deploy/components/private-registry)"
+    return AgentView(running=False, reason=reason, message=said)
 
 
 # Why a pod ended, in the kubelet's words (status.reason), where the training is not to blame.

@@ -21,6 +21,7 @@ class Timings(Model):
     boot_deadline: float = 600  # for SSH to answer
     join_deadline: float = 600  # for kubeadm join to end
     ready_deadline: float = 900  # for the node to be Ready with its GPUs
+    agent_deadline: float = 180  # for the node agent to run on a Ready node, until the job says that it does not
     drain: float = 60  # for the pods of a released node to stop
     owner_check: float = 600  # between a VM's looks at whether its job still lives
     outputs: float = 1800  # for the outputs of a training that has ended to be uploaded

@@ -45,6 +45,14 @@ class NodeView(Model):
     marked_at: datetime | None = None  # when the cloud gave its notice, by our agent's mark; None once it shuts down
 
 
+class AgentView(Model):
+    """The node agent on a node that was bought; ``reason`` and ``message`` say why it does not run."""
+
+    running: bool
+    reason: str = ""
+    message: str = ""
+
+
 class VmView(Model):
     """A GCE instance and the operation that creates it."""
 

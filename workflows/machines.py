@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from api.market import VmWish
     from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
     from api.spot_instance_vm import OnDemandFallback
+    from workflows.policy.agents import missing_agents
     from workflows.policy.on_demand import dearer_than_on_demand, may_fall_back
     from workflows.policy.restore import furthest, gpu_of
 
@@ -21,6 +22,8 @@ from workflows.nodes import Nodes
 from workflows.state import Replica, Vm
 
 POLL_SECONDS = 30.0
+AGENT_READY = "AgentReady"
+"""The condition: whether the node agent runs on every bought node. There is none as long as it was never missing."""
 
 
 class Machines:
@@ -96,6 +99,7 @@ class Machines:
             if vm.existed_at is None and report.stage != "Creating":
                 vm.existed_at = report.at or workflow.now()
             self._compare_costs()
+            self._tell_of_agents()
         if report.stage == "Noticed" and report.vm_name:
             self.nodes.record(report.vm_name, report.reason, report.ends_at)
 
@@ -105,6 +109,19 @@ class Machines:
         if why is not None and not self.state.on_demand_told:
             self.state.on_demand_told = True
             self.job.event("OnDemandCheaper", why, warning=True)
+
+    def _tell_of_agents(self) -> None:
+        """Say which bought nodes lack their node agent, and when none does any more. Nothing waits for that."""
+        missing = missing_agents(self.state.vms.values())
+        known = self.state.conditions.get(AGENT_READY)
+        said = known is not None and known.status == "False"
+        if missing is not None:
+            self.job.condition(AGENT_READY, False, *missing)
+            if not said:
+                self.job.event("AgentMissing", missing[1], warning=True)
+        elif said:
+            self.job.condition(AGENT_READY, True, "Running", "no bought node lacks its node agent any more")
+            self.job.event("AgentRuns", "no bought node lacks its node agent any more")
 
     @property
     def _fallback(self) -> OnDemandFallback | None:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.market import Candidate, VmWish
 from api.messages import Stage
-from api.views import NodeView, VmView
+from api.views import AgentView, NodeView, VmView
 
 
 class Try(BaseModel):
@@ -43,6 +43,9 @@ class VmState(BaseModel):
     node_version: int = 0
     prepared: str | None = None  # UID of the Node that was labelled; the bridge tells of a Node before that
     reserved: bool = False  # its Node is cordoned; not that of a machine which joined before Outlast did so
+    agent: AgentView | None = None  # of the Ready node; None as long as nobody has looked
+    agent_since: datetime | None = None  # since when it does not run
+    told_agent: AgentView | None = None  # what the last report said of it
     joins: int = 0
     token_id: str | None = None
     fingerprint: dict[str, str] = {}

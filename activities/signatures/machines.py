@@ -10,7 +10,7 @@ from api.market import Candidate, PreemptedVm, Price
 from api.messages import VmStart
 from api.model import Model
 from api.spot_instance_vm import SpotInstanceVMSpec
-from api.views import NodeView, VmView
+from api.views import AgentView, NodeView, VmView
 
 
 class VmRef(Model):
@@ -120,6 +120,7 @@ class NodeReadiness(Model):
     view: NodeView
     gpu_operator: bool = False
     validated: bool = False
+    agent: AgentView | None = None  # None of a node that was not bought, and from a worker that did not look
 
 
 class PrepareNode(Model):

@@ -36,6 +36,7 @@ from api import errors
 from api.market import Candidate
 from api.names import vm_name
 from api.spot_instance_vm import SpotInstanceVMSpec
+from api.views import AgentView
 from clients.kube import Kube
 from sandbox.control_plane import ControlPlane
 from sandbox.gce import GceEmulator
@@ -401,6 +402,46 @@ async def test_the_gpu_operator_validates_where_it_is_installed(setting: Setting
             if readiness.validated:
                 break
             await asyncio.sleep(0.1)
+
+
+async def test_how_the_node_agent_is_on_a_bought_node(setting: Setting) -> None:
+    join = await setting.vm()
+    await setting.joined(join)
+    await setting.node(join)
+    ref = NodeRef(name=join.vm.name)
+
+    async def agent() -> AgentView:
+        found = (await setting.run(setting.nodes.observe_node, ref)).agent
+        assert found is not None
+        return found
+
+    assert (await agent()).reason == "NotInstalled"
+    labels = {"app.kubernetes.io/name": "outlast", "app.kubernetes.io/component": "agent"}
+    pod: Any = {
+        "metadata": {"name": "agent", "labels": labels},
+        "spec": {
+            "nodeName": join.vm.name,
+            "tolerations": [{"operator": "Exists"}],
+            "terminationGracePeriodSeconds": 0,
+            # The sandbox's kubelets pull from loopback for real, and nothing listens there.
+            "containers": [{"name": "agent", "image": "127.0.0.1:1/outlast:1", "command": ["sleep", "3600"]}],
+        },
+    }
+    where = f"/api/v1/namespaces/{setting.namespace}/pods"
+    await setting.kube.create(where, pod)
+
+    async def is_told() -> bool:
+        return (await agent()).reason == "ImagePullBackOff"
+
+    async def runs() -> bool:
+        return (await agent()).running
+
+    await eventually("what its kubelet says is told", is_told)
+    assert "127.0.0.1:1/outlast:1" in (await agent()).message
+    await setting.kube.delete(f"{where}/agent", grace=0)
+    pod["metadata"]["name"], pod["spec"]["containers"][0]["image"] = "again", "busybox"
+    await setting.kube.create(where, pod)
+    await eventually("it runs", runs)
 
 
 async def test_a_drained_node_has_no_pods_left(setting: Setting) -> None:

@@ -27,7 +27,7 @@ KEYS = "outlast-payload-keys"
     "overlay",
     [
         "base", "overlays/sandbox", "overlays/before-1.30", "overlays/chosen-namespaces", "overlays/encrypted",
-        "overlays/worker-version",
+        "overlays/worker-version", "overlays/private-registry",
     ],
 )  # fmt: skip
 async def test_the_api_server_takes_every_manifest(control_plane: Any, installed: None, overlay: str) -> None:
@@ -128,6 +128,53 @@ async def test_jobs_are_made_in_no_other_namespace(control_plane: Any, chosen: s
         return False
 
     await eventually("it is refused", refused)
+
+
+def overlay_with(directory: Path, base: str, component: str) -> Path:
+    """As `kustomize edit add component` makes it of a base."""
+    kustomization = {
+        "resources": [os.path.relpath(DEPLOY / base, directory)],
+        "components": [os.path.relpath(DEPLOY / "components" / component, directory)],
+    }
+    (directory / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    return directory
+
+
+@pytest.fixture
+async def private_registry(control_plane: Any, installed: None, tmp_path: Path) -> AsyncIterator[None]:
+    """Installed as step 6 of the README says."""
+    await control_plane.kubectl(*APPLY, "-k", overlay_with(tmp_path, "overlays/sandbox", "private-registry"))
+    yield
+    await control_plane.kubectl(*APPLY, "-k", DEPLOY / "overlays/sandbox")
+
+
+PULL_SECRETS = "jsonpath={.spec.imagePullSecrets[*].name}"
+
+
+async def pulls_by(control_plane: Any, account: str) -> str:
+    """The pull Secrets that the API server gives to a pod of this account."""
+    spec = {"serviceAccountName": account, "containers": [{"name": "c", "image": "outlast"}]}
+    made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": spec}
+    where = ("-n", "outlast-system", "--dry-run=server")
+    return str(await control_plane.kubectl("create", *where, "-o", PULL_SECRETS, "-f", "-", stdin=json.dumps(made)))
+
+
+ACCOUNTS = ["outlast-worker", "outlast-bridge", "outlast-agent"]
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+async def test_every_pod_of_outlast_pulls_from_a_private_registry(
+    control_plane: Any, private_registry: None, account: str
+) -> None:
+    assert await pulls_by(control_plane, account) == "outlast-pull"
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+async def test_without_a_private_registry_no_pod_names_a_secret(
+    control_plane: Any, installed: None, account: str
+) -> None:
+    """A kubelet would warn of one that does not exist, in an Event for each pod, again and again."""
+    assert await pulls_by(control_plane, account) == ""
 
 
 async def test_the_sandbox_gets_no_deployments(control_plane: Any) -> None:

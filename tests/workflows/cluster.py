@@ -6,7 +6,7 @@ from datetime import datetime
 from activities import signatures as act
 from api import names
 from api.messages import NodeChanged, PreemptionNotice, ReplicaChanged
-from api.views import NodeView, ReplicaView, RestorePoint
+from api.views import AgentView, NodeView, ReplicaView, RestorePoint
 from tests.simulation.clock import Clock
 from tests.workflows.cluster_objects import Job, Node, Pod
 
@@ -48,6 +48,7 @@ class Cluster:
         self.bucket_refuses = False  # logs
         self.on_sigterm: Callable[[Job], None] = lambda job: None  # of a pod that is deleted
         self.stop_seconds = STOP_SECONDS
+        self.agent = AgentView(running=True)  # on every node that was bought
         self.logs: list[tuple[int, int]] = []
         self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
 

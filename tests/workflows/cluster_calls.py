@@ -80,7 +80,8 @@ class ClusterCalls:
         return self.cluster.node_view(request.node.name)
 
     def observe_node(self, ref: act.NodeRef) -> act.NodeReadiness:
-        return act.NodeReadiness(view=self.cluster.node_view(ref.name))
+        agent = self.cluster.agent if names.vm_key_of(ref.name) else None
+        return act.NodeReadiness(view=self.cluster.node_view(ref.name), agent=agent)
 
     def cordon_and_drain(self, ref: act.NodeRef) -> act.Drained:
         remaining = self.cluster.running_on(ref.name)

@@ -58,6 +58,7 @@ class Joining(Part):
                 await self.machine.prepare_node(readiness.view)
         waits_for = self._lacks(readiness)
         if waits_for is None:
+            self.machine.see_agent(readiness.agent)
             await self.machine.revoke_token()
             self.machine.enter("Ready", message=f"node {name} is Ready")
             return

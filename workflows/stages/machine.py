@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from api import names
     from api.market import Candidate, MarketNews, identity_of
     from api.messages import Stage, VmStart
-    from api.views import NodeView, VmView
+    from api.views import AgentView, NodeView, VmView
     from workflows.policy.notice import ends_at
 
 from workflows.calls import call, explain
@@ -20,6 +20,7 @@ from workflows.stages.telling import Telling
 from workflows.vm_state import Try, VmState
 
 POLL_SECONDS = 3.0
+AGENT_SECONDS = 30.0  # between two looks at a Ready node whose agent does not run yet; four times that once it is late
 ALIVE = frozenset({"PROVISIONING", "STAGING", "RUNNING", "STOPPING", "REPAIRING", "SUSPENDING"})
 
 
@@ -34,7 +35,7 @@ class Machine:
 
     async def tell(self) -> None:
         """Report to the job what has changed, and answer its ensure."""
-        await self.telling.tell()
+        await self.telling.tell(self.missing_agent())
 
     @property
     def current(self) -> Try:
@@ -149,6 +150,26 @@ class Machine:
         self.state.node = view
         if view.marks:
             self.notice(view.marks[0], began=view.marked_at)
+
+    def see_agent(self, agent: AgentView | None) -> None:
+        """The node agent as it is now, None if nobody has looked. Nothing waits for it: people are told."""
+        if agent is not None:
+            self.state.agent = agent
+            self.state.agent_since = None if agent.running else self.state.agent_since or workflow.now()
+
+    def missing_agent(self) -> AgentView | None:
+        """Why the node agent does not run, once it is late."""
+        since = self.state.agent_since
+        late = since is not None and workflow.now() >= since + timedelta(seconds=self.timings.agent_deadline)
+        return self.state.agent if late else None
+
+    def next_look_at_agent(self) -> datetime | None:
+        """When the node agent that does not run is looked at again."""
+        if self.state.agent_since is None:
+            return None
+        if self.missing_agent():
+            return self.soon(4 * AGENT_SECONDS)
+        return min(self.soon(AGENT_SECONDS), self.state.agent_since + timedelta(seconds=self.timings.agent_deadline))
 
     def notice(self, source: str, *, told: float | None = None, began: datetime | None = None) -> None:
         """Somebody announces the machine's end; the second notice changes nothing."""

@@ -27,6 +27,8 @@ class Serving(Part):
         if told:
             # A machine that is gone may be reported RUNNING for a minute: look again and again.
             until = min(self.machine.soon(LOOK_SECONDS), told + timedelta(seconds=self.timings.not_ready_grace))
+        elif (look := self.machine.next_look_at_agent()) is not None:
+            until = min(until, look)
         await self.machine.until(
             lambda: (
                 self.state.noticed_at is not None
@@ -46,7 +48,9 @@ class Serving(Part):
             self.machine.lose("Lost", f"{self.machine.name} is gone without a notice")
             return
         node = act.NodeRef(name=self.machine.name)
-        self.machine.see_node((await call(act.OBSERVE_NODE, node, summary=f"look at node {node.name}")).view)
+        readiness = await call(act.OBSERVE_NODE, node, summary=f"look at node {node.name}")
+        self.machine.see_node(readiness.view)
+        self.machine.see_agent(readiness.agent)
         since = self.machine.not_ready_since()
         if since and workflow.now() >= since + timedelta(seconds=self.timings.not_ready_grace):
             self.machine.give_up("NodeNotReady", f"{self.machine.name} runs, but its node is NotReady for too long")

@@ -8,6 +8,7 @@ with workflow.unsafe.imports_passed_through():
     from api import names
     from api.messages import VmReport, VmStart
     from api.spot_instance_vm import ProvisionedInstance
+    from api.views import AgentView
 
 from workflows.calls import call, explain
 from workflows.vm_state import VmState
@@ -20,15 +21,15 @@ class Telling:
         self.start = start
         self.state = state
 
-    async def tell(self) -> None:
+    async def tell(self, missing_agent: AgentView | None = None) -> None:
         """Report to the job what has changed, and answer its ensure."""
         state = self.state
         now_told = (state.stage, state.reason, state.message, state.dead)
-        if now_told == state.told and state.answered == state.asked:
+        if (now_told, missing_agent) == (state.told, state.told_agent) and state.answered == state.asked:
             return
         entry_changed = state.told is None or state.told[0] != state.stage or state.told[3] != state.dead
         state.number += 1
-        state.told, state.answered = now_told, state.asked
+        state.told, state.told_agent, state.answered = now_told, missing_agent, state.asked
         owner = workflow.get_external_workflow_handle(names.job_workflow_id(self.start.namespace, self.start.job_name))
         try:
             await owner.signal("vm_changed", self._report())
@@ -56,6 +57,7 @@ class Telling:
             at=workflow.now(),
             notice_seconds=self.start.spec.gcp.notice_seconds,
             ends_at=state.ends_at,
+            agent=state.told_agent,
         )
 
     async def write_entry(self, *, gone: bool) -> None:

@@ -30,7 +30,7 @@ async def rig(executables: Any, tmp_path_factory: pytest.TempPathFactory, keys: 
     """In place of the one that all share."""
     if reason := why_not():
         pytest.skip(reason)
-    environment = {**ENVIRONMENT, "OUTLAST_PAYLOAD_KEYS_FILE": str(keys)}
+    environment = {**ENVIRONMENT, "OUTLAST_PAYLOAD_KEYS_FILE": str(keys), "OUTLAST_TIMING_AGENT_DEADLINE": "15"}
     made = Rig(tmp_path_factory.mktemp("alone") / "cloud", SPEED, environment)
     await made.up()
     yield made
