@@ -87,7 +87,7 @@ class Setting:
             **spec,
         }
         # Nodes belong to no namespace, so that their names have to differ between tests.
-        attempt = int(self.namespace.rpartition("-")[2], 16)
+        attempt = int(self.namespace.rpartition("-")[2], 16) % 10**9
         vm = VmRef(project="demo", zone=ZONE, name=vm_name(key, attempt), namespace=self.namespace)
         read = SpotInstanceVMSpec.model_validate(document)
         made = CreateVm(vm=vm, spec=read, candidate=Candidate(zone=vm.zone, machine_type="n1-standard-4", gpu=read.gpu))
