@@ -105,7 +105,7 @@ async def test_crds_that_are_deleted_first_take_the_trainings_down(rig: Rig, env
     await rig.start(await rig.namespace(), rig.job(replicas=1, interval="1h", SANDBOX_STEPS=10**6))
     await typed("kubectl delete -k deploy/crd --wait=false", environment)
     await no_vm(rig)
-    await typed("kubectl wait --for=delete --timeout=200s -k deploy/crd", environment)
+    await typed("kubectl wait --for=delete --timeout=200s -f deploy/crd", environment)
 
 
 async def no_vm(rig: Rig) -> None:
