@@ -23,6 +23,7 @@ from activities.signatures import (
     ReplicaRef,
 )
 from api import errors, names
+from api.formats import misshapen
 from api.projections import checkpoint_view, node_view
 from api.views import CheckpointView
 from clients.kube import Json, Kube, KubeError, path, selector
@@ -204,6 +205,9 @@ def _checkpoint_backup(request: CreateCheckpoint, pod: Json, reported: float | N
     registry: Json = {"url": repository.url, "repository": repository.path}
     credentials = config.checkpoint_repo_credential_ref
     if credentials is not None:
+        for wrong in misshapen(credentials):  # the operator would get it as it is
+            message = f"checkpointConfig.checkpointRepoCredentialRef.{wrong}"
+            raise ApplicationError(message, type=errors.INVALID, non_retryable=True)
         registry["secretRef"] = {"name": credentials.name, "namespace": credentials.namespace or job.namespace}
     job_name = names.replica_job_name(job.name, job.job_id, request.replica, request.incarnation)
     return {

@@ -108,6 +108,8 @@ async def holds(kube: Kube, lease: Json) -> bool:
     since = datetime.fromisoformat(spec["renewTime"])
     if datetime.now(UTC) < since + timedelta(seconds=spec["leaseDurationSeconds"]):
         return True
+    if not names.is_job_workflow_id(spec["holderIdentity"]):  # of the same form: namespace and name
+        return False
     namespace, _, name = spec["holderIdentity"].partition("/")
     job = await kube.find(path("batch/v1", "jobs", namespace, name))
     conditions = ((job or {}).get("status") or {}).get("conditions") or []

@@ -5,12 +5,12 @@ from datetime import timedelta
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
-from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from activities import signatures
 from activities.orphans.owners import is_finished
 from activities.signatures import CheckOwner, EnsuredVm, Owner
-from api import names
+from api import errors, names
 from api.messages import VmStart
 from clients.kube import Kube, path
 from clients.temporal import latest_run
@@ -47,6 +47,9 @@ class FleetActivities:
 
         Who takes stock by names alone may not know the replica. The key does, and the instance's label says the same.
         """
+        if not names.is_vm_key(start.key):
+            message = f"{names.shown(start.key)} is not the key of a VM"
+            raise ApplicationError(message, type=errors.INVALID, non_retryable=True)
         teardown = start.model_copy(update={"teardown": True, "replica": names.replica_in(start.key)})
         await self._start(teardown, WorkflowIDReusePolicy.ALLOW_DUPLICATE)
         return EnsuredVm(open=True)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncssh
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from activities import kubeadm, signatures
 from activities.cloud_errors import CloudError, to_application_error
@@ -15,6 +16,8 @@ from activities.heartbeat import heartbeats
 from activities.signatures import Done, JoinProgress, StartJoin, TokenRef
 from activities.ssh import SshKeys, Unreachable, connect, run
 from activities.tokens import Tokens
+from api import errors
+from api.names import is_segment, shown
 from clients.kube import Kube
 
 WATCH_SECONDS = 20.0  # of looking again in one activity: the workflow wants to look at the VM, too
@@ -91,6 +94,13 @@ class JoinActivities:
 
     async def _launch(self, machine: asyncssh.SSHClientConnection, join: StartJoin) -> None:
         """Put everything there and start it. The token travels in a file that nobody else can read, never in argv."""
+        if not all(map(is_segment, join.provider_id.removeprefix("gce://").split("/"))):
+            # kubeadm makes a flag of the kubelet's of it, in a line that is split at spaces.
+            raise ApplicationError(
+                f"{shown(join.provider_id)} is no provider ID: correct gcp.project of the SpotInstanceVM",
+                type=errors.INVALID,
+                non_retryable=True,
+            )
         discovery = await self._tokens.discovery(join)
         _, directory = await run(machine, "sh", "-c", kubeadm.PREPARE)
         _, version = await run(machine, "kubeadm", "version", "-o", "short")

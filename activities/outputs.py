@@ -6,6 +6,7 @@ what was in an emptyDir the kubelet removes with the pod's end.
 """
 
 import contextlib
+import re
 import shlex
 import time
 from collections.abc import AsyncIterator
@@ -23,14 +24,17 @@ from activities.signatures import SAVE_OUTPUTS, SavedOutputs, SaveOutputs
 from activities.ssh import SshKeys, Unreachable, connect, run
 from activities.storage import Buckets, Storage
 from api import errors
-from api.storage import outputs_prefix
+from api.storage import key_below, outputs_prefix
 from clients.kube import Json, Kube
+
+_CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 BUDGET_SECONDS = 30.0
 """No file is begun after this, so that an activity ends within its minute; the next one goes on."""
 CHUNK = 2**20
 
-# The container's writable layer, as containerd's overlayfs snapshotter or CRI-O say; then "<bytes> <path>" a file.
+# The container's writable layer, as containerd's overlayfs snapshotter or CRI-O say; then "<bytes> <path>" a file, each
+# ended by NUL: a file's name may hold line breaks, and would be another file's.
 # A path that leads through a symbolic link could lead out of the container, and is left out.
 LIST = r"""
 id=$1; shift
@@ -40,11 +44,11 @@ if [ -z "$upper" ]; then
   upper=${root%/merged}/diff
 fi
 upper=$(realpath -e -- "$upper") || exit 3
-echo "$upper"
+printf '%s\0' "$upper"
 for path in "$@"; do
   path=${path%/}
   [ "$(realpath -e -- "$upper$path" 2>/dev/null)" = "$upper$path" ] || continue
-  find "$upper$path" -type f -printf '%s %p\n'
+  find "$upper$path" -type f -printf '%s %p\0'
 done
 """
 
@@ -92,7 +96,7 @@ class OutputActivities:
         began, there = time.monotonic(), {each.key: each.size for each in await bucket.list(prefix)}
         files = [file for container in containers for file in await _list(machine, container, request.paths)]
         for file in files:
-            key = prefix + file.in_container
+            key = _key(prefix, file)
             if there.get(key) == file.size:
                 continue
             if time.monotonic() - began > BUDGET_SECONDS:
@@ -120,7 +124,8 @@ class OutputActivities:
 def _containers(pod: Json) -> list[str]:
     """Ids of the pod's containers, without the runtime's name before them."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    return [each["containerID"].rpartition("/")[2] for each in statuses if each.get("containerID")]
+    ids = [each["containerID"].rpartition("/")[2] for each in statuses if each.get("containerID")]
+    return [each for each in ids if _CONTAINER.fullmatch(each)]  # a kubelet's word, and an argument of a command
 
 
 async def _list(machine: asyncssh.SSHClientConnection, container: str, paths: list[str]) -> list[_File]:
@@ -132,9 +137,20 @@ async def _list(machine: asyncssh.SSHClientConnection, container: str, paths: li
             type=errors.UNSUPPORTED,
             non_retryable=True,
         )
-    upper, *lines = said.splitlines()
+    upper, *lines = said.removesuffix("\0").split("\0")
     found = (line.partition(" ") for line in lines)
-    return [_File(path, path.removeprefix(upper), int(size)) for size, _, path in found]
+    return [
+        _File(path, path.removeprefix(upper), int(size))
+        for size, _, path in found
+        if size.isdecimal() and path.startswith(f"{upper}/")
+    ]
+
+
+def _key(prefix: str, file: _File) -> str:
+    try:
+        return key_below(prefix, file.in_container)
+    except ValueError as error:
+        raise ApplicationError(str(error), type=errors.INVALID, non_retryable=True) from error
 
 
 async def _read(machine: asyncssh.SSHClientConnection, path: str) -> AsyncIterator[bytes]:

@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import aiohttp
 from temporalio.exceptions import ApplicationError
@@ -23,8 +23,9 @@ from yarl import URL
 
 from activities.gate import Gate
 from activities.registry_credentials import CLOUD_KEY, Credentials
-from activities.repository import Repository, is_digest, is_google
+from activities.repository import Repository, is_digest, is_google, is_tag
 from api import errors
+from api.names import shown
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ class Registry:
             if answer.status == 404:
                 break
             page = answer.json
-            names += page.get("tags") or []
+            names += filter(is_tag, page.get("tags") or [])
             for manifest in (page.get("manifest") or {}).values():
                 created |= dict.fromkeys(manifest.get("tag") or [], _milliseconds(manifest.get("timeUploadedMs")))
             url = answer.next_page
@@ -143,7 +144,7 @@ class Registry:
 
     async def digest(self, reference: str) -> str | None:
         """Digest of a tag's manifest, None where there is no such tag."""
-        answer = await self._call("HEAD", f"{self._root}/manifests/{reference}", accept=MANIFESTS)
+        answer = await self._call("HEAD", self._url("manifests", reference), accept=MANIFESTS)
         if answer.status == 404:
             return None
         return self._digest_in(answer, reference)
@@ -154,7 +155,7 @@ class Registry:
         The public checkpoint operator writes CRI-O's annotation alone, and containerd would start such an image as an
         ordinary one. Its own is added under the same tag; the layers are what they were.
         """
-        answer = await self._call("GET", f"{self._root}/manifests/{reference}", accept=MANIFESTS)
+        answer = await self._call("GET", self._url("manifests", reference), accept=MANIFESTS)
         if answer.status == 404:
             return None
         digest, manifest = self._digest_in(answer, reference), answer.json
@@ -162,7 +163,7 @@ class Registry:
         if CRIO not in annotations or CONTAINERD in annotations:
             return digest
         body = json.dumps({**manifest, "annotations": {**annotations, CONTAINERD: container}}).encode()
-        url, kind = f"{self._root}/manifests/{reference}", answer.headers.get("Content-Type", "")
+        url, kind = self._url("manifests", reference), answer.headers.get("Content-Type", "")
         pushed = await self._call("PUT", url, scope="pull,push", body=body, content_type=kind, tolerate=True)
         self._raise_if_away(pushed, "a push")
         if pushed.status >= 400:
@@ -171,12 +172,12 @@ class Registry:
             log.warning("%s of %s stays an image for CRI-O alone: %s", reference, name, pushed.said)
             return digest
         # Without a tag it would keep the layers in the registry when the image is deleted, where it may be deleted.
-        await self._call("DELETE", f"{self._root}/manifests/{digest}", scope="pull,push,delete", tolerate=True)
+        await self._call("DELETE", self._url("manifests", digest), scope="pull,push,delete", tolerate=True)
         return self._digest_in(pushed, reference)
 
     async def created(self, reference: str) -> datetime | None:
         """When an image was made, by its annotation, else by its config; None where it does not say, or is gone."""
-        answer = await self._call("GET", f"{self._root}/manifests/{reference}", accept=MANIFESTS)
+        answer = await self._call("GET", self._url("manifests", reference), accept=MANIFESTS)
         if answer.status == 404:
             return None
         manifest = answer.json
@@ -188,7 +189,7 @@ class Registry:
         config = (manifest.get("config") or {}).get("digest")
         if not config:
             return None
-        answer = await self._call("GET", f"{self._root}/blobs/{config}")
+        answer = await self._call("GET", self._url("blobs", config))
         return _time(answer.json.get("created")) if answer.status == 200 else None
 
     async def delete(self, tag: str, digest: str | None) -> str | None:
@@ -202,7 +203,7 @@ class Registry:
             return None
         for reference in (tag, digest):
             answer = await self._call(
-                "DELETE", f"{self._root}/manifests/{reference}", scope="pull,push,delete", tolerate=True
+                "DELETE", self._url("manifests", reference), scope="pull,push,delete", tolerate=True
             )
             self._raise_if_away(answer, "a deletion")
         if answer.status < 400 or answer.status == 404:
@@ -222,6 +223,20 @@ class Registry:
         upload = answer.headers.get("Location")
         if upload:
             await self._call("DELETE", upload, scope="pull,push", tolerate=True)
+
+    def _url(self, kind: Literal["manifests", "blobs"], reference: str) -> str:
+        """The URL of what a tag or a digest names. Both come from containers' names and from registries' answers.
+
+        Raises:
+            ApplicationError: ``errors.INVALID``, it is neither.
+        """
+        if not (is_tag(reference) or is_digest(reference)):
+            raise ApplicationError(
+                f"{shown(reference)} is neither a tag nor a digest of an image in {self._repository.name}",
+                type=errors.INVALID,
+                non_retryable=True,
+            )
+        return f"{self._root}/{kind}/{reference}"
 
     def _raise_if_away(self, answer: _Answer, what: str) -> None:
         if answer.status == 429 or answer.status >= 500:

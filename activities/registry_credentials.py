@@ -53,7 +53,7 @@ async def repository_credentials(
     """
     if reference is not None or cloud is None or repository is None:
         return await read_credentials(kube, reference, namespace)
-    if not is_google(parse_repository(repository).host):
+    if not is_google(_host(repository)):
         return None
     where = cloud.namespace or namespace
     key = (await read_secret(kube, where, cloud.name)).get("credentials.json")
@@ -96,12 +96,25 @@ def pulls_by(request: CreateReplica) -> SecretReference | None:
     if request.image_pull is not None or cloud is None or request.checkpoint_image_repo is None:
         return request.image_pull
     mine = cloud.namespace in (None, request.job.namespace)
-    return cloud if mine and is_google(parse_repository(request.checkpoint_image_repo).host) else None
+    return cloud if mine and is_google(_host(request.checkpoint_image_repo)) else None
+
+
+def _host(repository: str) -> str:
+    """The registry of ``checkpointImageRepo``.
+
+    Raises:
+        ApplicationError: ``errors.INVALID``, it is no repository; the message says how to write it.
+    """
+    try:
+        return parse_repository(repository).host
+    except ValueError as error:
+        message = f"checkpointConfig.checkpointImageRepo: {error}"
+        raise ApplicationError(message, type=errors.INVALID, non_retryable=True) from error
 
 
 def pull_secret(job: JobRef, credentials: Credentials, repository: str | None) -> dict[str, Any]:
     """The Secret by which the job's pods pull; owned by the SpotInstanceJob."""
-    hosts = {parse_repository(repository).host} if repository else set()
+    hosts = {_host(repository)} if repository else set()
     if credentials.registry:
         hosts.add(credentials.registry.strip().removeprefix("https://").removeprefix("http://").rstrip("/"))
     login = base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()

@@ -7,14 +7,18 @@ has a dot or a port, or is ``localhost``; everything else lives on Docker Hub.
 import re
 from dataclasses import dataclass
 
+from api.names import shown
+
 DOCKER_HUB = "docker.io"
 DOCKER_HUB_API = "registry-1.docker.io"
 
-_HOST = re.compile(r"^[a-zA-Z0-9.-]+(:[0-9]+)?$|^\[[0-9a-fA-F:]+\](:[0-9]+)?$")
-_PATH = re.compile(r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$")
-_TAG = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
-_DIGEST = re.compile(r"^sha256:[0-9a-f]{64}$")
-_LOOPBACK = re.compile(r"^(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?$")
+# All of them are matched against the whole: "$" alone would let a line break pass.
+_NAME = "[a-zA-Z0-9_]([a-zA-Z0-9_-]*[a-zA-Z0-9])?"
+_HOST = re.compile(rf"({_NAME}([.]{_NAME})*|\[[0-9a-fA-F:]+\])(:[0-9]{{1,5}})?")
+_PATH = re.compile(r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
 
 
 def is_google(host: str) -> bool:
@@ -22,9 +26,14 @@ def is_google(host: str) -> bool:
     return host == "gcr.io" or host.endswith((".gcr.io", ".pkg.dev"))
 
 
+def is_tag(text: str) -> bool:
+    """True if this can be a tag; what a registry lists or a container's name makes of one may be something else."""
+    return _TAG.fullmatch(text) is not None
+
+
 def is_digest(text: str) -> bool:
     """True if this is a digest by which an image can be named here."""
-    return _DIGEST.match(text) is not None
+    return _DIGEST.fullmatch(text) is not None
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ class Repository:
     @property
     def scheme(self) -> str:
         """Loopback hosts speak plain HTTP, as container runtimes assume."""
-        return "http" if _LOOPBACK.match(self.host) else "https"
+        return "http" if _LOOPBACK.fullmatch(self.host) else "https"
 
 
 @dataclass(frozen=True)
@@ -81,7 +90,7 @@ def parse_repository(text: str) -> Repository:
     """
     image = _split(text)
     if image.tag or image.digest:
-        raise ValueError(f"{text!r} names a tag or a digest: leave it out, every checkpoint gets its own tag")
+        raise ValueError(f"{shown(text)} names a tag or a digest: leave it out, every checkpoint gets its own tag")
     return image.repository
 
 
@@ -108,10 +117,12 @@ def _split(text: str) -> Image:
     if host in (DOCKER_HUB, "index.docker.io"):
         host = DOCKER_HUB
         path = path if "/" in path else f"library/{path}"
-    if not (_HOST.match(host) and _PATH.match(path)):
-        raise ValueError(f"{text!r} is no repository: write for example gcr.io/project/name or docker.io/user/name")
-    if tag and not _TAG.match(tag):
-        raise ValueError(f"{text!r}: {tag!r} is no tag")
-    if digest and not _DIGEST.match(digest):
-        raise ValueError(f"{text!r}: {digest!r} is no digest: sha256: and 64 hex digits")
+    if not (_HOST.fullmatch(host) and _PATH.fullmatch(path)):
+        raise ValueError(
+            f"{shown(text)} is no repository: write for example gcr.io/project/name or docker.io/user/name"
+        )
+    if tag and not is_tag(tag):
+        raise ValueError(f"{shown(text)}: {shown(tag)} is no tag")
+    if digest and not is_digest(digest):
+        raise ValueError(f"{shown(text)}: {shown(digest)} is no digest: sha256: and 64 hex digits")
     return Image(Repository(host, path), tag or None, digest or None)

@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError
 
 from api import errors, names
 from api.common import SecretReference
+from api.formats import misshapen
 from clients.kube import Json, Kube, KubeError, path
 
 
@@ -30,6 +31,8 @@ class Sharing:
         does not exist, or that the worker may not read, is refused as well: whoever asks learns nothing.
         """
         where = secret.namespace or namespace
+        if misshapen(secret):
+            return False
         if where == namespace or where in self.namespaces:
             return True
         try:

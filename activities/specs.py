@@ -35,7 +35,7 @@ from activities.spec_checks import (
 )
 from api import names
 from api.common import Condition, SecretReference
-from api.formats import is_segment, misshapen
+from api.formats import misshapen
 from api.identity import borrowed
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
@@ -217,7 +217,7 @@ class SpecActivities:
         held |= {path("v1", "secrets", *each) for each in named}
         machines = await self._kube.list(vms, labelSelector=selector({finalizer: None}))
         held |= {_path_of(names.API_VERSION, names.VM_PLURAL, each) for each in machines}
-        if request.vm_name is not None and is_segment(request.vm_name):
+        if request.vm_name is not None and names.is_segment(request.vm_name):
             held.add(_vm_path(job, request.vm_name))
         await asyncio.gather(*(finalizers.let_go(self._kube, where, finalizer) for where in sorted(held)))
         if await self._find(job) is not None:

@@ -1,10 +1,11 @@
 """SSH to a machine whose host keys are known beforehand, and the key that opens it."""
 
 import contextlib
+import ipaddress
 import logging
 import os
 import shlex
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 from activities.secret import read_secret
 from api import errors
 from api.common import LocalReference
+from api.names import shown
 from clients.kube import Kube
 
 CONNECT_SECONDS = 10.0  # TCP, key exchange and authentication; asyncssh itself would wait for ever
@@ -85,7 +87,11 @@ async def connect(
         ApplicationError: HOST_KEY, not to be retried: another machine answers at this address.
         Unreachable: nothing answers, or it does not let us in.
     """
-    trusted = [asyncssh.import_public_key(line) for line in host_keys]
+    trusted = list(_readable(host_keys))
+    try:
+        ipaddress.ip_address(address)
+    except ValueError as error:
+        raise Unreachable(f"{shown(address)} is no IP address") from error
     try:
         connection = await asyncssh.connect(
             address,
@@ -117,6 +123,13 @@ async def connect(
             yield connection
     except asyncssh.Error as error:  # of SFTP, for example
         raise Unreachable(f"the connection to {address} broke: {error}") from error
+
+
+def _readable(host_keys: list[str]) -> Iterator[asyncssh.SSHKey]:
+    """The keys among what a guest published; who is root there publishes what he likes."""
+    for line in host_keys:
+        with contextlib.suppress(asyncssh.KeyImportError, ValueError):
+            yield asyncssh.import_public_key(line)
 
 
 async def run(connection: asyncssh.SSHClientConnection, *command: str, stdin: str = "") -> tuple[int, str]:

@@ -4,7 +4,7 @@ A :class:`Format` stands in the annotation of a field. The CRD gets it as a rule
 The types themselves do not refuse what breaks it: they also read what was stored before there was the format, which a
 teardown needs. Whoever works with a spec asks :func:`misshapen` first.
 
-What becomes a piece of a path, whoever wrote it, has to be a :func:`is_segment` at the place where the path is built.
+What becomes a piece of a path is checked once more where the path is built, by :func:`api.names.is_segment`.
 """
 
 import re
@@ -15,25 +15,11 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from pydantic import GetJsonSchemaHandler
 
+from api.duration import PATTERN
 from api.model import Model
+from api.names import shown
 
 Json = dict[str, Any]
-
-SHOWN = 60
-"""Characters of a value that a message shows."""
-
-_SEGMENT = re.compile(r"[A-Za-z0-9._:-]{1,253}")
-
-
-def is_segment(value: object) -> bool:
-    """True if the value can be one segment of a path and nothing else: no ``/``, ``..``, ``?``, ``%`` or space."""
-    return isinstance(value, str) and _SEGMENT.fullmatch(value) is not None and value not in (".", "..")
-
-
-def shown(value: object) -> str:
-    """Quote a value for a message: in ASCII, without control characters, and shortened."""
-    text = ascii(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 @dataclass(frozen=True)
@@ -214,6 +200,7 @@ VM_IMAGE = Format(
     500,
     refused=_DOTS,
 )
+NOTICE = Format(PATTERN, 'not a duration that GCE knows: write "120s", or leave it out for none', None, 32)
 ENDPOINT = Format(
     rf"^\s*((https://)?{_HOST}(:[0-9]+)?/*)?\s*$",
     "not the address of an API server: write host:port, for example 10.0.0.2:6443",
@@ -233,7 +220,12 @@ BUCKET = Format(
     222,
     refused=r"[.][.]",
 )
-STORAGE_REGION = Format(r"^[A-Za-z0-9._-]*$", "not a region: write for example eu-central-1", "us-east-1", 63)
+STORAGE_REGION = Format(
+    r"^([A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?)?$",
+    "not a region: write for example eu-central-1",
+    "us-east-1",
+    63,
+)
 _PATH = r"^[^\x00-\x1f\x7f]*$"
 KEY = Format(
     _PATH,

@@ -1,9 +1,10 @@
 """The market's vocabulary: what can be bought, what is known of it, and which of it is to be tried next."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from api.common import SecretReference
+from api.formats import MACHINE_TYPE
 from api.model import Model
 from api.spot_instance_vm import Gpu
 from api.timings import Timings
@@ -15,7 +16,7 @@ class Candidate(Model):
     """One way to buy a VM."""
 
     zone: str
-    machine_type: str
+    machine_type: Annotated[str, MACHINE_TYPE]
     gpu: Gpu | None = None
     provisioning: ProvisioningModel = "Spot"
 

@@ -60,12 +60,28 @@ TASK_QUEUE = "outlast"
 CREATES_QUEUE = "outlast-creates"  # VMs are created at a bounded rate
 SWEEP_SCHEDULE = "outlast-sweep"
 
+SHOWN = 60
+"""Characters of a value that a message shows."""
+
 _REQUEST_IDS = uuid.UUID("6f0a5f0e-0f4e-5c86-9a7b-0d1f3c2b1a90")
 _TAG = re.compile(r"(?P<job>[0-9a-f]{8})-p(?P<progress>[0-9]{12})-(?P<unix>[0-9]{1,11})")
+_SEGMENT = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 _JOB_ID = "[0-9a-f]{8}"
-_VM_NAME = re.compile(rf"outlast-({_JOB_ID}-r[0-9]{{1,4}}-v[0-9]{{1,9}})-t[0-9]{{1,9}}")
+_VM_KEY = rf"{_JOB_ID}-r[0-9]{{1,4}}-v[0-9]{{1,9}}"
+_VM_NAME = re.compile(rf"outlast-({_VM_KEY})-t[0-9]{{1,9}}")
 _ZONE = re.compile(r"[a-z]+-[a-z0-9]+-[a-z0-9]+")
 _WORKFLOW_ID = re.compile(r"[a-z0-9][-a-z0-9]{0,62}/[a-z0-9][-a-z0-9.]{0,252}")
+
+
+def is_segment(value: object) -> bool:
+    """True if the value can be one segment of a path and nothing else: no ``/``, ``..``, ``?``, ``%`` or space."""
+    return isinstance(value, str) and _SEGMENT.fullmatch(value) is not None and value not in (".", "..")
+
+
+def shown(value: object) -> str:
+    """Quote a value for a message: in ASCII, without control characters, and shortened."""
+    text = ascii(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def job_id(cluster_id: str, uid: str) -> str:
@@ -107,6 +123,11 @@ def is_zone(text: object) -> bool:
 def vm_key(job: str, replica: int, place: int) -> str:
     """What names one bought VM before a candidate for it is chosen; ``place`` counts the replica's VMs from 1."""
     return f"{job}-r{replica}-v{place}"
+
+
+def is_vm_key(text: str) -> bool:
+    """True if this can be the key of a VM."""
+    return re.fullmatch(_VM_KEY, text) is not None
 
 
 def vm_workflow_id(key: str) -> str:

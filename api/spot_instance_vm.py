@@ -63,7 +63,7 @@ class Gcp(Model):
         default=None,
         description="pin the CPU platform: a process image restores on the platform it was made on",
     )
-    preemption_notice_duration: str | None = Field(
+    preemption_notice_duration: Annotated[str, formats.NOTICE] | None = Field(
         default=None,
         max_length=32,
         description='how long before it is shut down a VM is told of its preemption: "0s" (GCE\'s default) or "120s"',

@@ -8,9 +8,13 @@ Everything of a job is under ``<pathPrefix>/<job id>/``::
     report.json                              what became of the job, written at its end
 """
 
+import re
+from urllib.parse import quote
+
 from pydantic import Field
 
 from api.model import Model
+from api.names import shown
 from api.spot_instance_job import CheckpointStorage
 
 MANIFEST = "outlast.json"
@@ -29,7 +33,7 @@ class Manifest(Model):
 
 def job_prefix(storage: CheckpointStorage, job_id: str) -> str:
     """Where everything of a job lies; without a slash at either end, like all prefixes here."""
-    return "/".join([*_parts(storage.path_prefix), job_id])
+    return "/".join(filter(None, [as_prefix(storage.path_prefix), job_id]))
 
 
 def checkpoints_prefix(storage: CheckpointStorage, job_id: str) -> str:
@@ -72,5 +76,18 @@ def url(storage: CheckpointStorage, key: str) -> str:
     return f"{_SCHEMES.get(storage.type, storage.type)}://{storage.bucket}/{key}"
 
 
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part]
+def as_prefix(path: str) -> str:
+    """A path that a person wrote, as a prefix."""
+    return "/".join(part for part in path.split("/") if part)
+
+
+def key_below(prefix: str, path: str) -> str:
+    """The key of a file that a machine calls ``path``; what no key can hold is encoded as in a URL.
+
+    Raises:
+        ValueError: the path leads out of the prefix.
+    """
+    parts = [part for part in path.split("/") if part]
+    if not parts or not path.startswith("/") or {".", ".."} & set(parts):
+        raise ValueError(f"{shown(path)} is not a path below {prefix}")
+    return "/".join([prefix, *(re.sub(r"[\x00-\x1f\x7f]", lambda found: quote(found[0]), part) for part in parts)])

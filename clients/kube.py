@@ -16,7 +16,7 @@ from aiohttp import ClientResponse, ClientTimeout
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-from api.formats import is_segment, shown
+from api.names import is_segment, shown
 
 Json = dict[str, Any]
 

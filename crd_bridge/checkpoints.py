@@ -57,7 +57,7 @@ def owner(item: Json) -> tuple[str, str]:
     metadata = item["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     workflow = annotations.get(names.ANNOTATION_WORKFLOW, "")
-    here = workflow.startswith(f"{metadata.get('namespace')}/")
+    here = workflow.startswith(f"{metadata.get('namespace')}/") and names.is_job_workflow_id(workflow)
     return workflow if here else "", labels.get(names.LABEL_JOB, "")
 
 

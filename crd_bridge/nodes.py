@@ -48,7 +48,8 @@ class Nodes:
         old = self._nodes.get(key)
         if item is not None:
             annotations = item["metadata"].get("annotations") or {}
-            node = Node(node_view(item), version, annotations.get(names.ANNOTATION_WORKFLOW))
+            workflow = annotations.get(names.ANNOTATION_WORKFLOW, "")
+            node = Node(node_view(item), version, workflow if names.is_job_workflow_id(workflow) else None)
         elif old is not None:
             node = Node(NodeView(name=key, uid=old.view.uid, exists=False), version, old.workflow)
         else:

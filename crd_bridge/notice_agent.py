@@ -217,6 +217,8 @@ async def _main(environment: Mapping[str, str]) -> None:
     node = environment.get("NODE_NAME")
     if not node:
         raise CannotRun("NODE_NAME is not set: give it by fieldRef spec.nodeName")
+    if not names.is_segment(node):
+        raise CannotRun(f"NODE_NAME={names.shown(node)} is not the name of a Node: give it by fieldRef spec.nodeName")
     agent = Agent(node, environment.get("GCE_METADATA_HOST") or "metadata.google.internal", api_server(environment))
     work = asyncio.create_task(agent.run())
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -93,7 +93,7 @@ class SpotInstanceJob:
         """The second notice for the same machine changes nothing."""
         replica = self.job.state.replicas.get(message.replica) if message.replica is not None else None
         node = message.node or (self.nodes.node_of(replica) if replica else None)
-        if node is not None:
+        if node is not None and names.is_segment(node):  # anything else is no node
             self.nodes.notice(node, message.source, told=message.seconds, began=message.at)
 
     @workflow.query(description="The job's status, as in the SpotInstanceJob.")

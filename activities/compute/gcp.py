@@ -29,6 +29,7 @@ from activities.compute.errors import classify, classify_operation
 from activities.compute.instance import has_gpus_built_in
 from api.common import SecretReference
 from api.market import Candidate, PreemptedVm
+from api.names import is_segment, shown
 from api.views import VmView
 from clients.kube import Kube, path
 
@@ -39,6 +40,21 @@ TOKEN_URI = "https://oauth2.googleapis.com/token"
 RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
 
 _IMAGE = re.compile(r"(projects/(?P<project>[^/]+)/)?global/images/(?P<family>family/)?(?P<name>[^/]+)$")
+
+
+_HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}")
+
+
+def segments(**named: str) -> dict[str, str]:
+    """What becomes a piece of a request's URL, checked: Google's client puts it there as it is.
+
+    Raises:
+        Invalid: one of them is more than a segment of a path.
+    """
+    for what, value in named.items():
+        if not is_segment(value):
+            raise Invalid(f"{shown(value)} is no {what.replace('_', ' ')} of Google Cloud: correct the SpotInstanceVM")
+    return named
 
 
 class GcpCloud:
@@ -130,26 +146,29 @@ class GcpCompute:
         """Ask for an instance; the operation's name."""
         instance = compute_v1.Instance.from_json(json.dumps(body), ignore_unknown_fields=False)
         request = compute_v1.InsertInstanceRequest(
-            project=project, zone=zone, instance_resource=instance, request_id=request_id
+            **segments(project=project, zone=zone), instance_resource=instance, request_id=request_id
         )
         operation = await self._call(self._instances.insert_unary, request)
         return str(operation.name)
 
     async def operation(self, project: str, zone: str, name: str) -> Operation | None:
         """Read a zone operation."""
-        request = compute_v1.GetZoneOperationRequest(project=project, zone=zone, operation=name)
+        request = compute_v1.GetZoneOperationRequest(**segments(project=project, zone=zone, operation=name))
         found = await self._find(self._operations.get, request)
         return None if found is None else classify_operation(found)
 
     async def get(self, project: str, zone: str, name: str) -> VmView | None:
         """Read an instance."""
-        request = compute_v1.GetInstanceRequest(project=project, zone=zone, instance=name)
+        request = compute_v1.GetInstanceRequest(**segments(project=project, zone=zone, instance=name))
         found = await self._find(self._instances.get, request)
         return None if found is None else vm_view(found)
 
     async def labelled(self, project: str, label: str, value: str) -> list[VmView]:
         """List instances over all zones, all pages."""
-        request = compute_v1.AggregatedListInstancesRequest(project=project, filter=f'labels.{label} = "{value}"')
+        segments(label=label, value=value)
+        request = compute_v1.AggregatedListInstancesRequest(
+            **segments(project=project), filter=f'labels.{label} = "{value}"'
+        )
 
         def read_pages() -> list[VmView]:
             zones = self._instances.aggregated_list(request, retry=None, timeout=CALL_SECONDS)
@@ -160,14 +179,15 @@ class GcpCompute:
 
     async def delete(self, project: str, zone: str, name: str) -> None:
         """Ask for the deletion of an instance."""
-        request = compute_v1.DeleteInstanceRequest(project=project, zone=zone, instance=name)
+        request = compute_v1.DeleteInstanceRequest(**segments(project=project, zone=zone, instance=name))
         await self._find(self._instances.delete_unary, request)
 
     async def spot_price(self, project: str, candidate: Candidate) -> float | None:
         """Ask ``advice.capacityHistory`` for the latest list price."""
+        segments(machine_type=candidate.machine_type, **({"gpu": candidate.gpu.type} if candidate.gpu else {}))
         body = compute_v1.CapacityHistoryRequest.from_json(json.dumps(price_question(project, candidate)))
         request = compute_v1.CapacityHistoryAdviceRequest(
-            project=project, region=candidate.region, capacity_history_request_resource=body
+            **segments(project=project, region=candidate.region), capacity_history_request_resource=body
         )
         found = await self._find(self._advice.capacity_history, request)
         records = sorted(found.price_history, key=lambda one: one.interval.start_time) if found else []
@@ -179,8 +199,7 @@ class GcpCompute:
     async def preempted(self, project: str, zone: str, since: datetime) -> list[PreemptedVm]:
         """List the zone's operations ``compute.instances.preempted``, newest first until they are too old."""
         request = compute_v1.ListZoneOperationsRequest(
-            project=project,
-            zone=zone,
+            **segments(project=project, zone=zone),
             filter='operationType = "compute.instances.preempted"',
             order_by="creationTimestamp desc",
         )
@@ -201,13 +220,15 @@ class GcpCompute:
     async def host_keys(self, project: str, zone: str, name: str) -> list[str]:
         """Read the guest attributes ``hostkeys/*``."""
         request = compute_v1.GetGuestAttributesInstanceRequest(
-            project=project, zone=zone, instance=name, query_path="hostkeys/"
+            **segments(project=project, zone=zone, instance=name), query_path="hostkeys/"
         )
         found = await self._find(self._instances.get_guest_attributes, request)
-        return [f"{item.key} {item.value}" for item in found.query_value.items] if found else []
+        lines = [f"{item.key} {item.value}" for item in found.query_value.items] if found else []
+        return [line for line in lines if _HOST_KEY.fullmatch(line)]  # whoever is root there writes what he likes
 
     async def missing_permissions(self, project: str, permissions: list[str]) -> list[str]:
         """Ask Resource Manager's ``projects.testIamPermissions``."""
+        segments(project=project)
         url = f"{self._resource_manager}/v1/projects/{quote(project, safe=':')}:testIamPermissions"
 
         def ask() -> list[str]:
@@ -222,7 +243,7 @@ class GcpCompute:
 
     async def machine_type(self, project: str, zone: str, name: str) -> MachineType | None:
         """Read a machine type."""
-        request = compute_v1.GetMachineTypeRequest(project=project, zone=zone, machine_type=name)
+        request = compute_v1.GetMachineTypeRequest(**segments(project=project, zone=zone, machine_type=name))
         found = await self._find(self._machine_types.get, request)
         if found is None:
             return None
@@ -232,10 +253,11 @@ class GcpCompute:
     async def exists(self, kind: Literal["zone", "accelerator", "image"], project: str, zone: str, name: str) -> bool:
         """Read a zone, an accelerator type or an image."""
         if kind == "zone":
-            call, request = self._zones.get, compute_v1.GetZoneRequest(project=project, zone=zone)
+            call, request = self._zones.get, compute_v1.GetZoneRequest(**segments(project=project, zone=zone))
         elif kind == "accelerator":
             call = self._accelerators.get
-            request = compute_v1.GetAcceleratorTypeRequest(project=project, zone=zone, accelerator_type=name)
+            named = segments(project=project, zone=zone, accelerator_type=name)
+            request = compute_v1.GetAcceleratorTypeRequest(**named)
         else:
             call, request = self._image_request(project, name)
         return await self._find(call, request) is not None
@@ -246,9 +268,9 @@ class GcpCompute:
             raise Invalid(f"vmImage {path} is no path of an image: projects/PROJECT/global/images/IMAGE")
         owner = found["project"] or project
         if found["family"]:
-            request = compute_v1.GetFromFamilyImageRequest(project=owner, family=found["name"])
+            request = compute_v1.GetFromFamilyImageRequest(**segments(project=owner, family=found["name"]))
             return self._images.get_from_family, request
-        return self._images.get, compute_v1.GetImageRequest(project=owner, image=found["name"])
+        return self._images.get, compute_v1.GetImageRequest(**segments(project=owner, image=found["name"]))
 
     async def _call(self, method: Callable[..., Any], request: Any) -> Any:
         # The client's own retries would outlast the activity; Temporal repeats what is worth repeating.

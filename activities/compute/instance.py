@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from activities.cloud_errors import Invalid
+from api.formats import misshapen
 from api.market import Candidate
+from api.names import is_zone, shown
 from api.spot_instance_vm import Gcp, SpotInstanceVMSpec
 
 Json = dict[str, Any]
@@ -42,8 +44,12 @@ def instance_body(
     """The instance to ask for; the candidate is the spec's own zone, machine type and GPU, or others that it allows.
 
     Raises:
-        Invalid: the image cannot become a node.
+        Invalid: the image cannot become a node, or a field has not the form of what it names.
     """
+    for wrong in [*misshapen(spec), *misshapen(candidate)]:
+        raise Invalid(str(wrong))
+    if not is_zone(candidate.zone):
+        raise Invalid(f"{shown(candidate.zone)} is no zone: correct gcp.zone, gcp.zones or gcp.alternatives")
     gcp, zone, machine_type, gpu = spec.gcp, candidate.zone, candidate.machine_type, candidate.gpu
     body: Json = {
         "name": name,

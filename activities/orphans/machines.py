@@ -22,7 +22,8 @@ from api.messages import VmStart
 from api.views import VmView
 from clients.kube import Json, Kube, KubeError, path
 
-_PROVIDER = re.compile(r"^gce://(?P<project>[^/]+)/(?P<zone>[^/]+)/(?P<name>[^/]+)$")
+_SEGMENT = "[a-z0-9][a-z0-9.:-]*"
+_PROVIDER = re.compile(rf"gce://(?P<project>{_SEGMENT})/(?P<zone>{_SEGMENT})/(?P<name>{_SEGMENT})")
 
 
 class OrphanedMachineActivities:
@@ -160,7 +161,7 @@ def _project_of(node: Json) -> str:
 
 
 def _provider(node: Json) -> re.Match[str] | None:
-    return _PROVIDER.match((node.get("spec") or {}).get("providerID") or "")
+    return _PROVIDER.fullmatch((node.get("spec") or {}).get("providerID") or "")
 
 
 def _orphan(key: str, machine: Machine, source: Source, asked: Owners, cluster_id: str) -> Orphan:

@@ -78,7 +78,8 @@ class OrphanedObjectActivities:
 def _names_its_job(backup: Json) -> bool:
     metadata = backup["metadata"]
     named = names.ANNOTATION_WORKFLOW in (metadata.get("annotations") or {})
-    return named and names.LABEL_JOB in metadata["labels"] and names.checkpoint_number(metadata["name"]) is not None
+    job_id, number = metadata["labels"].get(names.LABEL_JOB, ""), names.checkpoint_number(metadata["name"])
+    return named and number is not None and metadata["name"].endswith(f"-{job_id}-c{number}")
 
 
 def _ref(backup: Json) -> CheckpointRef:

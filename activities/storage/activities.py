@@ -8,7 +8,7 @@ from activities.cloud_errors import CloudError, to_application_error
 from activities.signatures import FIND_STORED, FindStored, FoundStored
 from activities.storage import Buckets
 from activities.storage.finding import furthest_complete
-from api.storage import checkpoints_prefix
+from api.storage import as_prefix, checkpoints_prefix
 from api.views import RestorePoint
 
 TOLD = 5
@@ -25,7 +25,7 @@ class StorageActivities:
     async def find_stored(self, request: FindStored) -> FoundStored:
         """Find the furthest complete checkpoint of this job, else of where ``restoreFrom`` points."""
         ours = checkpoints_prefix(request.storage, request.job.job_id)
-        prefixes = [ours, *([request.restore_from.strip("/")] if request.restore_from else [])]
+        prefixes = [ours, *([as_prefix(request.restore_from)] if request.restore_from else [])]
         passed_over: list[str] = []
         try:
             bucket = await self._buckets.open(request.storage, request.cloud, request.job.namespace)

@@ -29,6 +29,8 @@ from activities.gate import Gate, Passage
 from activities.secret import read_secret
 from activities.storage import StoredObject
 from api.common import SecretReference
+from api.formats import misshapen
+from api.names import shown
 from api.spot_instance_job import CheckpointStorage
 from api.storage import MANIFEST_BYTES
 from clients.kube import Kube
@@ -58,9 +60,9 @@ CODES = frozenset(
 )  # fmt: skip
 """Error codes of the services: all that is ever told of an answer's body."""
 
+_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
-_REGION = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
 _BY_STATUS: dict[int, type[CloudError]] = {400: Invalid, 401: Permission, 403: Permission, 404: Missing}
 
 
@@ -86,9 +88,9 @@ class SecretBuckets:
     async def open(self, storage: CheckpointStorage, cloud: SecretReference | None, namespace: str) -> "Bucket":
         """See :meth:`activities.storage.Buckets.open`."""
         if storage.type not in _STORES:
-            raise Invalid(f"checkpointStorage.type {storage.type} is none of {', '.join(_STORES)}")
-        if storage.region and not _REGION.match(storage.region):  # it becomes a piece of a host's name
-            raise Invalid("checkpointStorage.region is none: write for example eu-central-1")
+            raise Invalid(f"checkpointStorage.type {shown(storage.type)} is none of {', '.join(_STORES)}")
+        for wrong in misshapen(storage):
+            raise Invalid(f"checkpointStorage.{wrong}")
         secret = secret_of(storage, cloud)
         entries = await self._entries(storage.type, secret, namespace) if secret else None
         passage = await self._gate.passage() if entries is not None or storage.endpoint else None
@@ -120,6 +122,11 @@ class SecretBuckets:
             raise Missing(error.message) from error
         if lacking := [key for key in KEYS[kind] if not entries.get(key)]:
             raise Missing(f"Secret {where}/{secret.name} lacks the key {' and '.join(lacking)}")
+        if kind == "azure" and not _ACCOUNT.fullmatch(entries[KEYS[kind][0]].strip()):
+            # It becomes the first part of a host's name.
+            raise Invalid(
+                f"Secret {where}/{secret.name}: {KEYS[kind][0]} must be 3 to 24 lower case letters and digits"
+            )
         if kind == "gcs" and not _is_key(entries["credentials.json"]):
             raise Invalid(f"Secret {where}/{secret.name}: its key credentials.json must hold a service account's key")
         return entries
@@ -175,7 +182,7 @@ class Bucket:
         try:
             pages = obstore.list(self._store, prefix, chunk_size=1000)
             return [StoredObject(meta["path"], meta["size"]) async for page in pages for meta in page]
-        except (BaseError, OSError) as error:
+        except (BaseError, OSError, ValueError) as error:
             raise self._typed(error) from None
 
     async def get(self, key: str, limit: int = MANIFEST_BYTES) -> bytes:
@@ -190,18 +197,20 @@ class Bucket:
             return body[:limit]
         except FileNotFoundError:
             return b""
-        except (BaseError, OSError) as error:
+        except (BaseError, OSError, ValueError) as error:
             raise self._typed(error) from None
 
     async def put(self, key: str, parts: AsyncIterator[bytes]) -> None:
         """Upload an object, a large one in parts."""
         try:
             await obstore.put_async(self._store, key, parts, max_concurrency=PARTS_AT_ONCE)
-        except (BaseError, OSError) as error:
+        except (BaseError, OSError, ValueError) as error:
             raise self._typed(error) from None
 
     def _typed(self, error: Exception) -> CloudError:
         """The kind of an error, by its status. The client's own words are not told: they quote the answer's body."""
+        if isinstance(error, ValueError):
+            return Invalid(f'{self._name}: a path there cannot have parts "." and ".." or line breaks')
         if self._passage and self._passage.refused:
             return Invalid(f"{self._name}, checkpointStorage.endpoint: {self._passage.refused}")
         status, code = _STATUS.search(str(error)), _CODE.search(str(error))

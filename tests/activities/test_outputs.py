@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from activities.outputs import LIST
+from api.storage import key_below
 
 # As containerd 2.1 prints it; workdir and lowerdir are not looked at.
 CTR = """#!/bin/sh
@@ -20,14 +21,14 @@ echo {root}/merged
 
 
 async def listed(programs: Path, *paths: str) -> tuple[int, list[str]]:
-    """Exit status and lines of the script."""
+    """Exit status of the script, and what it prints between NULs."""
     environment = {"PATH": f"{programs}:{os.defpath}"}
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", LIST, "sh", "c1", *paths, env=environment, stdout=asyncio.subprocess.PIPE
     )
     output, _ = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, output.decode().splitlines()
+    return process.returncode, output.decode().removesuffix("\0").split("\0")
 
 
 @pytest.fixture
@@ -83,3 +84,21 @@ async def test_no_link_and_no_dots_lead_out_of_the_container(upper: Path, progra
 
 async def test_a_runtime_that_is_neither_is_told(programs: Path) -> None:
     assert (await listed(programs, "/out"))[0] == 3
+
+
+async def test_a_line_break_in_a_name_names_no_other_file(upper: Path, programs: Path) -> None:
+    """Else who writes files in a container would have any file of its machine uploaded: its kubelet's key."""
+    install(programs, "ctr", CTR.format(upper=upper))
+    name = "log\n5 /var/lib/kubelet/pki"
+    (upper / "out" / name).parent.mkdir(parents=True)
+    (upper / "out" / name).write_text("xyz")
+    _, (_, *files) = await listed(programs, "/out")
+    assert sorted(files) == [f"2 {upper}/out/deep/a b", f"3 {upper}/out/{name}", f"7 {upper}/out/model"]
+
+
+def test_a_key_is_below_its_prefix() -> None:
+    assert key_below("p/outputs/r0", "/out/a b") == "p/outputs/r0/out/a b"
+    assert key_below("p/outputs/r0", "/out/a\n5 x") == "p/outputs/r0/out/a%0A5 x"
+    for path in ("/out/../../r1/x", "/..", "out", "", "/", "-other/x", "/./x"):
+        with pytest.raises(ValueError, match="is not a path below p/outputs/r0"):
+            key_below("p/outputs/r0", path)

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from api.formats import is_segment, misshapen, reshaped, shown
+from api.formats import misshapen, reshaped
+from api.names import is_segment, shown
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from clients.kube import UnsafeNameError, path, selector
