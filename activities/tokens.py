@@ -6,6 +6,7 @@ https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/
 
 import base64
 import hashlib
+import re
 import secrets
 import string
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,9 @@ from activities.secret import read_secret
 from activities.signatures import StartJoin
 from api import errors, names
 from api.spot_instance_vm import KubeadmJoinConfig
-from clients.kube import Json, Kube, KubeError, path
+from clients.kube import Json, Kube, KubeError, UnsafeNameError, path
 
+_TOKEN_ID = re.compile("[a-z0-9]{6}")
 _ALPHABET = string.ascii_lowercase + string.digits
 _SECRETS = path("v1", "secrets", "kube-system")
 
@@ -113,6 +115,8 @@ class Tokens:
 
 
 def _token_path(token_id: str) -> str:
+    if not _TOKEN_ID.fullmatch(token_id):
+        raise UnsafeNameError(token_id, "is not the id of a bootstrap token")
     return path("v1", "secrets", "kube-system", f"bootstrap-token-{token_id}")
 
 

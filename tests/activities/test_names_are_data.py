@@ -30,6 +30,7 @@ from activities import join as join_module
 from activities import signatures as act
 from activities.cloud_errors import CloudError
 from activities.compute import activities as compute_module
+from activities.networks import ALLOWED
 from activities.signatures import ALL
 from activities.ssh import Unreachable
 from activities.tokens import Tokens
@@ -77,7 +78,9 @@ def strings(found: Any, at: Path_ = ()) -> Iterator[Path_]:
 
 def string_fields(schema: Any, at: Path_ = ()) -> Iterator[Path_]:
     """Each field of a schema that takes a string of any kind; of lists the first entry."""
-    if schema.get("type") == "string" and "enum" not in schema and schema.get("format") != "date-time":
+    short = "pattern" in schema and "type" not in schema  # a name alone, or an object with a name
+    string = schema.get("type") == "string" and schema.get("format") != "date-time"
+    if short or (string and "enum" not in schema):
         yield at
     for name, inner in schema.get("properties", {}).items():
         yield from string_fields(inner, (*at, name))
@@ -144,6 +147,7 @@ class Stage:
         assert isinstance(api, ApiWiretap)
         self._api = api
         environment = {"OUTLAST_GCE_ENDPOINT": taps["gce"].url, "OUTLAST_SSH_KEY_FILE": str(key_file)}
+        environment |= {ALLOWED: "127.0.0.0/8"}
         settings = from_environment({**environment, "OUTLAST_NAMESPACE": world.job.namespace})
         methods = all_activities(client, kube, settings, "cluster")
         self.activities = {getattr(method, DEFINITION).name: method for method in methods}
@@ -397,6 +401,7 @@ async def bounds_of(stage: Stage) -> dict[str, Bounds]:
 
 FREE = {
     "startupScript": "a script",
+    "kubeadmJoinConfig.caCertHash": "a condition reports one that is none",
     "checkpointConfig.checkpointStorage.type": "compared with the three that there are",
     "jobTemplate.spec.completionMode": "the API server's to judge, as all of the template: load_job asks it",
     "jobTemplate.spec.template.spec.containers.name": "the same",

@@ -17,6 +17,7 @@ from api import names
 from api.market import Candidate
 from api.spot_instance_vm import SpotInstanceVMSpec
 from crd_bridge.checkpoints import owner
+from tests.activities.world import loopback_gate
 from tests.hostile import HOSTILE
 
 VM = {"vmImage": "i", "gcp": {"project": "p", "zone": "us-central1-a", "machineType": "n1-standard-4"}}
@@ -102,7 +103,7 @@ def test_no_tag_leads_elsewhere(tag: str) -> None:
 
 @pytest.mark.parametrize("reference", [*HOSTILE, "a/b", "sha256:xyz", f"sha256:{'0' * 64}\n", "latest\n", ""])
 def test_a_registry_is_asked_for_tags_and_digests_alone(reference: str) -> None:
-    registry = Registry(parse_repository("gcr.io/p/r"), None)
+    registry = Registry(parse_repository("gcr.io/p/r"), None, loopback_gate())
     with pytest.raises(ApplicationError, match="is neither a tag nor a digest"):
         registry._url("manifests", reference)
     assert registry._url("blobs", f"sha256:{'0' * 64}").endswith(f"/v2/p/r/blobs/sha256:{'0' * 64}")
