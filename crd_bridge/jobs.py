@@ -165,6 +165,10 @@ class Jobs:
                 return False
             if error.status == 409:
                 raise NotYet(f"{job.key}: changed meanwhile") from error
+            if error.status == 422:
+                # Stored before the CRD refused it, on a server that judges all of an object at each change.
+                log.warning("%s: nothing begins before it is corrected: %s", job.key, error.message)
+                return False
             raise
         return True
 

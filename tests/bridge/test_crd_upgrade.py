@@ -18,6 +18,9 @@ from api import names
 from api.common import SecretReference
 from api.timings import Timings
 from clients.kube import Kube, KubeError, path
+from crd_bridge.jobs import Jobs, _job
+from crd_bridge.queues import Queues
+from crd_bridge.temporal import Gateway
 from sandbox.errors import SandboxError
 from tests.bridge.conftest import CRDS
 from tests.bridge.recorder import eventually
@@ -264,12 +267,13 @@ def without_ratcheting(directory: Path) -> Path:
     return directory
 
 
-async def stored(cluster: Kube, namespace: str, manifest: Any, finalizer: str) -> str:
-    """Create an object that somebody holds; its path."""
+async def stored(cluster: Kube, namespace: str, manifest: Any, finalizer: str = "") -> str:
+    """Create an object that somebody holds, or nobody; its path."""
     where = path(names.API_VERSION, f"{manifest['kind'].lower()}s", namespace)
     name = f"{manifest['metadata']['name'][:20]}-{secrets.token_hex(3)}"
-    label = {} if finalizer == names.FINALIZER else {"labels": {finalizer: ""}}
-    await cluster.create(where, {**manifest, "metadata": {"name": name, "finalizers": [finalizer], **label}})
+    labels = {finalizer: ""} if names.job_id_of(finalizer) else {}
+    metadata = {"name": name, "finalizers": [finalizer] if finalizer else [], "labels": labels}
+    await cluster.create(where, {**manifest, "metadata": metadata})
     return path(names.API_VERSION, f"{manifest['kind'].lower()}s", namespace, name)
 
 
@@ -283,6 +287,7 @@ async def test_what_breaks_a_new_format_can_still_be_deleted(
     job = await stored(cluster, namespace, all_fields["SpotInstanceJob"], names.FINALIZER)
     vm = await stored(cluster, namespace, all_fields["SpotInstanceVM"], held)
     kept = await stored(cluster, namespace, all_fields["SpotInstanceVM"], held)
+    fresh = await stored(cluster, namespace, all_fields["SpotInstanceJob"])
     await serve(control_plane, without_ratcheting(tmp_path))
     for where in (job, vm, kept):
         with pytest.raises(KubeError) as refused:
@@ -291,6 +296,9 @@ async def test_what_breaks_a_new_format_can_still_be_deleted(
     await cluster.delete(job)
     await cluster.delete(vm)
 
+    # The bridge begins nothing for an object that it cannot hold, and does not try for ever.
+    gateway, queues = Gateway(None), Queues()  # type: ignore[arg-type]
+    assert not await Jobs(cluster, gateway, queues, "c")._hold(_job(await cluster.get(fresh)))
     metadata = (await cluster.get(job))["metadata"]
     ref = JobRef(namespace=namespace, name=metadata["name"], uid=metadata["uid"], job_id=JOB_ID)
     secret = SecretReference(name=HOSTILE, namespace="A/b")
