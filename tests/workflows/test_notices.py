@@ -8,6 +8,7 @@ import pytest
 from api import names
 from api.messages import PreemptionNotice
 from api.projections import MARK_SHUTDOWN
+from tests.hostile import HOSTILE
 from tests.workflows.world import World
 
 Source = Callable[[World, str], Awaitable[None]]
@@ -126,3 +127,12 @@ async def test_a_notice_ends_the_back_off_of_a_vm(world: World) -> None:
     vm = world.env.client.get_workflow_handle(names.vm_workflow_id(world.fleet.keys[0]))
     await vm.signal("preemption_notice", PreemptionNotice(source="compute.instances.preempted"))
     await world.until(lambda: world.documents.told("Preempted"), within=5)
+
+
+async def test_a_notice_for_what_can_be_no_node_is_ignored(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    for node in HOSTILE:
+        await world.notice_by_hand(node=node)
+    await world.pass_time(300)
+    assert (world.entry(0).incarnation, world.documents.told("Preempted")) == (0, [])
