@@ -197,6 +197,8 @@ def _convert(node: Schema, definitions: Schema) -> Schema:
             result[key] = _convert(value, definitions)
         elif key == "additionalProperties":
             result["x-kubernetes-preserve-unknown-fields"] = value
+        elif key == "pattern" and "x-kubernetes-validations" in node:
+            continue  # a format's rule says the same, and what to write
         elif key == "pattern" and value == duration.PATTERN:
             result["x-kubernetes-validations"] = duration_rules(value)
         elif key == "pattern" and value == duration.PATTERN_OR_AUTO:

@@ -149,6 +149,12 @@ PROJECT = Format(
     "no-project",
     63,
 )
+ZONE = Format(
+    r"^[a-z]+-[a-z0-9]+-(ai[0-9]+)?[a-z]$",
+    "not a zone: write one of `gcloud compute zones list`, for example us-central1-a",
+    "us-central1-a",
+    63,
+)
 REGION = Format(
     rf"^{_LABEL}$", "not a region: leave it out, it is derived from zone, or write for example us-central1", None, 63
 )
@@ -199,6 +205,16 @@ VM_IMAGE = Format(
     "no-image",
     500,
     refused=_DOTS,
+)
+PRICE = Format(r"^[0-9]+([.][0-9]+)?$", 'not a price: write USD per hour, for example "2.48"', None, 12)
+SSH_USER = Format(
+    r"^[a-z_][a-z0-9_-]{0,31}$",
+    'not a user\'s name: write lower case letters, digits, "-" and "_", for example outlast',
+    "outlast",
+    32,
+)
+OUTPUT = Format(
+    r"^/[^\n]+$", "not a path in a container: write it from the root, for example /workspace/out", "/x", 256
 )
 NOTICE = Format(PATTERN, 'not a duration that GCE knows: write "120s", or leave it out for none', None, 32)
 ENDPOINT = Format(

@@ -98,7 +98,7 @@ class SpotInstanceJobSpec(Model):
         description="failures of the training itself; default: jobTemplate's backoffLimit, else 3",
     )
     suspend: bool = False
-    outputs: list[Annotated[str, Field(pattern=r"^/[^\n]+$", max_length=256)]] = Field(
+    outputs: list[Annotated[str, Field(pattern=formats.OUTPUT.pattern, max_length=256), formats.OUTPUT]] = Field(
         default=[],
         max_length=16,
         description="paths in the containers whose files are uploaded to checkpointStorage once the training has "

@@ -11,7 +11,7 @@ from api.duration import GoDuration, parse_duration
 from api.model import Model
 
 # https://cloud.google.com/compute/docs/regions-zones: us-central1-a, and AI zones such as us-central1-ai1a
-Zone = Annotated[str, Field(pattern=r"^[a-z]+-[a-z0-9]+-(ai[0-9]+)?[a-z]$", max_length=63)]
+Zone = Annotated[str, Field(pattern=formats.ZONE.pattern, max_length=63), formats.ZONE]
 
 
 class Gpu(Model):
@@ -95,10 +95,10 @@ class OnDemandFallback(Model):
 
     after: GoDuration = Field(description="how long a replica waits for a spot VM first")
     max_replicas: int = Field(default=16, ge=1, le=16, description="at most so many of a job's replicas at once")
-    price_per_hour: str | None = Field(
+    price_per_hour: Annotated[str, formats.PRICE] | None = Field(
         default=None,
         max_length=12,
-        pattern=r"^[0-9]+(\.[0-9]+)?$",
+        pattern=formats.PRICE.pattern,
         description="what one on-demand VM costs, in USD: compared with what the spot VMs cost",
     )
 
@@ -115,7 +115,7 @@ class SpotInstanceVMSpec(Model):
     on_demand_fallback: OnDemandFallback | None = None
     startup_script: str | None = None
     kubeadm_join_config: KubeadmJoinConfig | None = None
-    ssh_user: str = Field(default="outlast", pattern=r"^[a-z_][a-z0-9_-]{0,31}$")
+    ssh_user: Annotated[str, formats.SSH_USER] = Field(default="outlast", pattern=formats.SSH_USER.pattern)
     ssh_key_secret_ref: LocalReference | None = Field(
         default=None, description="Secret with ssh-privatekey; default: the installation's key"
     )

@@ -141,6 +141,7 @@ NOTICE = "spec.gcp.preemptionNoticeDuration"
         (f"{JOB}.completions", 2, "completions above 1"),
         (f"{JOB}.completionMode", "Indexed", "completionMode Indexed is for Jobs of several pods"),
         ("spec.replica", 3, 'unknown field "spec.replica"'),
+        ("spec.outputs", ["out"], "not a path in a container: write it from the root"),
         ("spec.gcpCredentialsSecretRef", {"name": "../../victim/secrets/db"}, "not the name of an object: write lower"),
         (
             "spec.gcpCredentialsSecretRef",
@@ -213,7 +214,10 @@ async def test_the_rest_can_be_edited(apply: Any, job: Any, path: str, value: An
     ("path", "value", "complaint"),
     [
         ("spec.gcp.region", "europe-west4", "region and zone do not match: leave region out"),
-        ("spec.gcp.zone", "us-central1", "spec.gcp.zone"),
+        ("spec.gcp.zone", "us-central1", "not a zone: write one of `gcloud compute zones list`"),
+        ("spec.gcp.zones", ["us-central1-a", "b"], "spec.gcp.zones[1]: Invalid value"),
+        ("spec.sshUser", "Me", "not a user's name: write lower case letters"),
+        ("spec.onDemandFallback", {"after": "1h", "pricePerHour": "$2"}, "not a price: write USD per hour"),
         ("spec.gcp.machineType", None, "spec.gcp.machineType: Required value"),
         ("spec.gpu", {"type": "nvidia-l4", "count": 0}, "spec.gpu.count"),
         ("spec.gcp.zone", "us-central1-ai", "spec.gcp.zone"),
