@@ -214,7 +214,8 @@ class Stage:
             ),
             "observe_replica": ref,
             "stop_replica": act.StopReplica(ref=ref.model_copy(update={"incarnation": 9}), delete_job=True),
-            "save_logs": act.SaveLogs(ref=ref),
+            "save_logs": act.SaveLogs(ref=ref, storage=storage, cloud=cloud),
+            "shorten_logs": act.ShortenLogs(job=job, replicas=[0], storage=storage, cloud=cloud),
             "read_progress": act.ReadProgress(ref=ref, log_pattern=r"step=(\d+)"),
             "save_outputs": act.SaveOutputs(
                 ref=ref,
