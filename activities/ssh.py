@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 from activities.secret import read_secret
 from api import errors
 from api.common import LocalReference
+from api.formats import SSH_USER
 from api.names import shown
 from clients.kube import Kube
 
@@ -88,6 +89,9 @@ async def connect(
         Unreachable: nothing answers, or it does not let us in.
     """
     trusted = list(_readable(host_keys))
+    if not SSH_USER.fits(user):
+        message = f"sshUser: {shown(user)} is {SSH_USER.remedy}"
+        raise ApplicationError(message, type=errors.INVALID, non_retryable=True)
     try:
         ipaddress.ip_address(address)
     except ValueError as error:

@@ -199,6 +199,7 @@ class Stage:
                 namespace=where, vm_name="spot", name=name, entry=ProvisionedInstance(name=name, zone=candidate.zone)
             ),
             "find_capacity": act.FindCapacity(job=job, job_template=spec.job_template, avoid=[name]),
+            "find_strangers": act.FindStrangers(job=job, job_template=spec.job_template, node=name),
             "create_replica": act.CreateReplica(
                 job=job,
                 job_template=spec.job_template,
