@@ -13,6 +13,7 @@ from copy import deepcopy
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import asyncssh
 import pytest
@@ -39,6 +40,7 @@ from api.crd import KINDS, Kind, schema
 from api.market import Candidate
 from api.messages import VmStart
 from api.names import is_segment
+from api.report import JobReport
 from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
 from api.spot_instance_vm import ProvisionedInstance, SpotInstanceVMSpec
 from api.views import RestorePoint
@@ -181,6 +183,10 @@ class Stage:
         ref, node = act.ReplicaRef(job=job, replica=0, incarnation=1), act.NodeRef(name=name)
         image = f"{config.checkpoint_image_repo}:{JOB_ID}-p000000000001-1"
         point = RestorePoint(images={"train": image}, progress=1, created_at=now)
+        report = JobReport(
+            namespace=where, name=job.name, uid=job.uid, job_id=JOB_ID, cluster_id="c", spec_sha256="0",
+            spot_instance_vm="spot", ended="Completed", written_at=now,
+        )  # fmt: skip
         sweep = act.SweepRequest(cluster_id="c", namespace=where)
         containers, asked = ["train", "side"], {"job": job, "config": config, "cloud_credentials": cloud}
         secret_refs = [each for each in (cloud, config.checkpoint_repo_credential_ref) if each]
@@ -217,6 +223,7 @@ class Stage:
             "stop_replica": act.StopReplica(ref=ref.model_copy(update={"incarnation": 9}), delete_job=True),
             "save_logs": act.SaveLogs(ref=ref, storage=storage, cloud=cloud),
             "shorten_logs": act.ShortenLogs(job=job, replicas=[0], storage=storage, cloud=cloud),
+            "write_report": act.WriteReport(report=report, storage=storage, cloud=cloud),
             "read_progress": act.ReadProgress(ref=ref, log_pattern=r"step=(\d+)"),
             "save_outputs": act.SaveOutputs(
                 ref=ref,
@@ -351,7 +358,8 @@ class Bounds:
     def broken_by(self, heard: list[tuple[str, Request]]) -> Iterator[str]:
         """What leads elsewhere."""
         for who, request in heard:
-            if not all(map(is_segment, request.path[1:].rstrip("/").split("/"))):
+            plain = is_quoted if who == "bucket" else is_segment  # keys may hold what no name does
+            if not all(map(plain, request.path[1:].rstrip("/").split("/"))):
                 yield f"is no path: {who} {request}"
             if not {(who, name) for name, _ in request.query} <= self._asks:
                 yield f"asks for more: {who} {request}"
@@ -362,6 +370,11 @@ class Bounds:
                 yield f"names another namespace: {request} {request.body}"
             if who == "gce" and request.method == "POST":
                 yield from (f"is no path: {url}" for url in parts(request.body) if LEADS.search(url))
+
+
+def is_quoted(part: str) -> bool:
+    """True if this is one segment of a URL, whatever is encoded in it."""
+    return re.fullmatch(r"([A-Za-z0-9._~!-]|%[0-9A-F]{2})+", part) is not None and unquote(part) not in (".", "..")
 
 
 LEADS = re.compile(r"(^|/)[.][.]?(/|$)|[\s?#%]")
