@@ -10,12 +10,13 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import kubeadm, signatures
+from activities.certificates.client import Answers, ClientCertificates
 from activities.cloud_errors import CloudError, to_application_error
 from activities.compute import Cloud
 from activities.heartbeat import heartbeats
 from activities.signatures import Done, JoinProgress, StartJoin, TokenRef
 from activities.ssh import SshKeys, Unreachable, connect, run
-from activities.tokens import Tokens
+from activities.tokens import Tokens, token_id_of
 from api import errors
 from api.names import is_segment, shown
 from clients.kube import Kube
@@ -38,6 +39,7 @@ class JoinActivities:
     def __init__(self, cloud: Cloud, kube: Kube, ssh_keys: SshKeys, ssh_port: int = 22) -> None:
         self._cloud = cloud
         self._tokens = Tokens(kube)
+        self._certificates = ClientCertificates(kube, self._tokens)
         self._ssh_keys = ssh_keys
         self._ssh_port = ssh_port
 
@@ -52,8 +54,12 @@ class JoinActivities:
 
     @activity.defn(name=signatures.OBSERVE_JOIN.name)
     async def observe_join(self, join: StartJoin) -> JoinProgress:
-        """Watch the join until it has ended; Running and Unreachable after a while mean: call again."""
-        return await self._watch(lambda: self._observe(join), {"Running"})
+        """Watch the join until it has ended, and approve its certificate meanwhile.
+
+        Running and Unreachable after a while mean: call again.
+        """
+        async with self._certificates.answering(join) as answers:
+            return await self._watch(lambda: self._observe(join, answers), {"Running"})
 
     @activity.defn(name=signatures.REVOKE_TOKEN.name)
     async def revoke_token(self, token: TokenRef) -> Done:
@@ -90,7 +96,7 @@ class JoinActivities:
                 if waits_for := _waits_for(said):
                     return JoinProgress(state="Booting", message=waits_for)
                 await self._launch(machine, join)
-            return await self._progress(machine, join)
+            return await self._progress(machine, join, Answers())
 
     async def _launch(self, machine: asyncssh.SSHClientConnection, join: StartJoin) -> None:
         """Put everything there and start it. The token travels in a file that nobody else can read, never in argv."""
@@ -119,23 +125,30 @@ class JoinActivities:
             await _put(sftp, "join.yaml", configuration)
         await run(machine, "sh", "-c", kubeadm.START)
 
-    async def _observe(self, join: StartJoin) -> JoinProgress:
+    async def _observe(self, join: StartJoin, answers: Answers) -> JoinProgress:
         async with self._machine(join) as machine:
             if machine is None:
                 return JoinProgress(
                     state="Unreachable", message="the guest does not publish its SSH host keys any more"
                 )
-            return await self._progress(machine, join)
+            return await self._progress(machine, join, answers)
 
-    async def _progress(self, machine: asyncssh.SSHClientConnection, join: StartJoin) -> JoinProgress:
-        token_id = await self._tokens.find(join.vm.name)
+    async def _progress(self, machine: asyncssh.SSHClientConnection, join: StartJoin, answers: Answers) -> JoinProgress:
+        token = await self._tokens.read(token_id_of(join.vm.name))
+        token_id = token_id_of(join.vm.name) if token is not None else None
         state = await _state_of(machine)
         if state == "running":
-            return JoinProgress(state="Running", message="kubeadm join runs", token_id=token_id)
+            message = "; ".join(part for part in ("kubeadm join runs", answers.trouble) if part)
+            return JoinProgress(state="Running", message=message, token_id=token_id)
+        if token is not None:
+            # It has served, or another try gets another: whoever copied it has nothing from here on.
+            await self._certificates.answer(join)
+            await self._tokens.delete(token)
         if state == "ended 0":
             return JoinProgress(state="Joined", token_id=token_id, fingerprint=await _fingerprint(machine, join))
         _, log = await run(machine, "sh", "-c", kubeadm.LOG)
         message = kubeadm.why_it_failed(state.removeprefix("ended "), log)
+        message = "; ".join(part for part in (message, answers.trouble) if part)
         return JoinProgress(state="Failed", message=message, token_id=token_id)
 
     @contextlib.asynccontextmanager

@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import signatures
 from activities.signatures import Drained, NodeReadiness, NodeRef, PrepareNode
+from activities.tokens import Tokens, token_id_of
 from api import names
 from api.names import TAINT_JOINING
 from api.projections import agent_view, node_view
@@ -30,6 +31,7 @@ class NodeActivities:
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
+        self._tokens = Tokens(kube)
 
     @activity.defn(name=signatures.OBSERVE_NODE.name)
     async def observe_node(self, ref: NodeRef) -> NodeReadiness:
@@ -126,7 +128,11 @@ class NodeActivities:
 
     @activity.defn(name=signatures.DELETE_NODE.name)
     async def delete_node(self, ref: NodeRef) -> NodeView:
-        """Delete a Node object; with ``uid`` only that one, never its successor of the same name."""
+        """Delete a Node object; with ``uid`` only that one, never its successor of the same name.
+
+        First goes a bootstrap token that was minted for this VM and that nobody has revoked: by it the Node comes back.
+        """
+        await self._tokens.revoke(token_id_of(ref.name))
         try:
             await self._kube.delete(path("v1", "nodes", name=ref.name), uid=ref.uid)
         except KubeError as error:

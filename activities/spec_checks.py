@@ -28,6 +28,7 @@ class SecretUse:
     keys: tuple[str, ...]
     field: str
     optional: bool = False
+    remark: str = ""  # what a person should know if it is there
 
 
 def secrets_in_use(spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec | None, namespace: str) -> list[SecretUse]:
@@ -47,8 +48,18 @@ def secrets_in_use(spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec | None, nam
     token = vm.kubeadm_join_config.token_secret_ref if vm.kubeadm_join_config else None
     field = "SpotInstanceVM's kubeadmJoinConfig.tokenSecretRef"
     name = token.name if token else names.JOIN_SECRET
-    uses.append(SecretUse(namespace, name, ("token",), field, optional=token is None))
+    uses.append(
+        SecretUse(namespace, name, ("token",), field, optional=token is None, remark=_own_token(namespace, name))
+    )
     return uses
+
+
+def _own_token(namespace: str, name: str) -> str:
+    return (
+        f"VMs join by the token in Secret {namespace}/{name}: whoever is root on one of them or reads that Secret can "
+        "join as any Node of the cluster while the token lasts. Without the Secret, Outlast mints a token for each VM, "
+        "which makes that VM's Node and nothing else"
+    )
 
 
 def _storage_secret(spec: SpotInstanceJobSpec, namespace: str) -> list[SecretUse]:

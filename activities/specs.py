@@ -89,10 +89,12 @@ class SpecActivities:
         permitted = await asyncio.gather(*(self._permits(job, use) for use in uses))
         problems += not_shared([use for use, good in zip(uses, permitted, strict=True) if not good], job.namespace)
         shared = [use for use, good in zip(uses, permitted, strict=True) if good]
-        for problem in await asyncio.gather(self._check_template(job, spec), *(self._use(job, use) for use in shared)):
+        remarks: list[str] = []
+        used = (self._use(job, use, remarks) for use in shared)
+        for problem in await asyncio.gather(self._check_template(job, spec), *used):
             problems += problem
         refused = [each for each in borrowed(spec, vm) if not self._grants.permits(job.namespace, each)]
-        found = {"spec": spec, "vm_spec": vm, "problems": problems}
+        found = {"spec": spec, "vm_spec": vm, "problems": problems, "remarks": remarks}
         return document.model_copy(update={**found, "not_lent": [not_lent(each, job.namespace) for each in refused]})
 
     async def _find(self, job: JobRef) -> Json | None:
@@ -126,13 +128,14 @@ class SpecActivities:
         reference = SecretReference(name=use.name, namespace=use.namespace)
         return await self._sharing.permits(reference, job.namespace, names.job_finalizer(job.job_id))
 
-    async def _use(self, job: JobRef, use: SecretUse) -> list[Condition]:
-        """Hold a Secret and look at its keys; its values stay here."""
+    async def _use(self, job: JobRef, use: SecretUse, remarks: list[str]) -> list[Condition]:
+        """Hold a Secret and look at its keys; its values stay here. What is to be said of it goes into ``remarks``."""
         found = await finalizers.hold(self._kube, path("v1", "secrets", use.namespace, use.name), job)
         if found is None:
             message = f"there is no Secret {use.namespace}/{use.name}: create it, or correct {use.field}"
             return [] if use.optional else [not_accepted("SecretNotFound", message)]
         lacking = [key for key in use.keys if not (found.get("data") or {}).get(key)]
+        remarks += [use.remark] if use.remark and not lacking else []
         if not lacking or use.optional:
             return []
         message = f"Secret {use.namespace}/{use.name}, named by {use.field}, lacks the key {' and '.join(lacking)}"

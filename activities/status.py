@@ -28,7 +28,7 @@ class StatusActivities:
         Raises:
             KubeError: an Event was refused, after all else was written; or the status was.
         """
-        refusals = [refusal for event in request.events if (refusal := await self._emit(request.job, event))]
+        refusals = [refusal for event in request.events if (refusal := await emit(self._kube, request.job, event))]
         if request.status is not None:
             await self._write(request.job, request.status)
         if refusals:
@@ -83,36 +83,37 @@ class StatusActivities:
             raise
         return True
 
-    async def _emit(self, job: JobRef, event: JobEvent) -> KubeError | None:
-        """Make a Kubernetes Event on the job, or give the refusal. In a namespace that is going none is made."""
-        at = event.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
-        what = f"{job.uid}/{event.type}/{event.reason}/{event.message}/{at}"
-        body = {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {
-                "name": f"{job.name}.{hashlib.sha256(what.encode()).hexdigest()[:16]}",
-                "namespace": job.namespace,
-            },
-            "regarding": {
-                "apiVersion": names.API_VERSION,
-                "kind": "SpotInstanceJob",
-                "name": job.name,
-                "namespace": job.namespace,
-                "uid": job.uid,
-            },
-            "eventTime": at,
-            "type": event.type,
-            "reason": event.reason,
-            "note": event.message.encode()[:NOTE_BYTES].decode(errors="ignore"),
-            "action": event.reason,
-            "reportingController": "outlast",
-            "reportingInstance": FIELD_MANAGER,
-        }
-        try:
-            await self._kube.create(path("events.k8s.io/v1", "events", job.namespace), body)
-        except KubeError as error:
-            ending = error.status == 403 and "NamespaceTerminating" in error.causes
-            if not ending and error.status not in (404, 409):
-                return error
-        return None
+
+async def emit(kube: Kube, job: JobRef, event: JobEvent) -> KubeError | None:
+    """Make a Kubernetes Event on the job, or give the refusal. In a namespace that is going none is made."""
+    at = event.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    what = f"{job.uid}/{event.type}/{event.reason}/{event.message}/{at}"
+    body = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{job.name}.{hashlib.sha256(what.encode()).hexdigest()[:16]}",
+            "namespace": job.namespace,
+        },
+        "regarding": {
+            "apiVersion": names.API_VERSION,
+            "kind": "SpotInstanceJob",
+            "name": job.name,
+            "namespace": job.namespace,
+            "uid": job.uid,
+        },
+        "eventTime": at,
+        "type": event.type,
+        "reason": event.reason,
+        "note": event.message.encode()[:NOTE_BYTES].decode(errors="ignore"),
+        "action": event.reason,
+        "reportingController": "outlast",
+        "reportingInstance": FIELD_MANAGER,
+    }
+    try:
+        await kube.create(path("events.k8s.io/v1", "events", job.namespace), body)
+    except KubeError as error:
+        ending = error.status == 403 and "NamespaceTerminating" in error.causes
+        if not ending and error.status not in (404, 409):
+            return error
+    return None

@@ -100,18 +100,41 @@ class Tokens:
         await self._kube.patch(where, {"stringData": {"expiration": expiration}})
         return token_id, _token_in(found)
 
-    async def find(self, vm_name: str) -> str | None:
-        """The id of the token that was minted for this VM, None where there is none (any more)."""
-        token_id = token_id_of(vm_name)
+    async def read(self, token_id: str) -> Json | None:
+        """Read the Secret of a token of ours, None if there is none."""
         found = await self._kube.find(_token_path(token_id))
-        return token_id if found is not None and _is_ours(found) else None
+        return found if found is not None and _is_ours(found) else None
+
+    async def spend(self, token: Json, request: str) -> bool:
+        """Note on the token, as it was read, the UID of the one request that is approved for it.
+
+        Returns:
+            False if the token was changed or revoked since: read it again.
+        """
+        metadata = token["metadata"]
+        note = {"resourceVersion": metadata["resourceVersion"], "annotations": {names.ANNOTATION_CERTIFICATE: request}}
+        try:
+            await self._kube.patch(path("v1", "secrets", "kube-system", metadata["name"]), {"metadata": note})
+        except KubeError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        return True
 
     async def revoke(self, token_id: str) -> None:
         """Delete a token of ours; nobody else's."""
-        where = _token_path(token_id)
-        found = await self._kube.find(where)
-        if found is not None and _is_ours(found):
-            await self._kube.delete(where, uid=found["metadata"]["uid"])
+        found = await self.read(token_id)
+        if found is not None:
+            await self.delete(found)
+
+    async def delete(self, token: Json) -> None:
+        """Delete a token as it was read; one that was minted since under its name stays."""
+        metadata = token["metadata"]
+        try:
+            await self._kube.delete(path("v1", "secrets", "kube-system", metadata["name"]), uid=metadata["uid"])
+        except KubeError as error:
+            if error.status != 409:
+                raise
 
 
 def _token_path(token_id: str) -> str:
@@ -143,7 +166,7 @@ def token_secret(join: StartJoin, token_id: str, expiration: str) -> Json:
             "expiration": expiration,
             "usage-bootstrap-authentication": "true",
             "usage-bootstrap-signing": "true",
-            "auth-extra-groups": "system:bootstrappers:kubeadm:default-node-token",
+            "auth-extra-groups": names.BOOTSTRAP_GROUP,
         },
     }
 

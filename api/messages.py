@@ -60,6 +60,12 @@ class NodeChanged(Model):
     view: NodeView
 
 
+class CertificateAsked(Model):
+    """The kubelet of a VM's Node asks for a serving certificate."""
+
+    node: str
+
+
 class PreemptionNotice(Model):
     """A machine is about to go. Named by node or by replica; the second notice of the same changes nothing."""
 

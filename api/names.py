@@ -36,6 +36,7 @@ ANNOTATION_PROGRESS = f"{PREFIX}/progress"  # of the training when it was asked 
 ANNOTATION_REPORTED = f"{PREFIX}/progress-reported"  # "true" where the training said so itself
 ANNOTATION_SHARED = f"{PREFIX}/shared-with"  # on a Secret: namespaces whose jobs may name it, or *
 FINALIZER = f"{PREFIX}/teardown"
+ANNOTATION_CERTIFICATE = f"{PREFIX}/certificate"  # on a bootstrap token: UID of the one request approved for it
 TAINT_PREEMPTED = f"{PREFIX}/preempted"  # the node agent's mark on its own Node
 TAINT_JOINING = (
     f"{PREFIX}/joining"  # a bought Node registers with it, and loses it in the moment in which it is cordoned
@@ -45,6 +46,9 @@ TAINT_CORDONED = (
 )
 MARK_TIME = "%Y%m%dT%H%M%SZ"  # its value: when the cloud gave its notice, UTC. A label's value has no colons
 GPU_RESOURCE = "nvidia.com/gpu"
+
+BOOTSTRAP_GROUP = "system:bootstrappers:outlast:one-node"
+"""Group of the bootstrap tokens that Outlast mints. kubeadm's own group has its requests approved for any Node."""
 
 JOIN_SECRET = "kubeadm-join-token"  # in the SpotInstanceVM's namespace; takes precedence where it is there
 
@@ -149,6 +153,16 @@ def vm_key_of(name: str) -> str | None:
     """The key in a VM's or a Node's name, or None where the name is not one of ours."""
     found = _VM_NAME.fullmatch(name)
     return found.group(1) if found else None
+
+
+def node_user(node: str) -> str:
+    """The user name of a kubelet, which is also the common name of its certificates."""
+    return f"system:node:{node}"
+
+
+def token_user(token_id: str) -> str:
+    """The user name of whoever shows a bootstrap token."""
+    return f"system:bootstrap:{token_id}"
 
 
 def job_id_in(key: str) -> str:

@@ -8,6 +8,7 @@ from temporalio.common import MetricMeter
 
 from api import names
 from clients.kube import Kube
+from crd_bridge.certificates import SERVING, Certificates
 from crd_bridge.checkpoints import Checkpoints
 from crd_bridge.jobs import Jobs
 from crd_bridge.nodes import Nodes
@@ -19,6 +20,7 @@ from crd_bridge.watch import Changed, Resource, Watch
 
 log = logging.getLogger(__name__)
 
+CERTIFICATES_API = "certificates.k8s.io/v1"
 CHECKPOINT_API = f"{names.CHECKPOINT_GROUP}/{names.CHECKPOINT_VERSION}"
 
 
@@ -43,8 +45,10 @@ class Bridge:
         nodes = Nodes(gateway, self._queues)
         nodes.replicas = replicas = Replicas(gateway, self._queues, moved=nodes.tell)
 
-        def watch(api_version: str, plural: str, changed: Changed, selector: str = "") -> Watch:
-            resource = Resource(api_version, plural, selector)
+        certificates = Certificates(gateway, self._queues)
+
+        def watch(api_version: str, plural: str, changed: Changed, selector: str = "", fields: str = "") -> Watch:
+            resource = Resource(api_version, plural, selector, fields)
             return Watch(kube, resource, changed, lasts=lasts, silence=silence, meter=meter)
 
         self.watches = [
@@ -53,6 +57,7 @@ class Bridge:
             watch("v1", "nodes", nodes.changed),
             watch("v1", "pods", replicas.pod_changed, names.LABEL_JOB),
             watch("batch/v1", "jobs", replicas.job_changed, names.LABEL_JOB),
+            watch(CERTIFICATES_API, "certificatesigningrequests", certificates.changed, fields=SERVING),
             watch(CHECKPOINT_API, names.CHECKPOINT_PLURAL, checkpoints.changed, names.LABEL_JOB),
         ]
 

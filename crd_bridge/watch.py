@@ -31,11 +31,12 @@ MISSING_RETRY = 10.0  # for a kind whose CRD is not installed
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of objects in the whole cluster, or those of them with a label."""
+    """A kind of objects in the whole cluster, or those of them with a label or a field."""
 
     api_version: str
     plural: str
     selector: str = ""
+    fields: str = ""
 
     @property
     def path(self) -> str:
@@ -45,7 +46,8 @@ class Resource:
     @property
     def query(self) -> dict[str, str]:
         """What narrows it."""
-        return {"labelSelector": self.selector} if self.selector else {}
+        wanted = {"labelSelector": self.selector, "fieldSelector": self.fields}
+        return {name: value for name, value in wanted.items() if value}
 
 
 class Watch:

@@ -10,6 +10,7 @@ from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from activities.capacity import CapacityActivities
+from activities.certificates.activities import CertificateActivities
 from activities.checkpoints import CheckpointActivities
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
@@ -69,6 +70,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
     instances = [
         AlarmActivities(kube),
         CapacityActivities(kube),
+        CertificateActivities(kube, cloud),
         CheckpointActivities(kube),
         ComputeActivities(cloud, keys),
         FleetActivities(client, kube),

@@ -97,7 +97,7 @@ class Admission:
     def _accept(self, document: act.JobDocument) -> None:
         old, self.state.spec = self.state.spec, document.spec
         self._take_vm(document)
-        self.job.condition("Accepted", True, "SpecIsValid")
+        self.job.condition("Accepted", True, "SpecIsValid", "; ".join(document.remarks))
         interval = self.job.spec.checkpoint_config.checkpoint_interval
         if self.state.admitted and old and old.checkpoint_config.checkpoint_interval != interval:
             self.checkpointing.arm()

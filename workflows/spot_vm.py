@@ -5,6 +5,7 @@ to tear its machine down. At the end the instance is confirmed gone before its N
 deleted first lets the Job controller start a second pod while the first still trains.
 """
 
+import asyncio
 from datetime import timedelta
 
 from temporalio import workflow
@@ -14,13 +15,14 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import errors, names
     from api.market import VmWish
-    from api.messages import NodeChanged, PreemptionNotice, VmRelease, VmStart
+    from api.messages import CertificateAsked, NodeChanged, PreemptionNotice, VmRelease, VmStart
     from workflows.policy.backoff import back_off
 
 from workflows.calls import call, explain
 from workflows.cancelling import outlive_cancel
 from workflows.history import go_on, is_time_to_go_on
 from workflows.stages.buying import Buying
+from workflows.stages.certificates import Certificates
 from workflows.stages.ending import Ending
 from workflows.stages.joining import Joining
 from workflows.stages.machine import Machine
@@ -46,6 +48,7 @@ class SpotVM:
         self.joining = Joining(self.machine)
         self.serving = Serving(self.machine)
         self.ending = Ending(self.machine)
+        self.certificates = Certificates(self.machine)
 
     @workflow.signal(description="The job wants this VM and asks how it is; answered by a report.")
     def ensure(self, wish: VmWish | None = None) -> None:
@@ -71,6 +74,12 @@ class SpotVM:
         self.state.node_version = message.version
         self.machine.see_node(message.view)
 
+    @workflow.signal(description="The kubelet of this VM's Node asks for a serving certificate.")
+    def certificate_asked(self, message: CertificateAsked) -> None:
+        """Other nodes are dropped."""
+        if message.node == self.machine.name:
+            self.state.certificates_asked += 1
+
     @workflow.query(description="Where this VM is in its life.")
     def status(self) -> VmState:
         """The whole state."""
@@ -79,6 +88,7 @@ class SpotVM:
     @workflow.run
     async def run(self, start: VmStart) -> str:
         """Live until nothing is left of the machine; gives the reason of the end. A cancel is a release."""
+        self._beside = asyncio.create_task(self.certificates.answer(), name="certificates")
         return await outlive_cancel(self._life(), self._cancelled)
 
     def _cancelled(self) -> None:

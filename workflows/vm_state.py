@@ -49,6 +49,8 @@ class VmState(BaseModel):
     joins: int = 0
     token_id: str | None = None
     fingerprint: dict[str, str] = {}
+    certificates_asked: int = 0  # signals that the Node's kubelet asks for a certificate
+    certificates_answered: int = 0  # of them, those after which its requests were answered
     released: str | None = None
     noticed_at: datetime | None = None
     ends_at: datetime | None = None  # when it is shut down, where its notice says so

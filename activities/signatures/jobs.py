@@ -31,6 +31,7 @@ class JobDocument(Model):
     spec: SpotInstanceJobSpec | None = None
     vm_spec: SpotInstanceVMSpec | None = None
     timings: Timings = Timings()
+    remarks: list[str] = []  # what a person should know of what it names, though nothing is wrong with it
     problems: list[Condition] = []  # why this document cannot be worked on: condition Accepted=False
     not_lent: list[NotLent] = []
 

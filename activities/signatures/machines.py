@@ -144,6 +144,13 @@ class TokenRef(Model):
     token_id: str
 
 
+class AnswerCertificates(Model):
+    """Answer what the kubelet of a VM's Node asks for: certificates that it shows to whoever reads logs from it."""
+
+    job: JobRef
+    vm: VmRef
+
+
 class EnsuredVm(Model):
     """``open`` is False where that VM's life is over already."""
 
@@ -173,6 +180,7 @@ FIND_PREEMPTED = Signature("find_preempted", FindPreempted, Preempted, timeout=6
 START_JOIN = Signature("start_join", StartJoin, JoinProgress, timeout=60, heartbeat=20)
 OBSERVE_JOIN = Signature("observe_join", StartJoin, JoinProgress, timeout=60, heartbeat=20)
 REVOKE_TOKEN = Signature("revoke_token", TokenRef, Done)
+ANSWER_CERTIFICATES = Signature("answer_certificates", AnswerCertificates, Done)
 PREPARE_NODE = Signature("prepare_node", PrepareNode, NodeView)
 OBSERVE_NODE = Signature("observe_node", NodeRef, NodeReadiness)
 CORDON_AND_DRAIN = Signature("cordon_and_drain", NodeRef, Drained)

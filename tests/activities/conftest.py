@@ -25,8 +25,8 @@ CHECKPOINT_CRD = Path(__file__).parents[2] / "sandbox" / "checkpoint_operator" /
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def worker(control_plane: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig of the worker's ServiceAccount, with the rights of deploy/base and held by its policies."""
-    for file in ("namespace.yaml", "worker-rbac.yaml", "worker-policy.yaml"):
-        await control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", BASE / file)
+    for file in ("namespace", "worker-rbac", "worker-policy", "bootstrap-rbac", "csr-policy"):
+        await control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", BASE / f"{file}.yaml")
     await eventually("the worker's policies are in force", lambda: worker_is_held(control_plane.kubectl))
     return Path(await control_plane.account(ACCOUNT, NAMESPACE, tmp_path_factory.mktemp("worker") / "kubeconfig"))
 

@@ -93,6 +93,8 @@ def rights(method: str, path: str, content_type: str) -> Iterator[Right]:
     named = len(rest) > 1
     verbs = {"GET": "get" if named else "list", "POST": "create", "PATCH": "patch", "DELETE": "delete"}
     yield Right(verbs[method], group, resource)
+    if resource.endswith("/approval"):
+        yield Right("approve", group, "signers")
     if content_type == APPLY_PATCH and "/" not in resource:
         yield Right("create", group, resource)
 

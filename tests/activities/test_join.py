@@ -37,7 +37,7 @@ from api.market import Candidate
 from api.names import vm_name
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.views import AgentView
-from clients.kube import Kube
+from clients.kube import Kube, path
 from sandbox.control_plane import ControlPlane
 from sandbox.gce import GceEmulator
 from sandbox.machines.light import LightMachine, LightMachines
@@ -109,6 +109,15 @@ class Setting:
         await self.run(self.join.start_join, join)
         return await self.run(self.join.observe_join, join)
 
+    async def token(self, join: StartJoin) -> dict[str, str]:
+        """What is in the token that was minted for this VM."""
+        return await read_secret(self.kube, "kube-system", f"bootstrap-token-{token_id_of(join.vm.name)}")
+
+    async def find_token(self, join: StartJoin) -> Any:
+        return await self.kube.find(
+            path("v1", "secrets", "kube-system", f"bootstrap-token-{token_id_of(join.vm.name)}")
+        )
+
     def machine(self, join: StartJoin) -> LightMachine:
         return self.machines.machine(join.vm.name)
 
@@ -163,16 +172,17 @@ async def test_the_kubelet_gets_time_to_shut_down(setting: Setting) -> None:
 
 async def test_nothing_secret_is_left_on_the_machine(setting: Setting) -> None:
     join = await setting.vm()
-    await setting.joined(join)
+    await setting.run(setting.join.start_join, join)
     directory = setting.machine(join).root / ".outlast"
-    secret = await read_secret(setting.kube, "kube-system", f"bootstrap-token-{token_id_of(join.vm.name)}")
+    secret = await setting.token(join)
+    assert (await setting.run(setting.join.observe_join, join)).state == "Joined"
     assert not (directory / "join.yaml").exists()
     assert [f for f in directory.rglob("*") if f.is_file() and secret["token-secret"] in f.read_text()] == []
 
 
 async def test_the_token_lives_for_half_an_hour_and_can_be_revoked(setting: Setting) -> None:
     join = await setting.vm()
-    progress = await setting.joined(join)
+    progress = await setting.run(setting.join.start_join, join)
     path = f"/api/v1/namespaces/kube-system/secrets/bootstrap-token-{progress.token_id}"
     secret = await setting.kube.get(path)
     assert secret["metadata"]["labels"]["training.dcnlab.com/job"] == "0badcafe"
@@ -180,6 +190,21 @@ async def test_the_token_lives_for_half_an_hour_and_can_be_revoked(setting: Sett
     await setting.run(setting.join.revoke_token, TokenRef(token_id=progress.token_id or ""))
     assert await setting.kube.find(path) is None
     await setting.run(setting.join.revoke_token, TokenRef(token_id=progress.token_id or ""))
+
+
+async def test_the_token_ends_with_the_join(setting: Setting) -> None:
+    join = await setting.vm()
+    progress = await setting.joined(join)
+    assert progress.state == "Joined", progress
+    assert await setting.find_token(join) is None
+
+
+async def test_a_token_that_nobody_revoked_goes_with_the_node(setting: Setting) -> None:
+    join = await setting.vm()
+    await setting.run(setting.join.start_join, join)
+    assert await setting.find_token(join) is not None
+    await setting.run(setting.nodes.delete_node, NodeRef(name=join.vm.name))
+    assert await setting.find_token(join) is None
 
 
 async def test_two_starts_at_once_join_once(setting: Setting) -> None:
@@ -194,9 +219,9 @@ async def test_two_starts_at_once_join_once(setting: Setting) -> None:
 
 async def test_a_start_after_the_join_changes_nothing(setting: Setting) -> None:
     join = await setting.vm()
-    first = await setting.joined(join)
+    await setting.joined(join)
     again = await setting.run(setting.join.start_join, join)
-    assert (again.state, again.token_id) == ("Joined", first.token_id)
+    assert (again.state, again.token_id) == ("Joined", None), "no second token is minted"
 
 
 async def test_a_machine_that_boots(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,11 +263,13 @@ async def test_a_key_that_does_not_open_it_means_not_yet(setting: Setting, monke
 async def test_a_failed_join_says_why_and_is_undone_by_the_next(setting: Setting) -> None:
     wrong = {"caCertHash": "sha256:" + "0" * 64}
     join = await setting.vm(kubeadmJoinConfig=wrong)
-    failed = await setting.joined(join)
+    await setting.run(setting.join.start_join, join)
+    secret = await setting.token(join)
+    failed = await setting.run(setting.join.observe_join, join)
     assert failed.state == "Failed"
     assert "none of the public keys" in failed.message
-    secret = await read_secret(setting.kube, "kube-system", f"bootstrap-token-{failed.token_id}")
     assert secret["token-secret"] not in failed.message
+    assert await setting.find_token(join) is None, "another try has another"
     right = join.model_copy(update={"spec": join.spec.model_copy(update={"kubeadm_join_config": None})})
     assert (await setting.joined(right)).state == "Joined"
     assert "[reset]" in (setting.machine(join).root / ".outlast/join.log").read_text()

@@ -205,6 +205,17 @@ async def test_what_the_teardown_needs_is_held_and_found_again(world: World, spe
         assert await finalizers(world, where) == []
 
 
+async def test_a_join_token_of_ones_own_is_remarked_on(world: World, specs: SpecActivities) -> None:
+    """It is in kubeadm's group, so that it makes any Node: nothing is wrong, but a person should know."""
+    assert (await load(world, specs)).remarks == []
+    await world.secret("kubeadm-join-token", token="t")
+    document = await load(world, specs)
+    assert document.problems == []
+    (remark,) = document.remarks
+    assert f"the token in Secret {world.job.namespace}/kubeadm-join-token" in remark
+    assert "any Node of the cluster" in remark
+
+
 async def test_secret_of_another_namespace_is_held_and_let_go(world: World, specs: SpecActivities, kube: Kube) -> None:
     shared = {names.ANNOTATION_SHARED: world.job.namespace}
     body = {"metadata": {"generateName": "gcp-", "annotations": shared}, "data": {"credentials.json": "e30="}}

@@ -75,6 +75,7 @@ class Documents:
         self.deleting = False
         self.missing: str | None = None  # a Secret that the spec names and that is not there
         self.not_lent: set[str] = set()  # what the settings lend to nobody, of the worker's identity
+        self.remarks: list[str] = []  # on what the spec names
         self.failing_checks: set[str] = set()  # of the preflight
         self.status = SpotInstanceJobStatus()
         self.statuses: list[SpotInstanceJobStatus] = []
@@ -105,6 +106,7 @@ class Documents:
             spec=self.spec,
             vm_spec=self.vm_spec,
             timings=self.timings,
+            remarks=self.remarks,
             problems=problems,
             not_lent=[
                 act.NotLent(wanted=each, problem=_problem("IdentityNotLent", f"write {each}"))

@@ -1,6 +1,8 @@
 """The world's machines: what runs on an instance, from SSH to the Node, and how the cloud takes it back."""
 
 from activities import signatures as act
+from api import names
+from api.messages import CertificateAsked
 from tests.workflows.cloud import Cloud
 from tests.workflows.cluster import Cluster
 
@@ -18,6 +20,7 @@ class Machines:
         self.cluster = cluster
         self.joining: dict[str, str] = {}  # instance → Running, Joined, Failed
         self.tokens: set[str] = set()
+        self.certificates: list[str] = []  # Nodes whose requests were answered
         self.failing_joins = 0
         self.never_ready: set[str] = set()
         self.ssh_closed = False
@@ -49,7 +52,16 @@ class Machines:
         self.tokens.clear()
         return act.Done()
 
+    def answer_certificates(self, request: act.AnswerCertificates) -> act.Done:
+        self.certificates.append(request.vm.name)
+        return act.Done()
+
     # --- what happens
+
+    def ask_certificate(self, name: str) -> None:
+        """The kubelet of a Node asks for its serving certificate."""
+        workflow = names.vm_workflow_id(names.vm_key_of(name) or "")
+        self.cluster.tell(workflow, "certificate_asked", CertificateAsked(node=name))
 
     def _joined(self, name: str, instance_id: str, request: act.StartJoin) -> None:
         instance = self.cloud.instances.get(name)

@@ -19,6 +19,15 @@ async def test_a_missing_secret_is_told_and_heals(world: World) -> None:
     assert world.documents.condition("Accepted").status == "True"
 
 
+async def test_what_a_person_should_know_stands_in_the_message(world: World) -> None:
+    world.documents.remarks = ["VMs join by a token of yours"]
+    await world.submit(replicas=1)
+    await world.running(1)
+    accepted = world.documents.condition("Accepted")
+    assert (accepted.status, accepted.reason) == ("True", "SpecIsValid")
+    assert accepted.message == "VMs join by a token of yours"
+
+
 async def test_a_missing_vm_reference_heals(world: World) -> None:
     world.documents.vm_spec = None
     await world.submit(replicas=1)

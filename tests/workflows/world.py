@@ -300,5 +300,5 @@ class World:
 VM_CALLS = {
     "create_vm", "observe_create", "observe_vm", "delete_vm", "start_join", "observe_join", "revoke_token",
     "prepare_node", "observe_node", "cordon_and_drain", "delete_node", "check_owner", "write_vm_entry",
-    "ask_market", "tell_market", "read_price", "find_preempted",
+    "ask_market", "tell_market", "read_price", "find_preempted", "answer_certificates",
 }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Certificates of our VMs' kubelets: which requests are approved, and which are denied."""

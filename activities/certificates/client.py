@@ -1,0 +1,113 @@
+"""The client certificate by which a VM becomes its Node: one for each bootstrap token, and for that Node alone.
+
+Whoever is root on the machine while it joins can copy its token. kubeadm has every request of its own tokens approved,
+also one for the name of another Node; those that we mint are in a group whose requests nobody approves but this.
+
+What is asked for and not looked at before the token is revoked stays unapproved, which is harmless: nobody else
+approves it, and the cluster removes it after a day.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from datetime import datetime
+
+import aiohttp
+
+from activities.certificates.approver import Approver
+from activities.certificates.request import Asked, client_problem
+from activities.signatures import JobRef, StartJoin
+from activities.tokens import Tokens, token_id_of
+from api import names
+from clients.kube import Json, Kube, KubeError, path
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 0.4
+
+
+class Answers:
+    """How the requests of one join fare."""
+
+    trouble = ""
+    """What keeps the machine from its certificate, for the message of its join; empty if nothing does."""
+
+
+class ClientCertificates:
+    """Answers the requests that are made with a VM's bootstrap token."""
+
+    def __init__(self, kube: Kube, tokens: Tokens) -> None:
+        self._kube = kube
+        self._tokens = tokens
+        self._approver = Approver(kube)
+
+    @contextlib.asynccontextmanager
+    async def answering(self, join: StartJoin) -> AsyncIterator[Answers]:
+        """Answer what is asked until the block ends, however long a look at the machine itself takes."""
+        answers = Answers()
+
+        async def look_again_and_again() -> None:
+            while True:
+                try:
+                    answers.trouble = await self.answer(join) or answers.trouble
+                except (KubeError, aiohttp.ClientError, TimeoutError, OSError) as error:
+                    answers.trouble = f"its certificate request cannot be answered: {error}"
+                    log.warning("%s: %s", join.vm.name, answers.trouble)
+                await asyncio.sleep(LOOK_SECONDS)
+
+        task = asyncio.create_task(look_again_and_again(), name=f"certificate of {join.vm.name}")
+        try:
+            yield answers
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def answer(self, join: StartJoin) -> str:
+        """Approve the request of this VM's kubelet, and deny what else is asked with its token; gives the denial."""
+        node, token_id = join.vm.name, token_id_of(join.vm.name)
+        user = names.token_user(token_id)
+        asked = [
+            each
+            for each in await self._approver.waiting()
+            if each.user == user and names.BOOTSTRAP_GROUP in each.groups
+        ]
+        if not asked:
+            return ""
+        token = await self._tokens.read(token_id)
+        problems = [(each, client_problem(each, node) or _token_problem(each, token)) for each in asked]
+        right = [each for each, problem in problems if problem is None]
+        refused = [(each, problem) for each, problem in problems if problem is not None]
+        if right and token is not None:
+            first, *others = sorted(right, key=lambda each: (each.created, each.name))
+            if _spent_on(token) is None and not await self._tokens.spend(token, first.uid):
+                return ""  # another worker looks, too: see at the next look what it has done
+            await self._approver.approve(first, f"the kubelet of {node}, by the token that was minted for it")
+            refused += [(each, "a token makes one Node, once") for each in others]
+        return await self._approver.deny(refused, await self._job(join) if refused else None, f"the token of {node}")
+
+    async def _job(self, join: StartJoin) -> JobRef | None:
+        """The job for which the VM was bought, None if it is gone."""
+        namespace, _, name = join.workflow.partition("/")
+        found = await self._kube.find(path(names.API_VERSION, names.JOB_PLURAL, namespace, name)) if name else None
+        uid = found["metadata"]["uid"] if found else ""
+        if names.job_id(join.cluster_id, uid) != join.job_id:
+            return None
+        return JobRef(namespace=namespace, name=name, uid=uid, job_id=join.job_id)
+
+
+def _token_problem(asked: Asked, token: Json | None) -> str | None:
+    """Why this token gets no certificate for this request, None if it does."""
+    if token is None:
+        return "its token was revoked"
+    if asked.created < datetime.fromisoformat(token["metadata"]["creationTimestamp"]):
+        return "it was made with an earlier token"
+    if _spent_on(token) not in {None, asked.uid}:
+        return "a token makes one Node, once"
+    return None
+
+
+def _spent_on(token: Json) -> str | None:
+    """The UID of the request that was approved for a token."""
+    spent: str | None = (token["metadata"].get("annotations") or {}).get(names.ANNOTATION_CERTIFICATE)
+    return spent

@@ -1,0 +1,60 @@
+"""A Node's kubelet asks for a serving certificate: its VM's workflow has it answered, whatever else it is at."""
+
+import pytest
+
+from api import names
+from tests.workflows.test_continue_as_new import runs
+from tests.workflows.world import World
+from workflows import history
+
+
+async def test_a_request_is_answered_within_seconds_and_again_when_it_is_rotated(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    node = world.node_of(0)
+    world.machines.ask_certificate(node)
+    await world.until(lambda: world.machines.certificates == [node], within=30)
+    world.machines.ask_certificate(node)
+    await world.until(lambda: world.machines.certificates == [node, node], within=30)
+    assert world.machines.certificates == [node, node]
+    await world.pass_time(3600)
+    assert world.machines.certificates == [node, node], "nobody asks, nothing is looked at"
+
+
+async def test_what_cannot_be_answered_now_is_answered_later(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    node = world.node_of(0)
+    world.down.add("answer_certificates")
+    world.machines.ask_certificate(node)
+    await world.pass_time(600)
+    assert world.machines.certificates == []
+    world.down.clear()
+    await world.until(lambda: world.machines.certificates == [node], within=900)
+    assert world.phase(0) == "Running"
+
+
+async def test_a_request_is_not_forgotten_where_the_workflow_goes_on_in_a_new_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    node = world.node_of(0)
+    world.down.add("answer_certificates")
+    world.machines.ask_certificate(node)
+    monkeypatch.setattr(history, "EVENTS", 20)
+    await world.pass_time(1500)
+    assert await runs(world, names.vm_workflow_id(names.vm_key_of(node) or "")) > 1
+    world.down.clear()
+    await world.until(lambda: world.machines.certificates == [node], within=900)
+
+
+async def test_a_node_that_goes_gets_none(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    node = world.node_of(0)
+    await world.delete()
+    await world.ended()
+    world.machines.ask_certificate(node)
+    await world.env.sleep(60)
+    assert world.machines.certificates == []

@@ -1,0 +1,46 @@
+"""Serving certificates of the VM's Node, whenever its kubelet asks: beside the stages, which it must not hold up."""
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from workflows.policy.backoff import back_off
+
+from workflows.calls import call, explain
+from workflows.stages.machine import Part
+
+LIVING = frozenset({"Joining", "Registering", "Ready", "Noticed"})
+"""Stages in which there may be a Node whose VM lives."""
+
+SECONDS = 2.0
+"""Between two answers: whoever asks again and again gets no more of this workflow's history than that."""
+
+
+class Certificates(Part):
+    """Answers what the Node's kubelet asks the cluster to sign."""
+
+    async def answer(self) -> None:
+        """Answer, until the workflow ends. What is not answered by then is asked of the next run, by the state."""
+        failures = 0
+        while True:
+            await workflow.wait_condition(self._asked)
+            asked = self.state.certificates_asked
+            try:
+                await call(act.ANSWER_CERTIFICATES, self._request(), summary=f"certificates of {self.machine.name}")
+                self.state.certificates_answered, failures = asked, 0
+            except ActivityError as error:
+                failures += 1
+                workflow.logger.warning("certificates of %s: %s", self.machine.name, explain(error)[1])
+            pause = back_off(failures, self.timings.retry) if failures else timedelta(seconds=SECONDS)
+            await workflow.sleep(pause)
+
+    def _asked(self) -> bool:
+        return self.state.certificates_asked > self.state.certificates_answered and self.state.stage in LIVING
+
+    def _request(self) -> act.AnswerCertificates:
+        start = self.start
+        job = act.JobRef(namespace=start.namespace, name=start.job_name, uid=start.job_uid, job_id=start.job_id)
+        return act.AnswerCertificates(job=job, vm=self.machine.vm_ref())
