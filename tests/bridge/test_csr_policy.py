@@ -45,7 +45,9 @@ class Requests:
     async def ask(self, who: Who, signer: str, usages: Sequence[str]) -> str:
         user, groups = who
         name = f"csr-{secrets.token_hex(4)}"
-        text = pem("system:node:any", "system:nodes", names_too=["any"] if signer == SERVING else [])
+        # A Node may ask for itself alone: so says the API server's NodeRestriction.
+        subject = user if user.startswith("system:node:") else "system:node:any"
+        text = pem(subject, "system:nodes", names_too=["any"] if signer == SERVING else [])
         body = {
             "apiVersion": "certificates.k8s.io/v1",
             "kind": "CertificateSigningRequest",
