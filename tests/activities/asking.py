@@ -79,7 +79,7 @@ class Machine:
         self.cluster_id = "c1"
         self.job = world.job.model_copy(update={"job_id": names.job_id(self.cluster_id, world.job.uid)})
         self.node = f"outlast-{self.job.job_id}-r0-v1-t1"
-        self.vm = VmRef(project="p", zone="us-central1-a", name=self.node, namespace=self.job.namespace)
+        self.vm = VmRef(project="demo", zone="us-central1-a", name=self.node, namespace=self.job.namespace)
         self.tokens = Tokens(self.kube)
         self.certificates = ClientCertificates(self.kube, self.tokens)
         self._clients: list[KubeClient] = []
@@ -92,7 +92,7 @@ class Machine:
             address="10.0.0.1",
             job_id=self.job.job_id,
             cluster_id=self.cluster_id,
-            provider_id=f"gce://p/us-central1-a/{self.node}",
+            provider_id=f"gce://demo/us-central1-a/{self.node}",
             namespace=self.job.namespace,
             workflow=names.job_workflow_id(self.job.namespace, self.job.name),
         )

@@ -18,6 +18,7 @@ from api.spot_instance_vm import SpotInstanceVMSpec
 from api.views import VmView
 from sandbox.control_plane import ControlPlane
 from sandbox.gce import GceEmulator
+from sandbox.kube_client import ApiError
 from sandbox.settings import Settings
 from tests.activities.asking import SERVING_USAGES, Asking, Machine, pem
 from tests.activities.boxes import Boxes
@@ -33,13 +34,13 @@ class Bought(Machine):
         self.gce = gce
         self.activities = CertificateActivities(self.kube, cloud)
         compute = await cloud.open(None, "default")
-        spec = SpotInstanceVMSpec.model_validate({**VM, "gcp": {**VM["gcp"], "externalIP": True}})
+        spec = SpotInstanceVMSpec.model_validate({**VM, "gcp": {**VM["gcp"], "project": "demo", "externalIP": True}})
         candidate = Candidate(zone=ZONE, machine_type="n1-standard-4")
         body = instance_body(spec, name=self.node, candidate=candidate, labels={}, ssh_public_key="ssh-ed25519 AAAA")
-        await compute.insert("p", ZONE, body, names.request_id(self.node, ZONE))
+        await compute.insert("demo", ZONE, body, names.request_id(self.node, ZONE))
         async with asyncio.timeout(60):
             while True:
-                found = await compute.get("p", ZONE, self.node)
+                found = await compute.get("demo", ZONE, self.node)
                 if found is not None and found.status == "RUNNING":
                     break
                 await asyncio.sleep(0.1)
@@ -102,7 +103,7 @@ async def test_it_is_approved_again_when_it_is_rotated(bought: Bought, kubelet: 
 
 async def test_what_googles_internal_dns_calls_it_is_its_own(bought: Bought, kubelet: Asking) -> None:
     """With the cloud controller manager of GCE these are among the Node's addresses."""
-    name = await ask(kubelet, bought.own_pem(f"{bought.node}.{ZONE}.c.p.internal", f"{bought.node}.c.p.internal"))
+    name = await ask(kubelet, bought.own_pem(f"{bought.node}.{ZONE}.c.demo.internal", f"{bought.node}.c.demo.internal"))
     await bought.answer_node()
     assert (await bought.verdict(name))[0] == "Approved"
 
@@ -140,10 +141,17 @@ async def test_other_nodes_wait_for_their_own_approver(bought: Bought, tmp_path:
     assert await bought.verdict(name) == ("", "")
 
 
-async def test_a_node_gets_no_certificate_of_another(bought: Bought, kubelet: Asking) -> None:
-    name = await ask(kubelet, pem(names.node_user("control-plane-1"), "system:nodes", names_too=[bought.node]))
+@pytest.mark.parametrize("usages", [[*SERVING_USAGES, "client auth"], ["client auth"]], ids=", ".join)
+async def test_it_is_no_client_certificate(bought: Bought, kubelet: Asking, usages: list[str]) -> None:
+    try:
+        name = await kubelet.ask(bought.own_pem(), usages, SERVING)
+    except ApiError as error:
+        assert error.status == 422, "refused by the API server itself"  # noqa: PT017
+        return
     await bought.answer_node()
-    assert await bought.verdict(name) == ("Denied", f"this VM is the Node {bought.node} and no other")
+    kind, why = await bought.verdict(name)
+    assert kind == "Denied"
+    assert "a kubelet does not ask for the usages" in why
 
 
 def test_the_internal_dns_of_a_project_in_a_domain() -> None:

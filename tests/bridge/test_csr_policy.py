@@ -23,6 +23,10 @@ OWN_NODE = ("system:node:outlast-0a1b2c3d-r0-v1-t1", ("system:nodes",))
 OTHER_NODE = ("system:node:control-plane-1", ("system:nodes",))
 LIKE_OURS = ("system:node:outlast-0a1b2c3d-r0-v1-t1.evil", ("system:nodes",))
 NO_NODE = ("system:node:outlast-0a1b2c3d-r0-v1-t1", ("team-a",))
+ASKERS = "csr-askers"
+"""Group that may create requests, and whose requests nobody approves."""
+OF_NOBODY = ["digital signature"]
+"""Usages that the controller-manager's own approver leaves alone."""
 Who = tuple[str, tuple[str, ...]]
 
 
@@ -58,8 +62,7 @@ class Requests:
                 "usages": list(usages),
             },
         }
-        # The administrator's own groups are kept from it: they may create it, these need not.
-        as_whom = (f"--as={user}", *(f"--as-group={group}" for group in (*groups, "system:masters")))
+        as_whom = (f"--as={user}", *(f"--as-group={group}" for group in (*groups, ASKERS)))
         await self.control_plane.kubectl("create", "-f", "-", *as_whom, stdin=json.dumps(body))
         self.made.append(name)
         return name
@@ -79,6 +82,8 @@ class Requests:
 @pytest.fixture
 async def requests(control_plane: Any, worker: Kube) -> AsyncIterator[Requests]:
     made = Requests(control_plane, worker)
+    role = ("clusterrolebinding", ASKERS, "--clusterrole=system:node-bootstrapper", f"--group={ASKERS}")
+    await control_plane.kubectl("create", *role)
 
     async def in_force() -> bool:
         name = await made.ask(OTHER_NODE, SERVING, SERVING_USAGES)
@@ -92,6 +97,7 @@ async def requests(control_plane: Any, worker: Kube) -> AsyncIterator[Requests]:
     await eventually(in_force, "the policy is in force")
     yield made
     await control_plane.kubectl("delete", "csr", *made.made)
+    await control_plane.kubectl("delete", *role[:2])
 
 
 @pytest.mark.parametrize("verdict", ["Approved", "Denied"])
@@ -119,9 +125,9 @@ async def test_it_denies_whatever_else_its_own_tokens_ask_for(requests: Requests
 @pytest.mark.parametrize(
     ("who", "signer", "usages"),
     [
-        (KUBEADMS, CLIENT, CLIENT_USAGES),
-        (OTHER_NODE, CLIENT, CLIENT_USAGES),
-        (OWN_NODE, CLIENT, CLIENT_USAGES),
+        (KUBEADMS, CLIENT, OF_NOBODY),
+        (OTHER_NODE, CLIENT, OF_NOBODY),
+        (OWN_NODE, CLIENT, OF_NOBODY),
         (("admin", (names.BOOTSTRAP_GROUP,)), CLIENT, CLIENT_USAGES),
         (OTHER_NODE, SERVING, SERVING_USAGES),
         (LIKE_OURS, SERVING, SERVING_USAGES),
