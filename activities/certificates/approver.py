@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from activities.certificates.request import SIGNERS, Asked
 from activities.signatures import JobEvent, JobRef
 from activities.status import emit
-from clients.kube import Json, Kube, KubeError, path
+from clients.kube import Json, Kube, KubeError, UnsafeNameError, path
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +79,13 @@ class Approver:
         return message
 
     async def _answer(self, asked: Asked, verdict: str, reason: str, message: str) -> None:
-        """One that was answered or deleted meanwhile is left alone."""
+        """One that was answered or deleted meanwhile is left alone, and one whose name is no segment of a path."""
         condition: Json = {"type": verdict, "status": "True", "reason": reason, "message": message}
         body = {"metadata": {"resourceVersion": asked.version}, "status": {"conditions": [condition]}}
         try:
             await self._kube.patch(path(API, PLURAL, name=asked.name, sub="approval"), body)
+        except UnsafeNameError:
+            return  # nobody approves it either
         except KubeError as error:
             if error.status not in (404, 409):
                 raise
