@@ -132,7 +132,8 @@ class NodeActivities:
 
         First goes a bootstrap token that was minted for this VM and that nobody has revoked: by it the Node comes back.
         """
-        await self._tokens.revoke(token_id_of(ref.name))
+        if names.vm_key_of(ref.name) is not None:
+            await self._tokens.revoke(token_id_of(ref.name))
         try:
             await self._kube.delete(path("v1", "nodes", name=ref.name), uid=ref.uid)
         except KubeError as error:

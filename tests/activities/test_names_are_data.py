@@ -256,6 +256,7 @@ class Stage:
             "start_join": join,
             "observe_join": join,
             "revoke_token": act.TokenRef(token_id="abcdef"),
+            "answer_certificates": act.AnswerCertificates(job=job, vm=vm),
             "observe_node": node,
             "prepare_node": act.PrepareNode(node=node, labels={"training.dcnlab.com/job": JOB_ID}, annotations={}),
             "cordon_and_drain": node,
