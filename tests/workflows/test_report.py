@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from api.report import IncarnationRecord, VmRecord
+from api.spot_instance_job import CheckpointStorage
 from tests.workflows.world import World
 from workflows.ledger import KEPT, Ledger
 
@@ -78,3 +79,18 @@ def test_the_ledger_is_bounded_and_its_sums_are_of_all() -> None:
     assert (ledger.vm_hours, ledger.cost) == (2 * (KEPT + 50), KEPT + 50)
     assert (len(ledger.incarnations), ledger.incarnations_before) == (KEPT, 50)
     assert len(ledger.model_dump_json()) < 150_000
+
+
+async def test_an_edit_in_the_moment_of_a_deletion_is_not_worked_with(world: World) -> None:
+    """Nobody checks the spec of a job that is being deleted, so its report goes where the job was admitted for."""
+    await world.submit(replicas=1, checkpoint={"checkpointStorage": {"type": "gcs", "bucket": "ours"}})
+    await world.running(1)
+    spec = world.documents.spec
+    config = spec.checkpoint_config.model_copy(
+        update={"checkpoint_storage": CheckpointStorage(type="gcs", bucket="theirs")}
+    )
+    world.documents.spec = spec.model_copy(update={"checkpoint_config": config, "gcp_credentials_secret_ref": None})
+    world.documents.deleting = True
+    world.documents.edit()  # the bridge tells of the edit, and the object is going when it is read
+    await world.ended()
+    assert [call.request.storage.bucket for call in world.of("write_report")] == ["ours"]
