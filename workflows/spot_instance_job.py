@@ -255,7 +255,7 @@ class SpotInstanceJob:
         spec = self.job.spec
         storage = spec.checkpoint_config.checkpoint_storage
         assert storage is not None
-        report = job_report(self.job.start, self.job.state, workflow.now())
+        report = job_report(self.job.start, spec, self.job.state, workflow.now())
         request = act.WriteReport(report=report, storage=storage, cloud=spec.gcp_credentials_secret_ref)
         try:
             written = await call(act.WRITE_REPORT, request, summary="leave the report in the bucket")

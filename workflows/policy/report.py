@@ -6,25 +6,25 @@ from datetime import datetime
 
 from api.messages import JobStart
 from api.report import JobReport, ReplicaRecord
+from api.spot_instance_job import SpotInstanceJobSpec
 from workflows.state import JobState, Replica
 
 
-def job_report(start: JobStart, state: JobState, now: datetime) -> JobReport:
-    """The report of a job that has ended; its spec must be known."""
-    assert state.spec is not None
+def job_report(start: JobStart, spec: SpotInstanceJobSpec, state: JobState, now: datetime) -> JobReport:
+    """Sum up a job that has ended."""
     ledger = state.ledger.model_copy(deep=True)
     for vm in state.vms.values():  # still known, though gone
         if (record := vm.record) is not None:
             ledger.add_vm(record)
-    spec = json.dumps(state.spec.model_dump(mode="json", by_alias=True), sort_keys=True)
+    document = json.dumps(spec.model_dump(mode="json", by_alias=True), sort_keys=True)
     return JobReport(
         namespace=start.namespace,
         name=start.name,
         uid=start.uid,
         job_id=start.job_id,
         cluster_id=start.cluster_id,
-        spec_sha256=hashlib.sha256(spec.encode()).hexdigest(),
-        spot_instance_vm=state.spec.spot_instance_vm_ref.name,
+        spec_sha256=hashlib.sha256(document.encode()).hexdigest(),
+        spot_instance_vm=spec.spot_instance_vm_ref.name,
         ended=state.shutdown or state.outcome or "Deleted",
         written_at=now,
         conditions=sorted(state.conditions.values(), key=lambda condition: condition.type),
