@@ -173,6 +173,15 @@ JOB_ADDITIONS: dict[str, Schema] = {
 }
 
 VM_ADDITIONS: dict[str, Schema] = {
+    "spec": {
+        "x-kubernetes-validations": [
+            rule(
+                "!has(self.preemptible) || self.preemptible || !has(self.onDemandFallback)",
+                "onDemandFallback is for when no spot VM can be had, and with preemptible: false none is bought: leave "
+                "out one of the two",
+            )
+        ]
+    },
     "spec.gcp": {
         "x-kubernetes-validations": [
             rule(

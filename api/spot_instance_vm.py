@@ -112,6 +112,7 @@ class SpotInstanceVMSpec(Model):
     )
     gpu: Gpu | None = None
     gcp: Gcp
+    preemptible: bool = Field(default=True, description="false: buy on-demand VMs, never spot VMs")
     on_demand_fallback: OnDemandFallback | None = None
     startup_script: str | None = None
     kubeadm_join_config: KubeadmJoinConfig | None = None

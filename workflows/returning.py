@@ -42,7 +42,7 @@ class Returning:
             if self.job.parking or self.job.ending:
                 return
             for replica in list(self.state.replicas.values()):
-                replica.return_at = return_time(replica, self.state.vms.get(replica.vm_key or ""), self._wait)
+                replica.return_at = self._return_time(replica)
                 step = self._step(replica)
                 if step is not None:
                     await self._take(replica, step)
@@ -53,6 +53,12 @@ class Returning:
     @property
     def _wait(self) -> timedelta:
         return timedelta(seconds=self.state.timings.spot_return)
+
+    def _return_time(self, replica: Replica) -> datetime | None:
+        """When spot is tried again for it, None if it is on spot or is meant to be on-demand."""
+        if self.state.vm_spec is not None and not self.state.vm_spec.preemptible:
+            return None
+        return return_time(replica, self.state.vms.get(replica.vm_key or ""), self._wait)
 
     def _step(self, replica: Replica) -> Step | None:
         vms, record = self.state.vms, self.state.checkpoints.get(replica.return_checkpoint or 0)
@@ -67,11 +73,7 @@ class Returning:
 
     def _next(self) -> datetime:
         """The earliest moment at which time alone makes a step due."""
-        times = [
-            return_time(replica, self.state.vms.get(replica.vm_key or ""), self._wait)
-            for replica in self.state.replicas.values()
-            if replica.reserved is None
-        ]
+        times = [self._return_time(replica) for replica in self.state.replicas.values() if replica.reserved is None]
         resync = self.job.after(self.state.timings.resync)
         return min([resync, *(max(at, workflow.now()) for at in times if at is not None)])
 

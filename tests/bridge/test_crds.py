@@ -1,6 +1,8 @@
 """What `kubectl apply` takes and what it refuses, said by a real API server."""
 
 import json
+import re
+import subprocess
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,13 @@ from api.spot_instance_vm import SpotInstanceVMSpec
 from sandbox.errors import SandboxError
 
 ORIGIN = sorted((Path(__file__).parents[1] / "manifests" / "origin").glob("*.yaml"))
+LATER = sorted((Path(__file__).parents[1] / "manifests" / "origin" / "later").glob("*.yaml"))
+README = Path(__file__).parents[2] / "README.md"
 SAMPLES = sorted((Path(__file__).parents[2] / "deploy" / "samples").rglob("*.yaml"))
+PLAIN = {
+    "vmImage": "ubuntu-2404-lts-amd64",
+    "gcp": {"project": "team", "zone": "us-central1-a", "machineType": "n1-standard-4"},
+}
 TOKEN = "spec.kubeadmJoinConfig.tokenSecretRef"
 SPECS: dict[str, type[Model]] = {"SpotInstanceJob": SpotInstanceJobSpec, "SpotInstanceVM": SpotInstanceVMSpec}
 
@@ -48,6 +56,27 @@ async def test_manifests_apply_unmodified(control_plane: Any, namespace: str, pa
         )
         _assert_kept(wanted["spec"], json.loads(found)["spec"])
         SPECS[wanted["kind"]].model_validate(json.loads(found)["spec"])
+
+
+def _renamed(path: Path) -> str:
+    """A manifest of the origin's later revisions, with the two names changed by the command in the README."""
+    found = re.search(r"^\$ (sed '.*') FILE \| kubectl apply -f -$", README.read_text(), re.MULTILINE)
+    assert found
+    command = ["sh", "-c", f'{found[1]} "$0"', str(path)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize("path", LATER, ids=lambda path: path.stem)
+async def test_manifests_of_the_later_revisions_apply_as_the_readme_says(
+    control_plane: Any, namespace: str, path: Path
+) -> None:
+    renamed = _renamed(path)
+    await control_plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=renamed)
+    for wanted in yaml.safe_load_all(renamed):
+        kind, name = wanted["kind"], wanted["metadata"]["name"]
+        found = json.loads(await control_plane.kubectl("get", kind, name, "-n", namespace, "-o", "json"))["spec"]
+        _assert_kept(wanted["spec"], found)
+        SPECS[kind].model_validate(found)
 
 
 def _assert_kept(wanted: Any, found: Any) -> None:
@@ -221,6 +250,7 @@ async def test_the_rest_can_be_edited(apply: Any, job: Any, path: str, value: An
         ("spec.gcp.machineType", None, "spec.gcp.machineType: Required value"),
         ("spec.gpu", {"type": "nvidia-l4", "count": 0}, "spec.gpu.count"),
         ("spec.gcp.zone", "us-central1-ai", "spec.gcp.zone"),
+        ("spec", {**PLAIN, "preemptible": False, "onDemandFallback": {"after": "10m"}}, "leave out one of the two"),
         ("spec.gcp.zone", "us-central1-xy1a", "spec.gcp.zone"),
         (TOKEN, "../secrets/db", "spec.kubeadmJoinConfig.tokenSecretRef"),
         (TOKEN, "", "spec.kubeadmJoinConfig.tokenSecretRef"),

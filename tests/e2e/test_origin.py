@@ -136,6 +136,19 @@ async def test_image_that_cannot_run_kubeadm_is_told(rig: Rig, namespace: str) -
     assert condition(job.object, "Accepted")
 
 
+async def test_placeholder_for_the_hash_of_the_ca_is_told(rig: Rig, cluster: Json, namespace: str) -> None:
+    await rig.apply(namespace, *_documents(rig, "sample-vm.yaml"), cluster)
+    job = Running(rig, namespace, "spotinstancejob-sample")
+
+    def told() -> bool:
+        accepted = condition(job.object, "Accepted")
+        return accepted.get("status") == "False" and "kubeadmJoinConfig.caCertHash" in accepted.get("message", "")
+
+    await rig.until(told, 60, "a condition that says that the hash is a placeholder")
+    assert "leave it out" in condition(job.object, "Accepted")["message"]
+    assert not [vm for vm in rig.observer.vms if job.id in vm["name"]]
+
+
 def _documents(rig: Rig, name: str) -> list[Json]:
     """A file's documents; only addresses are those of this cluster."""
     text = (MANIFESTS / name).read_text()

@@ -113,6 +113,15 @@ async def test_on_demand_is_bought_after_the_wait_and_for_no_more_replicas_than_
     assert world.active == 1
 
 
+async def test_machines_that_are_not_meant_to_be_preemptible_are_on_demand_and_stay_so(world: World) -> None:
+    world.documents.vm_spec = vm_spec(more={"preemptible": False})
+    await world.submit(replicas=1)
+    await world.running(1)
+    await world.pass_time(6 * 3600)
+    assert [candidate.provisioning for candidate in world.cloud.asked] == ["OnDemand"]
+    assert not world.documents.told("SeeksSpot")
+
+
 async def test_back_to_spot_by_checkpointing_over(world: World) -> None:
     world.documents.vm_spec = vm_spec(more=FALLBACK)
     world.cloud.exhausted = {spot(A)}

@@ -14,6 +14,8 @@ def candidates_of(
     That is ``image_gpu``, else the spec's own; so it is too where the spec does not allow the image's any more.
     """
     models: list[ProvisioningModel] = ["Spot", "OnDemand"] if on_demand else ["Spot"]
+    if not spec.preemptible:
+        models = ["OnDemand"]
     shapes = [candidate for model in models for candidate in _shapes(spec, model)]
     if same_gpu:
         wanted = image_gpu if image_gpu and any(candidate.gpu == image_gpu for candidate in shapes) else spec.gpu
