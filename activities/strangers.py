@@ -11,7 +11,7 @@ from activities.fitting import find_takers
 from activities.nodes import belongs_to_node
 from activities.signatures import FindStrangers, JobRef, Strangers
 from api import errors
-from clients.kube import Json, Kube, path
+from clients.kube import Json, Kube, path, selector
 
 
 class StrangerActivities:
@@ -40,12 +40,11 @@ async def strangers_on(kube: Kube, name: str, job: JobRef, pod_template: Json) -
     """Name the pods without which a pod of ``pod_template`` would fit on a node, but for those that belong there."""
     node, pods = await asyncio.gather(
         kube.find(path("v1", "nodes", name=name)),
-        kube.list(
-            path("v1", "pods"), fieldSelector=f"spec.nodeName={name},status.phase!=Succeeded,status.phase!=Failed"
-        ),
+        kube.list(path("v1", "pods"), fieldSelector=selector({"spec.nodeName": name})),
     )
     if node is None:
         return Strangers(pods=[])
+    pods = [pod for pod in pods if pod["status"].get("phase") not in {"Succeeded", "Failed"}]
     there = [pod for pod in pods if belongs_to_node(pod) or _is_of(pod, job)]
     takers, lacks = find_takers(node, [pod for pod in pods if pod not in there], there, pod_template)
     return Strangers(pods=sorted(map(_name, takers)), lacks=lacks.removeprefix("with "))
