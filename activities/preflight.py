@@ -1,10 +1,14 @@
 """What has to be right before money is spent: each thing looked at becomes a condition with its remedy."""
 
 import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Hashable
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.answers import Answers, Look
 from activities.compute import Cloud
 from activities.compute.preflight import check_cloud
 from activities.gate import Gate
@@ -14,9 +18,10 @@ from activities.registry_credentials import repository_credentials
 from activities.repository import parse_repository
 from activities.signatures import PREFLIGHT, Preflight, PreflightRequest
 from activities.storage import Buckets
+from activities.storage.bucket import secret_of
 from activities.storage.preflight import check_storage
 from api import names
-from api.common import Condition
+from api.common import Condition, SecretReference
 from clients.kube import Json, Kube, KubeError, path
 
 OPERATOR = "CheckpointOperatorReady"
@@ -28,24 +33,72 @@ NEEDED_FIELDS = (("spec", "stopPod"), ("spec", "containers"), ("status", "builtI
 
 
 class PreflightActivities:
-    """Looks, and changes nothing. ``kube`` may read CustomResourceDefinitions and Secrets."""
+    """Looks, and changes nothing. ``kube`` may read CustomResourceDefinitions and Secrets.
 
-    def __init__(self, kube: Kube, cloud: Cloud, buckets: Buckets, gate: Gate) -> None:
+    Args:
+        kube: the cluster.
+        cloud: where VMs are bought.
+        buckets: of the jobs.
+        gate: by which registries are reached.
+        shared_for: seconds for which jobs that look again share a good answer.
+    """
+
+    def __init__(self, kube: Kube, cloud: Cloud, buckets: Buckets, gate: Gate, shared_for: float = 600) -> None:
         self._kube = kube
         self._gate = gate
         self._cloud = cloud
         self._buckets = buckets
+        self._answers = Answers(shared_for)
 
     @activity.defn(name=PREFLIGHT.name)
     async def preflight(self, request: PreflightRequest) -> Preflight:
         """Look at the checkpoint operator, the registry, the credentials, the cloud and the bucket, all at once."""
-        operator, registry, cloud, storage = await asyncio.gather(
-            self._check_operator(request),
-            self._check_registry(request),
-            check_cloud(self._cloud, request),
-            check_storage(self._buckets, request),
+        found = await asyncio.gather(*(self._ask(request, question) for question in await self._questions(request)))
+        return Preflight(conditions=[condition for conditions in found for condition in conditions])
+
+    async def _ask(self, request: PreflightRequest, question: tuple[Hashable, Look]) -> list[Condition]:
+        key, look = question
+        return await self._answers.ask(key, look, known=request.again)
+
+    async def _questions(self, request: PreflightRequest) -> list[tuple[Hashable, Look]]:
+        """What is asked, each with a key of all that the answer depends on."""
+        spec, config, namespace = request.spec, request.spec.checkpoint_config, request.job.namespace
+        storage, cloud = config.checkpoint_storage, spec.gcp_credentials_secret_ref
+        key, login, bucket_key = await asyncio.gather(
+            self._identity(cloud, namespace),
+            self._identity(config.checkpoint_repo_credential_ref, namespace),
+            self._identity(secret_of(storage, cloud) if storage else None, namespace),
         )
-        return Preflight(conditions=[operator, registry, *cloud, *storage])
+        vm, mode = request.vm_spec, config.mode
+        offers = (vm.gcp.project, vm.vm_image, vm.gcp.zone, *(each.model_dump_json() for each in request.candidates))
+        rights = (bool(vm.gcp.service_account), bool(vm.gcp.network_tags), vm.gcp.external_ip)
+        place = storage.model_dump_json() if storage else ""
+        return [
+            (("operator", mode), lambda: _one(self._check_operator(request))),
+            (("registry", mode, config.checkpoint_image_repo, login, key), lambda: _one(self._check_registry(request))),
+            (("cloud", key, *offers, *rights), lambda: check_cloud(self._cloud, request)),
+            (
+                ("storage", mode, bool(spec.outputs), place, bucket_key),
+                lambda: check_storage(self._buckets, request),
+            ),
+        ]
+
+    async def _identity(self, secret: SecretReference | None, namespace: str) -> Hashable:
+        """Whose credentials these are, and which: a Secret's by its content, which our finalizers do not change.
+
+        Without a Secret it is the worker's own identity, which not every namespace may use for everything.
+        """
+        if secret is None:
+            return ("own", namespace)
+        where = secret.namespace or namespace
+        try:
+            found = await self._kube.find(path("v1", "secrets", where, secret.name))
+        except KubeError as error:
+            if error.status != 403:
+                raise
+            found = None
+        content = json.dumps((found or {}).get("data"), sort_keys=True)
+        return (where, secret.name, hashlib.sha256(content.encode()).hexdigest())
 
     async def _check_operator(self, request: PreflightRequest) -> Condition:
         if request.spec.checkpoint_config.mode == "Application":
@@ -95,6 +148,10 @@ class PreflightActivities:
             message = f"{error}: is checkpointConfig.checkpointImageRepo right, and the registry up?"
             return Condition(type=REGISTRY, status="Unknown", reason="Unreachable", message=message)
         return Condition(type=REGISTRY, status="True", reason="PushAndPull", message=repository.name)
+
+
+async def _one(look: Awaitable[Condition]) -> list[Condition]:
+    return [await look]
 
 
 def _unmet(reason: str, message: str) -> Condition:

@@ -7,13 +7,15 @@ a CRD whose rules could become expensive, which is why everything that a rule co
 
 from typing import Any
 
+from api import fixed
 from api.duration import PATTERN
-from api.formats import NAME, REPOSITORY
+from api.fixed import Fixed
+from api.formats import NAME, Format, formats_in
+from api.model import Model
+from api.spot_instance_job import SpotInstanceJobSpec
+from api.spot_instance_vm import SpotInstanceVMSpec
 
 Schema = dict[str, Any]
-
-_OTHERWISE = "delete the SpotInstanceJob and create it again"
-_CONTINUE = f"{_OTHERWISE}, with checkpointConfig.restoreFrom set to status.lastCheckpointImage to go on from there"
 
 
 def rule(expression: str, message: str) -> Schema:
@@ -38,6 +40,35 @@ def duration_or_auto_rules(word: str, pattern: str) -> list[Schema]:
         rule(f"self == '{word}' || {right['rule']}", told),
         rule(f"self == '{word}' || {least['rule']}", least["message"]),
     ]
+
+
+def _stays(spec: type[Model], field: Fixed, listed: str, while_: str) -> Schema:
+    """Refuse an edit of a field while the status lists something at ``listed``; what never worked may be corrected.
+
+    It is a rule of the whole object: that alone sees the status, and a rule of an optional field is not evaluated when
+    the field is added or removed. What a fixed field is in is required, so it exists.
+    """
+    new, old, items = f"self.spec.{field.path}", f"oldSelf.spec.{field.path}", f"oldSelf.status.{listed}"
+    free = [f"!has(oldSelf.status) || !has({items}) || {items}.size() == 0"]
+    paths = [f"{field.path}.{part}" for part in field.parts] or [field.path]
+    free += [_misshapen(f"oldSelf.spec.{at}", how) for path in paths for at, how in formats_in(spec, path)]
+    same = f"({_same(new, old)})"
+    if field.parts:
+        parts = " && ".join(_same(f"{new}.{part}", f"{old}.{part}") for part in field.parts)
+        same = f"!has({old}) || (has({new}) && {parts})"
+    return rule(" || ".join([*free, same]), field.message(while_))
+
+
+def _misshapen(at: str, how: Format) -> str:
+    """The value exists and does not have its format; a field that is called as a word of CEL is escaped."""
+    at = at.replace(".namespace", ".__namespace__")
+    parent = at.rpartition(".")[0]
+    return f"(has({parent}) && has({at}) && !({how.rule_of(at)}))"
+
+
+def _same(new: str, old: str) -> str:
+    """Both exist and are equal, or neither exists."""
+    return f"has({new}) == has({old}) && (!has({old}) || {new} == {old})"
 
 
 def _keyed(key: str) -> Schema:
@@ -100,9 +131,6 @@ _JOB_TEMPLATE: Schema = {
             ],
         }
     },
-    "x-kubernetes-validations": [
-        rule("self == oldSelf", f"jobTemplate cannot be changed while the training lives: {_CONTINUE}")
-    ],
 }
 
 _CHECKPOINT_CONFIG: Schema = {
@@ -121,12 +149,6 @@ _CHECKPOINT_CONFIG: Schema = {
             "self.checkpointStorage.type in ['gcs', 's3', 'azure']",
             "checkpointStorage.type is none of gcs, s3, azure: in mode Application the bucket is looked into",
         ),
-        rule(
-            "has(self.checkpointImageRepo) == has(oldSelf.checkpointImageRepo) && "
-            "(!has(self.checkpointImageRepo) || self.checkpointImageRepo == oldSelf.checkpointImageRepo || "
-            f"!({REPOSITORY.rule_of('oldSelf.checkpointImageRepo')}))",  # what never worked may be corrected
-            f"checkpointImageRepo cannot be changed while the training lives: {_CONTINUE}",
-        ),
     ]
 }
 
@@ -142,6 +164,7 @@ JOB_ADDITIONS: dict[str, Schema] = {
                 "metadata.name must be lower case letters, digits and '-', begin with a letter and end with a letter "
                 "or a digit, because names of Jobs and VMs are made from it",
             ),
+            *(_stays(SpotInstanceJobSpec, field, "jobStatuses", fixed.JOB_BEGUN) for field in fixed.JOB),
         ]
     },
     "spec": {
@@ -153,15 +176,6 @@ JOB_ADDITIONS: dict[str, Schema] = {
         ]
     },
     "spec.jobTemplate": _JOB_TEMPLATE,
-    "spec.spotInstanceVMRef": {
-        "x-kubernetes-validations": [
-            rule(
-                f"self == oldSelf || !{NAME.rule_of('oldSelf.name')}",  # what never worked may be corrected
-                "spotInstanceVMRef cannot be changed while the training lives: edit the SpotInstanceVM that it names "
-                f"(the next VM is bought by it), or {_CONTINUE}",
-            )
-        ]
-    },
     "spec.checkpointConfig": _CHECKPOINT_CONFIG,
     "spec.checkpointConfig.progress.logPattern": {
         "x-kubernetes-validations": [
@@ -173,6 +187,11 @@ JOB_ADDITIONS: dict[str, Schema] = {
 }
 
 VM_ADDITIONS: dict[str, Schema] = {
+    "": {
+        "x-kubernetes-validations": [
+            _stays(SpotInstanceVMSpec, field, "provisionedInstances", fixed.VM_IN_USE) for field in fixed.VM
+        ]
+    },
     "spec": {
         "x-kubernetes-validations": [
             rule(

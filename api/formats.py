@@ -92,6 +92,19 @@ def reshaped(document: Json, model: Model) -> Json:
     return repaired
 
 
+def formats_in(model: type[Model], path: str) -> Iterator[tuple[str, Format]]:
+    """Find the formats at and below a field, each with its path: ("spotInstanceVMRef.name", NAME)."""
+    head, _, rest = path.partition(".")
+    hints = get_type_hints(model, include_extras=True)
+    [hint] = [hints[name] for name, field in model.model_fields.items() if field.alias == head]
+    inner = [each for each in (hint, *get_args(hint)) if isinstance(each, type) and issubclass(each, Model)]
+    if not inner:
+        yield from ((head, each) for each in _formats(hint))
+    for each in inner:
+        below = [rest] if rest else [field.alias or name for name, field in each.model_fields.items()]
+        yield from ((f"{head}.{end}", found) for step in below for end, found in formats_in(each, step))
+
+
 def _in_model(model: Model, path: tuple[str | int, ...]) -> Iterator[Misshapen]:
     hints = get_type_hints(type(model), include_extras=True)
     for name, field in type(model).model_fields.items():

@@ -15,6 +15,7 @@ class Timings(Model):
     checkpoint_step: float = 600  # for it to go on to the next phase
     checkpoint_total: float = 1200
     resync: float = 300  # of silence, until the world is read again
+    recheck: float = 3600  # between looks at whether credentials, cloud, registry, bucket and operator are still right
     not_ready_grace: float = 600  # for a NotReady node whose VM is RUNNING
     preempted_gone: float = 180  # after a notice has run out, until a VM that is still there is deleted by us
     create_deadline: float = 300  # for a create operation to be DONE

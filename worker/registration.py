@@ -85,7 +85,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         OrphanedMachineActivities(client, kube, cloud, sharing),
         OrphanedObjectActivities(client, kube),
         OutputActivities(kube, cloud, keys, settings.ssh_port, buckets),
-        PreflightActivities(kube, cloud, buckets, gate),
+        PreflightActivities(kube, cloud, buckets, gate, shared_for=settings.timings.recheck / 6),
         ReplicaActivities(kube, settings.namespace),
         ReportActivities(buckets),
         SpecActivities(kube, settings.timings, sharing, settings.grants),

@@ -7,13 +7,16 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.common import Condition
     from api.identity import borrowed
+    from api.spot_instance_job import SpotInstanceJobSpec
+    from api.spot_instance_vm import SpotInstanceVMSpec
     from workflows.policy.backoff import back_off
-    from workflows.policy.candidates import candidates_of
+    from workflows.policy.edits import Edit, judge
     from workflows.policy.grace import with_grace
     from workflows.policy.outputs import outputs_warning
 
 from workflows.calls import call, explain
 from workflows.checkpointing import Checkpointing
+from workflows.checks import Checks
 from workflows.job import Job
 
 
@@ -24,6 +27,7 @@ class Admission:
         self.job = job
         self.state = job.state
         self.checkpointing = checkpointing
+        self.checks = Checks(job)
         self.failures = 0
 
     async def run(self) -> None:
@@ -38,6 +42,7 @@ class Admission:
                 reason, message = explain(error)
                 self.job.condition("Accepted", None if self.state.spec else False, reason, message)
                 self.failures += 1
+            self.checks.repeat()
             await self._wait()
 
     def _done(self) -> bool:
@@ -89,7 +94,7 @@ class Admission:
         self.failures = 0
         self._accept(document)
         if not self.state.admitted and not self.job.ending:
-            await self._preflight()
+            await self._admit()
 
     def _problems(self, document: act.JobDocument) -> list[Condition]:
         """What is wrong with the document. Of the worker's identity an admitted job keeps what it was admitted with."""
@@ -97,41 +102,56 @@ class Admission:
         return document.problems + [each.problem for each in document.not_lent if each.wanted not in kept]
 
     def _accept(self, document: act.JobDocument) -> None:
-        old, self.state.spec = self.state.spec, document.spec
-        self._take_vm(document)
-        self.job.condition("Accepted", True, "SpecIsValid", "; ".join(document.remarks))
-        interval = self.job.spec.checkpoint_config.checkpoint_interval
-        if self.state.admitted and old and old.checkpoint_config.checkpoint_interval != interval:
+        spec, vm_spec = document.spec, document.vm_spec or self.state.vm_spec  # of a job being deleted it may be gone
+        assert spec is not None
+        if vm_spec is None:
+            self.state.spec = spec
+            self.job.condition("Accepted", True, "SpecIsValid", "; ".join(document.remarks))
+            return
+        edit = judge(self.state, spec, vm_spec)
+        if edit.concerns_fixed and not workflow.patched("fixed-fields"):
+            edit = Edit(spec, vm_spec)
+        old, old_vm, self.state.spec = self.state.spec, self.state.vm_spec, edit.spec
+        self._take_vm(edit.vm_spec)
+        self._tell(edit, document.remarks)
+        if old is not None and (_checked(old), old_vm) != (_checked(edit.spec), edit.vm_spec):
+            self.state.checked_at = None
+        if not self.state.admitted or old is None:
+            return
+        self.state.admitted = not edit.anew
+        before, now = old.checkpoint_config, self.job.spec.checkpoint_config
+        if before.checkpoint_interval != now.checkpoint_interval:
             self.checkpointing.arm()
+        if before.progress and before.progress != now.progress and workflow.patched("progress-by-seconds"):
+            self.state.compare_by_seconds()
+            self.job.event("ProgressPatternChanged", "checkpoints from before are compared by the seconds trained")
 
-    def _take_vm(self, document: act.JobDocument) -> None:
+    def _tell(self, edit: Edit, remarks: list[str]) -> None:
+        """Say whether the specs are taken as they stand; an edit that is not is told once."""
+        if not edit.refused:
+            self.job.condition("Accepted", True, "SpecIsValid", "; ".join(remarks))
+            return
+        told = self.state.conditions.get("Accepted")
+        if told is None or told.message != edit.message:
+            self.job.event("EditRefused", edit.message, warning=True)
+        self.job.condition("Accepted", False, "CannotBeChanged", edit.message)
+
+    def _take_vm(self, spec: SpotInstanceVMSpec) -> None:
         """VMs that are still to be bought are bought by the edited SpotInstanceVM."""
-        edited = self.state.vm_spec is not None and self.state.vm_spec != document.vm_spec
+        edited = self.state.vm_spec is not None and self.state.vm_spec != spec
         if edited and self.state.vms and workflow.patched("buy-by-the-edited-vm"):
             for vm in self.state.vms.values():
                 vm.outdated = vm.sought
-        self.state.vm_spec = document.vm_spec
+        self.state.vm_spec = spec
 
-    async def _preflight(self) -> None:
-        assert self.state.spec is not None
-        assert self.state.vm_spec is not None
-        request = act.PreflightRequest(
-            job=self.job.ref,
-            spec=self.state.spec,
-            vm_spec=self.state.vm_spec,
-            candidates=candidates_of(self.state.vm_spec),
-        )
-        preflight = await call(act.PREFLIGHT, request, summary="what has to be right before money is spent")
-        for condition in preflight.conditions:
-            status = {"True": True, "False": False}.get(condition.status)
-            self.job.condition(condition.type, status, condition.reason, condition.message)
-        if not preflight.passed:
+    async def _admit(self) -> None:
+        if not await self.checks.passed():
             self.failures += 1
             return
         self.state.admitted = True
         self.checkpointing.arm()
         self.job.event("Admitted", "all checks passed; looks for GPUs")
-        if (warning := outputs_warning(self.state.spec)) is not None:
+        if (warning := outputs_warning(self.job.spec)) is not None:
             self.job.event("OutputsNotKept", warning, warning=True)
 
     async def _wait(self) -> None:
@@ -141,8 +161,15 @@ class Admission:
         pause, left = back_off(max(1, self.failures), self.state.timings.retry), len(self.state.wishes)
         healthy = self.state.admitted and self.failures == 0 and not left
         deadline = self.job.after(self.state.timings.resync) if healthy else workflow.now() + pause
+        if healthy and workflow.now() < self.checks.due() < deadline and workflow.patched("checks-again"):
+            deadline = self.checks.due()
         await self.job.until(
             lambda: self.state.reread or len(self.state.wishes) > left or self.job.ending,
             deadline,
             "edits of the SpotInstanceJob" if healthy else "what is missing to appear",
         )
+
+
+def _checked(spec: SpotInstanceJobSpec) -> tuple[object, ...]:
+    """What the checks depend on."""
+    return spec.checkpoint_config, spec.gcp_credentials_secret_ref, bool(spec.outputs)

@@ -75,7 +75,7 @@ class Following:
             self._see(record, view)
         source = self.state.replicas.get(record.replica)
         same = source is not None and source.live and source.incarnation == record.incarnation
-        if source and same and view.reported and view.progress is not None:
+        if source and same and not record.by_seconds and view.reported and view.progress is not None:
             self.readings.take(source, view.progress)
         return record.outcome is None
 
@@ -206,6 +206,8 @@ class Following:
 
     def _progress(self, record: Checkpoint, view: CheckpointView) -> tuple[float, bool]:
         """What the image holds; at least what the training reported last, where its log could not be read in time."""
+        if record.by_seconds:
+            return record.lineage_seconds, False
         source = self.state.replicas.get(record.replica)
         same = source is not None and source.incarnation == record.incarnation
         reading = source.reading if source and same and source.reading is not None else record.reading

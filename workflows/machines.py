@@ -52,6 +52,8 @@ class Machines:
         """Input of its workflow; with ``found`` a teardown of instances that nobody else looks after."""
         start, state = self.job.start, self.state
         assert state.vm_spec is not None
+        if vm.ssh_user is None:
+            vm.ssh_user, vm.ssh_key = state.vm_spec.ssh_user, state.vm_spec.ssh_key_secret_ref
         return VmStart(
             key=vm.key,
             cluster_id=start.cluster_id,
@@ -61,9 +63,9 @@ class Machines:
             job_name=start.name,
             job_uid=start.uid,
             vm_name=self.job.spec.spot_instance_vm_ref.name,
-            spec=state.vm_spec,
+            spec=state.vm_spec.model_copy(update={"ssh_user": vm.ssh_user}),
             credentials=self.job.spec.gcp_credentials_secret_ref,
-            ssh_key=state.vm_spec.ssh_key_secret_ref,
+            ssh_key=vm.ssh_key,
             timings=state.timings,
             wish=self._wish_of(vm),
             teardown=found is not None,

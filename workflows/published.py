@@ -21,12 +21,17 @@ class Published:
         self.state = job.state
 
     async def run(self) -> None:
-        """Until the job ends; at once over where it keeps its checkpoints as images."""
-        await workflow.wait_condition(lambda: self.state.admitted or self._over())  # Admission tells what it waits for
-        while not self._over() and self.job.spec.checkpoint_config.mode == "Application":
+        """Look as long as the job lives, in mode Application: before anything has begun the mode may still change."""
+        while not self._over():
+            await workflow.wait_condition(lambda: self._applies() or self._over())  # Admission tells what it waits for
+            if self._over():
+                return
             await self.job.until(self._over, self.job.after(self.state.timings.resync), "the next look into the bucket")
             if not self._over() and any(replica.phase == "Running" for replica in self.state.replicas.values()):
                 await self._look()
+
+    def _applies(self) -> bool:
+        return self.state.admitted and self.job.spec.checkpoint_config.mode == "Application"
 
     def _over(self) -> bool:
         return self.job.parking or self.job.ending

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from activities.signatures import JobEvent, PatchSpec
-from api.common import Condition
+from api.common import Condition, LocalReference
 from api.messages import VmReport
 from api.report import VmRecord
 from api.spot_instance_job import SpotInstanceJobSpec
@@ -122,6 +122,7 @@ class Source(Mutable):
     node: str | None
     lineage_seconds: float
     reading: float | None = None  # what the training had last reported
+    by_seconds: bool = False  # what it reports is not comparable: the pattern in its log is another now
     fingerprint: dict[str, str] = {}  # of the machine under it
 
 
@@ -158,6 +159,8 @@ class Vm(Mutable):
     on_demand: bool = False  # it may fall back to on-demand
     spot_only: bool = False  # bought to bring a replica back from on-demand
     outdated: bool = False  # the SpotInstanceVM was edited while this one was still to be bought
+    ssh_user: str | None = None  # that it was bought with; None before that
+    ssh_key: LocalReference | None = None  # beside ssh_user; None: the installation's
 
     @property
     def sought(self) -> bool:
@@ -229,6 +232,8 @@ class JobState(Mutable):
     vm_spec: SpotInstanceVMSpec | None = None
     timings: Timings = Timings()
     admitted: bool = False  # its documents are right and the preflight has passed
+    checked_at: datetime | None = None  # when what it needs was last looked at; None: that is due
+    known_at: dict[str, datetime] = {}  # by the check's condition: when it was last known
     replicas: dict[int, Replica] = {}
     retired: dict[int, tuple[int, int]] = {}  # index → (next incarnation, place) of replicas scaled down
     vms: dict[str, Vm] = {}
@@ -267,6 +272,18 @@ class JobState(Mutable):
     def last_dump_seconds(self) -> float:
         """What the last checkpoint took, from the request to the pushed image; 0 before the first."""
         return self.recent_dumps[-1] if self.recent_dumps else 0.0
+
+    def compare_by_seconds(self) -> None:
+        """Forget the figures that trainings have reported: those to come are counted otherwise."""
+        self.points = [
+            point.model_copy(update={"progress": point.seconds, "reported": False}) if point.kind == "Image" else point
+            for point in self.points
+        ]
+        for replica in self.replicas.values():
+            replica.reading, replica.reading_at, replica.stalled = None, None, False
+        for record in self.checkpoints.values():
+            if record.outcome is None:
+                record.reading, record.by_seconds = None, True
 
     def fingerprint_under(self, replica: Replica) -> dict[str, str]:
         """Of its machine, also of one that it is to start on; nothing is known of one that we did not buy."""

@@ -69,6 +69,7 @@ class PreflightRequest(Model):
     spec: SpotInstanceJobSpec
     vm_spec: SpotInstanceVMSpec
     candidates: list[Candidate]  # that vm_spec allows
+    again: bool = False  # it is admitted: what another job was told lately will do
 
 
 class Preflight(Model):

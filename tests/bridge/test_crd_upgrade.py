@@ -321,9 +321,10 @@ async def test_a_reference_that_never_worked_may_be_corrected(
     await serve(control_plane, earlier)
     job = await stored(cluster, namespace, broken(objects(earlier)["SpotInstanceJob"]), names.FINALIZER)
     await serve(control_plane, CRDS)
+    await cluster.patch(f"{job}/status", {"status": {"jobStatuses": [{"name": "one"}]}})
     repaired = {"checkpointImageRepo": "gcr.io/p/r"}
     await cluster.patch(job, {"spec": {"spotInstanceVMRef": {"name": "spot"}, "checkpointConfig": repaired}})
     for again in ({"spotInstanceVMRef": {"name": "other"}}, {"checkpointConfig": {"checkpointImageRepo": "gcr.io/q"}}):
-        with pytest.raises(KubeError, match="cannot be changed while the training lives"):
+        with pytest.raises(KubeError, match="cannot be changed once its replicas have begun"):
             await cluster.patch(job, {"spec": again})
     await cluster.patch(job, {"metadata": {"finalizers": []}})

@@ -211,31 +211,122 @@ async def test_what_is_unusual_and_right_is_taken(apply: Any, job: Any, path: st
     await apply(change(job, path, value))
 
 
+@pytest.fixture
+def begin(control_plane: Any, namespace: str, apply: Any) -> Any:
+    """Apply an object, and list something in its status, as Outlast does once it has begun to work on it."""
+
+    async def run(manifest: Any, listed: str) -> None:
+        await apply(manifest)
+        await control_plane.kubectl(
+            "patch", manifest["kind"], manifest["metadata"]["name"], "-n", namespace, "--subresource=status",
+            "--type=merge", "-p", json.dumps({"status": {listed: [{"name": "one"}]}}),
+        )  # fmt: skip
+
+    return run
+
+
+STORAGE = f"{CONFIG}.checkpointStorage"
+SAVES_ITSELF = {"mode": "Application", "checkpointStorage": {**BUCKET, "region": "eu-west-1"}}
+
+
 @pytest.mark.parametrize(
     ("path", "value", "complaint"),
     [
         (REPO, "gcr.io/team/other", "checkpointImageRepo cannot be changed"),
+        (CONFIG, {"mode": "Application", "checkpointStorage": BUCKET}, "neither mode can restore what the other"),
         ("spec.spotInstanceVMRef.name", "l4", "edit the SpotInstanceVM that it names"),
+        ("spec.gcpCredentialsSecretRef", None, "Put the new key into the Secret that it names"),
+        ("spec.gcpCredentialsSecretRef", {"name": "other"}, "gcpCredentialsSecretRef cannot be changed"),
+        ("spec.gcpCredentialsSecretRef.namespace", "vault", "gcpCredentialsSecretRef cannot be changed"),
         (f"{JOB}.backoffLimit", 1, "jobTemplate cannot be changed"),
         # A field that the schema does not know counts as much as one that it does.
         (f"{JOB}.template.spec.terminationGracePeriodSeconds", 5, "restoreFrom set to status.lastCheckpointImage"),
     ],
 )
-async def test_what_the_restore_depends_on_cannot_be_edited(
-    apply: Any, job: Any, path: str, value: Any, complaint: str
+async def test_what_a_training_depends_on_cannot_be_edited_once_it_has_begun(
+    apply: Any, begin: Any, job: Any, path: str, value: Any, complaint: str
 ) -> None:
-    await apply(job)
+    job["spec"]["gcpCredentialsSecretRef"] = {"name": "gcp"}
+    await begin(job, "jobStatuses")
     with pytest.raises(SandboxError) as refused:
         await apply(change(job, path, value))
     assert complaint in str(refused.value)
+    assert "once its replicas have begun" in str(refused.value)
+
+
+async def test_credentials_cannot_be_added_once_it_has_begun(apply: Any, begin: Any, job: Any) -> None:
+    await begin(job, "jobStatuses")
+    with pytest.raises(SandboxError, match="gcpCredentialsSecretRef cannot be changed"):
+        await apply(change(job, "spec.gcpCredentialsSecretRef", {"name": "gcp"}))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (STORAGE, None),
+        (f"{STORAGE}.bucket", "other"),
+        (f"{STORAGE}.type", "gcs"),
+        (f"{STORAGE}.pathPrefix", "team"),
+        (f"{STORAGE}.endpoint", "https://minio.example.com"),
+        (f"{STORAGE}.region", None),
+    ],
+)
+@pytest.mark.parametrize("mode", ["Image", "Application"])
+async def test_what_was_saved_stays_where_it_is(
+    apply: Any, begin: Any, job: Any, path: str, value: Any, mode: str
+) -> None:
+    job["spec"]["checkpointConfig"] |= {**SAVES_ITSELF, "mode": mode}
+    await begin(job, "jobStatuses")
+    with pytest.raises(SandboxError) as refused:
+        await apply(change(job, path, value))
+    assert "checkpointStorage" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (CONFIG, SAVES_ITSELF),
+        (REPO, "gcr.io/team/other"),
+        ("spec.spotInstanceVMRef.name", "l4"),
+        ("spec.gcpCredentialsSecretRef", {"name": "gcp"}),
+        (f"{JOB}.template.spec.containers", [{"name": "other", "image": "other:1"}]),
+    ],
+)
+async def test_everything_can_be_corrected_before_it_has_begun(
+    apply: Any, job: Any, control_plane: Any, namespace: str, path: str, value: Any
+) -> None:
+    await apply(job)
+    waiting = [{"type": "Accepted", "status": "False", "reason": "SecretNotFound", "message": ""}]
+    await control_plane.kubectl(
+        "patch", "sij", "train", "-n", namespace, "--subresource=status", "--type=merge",
+        "-p", json.dumps({"status": {"conditions": waiting}}),
+    )  # fmt: skip
+    assert "configured" in await apply(change(job, path, value))
+
+
+async def test_a_bucket_may_be_added_to_a_training_and_its_credentials_changed(
+    apply: Any, begin: Any, job: Any
+) -> None:
+    await begin(job, "jobStatuses")
+    with_bucket = change(job, STORAGE, BUCKET)
+    await apply(with_bucket)
+    await apply(change(with_bucket, f"{STORAGE}.credentialsSecretRef", {"name": "rotated"}))
+
+
+async def test_a_project_stays_while_machines_are_in_it(apply: Any, begin: Any, vm: Any) -> None:
+    await apply(change(vm, "spec.gcp.project", "mistyped"))
+    await begin(vm, "provisionedInstances")
+    with pytest.raises(SandboxError, match="Wait until status"):
+        await apply(change(vm, "spec.gcp.project", "other"))
+    await apply(change(vm, "spec.gcp.machineType", "n1-standard-8"))
 
 
 @pytest.mark.parametrize(
     ("path", "value"),
     [(INTERVAL, "10m"), ("spec.replicas", 1), ("spec.suspend", True), ("spec.completionPolicy", "All")],
 )
-async def test_the_rest_can_be_edited(apply: Any, job: Any, path: str, value: Any) -> None:
-    await apply(job)
+async def test_the_rest_can_be_edited(apply: Any, begin: Any, job: Any, path: str, value: Any) -> None:
+    await begin(job, "jobStatuses")
     assert "configured" in await apply(change(job, path, value))
 
 

@@ -123,6 +123,8 @@ class Documents:
 
     def preflight(self, request: act.PreflightRequest) -> act.Preflight:
         kinds = ["CheckpointOperatorReady", "RegistryReady", "CredentialsReady", "CloudReady"]
+        if request.spec.outputs or request.spec.checkpoint_config.mode == "Application":
+            kinds.append("StorageReady")
         return act.Preflight(
             conditions=[
                 Condition(type=kind, status="False" if kind in self.failing_checks else "True", reason="Checked")

@@ -59,16 +59,18 @@ class Outputs(Part):
     def _request(self) -> act.SaveOutputs | None:
         spec, vm_spec = self.job.spec, self.state.vm_spec
         vm, storage = self.machines.ref_of(self.me.vm_key), spec.checkpoint_config.checkpoint_storage
-        if vm is None or vm_spec is None or storage is None:
+        bought = self.state.vms.get(self.me.vm_key or "")
+        if vm is None or bought is None or vm_spec is None or storage is None:
             return None
+        known = bought.ssh_user is not None  # an earlier release did not keep it
         return act.SaveOutputs(
             ref=self.life.ref(),
             paths=spec.outputs,
             storage=storage,
             cloud=spec.gcp_credentials_secret_ref,
             vm=vm,
-            ssh_user=vm_spec.ssh_user,
-            ssh_key=vm_spec.ssh_key_secret_ref,
+            ssh_user=bought.ssh_user or vm_spec.ssh_user,
+            ssh_key=bought.ssh_key if known else vm_spec.ssh_key_secret_ref,
         )
 
     def _saved(self, saved: act.SavedOutputs) -> None:

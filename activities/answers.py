@@ -1,0 +1,70 @@
+"""Answers that several jobs share: who asks what another has just asked gets the same answer, and nobody asks twice."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable
+
+from temporalio.exceptions import ApplicationError
+
+from api.common import Condition
+
+Look = Callable[[], Awaitable[list[Condition]]]
+
+LONGEST_LOOK = 45.0
+"""Seconds. Less than the activity's time-out, so that a look that hangs is told by its own error and blocks nobody."""
+RETOLD = 10.0
+"""Seconds for which an answer that is not good is retold: somebody may be mending what is wrong."""
+
+
+class Answers:
+    """The answers of one worker process.
+
+    A key has to name all that its answer depends on, whose Secret is used among it: the answer is given to everyone
+    who asks with an equal key.
+
+    Args:
+        lifetime: seconds for which a good answer is given again.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, lifetime: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._lifetime = lifetime
+        self._clock = clock
+        self._known: dict[Hashable, tuple[float, list[Condition]]] = {}  # until when, and the answer
+        self._flights: dict[Hashable, asyncio.Task[list[Condition]]] = {}
+
+    async def ask(self, key: Hashable, look: Look, *, known: bool) -> list[Condition]:
+        """Give what ``look`` finds; if ``known``, what was found lately will do.
+
+        Raises:
+            ApplicationError: the look took too long.
+        """
+        self._forget_old()
+        if known and key in self._known:
+            return self._known[key][1]
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = asyncio.create_task(self._look(key, look))
+            flight.add_done_callback(lambda done: self._landed(key, done))
+        return await asyncio.shield(flight)  # one of those who wait may be cancelled, the others still want to know
+
+    async def _look(self, key: Hashable, look: Look) -> list[Condition]:
+        try:
+            async with asyncio.timeout(LONGEST_LOOK):
+                found = await look()
+        except TimeoutError as error:
+            raise ApplicationError(f"no answer within {LONGEST_LOOK:.0f} s") from error
+        good = all(condition.status == "True" for condition in found)
+        self._known[key] = (self._clock() + (self._lifetime if good else min(RETOLD, self._lifetime)), found)
+        return found
+
+    def _landed(self, key: Hashable, flight: asyncio.Task[list[Condition]]) -> None:
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        if not flight.cancelled():
+            flight.exception()  # those who waited have it; if nobody did, nobody is to be warned of it
+
+    def _forget_old(self) -> None:
+        now = self._clock()
+        for key in [key for key, (until, _) in self._known.items() if until <= now]:
+            del self._known[key]

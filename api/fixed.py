@@ -1,0 +1,117 @@
+"""Fields that stay as they are once something depends on them, with the way out that an error names.
+
+From this one list come the CEL rules of the CRDs and the guard of a job's workflow. The rules alone are not enough:
+Kubernetes before 1.25 has none; they compare only what a schema declares, so in ``jobTemplate`` a container's ``env``
+can become a ``command`` unseen; and an edit may be quicker than the status by which a rule knows that a job has begun.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from api.formats import misshapen
+from api.model import Model
+
+M = TypeVar("M", bound=Model)
+
+OTHERWISE = "delete the SpotInstanceJob and create it again"
+CONTINUE = f"{OTHERWISE}, with checkpointConfig.restoreFrom set to status.lastCheckpointImage to go on from there"
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A field, by its path in the spec.
+
+    With ``parts`` only these of its fields are fixed, and the field as a whole may still be added:
+    ``Fixed("checkpointConfig.checkpointStorage", …, parts=("bucket",))`` lets a bucket come and keeps it from changing.
+    """
+
+    path: str
+    remedy: str
+    parts: tuple[str, ...] = ()
+
+    def message(self, while_: str) -> str:
+        """Say that it cannot be changed ``while_`` something is so, and what to do."""
+        return f"{self.path} cannot be changed {while_}: {self.remedy}"
+
+    def differs(self, old: Model, new: Model) -> bool:
+        """True if an edit from ``old`` to ``new`` changes, adds or removes it; what never worked may be corrected."""
+        before, after = _get(old, self.path), _get(new, self.path)
+        if any(".".join(map(str, each.path)).startswith(self.path) for each in misshapen(old)):
+            return False
+        if not self.parts:
+            return bool(before != after)
+        if before is None:
+            return False
+        return after is None or any(_get(before, part) != _get(after, part) for part in self.parts)
+
+    def keep(self, old: M, new: M) -> M:
+        """Give ``new`` with this field as it is in ``old``."""
+        before, after = _get(old, self.path), _get(new, self.path)
+        if self.parts and after is not None:
+            for part in self.parts:
+                after = _set(after, part, _get(before, part))
+            before = after
+        return _set(new, self.path, before)
+
+
+JOB = (
+    Fixed("jobTemplate", CONTINUE),
+    Fixed(
+        "spotInstanceVMRef",
+        f"edit the SpotInstanceVM that it names (the next VM is bought by it), or {CONTINUE}",
+    ),
+    Fixed(
+        "gcpCredentialsSecretRef",
+        f"the VMs are deleted with it. Put the new key into the Secret that it names, or {CONTINUE}",
+    ),
+    Fixed("checkpointConfig.mode", f"neither mode can restore what the other has saved. To change it, {OTHERWISE}"),
+    Fixed("checkpointConfig.checkpointImageRepo", CONTINUE),
+    Fixed(
+        "checkpointConfig.checkpointStorage",
+        f"what was saved there would not be found. Change nothing of it but credentialsSecretRef, or {OTHERWISE}",
+        parts=("type", "bucket", "pathPrefix", "endpoint", "region"),
+    ),
+)
+"""Of a SpotInstanceJob, once its replicas have begun."""
+JOB_BEGUN = "once its replicas have begun"
+
+VM = (
+    Fixed(
+        "gcp.project",
+        "they are looked after and deleted there. Wait until status.provisionedInstances is empty (suspend or delete "
+        "the jobs), or name another SpotInstanceVM in a new job",
+    ),
+)
+"""Of a SpotInstanceVM, while VMs bought by it exist."""
+VM_IN_USE = "while VMs that were bought by it exist"
+
+
+def edited(fields: Iterable[Fixed], old: Model, new: Model) -> list[Fixed]:
+    """Those that an edit from ``old`` to ``new`` would change."""
+    return [field for field in fields if field.differs(old, new)]
+
+
+def kept(fields: Iterable[Fixed], old: M, new: M) -> M:
+    """Give ``new`` with these fields as they are in ``old``."""
+    for field in fields:
+        new = field.keep(old, new)
+    return new
+
+
+def _get(model: Any, path: str) -> Any:
+    for part in path.split("."):
+        if model is None:
+            return None
+        model = getattr(model, _attribute(type(model), part))
+    return model
+
+
+def _set(model: M, path: str, value: Any) -> M:
+    head, _, rest = path.partition(".")
+    name = _attribute(type(model), head)
+    return model.model_copy(update={name: _set(getattr(model, name), rest, value) if rest else value})
+
+
+def _attribute(model: type[Model], alias: str) -> str:
+    return next(name for name, field in model.model_fields.items() if field.alias == alias)

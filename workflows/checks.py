@@ -1,0 +1,106 @@
+"""The checks of what a job needs: they gate its admission, and are repeated as long as it lives.
+
+After the admission they stop nothing: a training goes on though a key was revoked. They keep its conditions true.
+"""
+
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
+    from api.common import Condition
+    from workflows.policy.candidates import candidates_of
+
+from workflows.calls import call, explain
+from workflows.job import Job
+
+CONDITIONS = ("CheckpointOperatorReady", "RegistryReady", "CredentialsReady", "CloudReady", "StorageReady")
+
+
+class Checks:
+    """The conditions of one job that say whether what it needs is there."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.state = job.state
+        self._under_way = False
+
+    async def passed(self) -> bool:
+        """Look before money is spent; True if nothing stands in the way.
+
+        Raises:
+            ActivityError: the look failed.
+        """
+        self.state.checked_at = workflow.now()
+        preflight = await call(act.PREFLIGHT, self._request(), summary="what has to be right before money is spent")
+        self._take(preflight.conditions)
+        return preflight.passed
+
+    def due(self) -> datetime:
+        """When the job looks again: soon if something was not as it should be."""
+        if self.state.checked_at is None:
+            return workflow.now()
+        timings = self.state.timings
+        found = [self.state.conditions[kind].status for kind in CONDITIONS if kind in self.state.conditions]
+        well = all(status == "True" for status in found)
+        return self.state.checked_at + timedelta(seconds=timings.recheck if well else timings.resync)
+
+    def repeat(self) -> None:
+        """Look again if it is due, beside everything else: nothing waits for it."""
+        if not self.state.admitted or self.job.ending or self.job.parking or self._under_way:
+            return
+        if workflow.now() >= self.due() and workflow.patched("checks-again"):
+            self._under_way = True
+            self.job.spawn(self._look_again(), "checks again")
+
+    async def _look_again(self) -> None:
+        try:
+            while not (self.job.parking or self.job.ending) and (
+                self.state.checked_at is None or workflow.now() >= self.due()
+            ):
+                self.state.checked_at = workflow.now()
+                await self._look_once()
+        finally:
+            self._under_way = False
+
+    async def _look_once(self) -> None:
+        request = self._request().model_copy(update={"again": True})
+        try:
+            preflight = await call(act.PREFLIGHT, request, summary="is what it needs still there?")
+        except ActivityError as error:
+            for kind in CONDITIONS:
+                if kind in self.state.conditions:
+                    self._unknown(kind, *explain(error))
+            return
+        self._take(preflight.conditions)
+
+    def _request(self) -> act.PreflightRequest:
+        assert self.state.vm_spec is not None
+        vm_spec = self.state.vm_spec
+        candidates = candidates_of(vm_spec)
+        return act.PreflightRequest(job=self.job.ref, spec=self.job.spec, vm_spec=vm_spec, candidates=candidates)
+
+    def _take(self, conditions: list[Condition]) -> None:
+        """Tell what was found; a condition that does not apply any more goes."""
+        for kind in set(CONDITIONS) - {condition.type for condition in conditions}:
+            self.state.conditions.pop(kind, None)
+            self.state.known_at.pop(kind, None)
+        for condition in conditions:
+            if condition.status == "Unknown":
+                self._unknown(condition.type, condition.reason, condition.message)
+                continue
+            self.state.known_at[condition.type] = workflow.now()
+            well = condition.status == "True"
+            old = self.state.conditions.get(condition.type)
+            if self.state.admitted and not well and old is not None and old.status != "False":
+                self.job.event("CheckFailed", f"{condition.type}: {condition.message}", warning=True)
+            self.job.condition(condition.type, well, condition.reason, condition.message)
+        self.job.touch()
+
+    def _unknown(self, kind: str, reason: str, message: str) -> None:
+        """It cannot be told now: say since when."""
+        known = self.state.known_at.get(kind)
+        since = f"; last known at {known:%Y-%m-%d %H:%M} UTC" if known else ""
+        self.job.condition(kind, None, reason, f"{message}{since}")
