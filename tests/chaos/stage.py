@@ -116,7 +116,7 @@ KUBERNETES = {
     "find_capacity", "create_replica", "observe_replica", "stop_replica", "save_logs", "shorten_logs", "read_progress",
     "create_checkpoint", "observe_checkpoint", "delete_checkpoint", "prepare_node", "observe_node", "cordon_and_drain",
     "delete_node", "revoke_token", "find_orphaned_objects", "remove_taint", "find_orphaned_claims", "remove_claim",
-    "find_orphaned_holds", "sound_alarm", "answer_certificates",
+    "find_orphaned_holds", "sound_alarm", "answer_certificates", "find_strangers",
 }  # fmt: skip
 OUTAGES = {"cloud": CLOUD, "registry": REGISTRY, "ssh": SSH, "temporal": TEMPORAL, "kubernetes": KUBERNETES}
 FATES: dict[str, Mode] = {"answers_lost": "after", "calls_fail": "before", "calls_twice": "twice"}
