@@ -3,6 +3,8 @@
 After the admission they stop nothing: a training goes on though a key was revoked. They keep its conditions true.
 """
 
+import asyncio
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -67,8 +69,16 @@ class Checks:
 
     async def _look_once(self) -> None:
         request = self._request().model_copy(update={"again": True})
+        look = asyncio.create_task(call(act.PREFLIGHT, request, summary="is what it needs still there?"))
+        await workflow.wait_condition(lambda: look.done() or self.job.parking or self.job.ending)
+        if not look.done():  # a new run, in which nobody would hear a notice before this one ends, looks at once
+            look.cancel()
+            with suppress(ActivityError, asyncio.CancelledError):
+                await look
+            self.state.checked_at = None
+            return
         try:
-            preflight = await call(act.PREFLIGHT, request, summary="is what it needs still there?")
+            preflight = await look
         except ActivityError as error:
             for kind in CONDITIONS:
                 if kind in self.state.conditions:
