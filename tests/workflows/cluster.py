@@ -43,6 +43,7 @@ class Cluster:
         self.stranger_tolerates = "GPU"  # the taint nvidia.com/gpu, or "Everything"
         self.cdi = False  # the training's GPU is a CDI device, which the scheduler does not see
         self.too_big = False  # the pod does not fit on any machine
+        self.uncordons_at_once = False  # whoever finds a node cordoned
         self.claimed: set[str] = set()  # nodes whose CDI devices another job claims before ours
         self.no_logs = False
         self.bucket_refuses = False  # logs
@@ -90,7 +91,7 @@ class Cluster:
     def cordon(self, name: str, cordoned: bool = True) -> None:
         """Somebody cordons or uncordons a node."""
         if name in self.nodes and self.nodes[name].cordoned != cordoned:
-            self.nodes[name].cordoned = cordoned
+            self.nodes[name].cordoned = cordoned and not self.uncordons_at_once
             self.node_changed(name)
             self.let_stranger_in()
 

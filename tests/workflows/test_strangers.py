@@ -26,6 +26,19 @@ async def test_an_uncordoned_node_is_cordoned_again(world: World) -> None:
     await world.until(lambda: world.cluster.nodes[node].cordoned, within=10)
 
 
+async def test_who_uncordons_it_at_once_is_not_raced(world: World) -> None:
+    """Another controller, or a worker of the release before, by whose answer the Node is open still."""
+    await world.submit(replicas=1)
+    await world.running(1)
+    node, before = world.node_of(0), len(world.of("prepare_node"))
+    world.cluster.uncordons_at_once = True
+    world.cluster.cordon(node, False)
+    await world.pass_time(60)
+    assert 3 <= len(world.of("prepare_node")) - before <= 7
+    world.cluster.uncordons_at_once = False
+    await world.until(lambda: world.cluster.nodes[node].cordoned, within=15)
+
+
 async def test_a_replica_that_starts_again_finds_its_gpu_free(world: World) -> None:
     await world.submit(replicas=1)
     await world.running(1)
@@ -99,6 +112,16 @@ async def test_a_vm_that_is_too_small_is_given_up_as_well(world: World) -> None:
     assert "0 nodes are available" in capacity(world).message
     assert "gcp.machineType" in capacity(world).message
     await world.until(lambda: not world.cloud.instances, within=ROOM_SECONDS + 120)
+
+
+async def test_a_vm_without_room_is_given_up_though_nobody_can_look_at_who_has_it(world: World) -> None:
+    world.cluster.too_big = True
+    world.down.add("find_strangers")
+    await world.submit(replicas=1)
+    await world.until(lambda: capacity(world).reason == "NoRoom", within=180)
+    assert "find_strangers is down" in capacity(world).message
+    await world.until(lambda: not world.cloud.instances, within=ROOM_SECONDS + 120)
+    assert len(world.cloud.created) == 1
 
 
 async def test_a_machine_is_no_loss_for_the_market_if_a_stranger_had_it(taken: World) -> None:
