@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import errors
     from api.views import PodView
 
-from workflows.calls import call
+from workflows.calls import call, explain
 from workflows.phases.life import Part
 
 LOOK_SECONDS = 60.0
@@ -56,14 +57,15 @@ class Room(Part):
         """See who has the room, and tell people."""
         node = self.me.node or ""
         request = act.FindStrangers(job=self.job.ref, job_template=self.job.spec.job_template, node=node)
-        found = await call(act.FIND_STRANGERS, request, summary=f"who has the room on {node}?")
+        lack = f"replica {self.me.index} does not fit on {node}, the VM that was bought for it: {pod.message}"
+        try:
+            found = await call(act.FIND_STRANGERS, request, summary=f"who has the room on {node}?")
+        except ActivityError as error:  # whoever has it, the VM is given up in time
+            return self._tell(NO_ROOM, f"{lack}. Who has the room could not be looked at: {explain(error)[1]}")
         if found.pods:
             return self.taken(f"{', '.join(found.pods)} on {node}: {found.lacks}")
-        return self._tell(
-            NO_ROOM,
-            f"replica {self.me.index} does not fit on {node}, the VM that was bought for it: {pod.message}. Let "
-            "jobTemplate ask for less, or the SpotInstanceVM for a larger gcp.machineType",
-        )
+        remedy = "Let jobTemplate ask for less, or the SpotInstanceVM for a larger gcp.machineType"
+        return self._tell(NO_ROOM, f"{lack}. {remedy}")
 
     def taken(self, by: str) -> Lack:
         """Tell people that pods of others have the room."""
