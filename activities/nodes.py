@@ -11,7 +11,7 @@ from activities.signatures import Drained, NodeReadiness, NodeRef, PrepareNode
 from activities.tokens import Tokens, token_id_of
 from api import names
 from api.names import TAINT_JOINING
-from api.projections import agent_view, node_view
+from api.projections import agent_view, is_mirror, node_view
 from api.views import AgentView, NodeView
 from clients.kube import Json, Kube, KubeError, path, selector
 
@@ -19,7 +19,6 @@ VALIDATOR = "nvidia-operator-validator"  # of NVIDIA's GPU operator: Ready once 
 AGENT = {"app.kubernetes.io/name": "outlast", "app.kubernetes.io/component": "agent"}
 """Labels of the node agent's DaemonSet and of its pods, in whichever namespace it was put."""
 TRIES = 5
-_MIRROR = "kubernetes.io/config.mirror"  # a static pod: only its kubelet can end it
 
 
 class NodeActivities:
@@ -169,7 +168,7 @@ def belongs_to_node(pod: Json) -> bool:
     metadata: dict[str, Any] = pod["metadata"]
     owners = metadata.get("ownerReferences") or []
     daemon = any(owner["kind"] == "DaemonSet" and owner.get("controller") for owner in owners)
-    return daemon or _MIRROR in (metadata.get("annotations") or {})
+    return daemon or is_mirror(pod)
 
 
 def _is_ready(pod: Json) -> bool:

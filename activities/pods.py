@@ -13,6 +13,7 @@ import re2
 from activities import ownership
 from activities.signatures import ReplicaRef
 from api import names
+from api.projections import is_mirror
 from clients.kube import Json, Kube, KubeError, path
 
 PROGRESS_LINES = 500
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 async def pods_of(kube: Kube, ref: ReplicaRef) -> list[Json]:
     """The pods of one incarnation: one, or none."""
     selector = ownership.selector(ref.job.job_id, ref.replica, ref.incarnation)
-    return await kube.list(path("v1", "pods", ref.job.namespace), labelSelector=selector)
+    found = await kube.list(path("v1", "pods", ref.job.namespace), labelSelector=selector)
+    return [pod for pod in found if not is_mirror(pod)]
 
 
 def containers_of(pod: Json) -> list[str]:

@@ -37,6 +37,7 @@ from api import names
 from api.common import Condition, SecretReference
 from api.formats import misshapen
 from api.identity import borrowed
+from api.projections import is_mirror
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
@@ -191,6 +192,8 @@ class SpecActivities:
             self._ours(path("v1", "nodes"), job),
             self._kube.list(path(names.API_VERSION, names.VM_PLURAL, job.namespace)),
         )
+        pods = [pod for pod in pods if not is_mirror(pod)]
+        nodes = [node for node in nodes if _is_bought_for(job, _name(node))]
         return Stock(
             jobs=[_name(each) for each in jobs],
             replicas=sorted({which for each in [*jobs, *pods] if (which := _which(each)) is not None}),
@@ -234,6 +237,12 @@ def _asked_for_by(job: JobRef, backup: str) -> bool:
     return number is not None and backup == names.checkpoint_name(job.name, job.job_id, number)
 
 
+def _is_bought_for(job: JobRef, node: str) -> bool:
+    """By the name, which is that of its certificate; root on a Node labels it as it likes."""
+    key = names.vm_key_of(node)
+    return key is not None and names.job_id_in(key) == job.job_id
+
+
 def _job_path(job: JobRef) -> str:
     return path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name)
 
@@ -263,9 +272,4 @@ def _machines(job: JobRef, nodes: list[Json], vms: list[Json]) -> list[str]:
     for vm in vms:
         entries = (vm.get("status") or {}).get("provisionedInstances") or []
         found |= {entry["name"]: entry.get("zone") for entry in entries}
-    keys = {name: names.vm_key_of(name) or "" for name in found}
-    return sorted(
-        f"{zone}/{name}"
-        for name, zone in found.items()
-        if names.is_zone(zone) and keys[name].startswith(f"{job.job_id}-")
-    )
+    return sorted(f"{zone}/{name}" for name, zone in found.items() if names.is_zone(zone) and _is_bought_for(job, name))

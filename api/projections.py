@@ -142,6 +142,14 @@ def replica_view(job_name: str, job: Json | None, pods: Iterable[Json]) -> Repli
     )
 
 
+def is_mirror(pod: Json) -> bool:
+    """True for a pod that a kubelet made: a static pod's image, in whichever namespace and by whichever labels.
+
+    Root on a Node may make one beside anybody's replica, labelled as that. The annotation cannot be taken off again.
+    """
+    return "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {})
+
+
 def pod_view(pod: Json) -> PodView:
     """A replica's pod."""
     metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}

@@ -10,7 +10,7 @@ from functools import partial
 
 from api import names
 from api.messages import ReplicaChanged
-from api.projections import replica_view
+from api.projections import is_mirror, replica_view
 from api.views import ReplicaView
 from clients.kube import Json
 from crd_bridge.checkpoints import owner
@@ -86,6 +86,8 @@ class Replicas:
     def _whose(self, kind: str, key: str, item: Json | None) -> Replica | None:
         if item is None:
             return self._of.pop((kind, key), None)
+        if kind == "pod" and is_mirror(item):
+            return None
         workflow, job_id = owner(item)
         numbers = names.incarnation_in(item["metadata"].get("labels") or {})
         if not workflow or numbers is None:

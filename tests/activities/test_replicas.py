@@ -2,15 +2,21 @@
 
 import base64
 import json
+import time
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from activities import ownership
+from activities.pods import pods_of
 from activities.replicas import ReplicaActivities
 from activities.signatures import ReadProgress, StopReplica
+from activities.specs import SpecActivities
 from api import errors, names
 from api.common import SecretReference
+from api.timings import Timings
 from api.views import ReplicaView, RestorePoint
 from clients.kube import Kube
 from tests.activities.world import World, eventually, run, training
@@ -44,6 +50,42 @@ async def test_a_job_that_a_person_labelled_as_ours_is_in_nobodys_way(
     other = {"metadata": {"name": "by-hand", "labels": labels}, "spec": {"template": {"spec": pod}}}
     await world.kube.create(world.path("batch/v1", "jobs"), other)
     assert (await run(replicas.create_replica, world.create_replica())).job_exists
+
+
+async def test_root_on_another_node_puts_no_pod_in_a_replicas_place(
+    world: World, replicas: ReplicaActivities, control_plane: Any
+) -> None:
+    """Its kubelet may make mirror pods, and NodeRestriction does not ask in which namespace, or by which labels."""
+    labels = ownership.labels(world.job.job_id, 0, 1)
+    forged = await mirror_pod(control_plane, world, labels)
+    assert await world.kube.find(world.path("v1", "pods", forged)) is not None
+    await run(replicas.create_replica, world.create_replica())
+    view = await run(replicas.observe_replica, world.replica())
+    assert view.pod is None or view.pod.name != forged
+    assert all(pod["metadata"]["name"] != forged for pod in await pods_of(world.kube, world.replica()))
+    stock = await run(SpecActivities(world.kube, Timings()).take_stock, world.job)
+    assert stock.replicas == [(0, 1)]
+    await run(replicas.stop_replica, StopReplica(ref=world.replica(), delete_job=True, force=True))
+    assert (await run(SpecActivities(world.kube, Timings()).take_stock, world.job)).replicas == []
+
+
+async def mirror_pod(control_plane: Any, world: World, labels: dict[str, str]) -> str:
+    """A pod in the world's namespace that the kubelet of another job's Node has made; its name."""
+    node = names.vm_name(names.vm_key("ffffffff", 0, 1), int(time.time()))
+    made = await world.kube.create("/api/v1/nodes", {"metadata": {"name": node}})
+    owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": made["metadata"]["uid"], "controller": True}
+    metadata = {
+        "name": "forged",
+        "labels": labels,
+        "annotations": {"kubernetes.io/config.mirror": "x"},
+        "ownerReferences": [owner],
+    }
+    spec = {"nodeName": node, "containers": [{"name": "trainer", "image": "i"}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    as_node = (f"--as=system:node:{node}", "--as-group=system:nodes", "--as-group=system:authenticated")
+    where = ("create", "-n", world.job.namespace, "-f", "-")
+    await control_plane.kubectl(*where, *as_node, stdin=json.dumps(pod))
+    return "forged"
 
 
 async def test_job_of_somebody_else_is_a_conflict(world: World, replicas: ReplicaActivities) -> None:

@@ -316,6 +316,17 @@ async def test_stock_is_what_carries_the_jobs_id(world: World, specs: SpecActivi
     await kube.delete(f"/api/v1/nodes/{made}")
 
 
+async def test_a_node_that_labels_itself_as_another_jobs_is_not_in_its_stock(
+    world: World, specs: SpecActivities, kube: Kube
+) -> None:
+    """As root there may, and the other job would wait for it to go."""
+    other = names.vm_name(names.vm_key("ffffffff", 0, 1), 1)
+    await kube.create("/api/v1/nodes", {"metadata": {"name": other, "labels": {names.LABEL_JOB: JOB_ID}}})
+    stock = await run(specs.take_stock, world.job)
+    assert (stock.nodes, stock.machines) == ([], [])
+    await kube.delete(f"/api/v1/nodes/{other}")
+
+
 async def test_a_copy_of_a_checkpoint_by_another_name_is_not_in_the_stock(
     world: World, specs: SpecActivities, kube: Kube
 ) -> None:

@@ -210,6 +210,20 @@ async def test_who_writes_in_one_namespace_reaches_no_job_of_another(
     await control_plane.kubectl("delete", "namespace", stranger, "--wait=false")
 
 
+async def test_a_pod_that_a_kubelet_made_is_no_replica(
+    world: Cluster, workflow: str, bridge: Any, client: Client
+) -> None:
+    """Root on any Node may make one in any namespace, by any labels."""
+    node = f"node-{secrets.token_hex(4)}"
+    await world.node(node)
+    meta = {**world.meta, "annotations": world.meta["annotations"] | {"kubernetes.io/config.mirror": "x"}}
+    spec = {"nodeName": node, "containers": [{"name": "train", "image": "busybox"}]}
+    async with bridge():
+        await world.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "forged", **meta}, "spec": spec})
+        await asyncio.sleep(QUIET)
+    assert await replicas(client, workflow) == []
+
+
 async def test_a_checkpoint_is_told_when_it_is_taken_up_ends_and_is_gone(
     world: Cluster, workflow: str, bridge: Any, client: Client, namespace: str
 ) -> None:
