@@ -224,6 +224,22 @@ async def test_it_holds_a_machine_and_lets_it_go(control_plane: Any, installed: 
     await patch_as_worker(control_plane, namespace, vm, {"metadata": free})
 
 
+async def test_it_repairs_the_spec_of_what_is_being_deleted(
+    control_plane: Any, installed: None, namespace: str, job: Json, vm: Json
+) -> None:
+    """One that breaks a format could else never go on a server that judges all of an object at each change."""
+    for made, repair in ((job, {"gcpCredentialsSecretRef": {"name": "no-name"}}), (vm, {"vmImage": "no-image"})):
+        made["metadata"]["finalizers"] = [HELD, "else.org/kept"]
+        await create(control_plane, namespace, made)
+        change = {"spec": repair, "metadata": {"finalizers": ["else.org/kept"]}}
+        with pytest.raises(SandboxError, match="may change nothing of a"):
+            await patch_as_worker(control_plane, namespace, made, change)
+        kind, name = made["kind"], made["metadata"]["name"]
+        await control_plane.kubectl("delete", kind, name, "-n", namespace, "--wait=false")
+        await patch_as_worker(control_plane, namespace, made, change)
+        await control_plane.kubectl("patch", kind, name, "-n", namespace, "--type=merge", "-p", FREE)
+
+
 @pytest.mark.parametrize(
     "change",
     [
