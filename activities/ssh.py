@@ -1,5 +1,6 @@
 """SSH to a machine whose host keys are known beforehand, and the key that opens it."""
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
@@ -21,6 +22,9 @@ from clients.kube import Kube
 
 CONNECT_SECONDS = 10.0  # TCP, key exchange and authentication; asyncssh itself would wait for ever
 RUN_SECONDS = 15.0
+CHUNK = 2**16
+SAID = 16 * 2**20
+"""Characters that a command may print: whoever is root there prints without end, and all teams share this memory."""
 
 # asyncssh tells of each connection at level INFO.
 logging.getLogger("asyncssh").setLevel(logging.WARNING)
@@ -143,11 +147,26 @@ async def run(connection: asyncssh.SSHClientConnection, *command: str, stdin: st
         Unreachable: the machine went away meanwhile. asyncssh tells that by a missing exit status alone.
     """
     try:
-        done = await connection.run(
-            " ".join(map(shlex.quote, command)), input=stdin, check=False, timeout=RUN_SECONDS, stderr=asyncssh.DEVNULL
-        )
-    except (OSError, asyncssh.TimeoutError, asyncssh.Error) as error:
+        async with (
+            asyncio.timeout(RUN_SECONDS),
+            connection.create_process(
+                " ".join(map(shlex.quote, command)), input=stdin, stderr=asyncssh.DEVNULL
+            ) as process,
+        ):
+            said = await _read(process.stdout, command[0])
+            await process.wait_closed()
+    except (OSError, TimeoutError, asyncssh.Error) as error:
         raise Unreachable(f"the connection broke while {command[0]} ran: {error or type(error).__name__}") from error
-    if done.exit_status is None or done.exit_status < 0:
+    if process.exit_status is None or process.exit_status < 0:
         raise Unreachable(f"the machine went away while {command[0]} ran")
-    return done.exit_status, str(done.stdout or "").strip()
+    return process.exit_status, said.strip()
+
+
+async def _read(stdout: asyncssh.SSHReader[str], command: str) -> str:
+    pieces, length = list[str](), 0
+    while piece := await stdout.read(CHUNK):
+        pieces.append(piece)
+        length += len(piece)
+        if length > SAID:
+            raise Unreachable(f"{command} prints more than {SAID // 2**20} MiB there")
+    return "".join(pieces)
