@@ -18,6 +18,9 @@ from clients.kube import Json, Kube, KubeError, path
 
 PROGRESS_LINES = 500
 """How far back the last reported progress is looked for; a training reports it more often than that."""
+READ_SECONDS = 8.0
+TAIL = 4 * 2**20
+"""Bytes of a log's end: how many lines it sends, and how long ones, is for whoever is root on its node to say."""
 LINE = 4096
 """Characters of a line, from its end, that the pattern gets to see."""
 
@@ -50,10 +53,15 @@ async def read_logs(kube: Kube, pod: Json, lines: int) -> dict[str, str]:
 
 
 async def read_log(kube: Kube, pod: Json, container: str, lines: int) -> str:
-    """The last ``lines`` of a container's log; empty if it has none or its node does not answer."""
+    """The last ``lines`` of a container's log, ``TAIL`` at most; empty if it has none or its node does not answer."""
     where, options = _log_of(pod, container)
+    said = bytearray()
     try:
-        return (await kube.text(where, tailLines=lines, **options)).decode(errors="replace")
+        async with aclosing(kube.stream(where, lasts=READ_SECONDS, tailLines=lines, **options)) as pieces:
+            async for piece in pieces:
+                said += piece
+                del said[:-TAIL]
+        return said.decode(errors="replace")
     except UNREADABLE as error:
         log.info("no log of %s/%s: %s", pod["metadata"]["name"], container, error)
         return ""

@@ -238,10 +238,6 @@ class Kube:
             raise
         return True
 
-    async def text(self, path: str, **query: Any) -> bytes:
-        """The raw body of an answer, for example of a pod's log."""
-        return await self._read("GET", path, query)
-
     async def stream(self, path: str, *, lasts: float, **query: Any) -> AsyncGenerator[bytes, None]:
         """The raw body of an answer in pieces, for example of a pod's log that is too long to be held in memory.
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from activities import logs as module
-from activities import saved_log
+from activities import pods, saved_log
 from activities.logs import LogActivities
 from activities.ownership import labels, owner
 from activities.replicas import ReplicaActivities
@@ -70,6 +70,25 @@ async def test_log_is_saved_joined_over_incarnations_and_once_each(
     headers = [line for line in lines if line.startswith("===")]
     assert headers == [f"=== 0a1b2c3d replica 0 incarnation {number} ===" for number in (1, 2)]
     assert sum("step=3/3" in line for line in lines) == 2
+
+
+async def test_of_a_long_log_no_more_than_its_end_is_held_in_memory(
+    world: World, replicas: ReplicaActivities, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many lines were asked for: root on the node sends what it likes."""
+    node = await nodes.start()
+    await run(replicas.create_replica, world.create_replica(node, job_template=training(steps=3)))
+
+    async def whole() -> str | None:
+        for pod in await pods.pods_of(world.kube, world.replica()):
+            said = await pods.read_log(world.kube, pod, "trainer", 500)
+            return said if "step=3/3" in said else None
+        return None
+
+    said = await eventually("pod ended", whole)
+    monkeypatch.setattr(pods, "TAIL", 20)
+    [pod] = await pods.pods_of(world.kube, world.replica())
+    assert len(await pods.read_log(world.kube, pod, "trainer", 500)) == 20 < len(said)
 
 
 async def test_log_of_a_dead_machine_leaves_what_was_saved(
