@@ -108,11 +108,20 @@ class CheckpointActivities:
                 f"node {name} is not Ready: no checkpoint can be made there", type=errors.MISSING, non_retryable=True
             )
         for backup in all_asked:
-            if _works_on(backup, name) and not _asks_the_same(backup, request):
+            works = _works_on(backup, name) and not _asks_the_same(backup, request)
+            if works and await self._is_of_a_pod_on(backup, name):
                 where = f"{backup['metadata']['namespace']}/{backup['metadata']['name']}"
                 raise ApplicationError(
                     f"CheckpointBackup {where} is under way on node {name}", type=errors.BUSY, non_retryable=True
                 )
+
+    async def _is_of_a_pod_on(self, backup: Json, node: str) -> bool:
+        """Not only by its own annotation: a team could say that of another's node, and keep it from checkpoints."""
+        asked = (backup.get("spec") or {}).get("podRef") or {}
+        there = await self._kube.list(
+            path("v1", "pods", backup["metadata"]["namespace"]), fieldSelector=selector({"spec.nodeName": node})
+        )
+        return any(pod["metadata"]["name"] == asked.get("name") for pod in there)
 
     async def _progress(self, request: CreateCheckpoint, pod: Json) -> float | None:
         """What the training reported last; None where it reports nothing or its log does not come in time."""

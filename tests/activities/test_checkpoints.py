@@ -13,10 +13,10 @@ from activities.checkpoints import OPERATOR_FINALIZER, CheckpointActivities
 from activities.images import ImageActivities
 from activities.replicas import ReplicaActivities
 from activities.signatures import CREATE_CHECKPOINT, CheckpointRef, CreateCheckpoint, FindImage
-from api import errors
+from api import errors, names
 from api.spot_instance_job import CheckpointConfig
 from api.views import CheckpointView, RestorePoint
-from clients.kube import Kube
+from clients.kube import Kube, path
 from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.registry import Registry
 from tests.activities.world import World, eventually, loopback_gate, run
@@ -190,6 +190,30 @@ async def test_one_at_a_time_on_a_node(
     where = world.path("migration.dcnlab.com/v1", "checkpointbackups", first.name)
     await world.kube.patch(f"{where}/status", {"status": {"phase": "Failed"}})
     assert (await run(checkpoints.create_checkpoint, asked(world, config, number=2, unix=1_800_000))).exists
+
+
+async def test_no_other_team_keeps_a_node_from_checkpoints(
+    world: World, checkpoints: CheckpointActivities, config: CheckpointConfig, training: str
+) -> None:
+    """By a CheckpointBackup in a namespace of its own, which says that its pod is on that node."""
+    other = f"{world.job.namespace}-other"
+    await world.kube.create("/api/v1/namespaces", {"metadata": {"name": other}})
+    forged = {
+        "apiVersion": "migration.dcnlab.com/v1",
+        "kind": "CheckpointBackup",
+        "metadata": {
+            "name": "forged",
+            "labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY},
+            "annotations": {names.ANNOTATION_NODE: training},
+        },
+        "spec": {
+            "schedule": "immediately",
+            "podRef": {"name": "p", "namespace": other},
+            "resourceRef": {"apiVersion": "batch/v1", "kind": "Job", "name": "j"},
+        },
+    }
+    await world.kube.create(path("migration.dcnlab.com/v1", "checkpointbackups", other), forged)
+    assert (await run(checkpoints.create_checkpoint, asked(world, config))).exists
 
 
 async def test_one_that_hangs_for_longer_than_any_takes_does_not_hold_the_node(
