@@ -76,8 +76,10 @@ class OrphanedObjectActivities:
 
 
 def _names_its_job(backup: Json) -> bool:
+    """Whoever makes one writes what he likes: about what can be no workflow of its namespace nobody is asked."""
     metadata = backup["metadata"]
-    named = names.ANNOTATION_WORKFLOW in (metadata.get("annotations") or {})
+    workflow = (metadata.get("annotations") or {}).get(names.ANNOTATION_WORKFLOW, "")
+    named = names.is_job_workflow_id(workflow) and workflow.startswith(f"{metadata['namespace']}/")
     job_id, number = metadata["labels"].get(names.LABEL_JOB, ""), names.checkpoint_number(metadata["name"])
     return named and number is not None and metadata["name"].endswith(f"-{job_id}-c{number}")
 
