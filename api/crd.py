@@ -14,10 +14,17 @@ from typing import Any
 import yaml
 
 from api import duration, names
-from api.crd_rules import JOB_ADDITIONS, VM_ADDITIONS, Schema, duration_or_auto_rules, duration_rules
+from api.crd_rules import (
+    JOB_ADDITIONS,
+    TEMPLATE_ADDITIONS,
+    VM_ADDITIONS,
+    Schema,
+    duration_or_auto_rules,
+    duration_rules,
+)
 from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
-from api.spot_instance_vm import SpotInstanceVMSpec, SpotInstanceVMStatus
+from api.spot_instance_vm import InstanceTemplateStatus, SpotInstanceVMSpec, SpotInstanceVMStatus
 
 DIRECTORY = Path(__file__).parent.parent / "deploy" / "crd"
 HEADER = "# Generated from api/ by `python -m api.crd`: change the types or api/crd_rules.py, not this file.\n"
@@ -48,6 +55,15 @@ def _condition(type_: str, field: str = "status") -> str:
 
 AGE = column("Age", "date", ".metadata.creationTimestamp")
 
+_MACHINE_COLUMNS = [
+    column("Machine", "string", ".spec.gcp.machineType"),
+    column("GPU", "string", ".spec.gpu.type"),
+    column("GPUs", "integer", ".spec.gpu.count"),
+    column("Zone", "string", ".spec.gcp.zone"),
+    AGE,
+    column("Image", "string", ".spec.vmImage", wide=True),
+]
+
 KINDS = [
     Kind(
         "SpotInstanceJob",
@@ -75,14 +91,16 @@ KINDS = [
         SpotInstanceVMSpec,
         SpotInstanceVMStatus,
         VM_ADDITIONS,
-        [
-            column("Machine", "string", ".spec.gcp.machineType"),
-            column("GPU", "string", ".spec.gpu.type"),
-            column("GPUs", "integer", ".spec.gpu.count"),
-            column("Zone", "string", ".spec.gcp.zone"),
-            AGE,
-            column("Image", "string", ".spec.vmImage", wide=True),
-        ],
+        _MACHINE_COLUMNS,
+    ),
+    Kind(
+        "InstanceTemplate",
+        names.TEMPLATE_PLURAL,
+        "itpl",
+        SpotInstanceVMSpec,
+        InstanceTemplateStatus,
+        TEMPLATE_ADDITIONS,
+        [*_MACHINE_COLUMNS, column("Mirrored", "string", _condition("Mirrored"))],
     ),
 ]
 

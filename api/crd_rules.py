@@ -12,7 +12,7 @@ from api.duration import PATTERN
 from api.fixed import Fixed
 from api.formats import NAME, Format, formats_in
 from api.model import Model
-from api.spot_instance_job import SpotInstanceJobSpec
+from api.spot_instance_job import ONE_REF, TEMPLATE_REF, VM_REF, SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 
 Schema = dict[str, Any]
@@ -168,12 +168,14 @@ JOB_ADDITIONS: dict[str, Schema] = {
         ]
     },
     "spec": {
+        "required": ["jobTemplate", "checkpointConfig"],  # and one of the two references
         "x-kubernetes-validations": [
+            rule(f"has(self.{VM_REF}) != has(self.{TEMPLATE_REF})", ONE_REF),
             rule(
                 "!has(self.outputs) || self.outputs.size() == 0 || has(self.checkpointConfig.checkpointStorage)",
                 "outputs are uploaded to checkpointConfig.checkpointStorage, which is missing: name a bucket",
-            )
-        ]
+            ),
+        ],
     },
     "spec.jobTemplate": _JOB_TEMPLATE,
     "spec.checkpointConfig": _CHECKPOINT_CONFIG,
@@ -229,4 +231,9 @@ VM_ADDITIONS: dict[str, Schema] = {
     "spec.kubeadmJoinConfig.tokenSecretRef.name": {"x-kubernetes-validations": None, "pattern": NAME.pattern},
     "status.conditions": _keyed("type"),
     "status.provisionedInstances": _keyed("name"),
+}
+
+# It never buys by itself, so its fields are free; the SpotInstanceVM that is made of it has its own rules.
+TEMPLATE_ADDITIONS = {
+    path: each for path, each in VM_ADDITIONS.items() if path not in ("", "status.provisionedInstances")
 }

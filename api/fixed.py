@@ -62,6 +62,10 @@ JOB = (
         f"edit the SpotInstanceVM that it names (the next VM is bought by it), or {CONTINUE}",
     ),
     Fixed(
+        "instanceTemplateRef",
+        f"edit the InstanceTemplate that it names (the next VM is bought by it), or {CONTINUE}",
+    ),
+    Fixed(
         "gcpCredentialsSecretRef",
         f"the VMs are deleted with it. Put the new key into the Secret that it names, or {CONTINUE}",
     ),

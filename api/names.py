@@ -15,6 +15,7 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 JOB_PLURAL = "spotinstancejobs"
 VM_PLURAL = "spotinstancevms"
+TEMPLATE_PLURAL = "instancetemplates"
 
 CHECKPOINT_GROUP = "migration.dcnlab.com"
 CHECKPOINT_VERSION = "v1"

@@ -1,14 +1,23 @@
 """``SpotInstanceJob``: what to train. The origin's fields keep their names and meaning; new ones are optional."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from api import formats
 from api.common import Condition, LocalReference, SecretReference
 from api.duration import GoDuration, GoDurationOrAuto
 from api.model import Model
+
+VM_REF, TEMPLATE_REF = "spotInstanceVMRef", "instanceTemplateRef"
+ONE_REF = "set one of spotInstanceVMRef and instanceTemplateRef, and not both: it names what VMs are bought by"
+
+
+def vm_name_in(spec: Mapping[str, Any]) -> str:
+    """Name of the SpotInstanceVM in a spec as it is stored, which no type has judged; empty where there is none."""
+    return str((spec.get(VM_REF) or spec.get(TEMPLATE_REF) or {}).get("name", ""))
 
 
 class CheckpointStorage(Model):
@@ -88,6 +97,9 @@ class SpotInstanceJobSpec(Model):
     job_template: dict[str, Any] = Field(description="batch/v1 JobTemplateSpec")
     checkpoint_config: CheckpointConfig
     spot_instance_vm_ref: LocalReference
+    instance_template_ref: LocalReference | None = Field(
+        default=None, exclude=True, description="spotInstanceVMRef by another name, for an InstanceTemplate"
+    )
     gcp_credentials_secret_ref: SecretReference | None = Field(
         default=None, description="Secret with credentials.json; default: the worker's own identity"
     )
@@ -114,6 +126,17 @@ class SpotInstanceJobSpec(Model):
         description="the SpotInstanceJob is deleted so many seconds after Completed or Failed, and once nothing of it "
         "is left to tear down; default: it stays",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_reference(cls, spec: Any) -> Any:
+        """Read ``instanceTemplateRef`` as ``spotInstanceVMRef``, so that nobody else has to know of two."""
+        if not isinstance(spec, Mapping) or not spec.get(TEMPLATE_REF):
+            return spec
+        if spec.get(VM_REF):
+            raise ValueError(ONE_REF)
+        rest = {key: value for key, value in spec.items() if key not in (VM_REF, TEMPLATE_REF)}
+        return {**rest, VM_REF: spec[TEMPLATE_REF]}
 
     @property
     def pod(self) -> dict[str, Any]:

@@ -141,3 +141,9 @@ class SpotInstanceVMStatus(Model):
 
     conditions: list[Condition] = []
     provisioned_instances: list[ProvisionedInstance] = []
+
+
+class InstanceTemplateStatus(Model):
+    """Whether it has become a SpotInstanceVM; what was bought stands in that one's status."""
+
+    conditions: list[Condition] = []

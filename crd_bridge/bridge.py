@@ -14,6 +14,7 @@ from crd_bridge.jobs import Jobs
 from crd_bridge.nodes import Nodes
 from crd_bridge.pods import Replicas
 from crd_bridge.queues import Queues
+from crd_bridge.templates import Templates
 from crd_bridge.temporal import Gateway
 from crd_bridge.vms import Vms
 from crd_bridge.watch import Changed, Resource, Watch
@@ -40,7 +41,8 @@ class Bridge:
         gateway = Gateway(client, meter)
         self._queues = Queues(meter)
         jobs = Jobs(kube, gateway, self._queues, cluster_id)
-        vms = Vms(jobs, gateway, self._queues)
+        templates = Templates(kube, self._queues)
+        vms = Vms(jobs, gateway, self._queues, moved=templates.look)
         checkpoints = Checkpoints(gateway, self._queues)
         nodes = Nodes(gateway, self._queues)
         nodes.replicas = replicas = Replicas(gateway, self._queues, moved=nodes.tell)
@@ -54,6 +56,7 @@ class Bridge:
         self.watches = [
             watch(names.API_VERSION, names.JOB_PLURAL, jobs.changed),
             watch(names.API_VERSION, names.VM_PLURAL, vms.changed),
+            watch(names.API_VERSION, names.TEMPLATE_PLURAL, templates.changed),
             watch("v1", "nodes", nodes.changed),
             watch("v1", "pods", replicas.pod_changed, names.LABEL_JOB),
             watch("batch/v1", "jobs", replicas.job_changed, names.LABEL_JOB),

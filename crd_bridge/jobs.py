@@ -11,6 +11,7 @@ from functools import partial
 
 from api import names
 from api.messages import JobStart, Shutdown, SpecChanged
+from api.spot_instance_job import vm_name_in
 from clients.kube import Json, Kube, KubeError, path
 from crd_bridge.expiry import due_at, is_end, seconds_until
 from crd_bridge.queues import NotYet, Queues
@@ -194,7 +195,7 @@ def _job(item: Json) -> Job:
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
-        vm=((item.get("spec") or {}).get("spotInstanceVMRef") or {}).get("name", ""),
+        vm=vm_name_in(item.get("spec") or {}),
         deleting="deletionTimestamp" in metadata,
         held=names.FINALIZER in (metadata.get("finalizers") or []),
         over=any(is_end(each) for each in conditions),

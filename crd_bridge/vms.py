@@ -1,5 +1,6 @@
 """SpotInstanceVMs: an edit concerns the jobs that buy by it. A VM's workflow keeps what the VM was bought by."""
 
+from collections.abc import Callable
 from functools import partial
 
 from api.messages import SpecChanged
@@ -10,9 +11,10 @@ from crd_bridge.temporal import Gateway
 
 
 class Vms:
-    """All SpotInstanceVMs of the cluster."""
+    """All SpotInstanceVMs of the cluster. ``moved`` is called with the key of one that came, went or was edited."""
 
-    def __init__(self, jobs: Jobs, gateway: Gateway, queues: Queues) -> None:
+    def __init__(self, jobs: Jobs, gateway: Gateway, queues: Queues, moved: Callable[[str], None]) -> None:
+        self._moved = moved
         self._jobs = jobs
         self._gateway = gateway
         self._queues = queues
@@ -22,11 +24,13 @@ class Vms:
         """A SpotInstanceVM was created, edited or, without ``item``, is gone: what waits for it may go on."""
         if item is None:
             self._told.pop(key, None)
+            self._moved(key)
             return
         now = (item["metadata"]["uid"], item["metadata"].get("generation", 0))
         if self._told.get(key) == now:
             return
         self._told[key] = now
+        self._moved(key)
         namespace, name = key.split("/")
         for job in self._jobs.naming(namespace, name):
             if not (job.over or job.deleting):

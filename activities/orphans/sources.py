@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from activities.finalizers import holders
 from api.common import LocalReference, SecretReference
+from api.spot_instance_job import vm_name_in
 from api.spot_instance_vm import SpotInstanceVMSpec
 from clients.kube import Json
 
@@ -37,7 +38,7 @@ def sources_by_project(vm_objects: list[Json], job_objects: list[Json]) -> dict[
     wanted: list[tuple[str, str, Json | None]] = [
         (
             job["metadata"]["namespace"],
-            job["spec"]["spotInstanceVMRef"]["name"],
+            vm_name_in(job["spec"]),
             job["spec"].get("gcpCredentialsSecretRef"),
         )
         for job in job_objects

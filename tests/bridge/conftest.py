@@ -86,7 +86,7 @@ async def namespace(control_plane: Any, crds: None) -> AsyncIterator[str]:
             await admin.patch(path, {"metadata": {"finalizers": None}})
         # What the next test's bridge would begin workflows for. The namespace itself goes with the control plane:
         # deleted, it would keep the namespace controller at work until then, for no kubelet ends its pods.
-        for plural in (names.JOB_PLURAL, names.VM_PLURAL):
+        for plural in (names.JOB_PLURAL, names.TEMPLATE_PLURAL, names.VM_PLURAL):
             await admin.delete(f"{ours}/{plural}")
     finally:
         await admin.close()

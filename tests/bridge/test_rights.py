@@ -46,7 +46,10 @@ FORBIDDEN = [
 OF_OTHERS = {
     "bridge": [("get", "secrets"), ("list", "secrets"), ("create", "jobs.batch"), ("delete", "pods"),
                ("patch", "nodes"), ("get", "configmaps"),
-               ("patch", "spotinstancejobs.training.training.dcnlab.com/status")],
+               ("patch", "spotinstancejobs.training.training.dcnlab.com/status"),
+               ("delete", "spotinstancevms.training.training.dcnlab.com"),
+               ("patch", "spotinstancevms.training.training.dcnlab.com/status"),
+               ("patch", "instancetemplates.training.training.dcnlab.com")],
     "agent": [("get", "secrets"), ("list", "nodes"), ("list", "pods"), ("get", "pods"), ("delete", "nodes"),
               ("get", "spotinstancejobs.training.training.dcnlab.com"),
               ("delete", "spotinstancejobs.training.training.dcnlab.com"), ("patch", "nodes/status")],
@@ -155,7 +158,8 @@ async def test_the_api_server_finds_no_mistake_in_a_policy(control_plane: Any, i
 
 
 def test_the_bridge_may_do_what_it_does_and_nothing_else() -> None:
-    """It watches, puts its finalizer on, deletes finished jobs by their TTL, and asks which cluster it is in.
+    """It watches, puts its finalizer on, deletes finished jobs by their TTL, copies templates, and asks which cluster
+    it is in.
 
     Of the worker tests/activities knows.
     """
@@ -164,6 +168,8 @@ def test_the_bridge_may_do_what_it_does_and_nothing_else() -> None:
     groups = {each.plural: each.api_version.rpartition("/")[0] for each in watched}
     does = {(verb, group, plural) for plural, group in groups.items() for verb in ("list", "watch")}
     does |= {(verb, names.GROUP, names.JOB_PLURAL) for verb in ("get", "patch", "delete")} | {("get", "", "namespaces")}
+    does |= {(verb, names.GROUP, names.VM_PLURAL) for verb in ("get", "create", "patch")}
+    does |= {("patch", names.GROUP, f"{names.TEMPLATE_PLURAL}/status")}
     granted = {
         (verb, group, resource)
         for rule in rules("bridge")

@@ -57,7 +57,7 @@ async def test_the_pages_commands_do_what_it_says(control_plane: Any, tidy: None
 
 
 @pytest.mark.parametrize("role", ["view", "edit", "admin", "outlast-vm-editor"])
-async def test_nobody_but_the_worker_writes_a_status(control_plane: Any, installed: None, role: str) -> None:
+async def test_nobody_but_outlast_writes_a_status(control_plane: Any, installed: None, role: str) -> None:
     """Whatever they have in a namespace; administrators of the cluster may do everything."""
 
     async def verbs(resource: str) -> set[str]:
@@ -66,5 +66,5 @@ async def test_nobody_but_the_worker_writes_a_status(control_plane: Any, install
         return {verb for rule in rules for verb in rule["verbs"]}
 
     await eventually(lambda: verbs("spotinstancevms"), f"Outlast's roles are part of {role}")
-    for resource in ("spotinstancejobs/status", "spotinstancevms/status"):
+    for resource in ("spotinstancejobs/status", "spotinstancevms/status", "instancetemplates/status"):
         assert await verbs(resource) <= {"get", "list", "watch"}
