@@ -16,7 +16,10 @@ TRIES = 5
 
 
 class StatusActivities:
-    """The only writer of the CRs' status. ``kube`` may patch both kinds' status and create Events anywhere."""
+    """The only writer of the status of SpotInstanceJobs and SpotInstanceVMs.
+
+    ``kube`` may patch both kinds' status and create Events anywhere.
+    """
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube

@@ -1,4 +1,4 @@
-"""Types that both CRDs use."""
+"""Types that the CRDs share."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal

@@ -52,11 +52,15 @@ async def test_document_comes_with_what_it_names_and_the_workers_timings(world: 
     assert (document.vm_spec.gcp.project, document.generation, document.timings.retry) == ("p", 1, 3)
 
 
-@pytest.mark.parametrize("manifest", sorted(ORIGIN.glob("*.yaml")), ids=lambda manifest: manifest.stem)
+@pytest.mark.parametrize("manifest", sorted(ORIGIN.rglob("*.yaml")), ids=lambda manifest: manifest.stem)
 async def test_manifest_written_for_the_origin_is_accepted(
     namespace: str, crds: None, kube: Kube, specs: SpecActivities, control_plane: Any, manifest: Path
 ) -> None:
     await control_plane.kubectl("apply", "-n", namespace, "-f", manifest)
+    for template in await kube.list(path(names.API_VERSION, names.TEMPLATE_PLURAL, namespace)):  # as the bridge does
+        vm = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceVM", "spec": template["spec"]}
+        vm["metadata"] = {"name": template["metadata"]["name"]}
+        await kube.create(path(names.API_VERSION, names.VM_PLURAL, namespace), vm)
     [found] = await kube.list(path(names.API_VERSION, names.JOB_PLURAL, namespace))
     metadata = found["metadata"]
     job = JobRef(namespace=namespace, name=metadata["name"], uid=metadata["uid"], job_id=JOB_ID)
