@@ -61,13 +61,10 @@ class Templates:
             return trouble
         owner = {"apiVersion": names.API_VERSION, "kind": KIND, "controller": True}
         owner |= {key: metadata[key] for key in ("name", "uid")}
-        body = {
-            "apiVersion": names.API_VERSION,
-            "kind": "SpotInstanceVM",
-            # With its UID no other of this name is meant, that somebody may just have made.
-            "metadata": {"ownerReferences": [owner], **({"uid": found["metadata"]["uid"]} if found else {})},
-            "spec": template["spec"],
-        }
+        mirror: Json = {"name": metadata["name"], "ownerReferences": [owner]}
+        if found is not None:
+            mirror["uid"] = found["metadata"]["uid"]  # another of this name, that somebody has just made, is not meant
+        body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceVM", "metadata": mirror, "spec": template["spec"]}
         try:
             # Ours is put right by force; one that is not there is created, or somebody was quicker and conflicts.
             await self._kube.patch(where, body, APPLY_PATCH, fieldManager=MANAGER, force=found is not None)

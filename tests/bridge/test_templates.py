@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def objects(control_plane: Any, installed: None, namespace: str) -> Objects:
 
 @pytest.fixture
 def template(vm: Json) -> Json:
-    return {**vm, "kind": "InstanceTemplate"}
+    return {**deepcopy(vm), "kind": "InstanceTemplate"}
 
 
 @pytest.fixture
