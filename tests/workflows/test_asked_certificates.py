@@ -1,11 +1,15 @@
 """A Node's kubelet asks for a serving certificate: its VM's workflow has it answered, whatever else it is at."""
 
 import pytest
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.worker import Replayer
 
 from api import names
 from tests.workflows.test_continue_as_new import runs
-from tests.workflows.world import World
+from tests.workflows.world import RUNNER, World
 from workflows import history
+from workflows.spot_vm import SpotVM
+from workflows.stages.certificates import Certificates
 
 
 async def test_a_request_is_answered_within_seconds_and_again_when_it_is_rotated(world: World) -> None:
@@ -58,3 +62,21 @@ async def test_a_node_that_goes_gets_none(world: World) -> None:
     world.machines.ask_certificate(node)
     await world.env.sleep(60)
     assert world.machines.certificates == []
+
+
+async def test_what_a_release_before_heard_in_vain_is_replayed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that was taken back, beside a bridge that was not: when it comes again, its VMs go on."""
+
+    async def deaf(_: Certificates) -> None:
+        """Answer nothing."""
+
+    monkeypatch.setattr(Certificates, "answer", deaf)
+    await world.submit(replicas=1)
+    await world.running(1)
+    node = world.node_of(0)
+    world.machines.ask_certificate(node)
+    await world.pass_time(1500)
+    monkeypatch.undo()
+    vm = world.env.client.get_workflow_handle(names.vm_workflow_id(names.vm_key_of(node) or ""))
+    replayer = Replayer(workflows=[SpotVM], workflow_runner=RUNNER, data_converter=pydantic_data_converter)
+    await replayer.replay_workflow(await vm.fetch_history())
