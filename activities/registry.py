@@ -50,6 +50,9 @@ CONTAINERD = "org.criu.checkpoint.container.name"
 """Annotations by which either runtime tells a checkpoint from another image."""
 MAX_BYTES = 16 * 2**20
 """Of one answer: a page of tags, a manifest or a config."""
+MOST_TAGS = 200_000
+MOST_PAGES = 2_000
+"""Of one repository: whoever writes a job may name a registry that never comes to an end."""
 REDIRECTS = 5
 CODES = frozenset(
     {
@@ -131,7 +134,13 @@ class Registry:
         names: list[str] = []
         created: dict[str, datetime] = {}
         url: str | None = f"{self._root}/tags/list?n={PAGE}"
+        pages = 0
         while url is not None:
+            pages += 1
+            if pages > MOST_PAGES or max(len(names), len(created)) > MOST_TAGS:
+                raise ConnectionError(
+                    f"{self._repository.name} lists more than {MOST_TAGS} tags or {MOST_PAGES} pages: use another one"
+                )
             answer = await self._call("GET", url)
             if answer.status == 404:
                 break

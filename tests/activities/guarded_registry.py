@@ -25,6 +25,7 @@ class Guarded:
     annotations: dict[str, str] = field(default_factory=dict)  # of every manifest
     changed: int = 201  # what it answers to a push of one
     deleted: list[str] = field(default_factory=list)
+    endless: bool = False  # its list of tags
     address: str = ""
     scopes: list[str] = field(default_factory=list)
 
@@ -42,7 +43,7 @@ class Guarded:
         if self.google is not None:
             tags = [tag for manifest in self.google.values() for tag in manifest["tag"]]
             return web.json_response({"name": "p/repo", "tags": tags, "manifest": self.google})
-        if "last" in request.query:
+        if "last" in request.query and not self.endless:
             return web.json_response({"tags": ["b"]})
         following = {"Link": f'<{request.path}?last=a&n=1>; rel="next"'}
         return web.json_response({"tags": ["a"]}, headers=following)

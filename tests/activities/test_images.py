@@ -1,5 +1,6 @@
 """Finding and pinning images: in a real registry, and in one that asks for credentials."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -215,6 +216,19 @@ async def test_tags_come_by_page_to_who_shows_credentials(world: World, images: 
         point = await found(images, find(world, f"{guarded.address}/p/repo", "LatestTag", **config))
         assert point.images == {"main": f"{guarded.address}/p/repo:b@{DIGEST}"}
         assert set(guarded.scopes) == ({"repository:p/repo:pull"} if bearer else set())
+
+
+async def test_a_list_of_tags_without_end_is_given_up(
+    world: World, images: ImageActivities, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would fill the memory that the worker has for all teams."""
+    monkeypatch.setattr("activities.registry.MOST_TAGS", 50)
+    await world.secret("registry", username=USER, password=PASSWORD)
+    config = {"checkpointRepoCredentialRef": {"name": "registry"}}
+    async with guarded_registry(bearer=False, endless=True) as guarded:
+        with pytest.raises(ConnectionError, match="lists more than 50 tags"):
+            async with asyncio.timeout(20):
+                await found(images, find(world, f"{guarded.address}/p/repo", "LatestTag", **config))
 
 
 async def test_google_says_in_one_answer_what_was_uploaded_last(world: World, images: ImageActivities) -> None:
