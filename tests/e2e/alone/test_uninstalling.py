@@ -29,7 +29,7 @@ KINDS = (
 
 def steps() -> list[str]:
     """The commands of the page's numbered steps, in order."""
-    text = PAGE.read_text().partition("# If the order went wrong")[0]
+    text = PAGE.read_text().partition("## If the order went wrong")[0]
     blocks = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
