@@ -177,7 +177,7 @@ async def test_a_host_that_begins_like_the_registry_is_another_host(internal: In
         port = int(outside.address.rpartition(":")[2])
         repository = parse_repository(f"127.0.0.1:{str(port)[:-1]}/p/r")
         async with Registry(repository, LOGIN, loopback_gate()) as registry:
-            registry._authorization["pull"] = "Basic hunter3"
+            registry._connection._authorization["pull"] = "Basic hunter3"
             with contextlib.suppress(ConnectionError):
                 await registry._call("GET", f"{outside.url}/v2/", tolerate=True)
     assert outside.asked
