@@ -154,17 +154,13 @@ class CheckpointActivities:
         if "deletionTimestamp" not in metadata:
             await self._kube.delete(where, uid=metadata["uid"])
         elif _seconds_since(metadata["deletionTimestamp"]) > FINALIZER_SECONDS:
-            await self._let_go(where, metadata)
+            await self._let_go(where, found)
         return await self.observe_checkpoint(ref)
 
-    async def _let_go(self, where: str, metadata: Json) -> None:
-        kept = [finalizer for finalizer in metadata.get("finalizers") or [] if finalizer != OPERATOR_FINALIZER]
-        change = {"resourceVersion": metadata["resourceVersion"], "finalizers": kept}
-        try:
-            await self._kube.patch(where, {"metadata": change})
-        except KubeError as error:
-            if error.status not in (404, 409):  # it went, or was changed in between: the next call looks again
-                raise
+    async def _let_go(self, where: str, found: Json) -> None:
+        finalizers = found["metadata"].get("finalizers") or []
+        kept = [finalizer for finalizer in finalizers if finalizer != OPERATOR_FINALIZER]
+        await self._kube.rewrite(where, found, {"metadata": {"finalizers": kept}})  # else the next call looks again
 
     async def _find(self, job: JobRef, number: int) -> Json | None:
         found = await self._kube.find(_path(job, names.checkpoint_name(job.name, job.job_id, number)))

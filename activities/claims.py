@@ -41,7 +41,7 @@ class Claims:
         scheduler would let both use the device.
 
         Raises:
-            ApplicationError: BUSY, where other jobs have the devices of all nodes; ROOM_TAKEN, if strangers have those
+            ApplicationError: BUSY, if other jobs have the devices of all nodes; ROOM_TAKEN, if strangers have those
                 of the node that was bought.
         """
         template = request.job_template["spec"]["template"]
@@ -92,13 +92,8 @@ class Claims:
                 continue
             if not _same_replica(found, lease) and await holds(self._kube, found):
                 return False
-            version = {"resourceVersion": found["metadata"]["resourceVersion"]}
-            try:
-                await self._kube.patch(where, {**lease, "metadata": lease["metadata"] | version})
+            if await self._kube.rewrite(where, found, lease):
                 return True
-            except KubeError as error:
-                if error.status not in (404, 409):
-                    raise
         return False  # others are at it all the time
 
 

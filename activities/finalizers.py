@@ -42,18 +42,18 @@ async def hold(kube: Kube, where: str, job: JobRef) -> Json | None:
             "labels": {finalizer: "", names.LABEL_HELD: ""},
             "annotations": {finalizer: workflow_id},
         }
-        if await _change(kube, where, metadata, change):
+        if await kube.rewrite(where, found, {"metadata": change}):
             return found
     raise TimeoutError(f"{where} is changed by others all the time: the finalizer {finalizer} could not be added")
 
 
 async def let_go(kube: Kube, where: str, finalizer: str) -> None:
-    """Take ``finalizer`` off the object at ``where``, and what tells of it; not-found and not-held are success.
+    """Take ``finalizer`` off the object at ``where``, and its label and annotation; not-found and not-held are success.
 
     Before Kubernetes 1.30 the API server judges all of an object at each change. One that was stored before the CRD
     had its formats may break them, and could never go. Once it is being deleted nobody works by its spec any more, so
-    the same change puts an example in place of what is wrong. One that is not being deleted keeps spec and finalizer:
-    the sweep lets go of it later.
+    the same change puts an example in place of what is wrong. One that is not being deleted keeps spec and finalizer;
+    the sweep removes the finalizer later.
     """
     for _ in range(TRIES):
         found = await kube.find(where)
@@ -67,14 +67,14 @@ async def let_go(kube: Kube, where: str, finalizer: str) -> None:
         labels = {finalizer: None} | ({} if any(map(names.job_id_of, kept)) else {names.LABEL_HELD: None})
         change = {"finalizers": kept, "labels": labels, "annotations": {finalizer: None}}
         try:
-            done = await _change(kube, where, metadata, change)
+            done = await kube.rewrite(where, found, {"metadata": change})
         except KubeError as error:
             if error.status != 422:
                 raise
             if "deletionTimestamp" not in metadata:
                 log.warning("%s keeps the finalizer %s until it is deleted: %s", where, finalizer, error.message)
                 return
-            done = await _change(kube, where, metadata, change, _repaired(found, error))
+            done = await kube.rewrite(where, found, {"metadata": change, "spec": _repaired(found, error)})
         if done:
             return
     raise TimeoutError(f"{where} is changed by others all the time: the finalizer {finalizer} could not be removed")
@@ -128,15 +128,3 @@ async def _listed(kube: Kube, where: str, label: str) -> list[Json] | None:
         if error.status == 403:
             return None
         raise
-
-
-async def _change(kube: Kube, where: str, metadata: Json, change: Json, spec: Json | None = None) -> bool:
-    """Patch the metadata that was read, and the spec if one is given; False if somebody else was quicker."""
-    body: Json = {"metadata": {"resourceVersion": metadata["resourceVersion"], **change}}
-    try:
-        await kube.patch(where, body | ({"spec": spec} if spec is not None else {}))
-    except KubeError as error:
-        if error.status in (404, 409):
-            return False
-        raise
-    return True

@@ -111,15 +111,8 @@ class Tokens:
         Returns:
             False if the token was changed or revoked since: read it again.
         """
-        metadata = token["metadata"]
-        note = {"resourceVersion": metadata["resourceVersion"], "annotations": {names.ANNOTATION_CERTIFICATE: request}}
-        try:
-            await self._kube.patch(path("v1", "secrets", "kube-system", metadata["name"]), {"metadata": note})
-        except KubeError as error:
-            if error.status in (404, 409):
-                return False
-            raise
-        return True
+        note = {"metadata": {"annotations": {names.ANNOTATION_CERTIFICATE: request}}}
+        return await self._kube.rewrite(path("v1", "secrets", "kube-system", token["metadata"]["name"]), token, note)
 
     async def revoke(self, token_id: str) -> None:
         """Delete a token of ours; nobody else's."""

@@ -98,7 +98,7 @@ def path(
 
 
 def selector(wanted: Mapping[str, str | None]) -> str:
-    """The selector of objects that have all these labels, or fields: ``{"app": "a", "tier": None}`` → ``app=a,tier``.
+    """Select objects that have all these labels, or fields: ``{"app": "a", "tier": None}`` → ``app=a,tier``.
 
     None is a label with any value.
 
@@ -202,6 +202,20 @@ class Kube:
         """
         return await self._call("PATCH", path, query, body, content_type)
 
+    async def rewrite(self, path: str, found: Json, change: Json) -> bool:
+        """Patch an object as it was ``found``; False if it was changed or deleted since: read it again.
+
+        ``change`` is a merge patch; its metadata gets the resourceVersion.
+        """
+        version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+        try:
+            await self.patch(path, {**change, "metadata": {**change.get("metadata", {}), **version}})
+        except KubeError as error:
+            if error.status in (404, 409):
+                return False
+            raise
+        return True
+
     async def apply(self, path: str, body: Json, manager: str) -> Json:
         """Server-side apply under the field manager ``manager``, which takes over fields that others own.
 
@@ -239,7 +253,7 @@ class Kube:
         return True
 
     async def stream(self, path: str, *, lasts: float, **query: Any) -> AsyncGenerator[bytes, None]:
-        """The raw body of an answer in pieces, for example of a pod's log that is too long to be held in memory.
+        """Read the raw body of an answer in pieces, for example of a pod's log that is too long to be held in memory.
 
         Raises:
             TimeoutError: it took longer than ``lasts`` seconds.
