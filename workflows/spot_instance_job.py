@@ -25,7 +25,6 @@ with workflow.unsafe.imports_passed_through():
         VmReport,
     )
     from api.spot_instance_job import SpotInstanceJobStatus
-    from workflows.policy.report import job_report
     from workflows.policy.status import job_status
 
 from workflows.admission import Admission
@@ -35,7 +34,7 @@ from workflows.checkpointing import Checkpointing
 from workflows.directing import Directing
 from workflows.history import go_on, is_long, is_time_to_go_on
 from workflows.job import Job
-from workflows.logs import Logs
+from workflows.last_words import LastWords
 from workflows.machines import Machines
 from workflows.nodes import Nodes
 from workflows.published import Published
@@ -45,8 +44,6 @@ from workflows.rescue import Rescue
 from workflows.returning import Returning
 from workflows.state import TERMINAL, JobState
 from workflows.teardown import Teardown
-
-LAST_WORDS = 10  # tries of what people are to find afterwards; then the objects go all the same
 
 
 @workflow.defn(name=names.JOB_WORKFLOW)
@@ -221,52 +218,10 @@ class SpotInstanceJob:
         await workflow.wait_condition(lambda: not self.job.busy)
         self._raise_crash()
         await self._see_through(self._tear_down)
-        if workflow.patched("logs-shortened"):
-            await self._try(self._shorten_logs)
-            if self._leaves_report():
-                await self._try(self._write_report)
-        await self._try(self.reporting.flush)
+        await LastWords(self.job, self.reporting).say()
         await self._see_through(self._release_finalizers)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.job.state.shutdown or self.job.state.outcome or "Deleted"
-
-    async def _try(self, step: Callable[[], Awaitable[bool]]) -> None:
-        """Take a step of the end a few times; then the objects go all the same."""
-        for _ in range(LAST_WORDS):
-            if await step():
-                break
-            await workflow.sleep(self.job.state.timings.retry)
-
-    async def _shorten_logs(self) -> bool:
-        try:
-            await Logs(self.job).shorten()
-        except ActivityError as error:
-            reason, message = explain(error)
-            workflow.logger.warning("logs: %s", message)
-            return reason != "Transient"
-        return True
-
-    def _leaves_report(self) -> bool:
-        """Not if this run knows only what there was to tear down: an earlier one may have written more."""
-        spec = self.job.state.spec
-        return spec is not None and spec.checkpoint_config.checkpoint_storage is not None and self.job.state.admitted
-
-    async def _write_report(self) -> bool:
-        spec = self.job.spec
-        storage = spec.checkpoint_config.checkpoint_storage
-        assert storage is not None
-        report = job_report(self.job.start, spec, self.job.state, workflow.now())
-        request = act.WriteReport(report=report, storage=storage, cloud=spec.gcp_credentials_secret_ref)
-        try:
-            written = await call(act.WRITE_REPORT, request, summary="leave the report in the bucket")
-        except ActivityError as error:
-            reason, message = explain(error)
-            if "ReportWritten" not in self.job.state.conditions:
-                self.job.event("ReportNotWritten", message, warning=True)
-            self.job.condition("ReportWritten", False, reason, message)
-            return reason != "Transient"
-        self.job.condition("ReportWritten", True, "InBucket", written.location)
-        return True
 
     async def _see_through(self, step: Callable[[], Awaitable[bool]]) -> None:
         """Take a step of the end until it is done, however many runs that takes."""
