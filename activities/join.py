@@ -10,7 +10,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import kubeadm, signatures
-from activities.certificates.client import Answers, ClientCertificates
+from activities.certificates.client import ClientCertificates, Outcome
 from activities.cloud_errors import CloudError, to_application_error
 from activities.compute import Cloud
 from activities.heartbeat import heartbeats
@@ -58,8 +58,8 @@ class JoinActivities:
 
         Running and Unreachable after a while mean: call again.
         """
-        async with self._certificates.answering(join) as answers:
-            return await self._watch(lambda: self._observe(join, answers), {"Running"})
+        async with self._certificates.answering(join) as outcome:
+            return await self._watch(lambda: self._observe(join, outcome), {"Running"})
 
     @activity.defn(name=signatures.REVOKE_TOKEN.name)
     async def revoke_token(self, token: TokenRef) -> Done:
@@ -96,7 +96,7 @@ class JoinActivities:
                 if waits_for := _waits_for(said):
                     return JoinProgress(state="Booting", message=waits_for)
                 await self._launch(machine, join)
-            return await self._progress(machine, join, Answers())
+            return await self._progress(machine, join, Outcome())
 
     async def _launch(self, machine: asyncssh.SSHClientConnection, join: StartJoin) -> None:
         """Put everything there and start it. The token travels in a file that nobody else can read, never in argv."""
@@ -125,20 +125,20 @@ class JoinActivities:
             await _put(sftp, "join.yaml", configuration)
         await run(machine, "sh", "-c", kubeadm.START)
 
-    async def _observe(self, join: StartJoin, answers: Answers) -> JoinProgress:
+    async def _observe(self, join: StartJoin, outcome: Outcome) -> JoinProgress:
         async with self._machine(join) as machine:
             if machine is None:
                 return JoinProgress(
                     state="Unreachable", message="the guest does not publish its SSH host keys any more"
                 )
-            return await self._progress(machine, join, answers)
+            return await self._progress(machine, join, outcome)
 
-    async def _progress(self, machine: asyncssh.SSHClientConnection, join: StartJoin, answers: Answers) -> JoinProgress:
+    async def _progress(self, machine: asyncssh.SSHClientConnection, join: StartJoin, outcome: Outcome) -> JoinProgress:
         token = await self._tokens.read(token_id_of(join.vm.name))
         token_id = token_id_of(join.vm.name) if token is not None else None
         state = await _state_of(machine)
         if state == "running":
-            message = "; ".join(part for part in ("kubeadm join runs", answers.trouble) if part)
+            message = "; ".join(part for part in ("kubeadm join runs", outcome.trouble) if part)
             return JoinProgress(state="Running", message=message, token_id=token_id)
         if token is not None:
             # It has served, or another try gets another: whoever copied it has nothing from here on.
@@ -148,7 +148,7 @@ class JoinActivities:
             return JoinProgress(state="Joined", token_id=token_id, fingerprint=await _fingerprint(machine, join))
         _, log = await run(machine, "sh", "-c", kubeadm.LOG)
         message = kubeadm.why_it_failed(state.removeprefix("ended "), log)
-        message = "; ".join(part for part in (message, answers.trouble) if part)
+        message = "; ".join(part for part in (message, outcome.trouble) if part)
         return JoinProgress(state="Failed", message=message, token_id=token_id)
 
     @contextlib.asynccontextmanager

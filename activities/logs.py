@@ -24,7 +24,7 @@ from activities.signatures import (
     ShortenedLogs,
     ShortenLogs,
 )
-from activities.storage import Buckets, Storage
+from activities.storage import Buckets, Storage, named, whole
 from api import names
 from api.spot_instance_job import CheckpointStorage
 from api.storage import log_key, logs_prefix, moved_log_key, url
@@ -75,7 +75,7 @@ class LogActivities:
         except CloudError as error:
             reason, problem = error.type, str(error)
         except TimeoutError:
-            reason, problem = "Transient", f"{_named(request.storage)} did not take a log in {BUCKET_SECONDS:.0f} s"
+            reason, problem = "Transient", f"{named(request.storage)} did not take a log in {BUCKET_SECONDS:.0f} s"
         kept = await self._to_config_map(request.ref, pods)
         return kept.model_copy(update={"reason": reason, "problem": problem})
 
@@ -99,7 +99,7 @@ class LogActivities:
         return SavedLog(location=location, added_bytes=upload.sent)
 
     async def _to_config_map(self, ref: ReplicaRef, pods: list[Json]) -> SavedLog:
-        """The end of the log, joined with those of earlier incarnations."""
+        """Save the end of the log, joined with those of earlier incarnations."""
         name = names.log_name(ref.job.name, ref.job.job_id, ref.replica)
         location = f"configmap/{ref.job.namespace}/{name}"
         text = ""
@@ -120,7 +120,7 @@ class LogActivities:
         found = await self._kube.find(path("v1", "configmaps", job.namespace, name))
         data = {"log": saved_log.join(_log_in(found), job.job_id, ref.replica, ref.incarnation, text)}
         if found is not None:
-            return await self._rewrite(found, data)
+            return await self._kube.rewrite(path("v1", "configmaps", job.namespace, name), found, {"data": data})
         metadata = {
             "name": name,
             "namespace": job.namespace,
@@ -130,18 +130,6 @@ class LogActivities:
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
         try:
             await self._kube.create(path("v1", "configmaps", job.namespace), body)
-        except KubeError as error:
-            if error.status in (404, 409):
-                return False
-            raise
-        return True
-
-    async def _rewrite(self, found: Json, data: dict[str, str]) -> bool:
-        """Patch the ConfigMap that was read; False if somebody else was quicker."""
-        metadata = found["metadata"]
-        change = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "data": data}
-        try:
-            await self._kube.patch(path("v1", "configmaps", metadata["namespace"], metadata["name"]), change)
         except KubeError as error:
             if error.status in (404, 409):
                 return False
@@ -173,7 +161,7 @@ class LogActivities:
                 return outcome
             outcome = outcome or await self._move(request, replica, text)
             rest = f": the whole is {outcome.location}" if outcome.location else ""
-            if await self._rewrite(found, {"log": saved_log.shorten(text, rest)}):
+            if await self._kube.rewrite(where, found, {"data": {"log": saved_log.shorten(text, rest)}}):
                 return outcome
         raise TimeoutError(f"{where} is changed by others all the time: the log could not be shortened")
 
@@ -185,11 +173,11 @@ class LogActivities:
         try:
             async with asyncio.timeout(BUCKET_SECONDS):
                 bucket = await self._buckets.open(storage, request.cloud, request.job.namespace)
-                await bucket.put(key, _one(text.encode()))
+                await bucket.put(key, whole(text.encode()))
         except CloudError as error:
             return ShortenedLogs(reason=error.type, problem=str(error))
         except TimeoutError:
-            return ShortenedLogs(reason="Transient", problem=f"{_named(storage)} did not answer in time")
+            return ShortenedLogs(reason="Transient", problem=f"{named(storage)} did not answer in time")
         return ShortenedLogs(moved=1, location=url(storage, key))
 
 
@@ -205,7 +193,11 @@ class _Upload:
         self._key = key
 
     async def parts(self) -> AsyncIterator[bytes]:
-        """All of it; raises CutShort, so that nothing is written, if a longer one is there and this has no end."""
+        """Give the log in parts.
+
+        Raises:
+            CutShort: this one has no end and a longer one exists, so nothing is to be written.
+        """
         self.sent = len(self._first)
         yield self._first
         try:
@@ -220,7 +212,7 @@ class _Upload:
 
 
 async def _whole(kube: Kube, pods: list[Json]) -> AsyncGenerator[bytes, None]:
-    """The logs of all containers; of one beyond its share of ``WHOLE`` the beginning and the end.
+    """Read the logs of all containers; of one beyond its share of ``WHOLE`` the beginning and the end.
 
     Raises:
         CutShort: something was read, and the rest cannot be.
@@ -248,17 +240,9 @@ async def _whole(kube: Kube, pods: list[Json]) -> AsyncGenerator[bytes, None]:
                 yield f"\n--- so much of this log is kept; its end was: ---\n{end}".encode()
 
 
-async def _one(body: bytes) -> AsyncIterator[bytes]:
-    yield body
-
-
 def _container(name: str) -> str:
     return f"--- container {name} ---\n"
 
 
 def _log_in(config_map: Json | None) -> str:
     return str(((config_map or {}).get("data") or {}).get("log", ""))
-
-
-def _named(storage: CheckpointStorage) -> str:
-    return f"{storage.type} bucket {storage.bucket}"

@@ -1,13 +1,12 @@
 """The report that stays in the bucket when a job's object goes."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 from temporalio import activity
 
 from activities.cloud_errors import CloudError, Transient, to_application_error
 from activities.signatures import WRITE_REPORT, WriteReport, WrittenReport
-from activities.storage import Buckets
+from activities.storage import Buckets, named, whole
 from api.storage import report_key, url
 
 BUCKET_SECONDS = 15.0
@@ -31,14 +30,12 @@ class ReportActivities:
         try:
             async with asyncio.timeout(BUCKET_SECONDS):
                 bucket = await self._buckets.open(storage, request.cloud, report.namespace)
-                await bucket.put(key, _one(report.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode()))
+                await bucket.put(
+                    key, whole(report.model_dump_json(by_alias=True, exclude_none=True, indent=1).encode())
+                )
         except CloudError as error:
             raise to_application_error(error) from error
         except TimeoutError as error:
-            late = Transient(f"{storage.type} bucket {storage.bucket} did not take the report in time")
+            late = Transient(f"{named(storage)} did not take the report in time")
             raise to_application_error(late) from error
         return WrittenReport(location=url(storage, key))
-
-
-async def _one(body: bytes) -> AsyncIterator[bytes]:
-    yield body

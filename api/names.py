@@ -83,10 +83,10 @@ def is_segment(value: object) -> bool:
     return isinstance(value, str) and _SEGMENT.fullmatch(value) is not None and value not in (".", "..")
 
 
-def shown(value: object) -> str:
+def shown(value: object, length: int = SHOWN) -> str:
     """Quote a value for a message: in ASCII, without control characters, and shortened."""
     text = ascii(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def job_id(cluster_id: str, uid: str) -> str:

@@ -48,7 +48,7 @@ class CertificateActivities:
         return Done()
 
     async def _own_names(self, vm: VmRef) -> set[str]:
-        """The names and addresses of the VM, none of one that is gone."""
+        """Ask the cloud for the VM's names and addresses; none if it is gone."""
         try:
             compute = await self._cloud.open(vm.credentials, vm.namespace)
             found = await compute.get(vm.project, vm.zone, vm.name)

@@ -17,10 +17,10 @@ DENIED = "CertificateDenied"
 """Reason of the Event that reports it."""
 
 READ_SECONDS = 0.3
-"""Between two reads of all requests, however many machines join at once: a join waits for its own."""
+"""Seconds between two reads of all requests, however many machines join at once."""
 
 AT_ONCE = 20
-"""Requests denied at one look: one machine's flood must not keep its look from ending."""
+"""Requests denied in one look, so that a flood of requests does not keep the look from ending."""
 
 
 class Approver:
@@ -33,7 +33,7 @@ class Approver:
         self._found: list[Asked] = []
 
     async def waiting(self) -> list[Asked]:
-        """The requests of both signers that nobody has answered, as they were :data:`READ_SECONDS` ago at most."""
+        """List unanswered requests of both signers, as they were :data:`READ_SECONDS` ago at most."""
         async with self._reading:
             if time.monotonic() >= self._read_at + READ_SECONDS:
                 recently = "0"  # from the API server's memory
@@ -42,7 +42,7 @@ class Approver:
             return self._found
 
     async def waiting_for(self, signer: str, version: str = "") -> list[Asked]:
-        """The requests of one signer that nobody has answered; ``version``: as the Kubernetes API has it."""
+        """List unanswered requests of one signer; ``version`` is the resourceVersion to list at."""
         since = {"resourceVersion": version} if version else {}
         items = await self._kube.list(path(API, PLURAL), fieldSelector=f"spec.signerName={signer}", **since)
         return [asked for item in items if not (asked := Asked.read(item)).answered]
@@ -52,11 +52,11 @@ class Approver:
         await self._answer(asked, "Approved", "KubeletOfSpotVM", why)
 
     async def deny(self, refused: Iterable[tuple[Asked, str]], job: JobRef | None, owner: str) -> str:
-        """Deny requests, each for its reason, and report them on the job in one Event; gives what it says.
+        """Deny requests, each for its reason, and report them on the job in one Event; gives its message.
 
         Args:
             refused: the requests with what is wrong with them.
-            job: on which it is reported.
+            job: whose Event it becomes; None: no Event is made.
             owner: who asked, for the report.
         """
         refused = list(refused)
@@ -79,7 +79,7 @@ class Approver:
         return message
 
     async def _answer(self, asked: Asked, verdict: str, reason: str, message: str) -> None:
-        """One that was answered or deleted meanwhile is left alone, and one whose name is no segment of a path."""
+        """Answer a request, unless it was answered or deleted meanwhile, or its name is no segment of a path."""
         condition: Json = {"type": verdict, "status": "True", "reason": reason, "message": message}
         body = {"metadata": {"resourceVersion": asked.version}, "status": {"conditions": [condition]}}
         try:

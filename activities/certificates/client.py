@@ -3,8 +3,8 @@
 Whoever is root on the machine while it joins can copy its token. kubeadm has every request of its own tokens approved,
 also one for the name of another Node; those that we mint are in a group whose requests nobody approves but this.
 
-What is asked for and not looked at before the token is revoked stays unapproved, which is harmless: nobody else
-approves it, and the cluster removes it after a day.
+A request that nobody looks at before the token is revoked stays unapproved. That is harmless: nobody else approves it,
+and the cluster removes it after a day.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 0.4
 
 
-class Answers:
-    """How the requests of one join fare."""
+class Outcome:
+    """What became of the certificate requests of one join."""
 
     trouble = ""
     """What keeps the machine from its certificate, for the message of its join; empty if nothing does."""
@@ -43,22 +43,22 @@ class ClientCertificates:
         self._approver = Approver(kube)
 
     @contextlib.asynccontextmanager
-    async def answering(self, join: StartJoin) -> AsyncIterator[Answers]:
+    async def answering(self, join: StartJoin) -> AsyncIterator[Outcome]:
         """Answer what is asked until the block ends, however long a look at the machine itself takes."""
-        answers = Answers()
+        outcome = Outcome()
 
         async def look_again_and_again() -> None:
             while True:
                 try:
-                    answers.trouble = await self.answer(join) or answers.trouble
+                    outcome.trouble = await self.answer(join) or outcome.trouble
                 except (KubeError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                    answers.trouble = f"its certificate request cannot be answered: {error}"
-                    log.warning("%s: %s", join.vm.name, answers.trouble)
+                    outcome.trouble = f"its certificate request cannot be answered: {error}"
+                    log.warning("%s: %s", join.vm.name, outcome.trouble)
                 await asyncio.sleep(LOOK_SECONDS)
 
         task = asyncio.create_task(look_again_and_again(), name=f"certificate of {join.vm.name}")
         try:
-            yield answers
+            yield outcome
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -87,7 +87,7 @@ class ClientCertificates:
         return await self._approver.deny(refused, await self._job(join) if refused else None, f"the token of {node}")
 
     async def _job(self, join: StartJoin) -> JobRef | None:
-        """The job for which the VM was bought, None if it is gone."""
+        """Find the job for which the VM was bought; None if it is gone."""
         namespace, _, name = join.workflow.partition("/")
         found = await self._kube.find(path(names.API_VERSION, names.JOB_PLURAL, namespace, name)) if name else None
         uid = found["metadata"]["uid"] if found else ""
@@ -97,7 +97,7 @@ class ClientCertificates:
 
 
 def _token_problem(asked: Asked, token: Json | None) -> str | None:
-    """Why this token gets no certificate for this request, None if it does."""
+    """Say why this token gets no certificate for this request; None if it gets one."""
     if token is None:
         return "its token was revoked"
     if asked.created < datetime.fromisoformat(token["metadata"]["creationTimestamp"]):
@@ -108,6 +108,6 @@ def _token_problem(asked: Asked, token: Json | None) -> str | None:
 
 
 def _spent_on(token: Json) -> str | None:
-    """The UID of the request that was approved for a token."""
+    """Read the UID of the request that was approved for a token."""
     spent: str | None = (token["metadata"].get("annotations") or {}).get(names.ANNOTATION_CERTIFICATE)
     return spent

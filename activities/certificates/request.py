@@ -6,7 +6,6 @@ signer reads in it, and that is another parser (Go's).
 https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers
 """
 
-import json
 from base64 import b64decode
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from api import names
+from api.names import shown
 from api.views import VmView
 from clients.kube import Json
 
@@ -68,29 +68,29 @@ class Asked:
 
     @property
     def subject(self) -> str:
-        """Whom the certificate would be for; quoted, because it is a stranger's text."""
+        """Say whom the certificate would be for; quoted, because it is a stranger's text."""
         try:
-            return shown(x509.load_pem_x509_csr(self.request).subject.rfc4514_string())
+            return shown(x509.load_pem_x509_csr(self.request).subject.rfc4514_string(), SHOWN)
         except Exception:  # whatever a stranger's bytes raise
             return "a subject that cannot be read"
 
 
 def client_problem(asked: Asked, node: str) -> str | None:
-    """Why this is not what this Node's kubelet asks for to become the Node; None if it is."""
+    """Say why this is not what this Node's kubelet asks for to become the Node; None if it is."""
     if asked.signer != CLIENT:
         return f"a bootstrap token gets no certificate of the signer {asked.signer}"
     return _problem(asked, node, own=None)
 
 
 def serving_problem(asked: Asked, node: str, own: Collection[str]) -> str | None:
-    """Why this is not a request of this Node's kubelet for a certificate with ``own`` names alone; None if it is."""
+    """Say why this Node's kubelet does not ask here for a certificate with ``own`` names alone; None if it does."""
     if asked.user != names.node_user(node) or "system:nodes" not in asked.groups:
         return f"nobody but {names.node_user(node)} itself gets it"
     return _problem(asked, node, own=own)
 
 
 def own_names(vm: VmView, project: str) -> set[str]:
-    """What a VM's Node may call itself: its name, Google's internal DNS names of it, and its addresses.
+    """List what a VM's Node may call itself: its name, Google's internal DNS names of it, and its addresses.
 
     All of it is its cloud's word: the addresses in a Node's status are its kubelet's own.
     https://cloud.google.com/compute/docs/internal-dns
@@ -101,19 +101,14 @@ def own_names(vm: VmView, project: str) -> set[str]:
     return {vm.name, f"{vm.name}.{inside}", f"{vm.name}.{vm.zone}.{inside}", *addresses}
 
 
-def shown(text: str) -> str:
-    """A stranger's text as it may stand in a message."""
-    return json.dumps(text)[:SHOWN]
-
-
 def _problem(asked: Asked, node: str, own: Collection[str] | None) -> str | None:
-    """``own`` names and addresses that it may have, and has to have one of; None: it may have none."""
+    """Say what is wrong; ``own`` holds the names of which it must have at least one, and no others. None: no names."""
     if asked.usages - {_OF_RSA} != USAGES[asked.signer]:
-        return f"a kubelet does not ask for the usages {shown(', '.join(sorted(asked.usages)))}"
+        return f"a kubelet does not ask for the usages {shown(', '.join(sorted(asked.usages)), SHOWN)}"
     try:
         return _content_problem(x509.load_pem_x509_csr(asked.request), asked, node, own)
     except Exception as error:  # whatever a stranger's bytes raise
-        return f"it cannot be read ({shown(str(error))})"
+        return f"it cannot be read ({shown(str(error), SHOWN)})"
 
 
 def _content_problem(
@@ -132,12 +127,13 @@ def _content_problem(
 
 
 def _foreign(extensions: x509.Extensions, own: Collection[str]) -> str | None:
-    """What a request names beside ``own``."""
+    """Say what a request names beside ``own``; None if nothing."""
     if [type(each.value) for each in extensions] != [x509.SubjectAlternativeName]:
         return "a serving certificate has names and addresses, and nothing else"
     asked_for = list(extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     known = [each for each in asked_for if isinstance(each, x509.DNSName | x509.IPAddress) and str(each.value) in own]
     if len(known) < len(asked_for) or not asked_for:
         foreign = [str(each.value) for each in asked_for if each not in known]
-        return f"{shown(', '.join(foreign))} is not among the VM's own names and addresses as its cloud reports them"
+        named = shown(", ".join(foreign), SHOWN)
+        return f"{named} is not among the VM's own names and addresses as its cloud reports them"
     return None

@@ -20,6 +20,16 @@ class StoredObject:
     size: int
 
 
+def named(storage: CheckpointStorage) -> str:
+    """What messages call a bucket: ``gcs bucket my-bucket``."""
+    return f"{storage.type} bucket {storage.bucket}"
+
+
+async def whole(body: bytes) -> AsyncIterator[bytes]:
+    """Give an object as one part, for :meth:`Storage.put`."""
+    yield body
+
+
 class Storage(Protocol):
     """One bucket, reached with one set of credentials."""
 

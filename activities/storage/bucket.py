@@ -27,7 +27,7 @@ from temporalio.exceptions import ApplicationError
 from activities.cloud_errors import CloudError, Invalid, Missing, Permission, Transient
 from activities.gate import Gate, Passage
 from activities.secret import read_secret
-from activities.storage import StoredObject
+from activities.storage import StoredObject, named
 from api.common import SecretReference
 from api.formats import misshapen
 from api.names import shown
@@ -110,8 +110,7 @@ class SecretBuckets:
         except (BaseError, ValueError, TypeError):
             # Not the client's words: they may quote what the Secret holds.
             raise Invalid(
-                f"cannot open {storage.type} bucket {storage.bucket}: check checkpointStorage.endpoint, region and the "
-                "Secret's credentials"
+                f"cannot open {named(storage)}: check checkpointStorage.endpoint, region and the Secret's credentials"
             ) from None
 
     async def _entries(self, kind: str, secret: SecretReference, namespace: str) -> Mapping[str, str]:
@@ -175,7 +174,7 @@ class Bucket:
     def __init__(self, store: Any, storage: CheckpointStorage, passage: Passage | None = None) -> None:
         self._store = store
         self._passage = passage
-        self._name = f"{storage.type} bucket {storage.bucket}"
+        self._name = named(storage)
 
     async def list(self, prefix: str) -> list[StoredObject]:
         """List page by page."""
