@@ -1,4 +1,4 @@
-"""Answers that several jobs share: who asks what another has just asked gets the same answer, and nobody asks twice."""
+"""Answers that several jobs share: a question that somebody has just asked is not asked again."""
 
 import asyncio
 import time
@@ -11,16 +11,16 @@ from api.common import Condition
 Look = Callable[[], Awaitable[list[Condition]]]
 
 LONGEST_LOOK = 45.0
-"""Seconds. Less than the activity's time-out, so that a look that hangs is told by its own error and blocks nobody."""
+"""Seconds. Less than the activity's time-out, so that a look that hangs fails by itself and blocks nobody."""
 RETOLD = 10.0
-"""Seconds for which an answer that is not good is retold: somebody may be mending what is wrong."""
+"""Seconds for which a bad answer is given again: somebody may be correcting what is wrong."""
 
 
 class Answers:
     """The answers of one worker process.
 
-    A key has to name all that its answer depends on, whose Secret is used among it: the answer is given to everyone
-    who asks with an equal key.
+    A key has to name everything that its answer depends on, including whose Secret is used: everyone who asks with an
+    equal key gets the answer.
 
     Args:
         lifetime: seconds for which a good answer is given again.
@@ -34,7 +34,7 @@ class Answers:
         self._flights: dict[Hashable, asyncio.Task[list[Condition]]] = {}
 
     async def ask(self, key: Hashable, look: Look, *, known: bool) -> list[Condition]:
-        """Give what ``look`` finds; if ``known``, what was found lately will do.
+        """Give what ``look`` finds; if ``known``, a recent answer will do.
 
         Raises:
             ApplicationError: the look took too long.
@@ -46,7 +46,7 @@ class Answers:
         if flight is None:
             flight = self._flights[key] = asyncio.create_task(self._look(key, look))
             flight.add_done_callback(lambda done: self._landed(key, done))
-        return await asyncio.shield(flight)  # one of those who wait may be cancelled, the others still want to know
+        return await asyncio.shield(flight)  # one of those who wait may be cancelled; the others still want to know
 
     async def _look(self, key: Hashable, look: Look) -> list[Condition]:
         try:
@@ -62,7 +62,7 @@ class Answers:
         if self._flights.get(key) is flight:
             del self._flights[key]
         if not flight.cancelled():
-            flight.exception()  # those who waited have it; if nobody did, nobody is to be warned of it
+            flight.exception()  # those who waited get it; if nobody did, asyncio must not warn of it
 
     def _forget_old(self) -> None:
         now = self._clock()

@@ -80,7 +80,7 @@ def find_fit(nodes: list[Json], pods: Iterable[Json], pod_template: Json, avoid:
 def find_takers(
     node: Json, others: list[Json], residents: Iterable[Json], pod_template: Json
 ) -> tuple[list[Json], str]:
-    """Who of ``others`` keeps a pod of ``pod_template`` off a node, and what they leave too little of.
+    """Find which of ``others`` keep a pod of ``pod_template`` off a node, and what they leave too little of.
 
     ``residents`` are pods that belong there. Nobody is to blame if the pod would not fit without the others either.
     """
@@ -93,7 +93,7 @@ def find_takers(
         staying = [demand_of(pod) for pod in others if pod is not leaving]
         return _what_lacks(node, wanted, [*there, *staying]) is None
 
-    # Where it is not enough that any one of them leaves, all are named.
+    # If it is not enough that any one of them leaves, all are named.
     return [pod for pod in others if suffices(pod)] or others, lacks
 
 

@@ -1,4 +1,4 @@
-"""The one way by which the worker connects to what a spec names: a proxy in this process that looks where it leads.
+"""The one way by which the worker connects to what a spec names: a proxy in this process that judges where it leads.
 
 An address is judged when it is connected to, and what was judged is what is connected to. So a name that resolves to
 something else at the second look (DNS rebinding), a redirect, and the Rust client of buckets, which resolves names by
@@ -30,7 +30,7 @@ CONNECT_SECONDS = 4.0
 HEAD_SECONDS = 15.0
 CHUNK = 2**16
 _HOP = {"connection", "keep-alive", "proxy-connection", "proxy-authorization"}
-"""Headers that are of one connection; between the two of them nothing is kept alive."""
+"""Headers about one connection, which are not passed on."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -57,7 +57,7 @@ class Passage:
 
     @property
     def url(self) -> str:
-        """The proxy, as a client takes it that knows but a URL."""
+        """The proxy, for a client that takes only a URL."""
         return self.address.replace("//", f"//gate:{self.token}@")
 
     @property
@@ -171,7 +171,7 @@ class Gate:
         return urlsplit(found if "//" in found else f"http://{found}")
 
     def _judged(self, host: str, addresses: list[str]) -> list[str]:
-        """Those of a host's addresses that may be connected to.
+        """Choose those of a host's addresses that may be connected to.
 
         Raises:
             Refused: none of them may.
@@ -198,7 +198,11 @@ class _Head:
 
     @classmethod
     def parse(cls, raw: bytes) -> "_Head":
-        """Raises ValueError for what is no request to a proxy."""
+        """Read a head.
+
+        Raises:
+            ValueError: this is no request to a proxy.
+        """
         first, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         method, target, _ = first.split(" ")
         found = urlsplit(f"//{target}" if method == "CONNECT" else target)
@@ -208,16 +212,16 @@ class _Head:
         return cls(method, target, found.hostname, found.port or 80, headers)
 
     def header(self, name: str) -> str:
-        """A header's value, empty if there is none."""
+        """Find a header's value; empty if there is none."""
         return next((value for each, value in self.headers if each.lower() == name), "")
 
     def for_proxy(self) -> bytes:
-        """The CONNECT for the next proxy."""
+        """Build the CONNECT for the next proxy."""
         login = f"Proxy-Authorization: Basic {self.proxy_login}\r\n" if self.proxy_login else ""
         return f"CONNECT {self.target} HTTP/1.1\r\nHost: {self.target}\r\n{login}\r\n".encode("latin-1")
 
     def forwarded(self) -> bytes:
-        """The request as the server wants it: the path alone, and one request a connection."""
+        """Build the request as the server wants it: the path alone, and one request a connection."""
         url = urlsplit(self.target)
         path = self.target if self.absolute else (url.path or "/") + (f"?{url.query}" if url.query else "")
         kept = [(name, value) for name, value in self.headers if name.lower() not in _HOP]
@@ -246,7 +250,7 @@ async def _exchange_heads(head: _Head, client: Streams, server: Streams) -> None
 
 
 async def _last_head(server: asyncio.StreamReader) -> bytes:
-    """An answer's head, behind those that only announce it (100 Continue)."""
+    """Read an answer's head, past those that only announce it (100 Continue)."""
     while _status(head := await server.readuntil(b"\r\n\r\n")) < 200:
         pass
     return head
@@ -276,7 +280,11 @@ async def _answer(writer: asyncio.StreamWriter, status: int) -> None:
 
 
 def _status(head: bytes) -> int:
-    """Raises ValueError for what is no answer in HTTP."""
+    """Read the status of an answer.
+
+    Raises:
+        ValueError: this is no answer in HTTP.
+    """
     protocol, _, rest = head.partition(b" ")
     if not protocol.startswith(b"HTTP/1."):
         raise ValueError("no HTTP")
@@ -289,7 +297,7 @@ async def _addresses(host: str, port: int) -> list[str]:
 
 
 def _said_of(error: Exception, host: str) -> str:
-    """What went wrong, in words that hold nothing of what was received."""
+    """Say what went wrong, in words that hold nothing of what was received."""
     match error:
         case socket.gaierror():
             return f"the name {host} does not resolve"

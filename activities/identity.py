@@ -54,11 +54,11 @@ def parse_grants(text: str, own: str) -> Grants:
 
 
 def not_lent(wanted: str, namespace: str) -> NotLent:
-    """What is told of something that a job of ``namespace`` may not reach as the worker."""
-    field = _FIELDS.get(wanted.partition("://")[0], "checkpointConfig.checkpointStorage.credentialsSecretRef")
+    """Explain that a job of ``namespace`` may not reach something as the worker."""
+    secret = _FIELDS.get(wanted.partition("://")[0], "checkpointConfig.checkpointStorage.credentialsSecretRef")
     message = (
         f"no Secret is named for {wanted}, and Outlast does not lend namespace {namespace} its own identity for it: "
-        f"set {field}, or ask whoever runs Outlast to add the line '{namespace}: {wanted}' to {SETTING} in the "
+        f"set {secret}, or ask whoever runs Outlast to add the line '{namespace}: {wanted}' to {SETTING} in the "
         "ConfigMap outlast-settings"
     )
     problem = Condition(type="Accepted", status="False", reason="IdentityNotLent", message=message)

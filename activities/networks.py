@@ -51,7 +51,7 @@ class Networks:
     def refusal(self, text: str) -> str | None:
         """Return why this numeric address may not be connected to, with the remedy; None if it may.
 
-        The address itself is not told: what a name in the cluster's DNS stands for is not everybody's to know.
+        The message does not show the address: not everybody may know what a name in the cluster's DNS stands for.
         """
         address = ipaddress.ip_address(text)
         meant = _embedded(address) or address
@@ -77,7 +77,7 @@ def _is_public(address: Address) -> bool:
 
 
 def _embedded(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 one stands for: mapped, compatible, 6to4 or NAT64. ``::1`` stands for itself."""
+    """Find the IPv4 address that an IPv6 one stands for: mapped, compatible, 6to4 or NAT64; ``::1`` is itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if found := address.ipv4_mapped or address.sixtofour:

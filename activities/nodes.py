@@ -34,7 +34,7 @@ class NodeActivities:
 
     @activity.defn(name=signatures.OBSERVE_NODE.name)
     async def observe_node(self, ref: NodeRef) -> NodeReadiness:
-        """Read a Node, how the node agent is there, and what the GPU operator's validator says if there is one."""
+        """Read a Node, whether its node agent runs, and what the GPU operator's validator says if there is one."""
         node = await self._find(ref)
         if node is None:
             return NodeReadiness(view=NodeView(name=ref.name, exists=False))
@@ -48,7 +48,7 @@ class NodeActivities:
         )
 
     async def _agent(self, node: str) -> AgentView | None:
-        """How the node agent is; it belongs on nodes that were bought alone."""
+        """Look at the node agent, which belongs only on nodes that were bought."""
         if names.vm_key_of(node) is None:
             return None
         here = {"fieldSelector": selector({"spec.nodeName": node}), "labelSelector": selector(AGENT)}
@@ -147,7 +147,7 @@ class NodeActivities:
 
 
 def _prepared(node: Json, prepare: PrepareNode) -> Json:
-    """The patch that prepares a Node; with its version if it rewrites the list of taints, which others write, too."""
+    """Build the patch that prepares a Node; with its version if it rewrites the taints, which others write, too."""
     metadata = {"labels": prepare.labels, "annotations": prepare.annotations, "uid": node["metadata"]["uid"]}
     if not prepare.reserved:
         return {"metadata": metadata}

@@ -27,7 +27,7 @@ def join(kept: str, job_id: str, replica: int, incarnation: int, log: str) -> st
 
 
 def shorten(text: str, told: str) -> str:
-    """The end of ``text``, below a line that says so; ``told`` says where the whole is."""
+    """Cut ``text`` to its end, below a line that says so; ``told`` says where the whole is."""
     if len(text.encode()) <= AFTER_END:
         return text
     note = f"{_SHORTENED} to its last {AFTER_END // 1024} KiB{told} ---\n"

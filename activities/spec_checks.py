@@ -72,7 +72,7 @@ def _storage_secret(spec: SpotInstanceJobSpec, namespace: str) -> list[SecretUse
 
 
 def format_problems(model: Model, what: str = "") -> list[Condition]:
-    """Which fields have not the form that the CRD asks for: an object may have been stored before it did.
+    """List the fields that lack the format that the CRD asks for: an object may have been stored before it did.
 
     ``what`` comes before the first field.
     """
@@ -86,7 +86,7 @@ def spec_problems(spec: SpotInstanceJobSpec) -> list[Condition]:
 
 
 def vm_problems(vm: SpotInstanceVMSpec, where: str) -> list[Condition]:
-    """What the CRD takes of a VM's spec, as the origin's did, and what cannot work; ``where`` names the object."""
+    """List what the CRD accepts, as the origin's did, though it cannot work; ``where`` names the object."""
     digest = vm.kubeadm_join_config.ca_cert_hash if vm.kubeadm_join_config else None
     if digest is None or is_ca_cert_hash(digest):
         return []
@@ -128,7 +128,7 @@ def not_accepted(reason: str, message: str) -> Condition:
 
 
 def not_shared(uses: list[SecretUse], namespace: str) -> list[Condition]:
-    """The conditions of Secrets that jobs of ``namespace`` may not name, one for each other namespace.
+    """Make the conditions of Secrets that jobs of ``namespace`` may not name, one for each other namespace.
 
     The Secrets need not exist. The command shares all of one namespace at once.
     """

@@ -8,7 +8,7 @@ SCHEMES = {"gcs": "gs", "s3": "s3", "azure": "azure"}
 
 
 def borrowed(spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec | None) -> list[str]:
-    """What the job would reach as the worker, as ``OUTLAST_IDENTITY_GRANTS`` writes it.
+    """List what the job would reach as the worker, as ``OUTLAST_IDENTITY_GRANTS`` writes it.
 
     >>> borrowed(spec, vm)
     ['gcp://my-project', 'gs://my-bucket']

@@ -53,7 +53,7 @@ class ReplicaRecord(Model):
 
 
 class JobReport(Model):
-    """The document."""
+    """What ``report.json`` holds."""
 
     version: Literal[1] = 1
     namespace: str

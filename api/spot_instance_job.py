@@ -123,8 +123,8 @@ class SpotInstanceJobSpec(Model):
         default=None,
         ge=0,
         le=2**31 - 1,
-        description="the SpotInstanceJob is deleted so many seconds after Completed or Failed, and once nothing of it "
-        "is left to tear down; default: it stays",
+        description="delete the SpotInstanceJob this many seconds after it is Completed or Failed, once everything is "
+        "torn down; default: it stays",
     )
 
     @model_validator(mode="before")

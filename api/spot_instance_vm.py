@@ -43,7 +43,7 @@ class Gcp(Model):
         default=[], max_length=16, description="other machine types, GPUs or zones, where the first is not to be had"
     )
     region: Annotated[str, formats.REGION] | None = Field(
-        default=None, max_length=63, description="derived from zone where left out"
+        default=None, max_length=63, description="derived from zone if left out"
     )
     machine_type: Annotated[str, formats.MACHINE_TYPE] = Field(
         min_length=1, max_length=63, description="for example n1-standard-4"

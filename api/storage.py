@@ -72,17 +72,17 @@ def report_key(storage: CheckpointStorage, job_id: str) -> str:
 
 
 def url(storage: CheckpointStorage, key: str) -> str:
-    """What people hand to ``gcloud storage``, ``aws s3`` or ``az``: ``gs://bucket/team/0a1b2c3d/logs/r0``."""
+    """Build what people hand to ``gcloud storage``, ``aws s3`` or ``az``: ``gs://bucket/team/0a1b2c3d/logs/r0``."""
     return f"{_SCHEMES.get(storage.type, storage.type)}://{storage.bucket}/{key}"
 
 
 def as_prefix(path: str) -> str:
-    """A path that a person wrote, as a prefix."""
+    """Turn a path that a person wrote into a prefix."""
     return "/".join(part for part in path.split("/") if part)
 
 
 def key_below(prefix: str, path: str) -> str:
-    """The key of a file that a machine calls ``path``; what no key can hold is encoded as in a URL.
+    """Build the key of a file that a machine calls ``path``; what no key can hold is encoded as in a URL.
 
     Raises:
         ValueError: the path leads out of the prefix.

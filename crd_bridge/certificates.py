@@ -22,7 +22,7 @@ class Certificates:
         self._queues = queues
 
     def changed(self, key: str, item: Json | None, version: int) -> None:
-        """A request was made, answered or, without ``item``, is gone; ours to tell is the first."""
+        """A request was made, answered or, without ``item``, is gone; the VM is told only of the first."""
         if item is None or (item.get("status") or {}).get("conditions"):
             return
         node = (item["spec"].get("username") or "").removeprefix(names.node_user(""))

@@ -9,7 +9,7 @@ FINAL = frozenset({"Completed", "Failed"})
 
 
 def finished_at(item: Json) -> datetime | None:
-    """Since when the training is over; None while it is not, or if nothing says since when."""
+    """Find when the training ended; None if it has not, or if nothing says when."""
     conditions = (item.get("status") or {}).get("conditions") or []
     ends = [each.get("lastTransitionTime") for each in conditions if is_end(each)]
     return min((datetime.fromisoformat(end) for end in ends if end), default=None)
@@ -21,7 +21,7 @@ def is_end(condition: Json) -> bool:
 
 
 def due_at(item: Json) -> datetime | None:
-    """When the object is to be deleted; None if it is to stay."""
+    """Compute when the object is to be deleted; None if it is to stay."""
     seconds, ended = (item.get("spec") or {}).get("ttlSecondsAfterFinished"), finished_at(item)
     if seconds is None or ended is None:
         return None
@@ -32,5 +32,5 @@ def due_at(item: Json) -> datetime | None:
 
 
 def seconds_until(moment: datetime) -> float:
-    """From now on; negative if it has passed."""
+    """Count the seconds from now to a moment; negative if it has passed."""
     return (moment - datetime.now(UTC)).total_seconds()

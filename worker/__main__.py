@@ -6,7 +6,7 @@ Environment: ``TEMPORAL_*`` as the Temporal CLI reads them, ``KUBECONFIG`` outsi
 ``/readyz``; not served where unset), ``OUTLAST_CONNECT_DEADLINE`` (60 s),
 ``OUTLAST_PAYLOAD_KEYS_FILE`` (payloads are encrypted where it is set, see :mod:`clients.encryption`),
 ``OUTLAST_SWEEP_INTERVAL`` (10m), ``OUTLAST_SWEEP_GRACE`` (10m), ``OUTLAST_SWEEP_DRY_RUN`` (false),
-``OUTLAST_SWEEP_IMAGES_AFTER`` (images of jobs that are gone are kept where unset),
+``OUTLAST_SWEEP_IMAGES_AFTER`` (images of jobs that are gone are kept if unset),
 ``OUTLAST_SHARED_SECRET_NAMESPACES`` (comma-separated), ``OUTLAST_IDENTITY_GRANTS`` (who may use the worker's own
 cloud identity), ``OUTLAST_ALLOWED_NETWORKS`` and ``OUTLAST_DENIED_NETWORKS`` (private networks that specs may lead
 to, and networks that they may not; comma-separated), ``OUTLAST_CREATES_PER_SECOND`` (2; VMs, over all workers of the

@@ -97,7 +97,7 @@ class Admission:
             await self._admit()
 
     def _problems(self, document: act.JobDocument) -> list[Condition]:
-        """What is wrong with the document. Of the worker's identity an admitted job keeps what it was admitted with."""
+        """List what is wrong with the document. An admitted job keeps what it borrowed of the worker's identity."""
         kept = borrowed(self.state.spec, self.state.vm_spec) if self.state.admitted and self.state.spec else []
         return document.problems + [each.problem for each in document.not_lent if each.wanted not in kept]
 
@@ -124,7 +124,7 @@ class Admission:
             self.checkpointing.arm()
         if before.progress and before.progress != now.progress and workflow.patched("progress-by-seconds"):
             self.state.compare_by_seconds()
-            self.job.event("ProgressPatternChanged", "checkpoints from before are compared by the seconds trained")
+            self.job.event("ProgressPatternChanged", "earlier checkpoints are compared by the seconds trained")
 
     def _tell(self, edit: Edit, remarks: list[str]) -> None:
         """Say whether the specs are taken as they stand; an edit that is not is told once."""
@@ -171,5 +171,5 @@ class Admission:
 
 
 def _checked(spec: SpotInstanceJobSpec) -> tuple[object, ...]:
-    """What the checks depend on."""
+    """Give the parts of a spec that the checks depend on."""
     return spec.checkpoint_config, spec.gcp_credentials_secret_ref, bool(spec.outputs)

@@ -41,7 +41,7 @@ class Checks:
         return preflight.passed
 
     def due(self) -> datetime:
-        """When the job looks again: soon if something was not as it should be."""
+        """Compute when the job looks again: soon if something was not as it should be."""
         if self.state.checked_at is None:
             return workflow.now()
         timings = self.state.timings
@@ -93,7 +93,7 @@ class Checks:
         return act.PreflightRequest(job=self.job.ref, spec=self.job.spec, vm_spec=vm_spec, candidates=candidates)
 
     def _take(self, conditions: list[Condition]) -> None:
-        """Tell what was found; a condition that does not apply any more goes."""
+        """Report what was found; a condition that does not apply any more is removed."""
         for kind in set(CONDITIONS) - {condition.type for condition in conditions}:
             self.state.conditions.pop(kind, None)
             self.state.known_at.pop(kind, None)
@@ -110,7 +110,7 @@ class Checks:
         self.job.touch()
 
     def _unknown(self, kind: str, reason: str, message: str) -> None:
-        """It cannot be told now: say since when."""
+        """Report that it is not known now, and since when."""
         known = self.state.known_at.get(kind)
         since = f"; last known at {known:%Y-%m-%d %H:%M} UTC" if known else ""
         self.job.condition(kind, None, reason, f"{message}{since}")

@@ -51,7 +51,7 @@ class Ledger(BaseModel):
 
 
 def hours_of(vm: VmRecord) -> float:
-    """How long it was there; 0 if that is not known."""
+    """Count the hours that a VM existed; 0 if that is not known."""
     if vm.created_at is None or vm.gone_at is None:
         return 0
     return max(0.0, (vm.gone_at - vm.created_at).total_seconds() / 3600)

@@ -39,7 +39,7 @@ class OrphanedImageActivities:
     Args:
         temporal: the service that ran the jobs.
         kube: the cluster, with the Secrets that open its jobs' repositories.
-        gate: by which the registries are reached.
+        gate: through which registries are reached.
         sharing: whose Secrets a job of another namespace may use.
     """
 

@@ -100,7 +100,7 @@ class ShortenLogs(Model):
 
 
 class ShortenedLogs(Model):
-    """How many were moved into the bucket, and ``problem`` where one could not be."""
+    """How many were moved into the bucket; ``problem`` says why one could not be."""
 
     moved: int = 0
     location: str = ""
@@ -151,7 +151,7 @@ class WriteReport(Model):
 
 
 class WrittenReport(Model):
-    """Where it is."""
+    """Where the report is."""
 
     location: str
 

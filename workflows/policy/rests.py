@@ -31,7 +31,7 @@ EVERY_VM_NEEDS = frozenset(
 
 
 def shared_key(news: MarketNews) -> str | None:
-    """What rests for everybody after this failure, None if it may be this one spec's own."""
+    """Choose what rests for everybody after this failure; None if it may be this one spec's own."""
     match news.kind:
         case errors.NO_CAPACITY:
             return news.candidate.key
@@ -64,7 +64,7 @@ def keys_of(candidate: Candidate, identity: str) -> list[str]:
 
 
 def rests_on(state: MarketState, candidate: Candidate, request: Choose) -> list[Rest]:
-    """Everything that rests, or has rested, and concerns this candidate of this asker."""
+    """Find everything that rests, or has rested, and concerns this candidate of this asker."""
     shared = [state.rests.get(key) for key in keys_of(candidate, request.identity)]
     found = [*shared, state.own.get(own_key(request.asker, candidate))]
     return [rest for rest in found if rest is not None]
@@ -75,7 +75,7 @@ def _permissions_of(identity: str) -> str:
 
 
 def _quota_key(candidate: Candidate, metric: str) -> str | None:
-    """What a quota is about: GPUs or CPUs, in a region or in all of them; None for addresses, disks and the like.
+    """Say what a quota is about: GPUs or CPUs, in a region or in all of them; None for addresses, disks and the like.
 
     It rests the candidates that ask for as much of it: a quota that is too small for eight GPUs may well hold one.
     GCE spells metrics ``NVIDIA_T4_GPUS`` and limits ``NVIDIA-T4-GPUS-per-project-region``.
@@ -125,7 +125,7 @@ def rest(before: Rest | None, news: MarketNews, first: float) -> Rest:
 
 
 def words(rest: Rest, candidate: Candidate, request: Choose) -> str:
-    """Why a candidate rests, in the cloud's words only for the namespace to which the cloud said them."""
+    """Say why a candidate rests, in the cloud's words only for the namespace to which the cloud said them."""
     if rest.message and rest.namespace == request.namespace:
         return rest.message
     match rest.reason:

@@ -16,14 +16,14 @@ LIVING = frozenset({"Joining", "Registering", "Ready", "Noticed"})
 """Stages in which there may be a Node whose VM lives."""
 
 SECONDS = 2.0
-"""Between two answers: whoever asks again and again gets no more of this workflow's history than that."""
+"""Seconds between two answers: a kubelet that asks again and again must not fill this workflow's history."""
 
 
 class Certificates(Part):
     """Answers what the Node's kubelet asks the cluster to sign."""
 
     async def answer(self) -> None:
-        """Answer, until the workflow ends. What is not answered by then is asked of the next run, by the state."""
+        """Answer until the workflow ends. The next run answers what is left, by the state."""
         failures = 0
         while True:
             await workflow.wait_condition(self._asked)
