@@ -1,4 +1,4 @@
-"""Manifests written for the origin run: applied as they are, but for the addresses of the cluster and the registry."""
+"""Manifests written for the origin run: applied as they are, but for addresses, and what the emulated cloud lacks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,16 @@ REPOSITORIES = {
     "plain.yaml": "gcr.io/team-project/resnet-checkpoints",
     "gpu-request-only.yaml": "docker.io/someone/bert-checkpoints",
     "cdi-device.yaml": "registry.example.com:5000/llm",
+    "later/cdi.yaml": "docker.io/someone/gpu-checkpoints",
 }
+PLACES = {
+    "asia-northeast3-c": "us-central1-f",
+    "projects/team-images/global/images/image-ubuntu-2404-gpu-580-v6": "ubuntu-os-cloud/ubuntu-2404-lts-amd64",
+}
+"""A zone and an image of the later revisions' manifest, and what the emulated cloud has in their place."""
+
+
+SCRIPT = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "train-script"}, "data": {"train.py": ""}}
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -95,6 +104,11 @@ async def _run(rig: Rig, cluster: Json, name: str) -> None:
     job = next(each for each in documents if each["kind"] == "SpotInstanceJob")
     # The others' are in the shared namespace: by name, or because the checkpoint operator looks there.
     beside = [cluster, CREDENTIALS] if name == "plain.yaml" else []
+    if name == "later/cdi.yaml":
+        beside = [SCRIPT]
+        await rig.apply("default", _shared(cluster))
+        registry = job["spec"]["checkpointConfig"]["checkpointRepoCredentialRef"]
+        await rig.apply(SHARED_NAMESPACE, _shared(CREDENTIALS, name=registry["name"]))
     await rig.apply(namespace, *documents, *beside)
     running = Running(rig, namespace, job["metadata"]["name"])
     if name == "gpu-request-only.yaml":  # the one whose Secrets are all of the shared namespace
@@ -104,6 +118,12 @@ async def _run(rig: Rig, cluster: Json, name: str) -> None:
     await rig.delete(namespace, *documents)
     await running.nothing_left()
     await rig.kubectl("delete", "namespace", namespace, "--wait=false")
+
+
+def _shared(secret: Json, **metadata: str) -> Json:
+    """A Secret that jobs of every namespace may name."""
+    annotations = {"training.dcnlab.com/shared-with": "*"}
+    return secret | {"metadata": secret["metadata"] | {"annotations": annotations} | metadata}
 
 
 async def _share(rig: Rig, running: Running) -> None:
@@ -155,6 +175,8 @@ def _documents(rig: Rig, name: str) -> list[Json]:
     zeros = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
     text = text.replace(zeros, rig.addresses["CA_CERT_HASH"])
     text = text.replace("203.0.113.10:6443", rig.addresses["CONTROL_PLANE_ENDPOINT"])
+    for theirs, ours in PLACES.items():
+        text = text.replace(theirs, ours)
     if repository := REPOSITORIES.get(name):
         path = repository.partition("/")[2]
         field = "checkpointImageRepo: "
