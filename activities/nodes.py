@@ -152,11 +152,25 @@ def _prepared(node: Json, prepare: PrepareNode) -> Json:
     if not prepare.reserved:
         return {"metadata": metadata}
     taints = node["spec"].get("taints") or []
-    kept = [taint for taint in taints if taint["key"] != TAINT_JOINING]
-    if kept == taints:
+    wanted = _reserving(taints, names.vm_key_of(node["metadata"]["name"]))
+    if wanted == taints:
         return {"metadata": metadata, "spec": {"unschedulable": True}}
     metadata["resourceVersion"] = node["metadata"]["resourceVersion"]
-    return {"metadata": metadata, "spec": {"unschedulable": True, "taints": kept}}
+    return {"metadata": metadata, "spec": {"unschedulable": True, "taints": wanted}}
+
+
+def _reserving(taints: list[Json], key: str | None) -> list[Json]:
+    """The taints of a reserved Node: without the one for joining, with its buyer's.
+
+    Root on the machine can register it without the buyer's taint and can uncordon it. What a kubelet cannot do is take
+    a taint off its Node, so other teams' pods stay away but for those that tolerate GPUs.
+    """
+    kept = [taint for taint in taints if taint["key"] != TAINT_JOINING]
+    buyers = {"key": names.GPU_RESOURCE, "value": names.job_id_in(key or ""), "effect": "NoSchedule"}
+    if key is None or buyers in kept:
+        return kept
+    others = [taint for taint in kept if (taint["key"], taint["effect"]) != (buyers["key"], buyers["effect"])]
+    return [*others, buyers]
 
 
 def _must_leave(pod: Json) -> bool:

@@ -386,6 +386,21 @@ async def test_a_reserved_node_is_closed_from_its_registration_on(setting: Setti
     assert not (await setting.run(setting.nodes.prepare_node, prepare)).schedulable
 
 
+@pytest.mark.parametrize("taints", [[], [{"key": "nvidia.com/gpu", "value": "another", "effect": "NoSchedule"}]])
+async def test_a_node_that_root_registered_without_its_buyers_taint_gets_it(
+    setting: Setting, taints: list[Any]
+) -> None:
+    join = (await setting.vm()).model_copy(update={"reserved": True})
+    await setting.joined(join)
+    await setting.node(join)
+    await setting.kube.patch(f"/api/v1/nodes/{join.vm.name}", {"spec": {"taints": taints}})
+    prepare = PrepareNode(node=NodeRef(name=join.vm.name), labels={}, annotations={}, reserved=True)
+    await setting.run(setting.nodes.prepare_node, prepare)
+    buyers = {"key": "nvidia.com/gpu", "value": join.job_id, "effect": "NoSchedule"}
+    found = (await setting.node(join))["spec"]["taints"]
+    assert [taint for taint in found if taint["key"] == "nvidia.com/gpu"] == [buyers]
+
+
 async def test_taints_that_others_put_on_meanwhile_are_kept(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     join = (await setting.vm()).model_copy(update={"reserved": True})
     await setting.joined(join)

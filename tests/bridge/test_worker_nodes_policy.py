@@ -111,6 +111,10 @@ async def test_it_changes_nothing_of_a_node_that_outlast_has_not_bought(
         await patch(control_plane, other, change)
 
 
+async def test_it_writes_the_buyer_into_the_gpu_taint_of_a_bought_node(control_plane: Any, bought: str) -> None:
+    await taint(control_plane, bought, {**GPU, "value": "another"}, without=GPU)
+
+
 @pytest.mark.parametrize(
     ("add", "without"), [([], GPU), ([{**MARK, "value": "later"}], MARK), ([OURS_TAINT], None), ([THEIR_TAINT], None)]
 )
