@@ -115,7 +115,7 @@ async def test_a_name_or_address_of_anybody_else_is_denied(bought: Bought, kubel
     await bought.answer_node()
     kind, why = await bought.verdict(name)
     assert kind == "Denied"
-    assert f'"{foreign}" is not among the VM\'s own names and addresses' in why
+    assert f"'{foreign}' is not among the VM's own names and addresses" in why
     await bought.no_certificate(name)
     (warning,) = await bought.warnings()
     assert f"the kubelet of {bought.node} asked for" in warning
