@@ -126,7 +126,8 @@ async def test_checkpoint_is_pushed_and_found_and_restored_from(
     log = f"/api/v1/namespaces/{world.job.namespace}/pods/{restored.pod.name}/log" if restored.pod else ""
 
     async def begun() -> int | None:
-        found = re.search(rb"training from step (\d+)", await world.kube.text(log))
+        said = b"".join([piece async for piece in world.kube.stream(log, lasts=8)])
+        found = re.search(rb"training from step (\d+)", said)
         return int(found[1]) if found else None
 
     assert await eventually("the restored training", begun) >= point.progress
