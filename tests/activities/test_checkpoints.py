@@ -85,7 +85,8 @@ async def progressed(world: World, checkpoints: CheckpointActivities, config: Ch
         nonlocal number
         number += 1
         try:
-            view = await run(checkpoints.create_checkpoint, asked(world, config, number=number))
+            # Those that it has not said it for yet have to be less far, or the registry has a further one.
+            view = await run(checkpoints.create_checkpoint, asked(world, config, number=number, lineage_seconds=0))
         except ApplicationError as error:
             if error.type != errors.BUSY:
                 raise
