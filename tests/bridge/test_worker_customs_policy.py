@@ -145,9 +145,7 @@ async def test_it_lets_a_checkpoint_go(
 async def test_it_changes_no_checkpoint_that_was_asked_for(
     control_plane: Any, installed: None, checkpoint_crd: None, namespace: str
 ) -> None:
-    made = backup(
-        namespace, finalizers=["else.org/kept"]
-    )  # its owner does not exist: else it is collected
+    made = backup(namespace, finalizers=["else.org/kept"])  # its owner does not exist: else it is collected
     await create(control_plane, namespace, made)
     change = {"spec": {"podRef": {"name": f"train-{JOB}-r1-i0-abcde"}}}
     with pytest.raises(SandboxError, match="change nothing of a CheckpointBackup but"):
