@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,15 +9,12 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
-from clients.kube import connect
-from crd_bridge.bridge import Bridge
 from crd_bridge.expiry import due_at
 from sandbox.errors import SandboxError
+from tests.bridge.own_bridge import own_bridge
+from tests.bridge.policies import AS_BRIDGE
 from tests.bridge.recorder import eventually
 from tests.bridge.test_jobs import QUIET, Train
-from tests.bridge.test_main import write_kubeconfig
-
-AS_BRIDGE = "--as=system:serviceaccount:outlast-system:outlast-bridge"
 
 
 @pytest.fixture
@@ -30,23 +25,7 @@ def train(control_plane: Any, namespace: str, client: Client) -> Train:
 @pytest.fixture
 def bridge(control_plane: Any, installed: None, recording: Client, tmp_path: Path) -> Any:
     """A bridge with its own rights, for as long as a block."""
-
-    @asynccontextmanager
-    async def run() -> AsyncIterator[None]:
-        token = await control_plane.kubectl("create", "token", "outlast-bridge", "-n", "outlast-system")
-        config = write_kubeconfig(tmp_path, control_plane.url, control_plane.ca_file, token.strip())
-        async with await connect(str(config)) as kube:
-            task = asyncio.create_task(Bridge(kube, recording, "this-cluster").run())
-            try:
-                yield
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-
-    def start() -> AbstractAsyncContextManager[None]:
-        return run()
-
-    return start
+    return lambda: own_bridge(control_plane, recording, tmp_path)
 
 
 def ended(seconds_ago: float = 0, kind: str = "Completed") -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,12 @@ import yaml
 from temporalio.client import Client
 
 from api import names
-from clients.kube import connect
-from crd_bridge.bridge import Bridge
 from sandbox.errors import SandboxError
+from tests.bridge.own_bridge import own_bridge
 from tests.bridge.policies import AS_BRIDGE
 from tests.bridge.recorder import eventually
 from tests.bridge.test_crds import LATER
 from tests.bridge.test_jobs import Train
-from tests.bridge.test_main import write_kubeconfig
 
 Json = dict[str, Any]
 HELD = names.job_finalizer("0a1b2c3d")
@@ -75,20 +71,7 @@ def template(vm: Json) -> Json:
 @pytest.fixture
 def bridge(control_plane: Any, installed: None, recording: Client, tmp_path: Path) -> Any:
     """As in the cluster: by the token of its ServiceAccount."""
-
-    @asynccontextmanager
-    async def run() -> AsyncIterator[None]:
-        token = await control_plane.kubectl("create", "token", "outlast-bridge", "-n", "outlast-system")
-        config = write_kubeconfig(tmp_path, control_plane.url, control_plane.ca_file, token.strip())
-        async with await connect(str(config)) as kube:
-            task = asyncio.create_task(Bridge(kube, recording, "this-cluster", lasts=60).run())
-            try:
-                yield
-            finally:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-
-    return run
+    return lambda: own_bridge(control_plane, recording, tmp_path, lasts=60)
 
 
 @pytest.mark.parametrize("file", LATER, ids=lambda path: path.stem)
