@@ -7,6 +7,7 @@ from temporalio import activity
 from activities.ownership import FIELD_MANAGER
 from activities.signatures import REPORT, WRITE_VM_ENTRY, Done, JobEvent, JobRef, Report, WriteVmEntry
 from api import names
+from api.overview import overview
 from api.spot_instance_job import SpotInstanceJobStatus
 from clients.kube import Json, Kube, KubeError, path
 
@@ -46,7 +47,9 @@ class StatusActivities:
         """
         where = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name)
         status_path = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name, "status")
-        fields = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+        state, message = overview(status)
+        told = status.model_copy(update={"state": state, "message": message or None})
+        fields = told.model_dump(mode="json", by_alias=True, exclude_none=True)
         for _ in range(TRIES):
             found = await self._kube.find(where)
             if found is None or found["metadata"]["uid"] != job.uid:

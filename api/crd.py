@@ -75,10 +75,10 @@ KINDS = [
         [
             column("Replicas", "integer", ".spec.replicas"),
             column("Active", "integer", ".status.activeReplicas"),
-            column("Recovering", "string", _condition("Recovering")),
-            column("Completed", "string", _condition("Completed")),
+            column("State", "string", ".status.state"),
             column("Last checkpoint", "date", ".status.lastCheckpointTime"),
             AGE,
+            column("Message", "string", ".status.message", wide=True),
             column("Accepted", "string", _condition("Accepted", "reason"), wide=True),
             column("Image", "string", ".status.lastCheckpointImage", wide=True),
         ],

@@ -182,6 +182,10 @@ class JobStatusEntry(Model):
 class SpotInstanceJobStatus(Model):
     """What the workflow tells; written by one activity alone."""
 
+    state: str | None = Field(
+        default=None, description="in a few words what the job is doing or waits for, or how it ended"
+    )
+    message: str | None = Field(default=None, description="more of what state says")
     conditions: list[Condition] = []
     replicas: int | None = Field(default=None, description="replicas that are meant to exist: the scale subresource's")
     active_replicas: int | None = None

@@ -110,3 +110,7 @@ def test_summary_tells_of_a_replica_without_a_place() -> None:
 def test_summary_lists_the_conditions() -> None:
     conditions = {"Running": Condition(type="Running", status="True", reason="ReplicasRunning", message="2 run")}
     assert "- **Running** = True (ReplicasRunning) 2 run" in summary(START, state(conditions=conditions), NOW)
+
+
+def test_summary_begins_with_what_the_job_is_doing() -> None:
+    assert summary(START, state(replica(0)), NOW).splitlines()[0] == "**team/llm** · Running 1/1 · id `0a1b2c3d`"

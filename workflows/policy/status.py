@@ -6,6 +6,7 @@ from datetime import datetime
 from api.common import Condition
 from api.messages import JobStart
 from api.names import job_workflow_id, replica_job_name
+from api.overview import overview
 from api.spot_instance_job import JobStatusEntry, SpotInstanceJobStatus
 from workflows.policy.progress import lineage_seconds
 from workflows.state import JobState, Replica
@@ -31,7 +32,8 @@ def job_status(start: JobStart, state: JobState, now: datetime) -> SpotInstanceJ
 
 def summary(start: JobStart, state: JobState, now: datetime) -> str:
     """Markdown for the Web UI's card and ``temporal workflow metadata``."""
-    lines = [f"**{start.namespace}/{start.name}** · id `{start.job_id}`", ""]
+    told = overview(job_status(start, state, now)).state
+    lines = [f"**{start.namespace}/{start.name}** · {told} · id `{start.job_id}`", ""]
     lines += ["| replica | phase | node | progress | restored from | preemptions | |", "|---|---|---|---|---|---|---|"]
     for index, replica in sorted(state.replicas.items()):
         came_from = replica.restore.label.partition("@")[0].rpartition(":")[2] if replica.restore else "-"
