@@ -9,6 +9,7 @@ from workflows.checkpointing import Checkpointing
 from workflows.job import Job
 from workflows.machines import Machines
 from workflows.proving import Proving
+from workflows.starts import Starts
 from workflows.state import TERMINAL, Halt, Replica
 from workflows.suspending import Suspending
 
@@ -23,6 +24,7 @@ class Directing:
         self.machines = machines
         self.suspending = Suspending(job, checkpointing)
         self.proving = Proving(job, checkpointing)
+        self.starts = Starts(job)
 
     def direct(self) -> None:
         """Level-triggered: the same orders however often it is called."""
@@ -109,6 +111,7 @@ class Directing:
             f"replica {replica.index}: {replica.recovery.cause}" for replica in recovering if replica.recovery
         )
         job.condition("Recovering", bool(recovering), "ReplicaLost" if recovering else "AllReplicasWell", why)
+        self.starts.tell()
         self.suspending.tell()
         if state.outcome == "Completed":
             job.condition("Completed", True, "TrainingDone")

@@ -70,6 +70,14 @@ class Recovery(Mutable):
     node_ready_at: datetime | None = None
 
 
+class Trouble(Mutable):
+    """Why a replica's pod does not run."""
+
+    reason: str
+    message: str
+    since: datetime
+
+
 class Replica(Mutable):
     """One replica: where it is in its life and what is known of it."""
 
@@ -103,6 +111,7 @@ class Replica(Mutable):
     in_vain: int = 0  # VMs in a row that ran and never became a node for it
     crowded: int = 0  # VMs in a row that became a node and had no room for it
     avoid: list[str] = []  # nodes where it did not start
+    trouble: Trouble | None = None  # why its pod does not run, until it does
     reserved: str | None = None  # key of the spot VM that is to take it over from on-demand
     return_at: datetime | None = None  # when such a one is sought
     return_checkpoint: int | None = None  # number of the checkpoint that it goes over with

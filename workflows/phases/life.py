@@ -19,6 +19,7 @@ from workflows.logs import Logs
 from workflows.machines import Machines
 from workflows.rescue import Rescue
 from workflows.restoring import Restoring
+from workflows.starts import Starts
 from workflows.state import Old, Phase, Recovery, Replica
 
 
@@ -39,6 +40,7 @@ class Life:
         self.restoring = Restoring(job)
         self.rescue = Rescue(job, checkpointing)
         self.logs = Logs(job)
+        self.starts = Starts(job)
 
     # --- going on
 

@@ -65,6 +65,8 @@ class Starting(Part):
                 return
             else:
                 self.life.say(pod.waiting_reason or "waits for its pod to run" if pod else "waits for its pod")
+                if pod is not None and pod.node and pod.waiting_reason:
+                    self.life.starts.fails(self.me, pod.waiting_reason, f"on {pod.node}: {pod.message or 'no words'}")
             version = self.me.view_version
             changed = await self.life.until(
                 lambda seen=version: self.me.view_version != seen or self.life.machine_lost(),  # type: ignore[misc]
@@ -182,6 +184,7 @@ class Starting(Part):
         recovery, self.me.recovery = self.me.recovery, None
         self.me.failures, self.me.crowded, self.me.avoid = 0, 0, []
         self.room.found()
+        self.life.starts.runs(self.me)
         if self.me.restore:
             if self.me.restore.kind == "Image":  # of its own checkpoint a training was only told
                 self.restoring.proven(self.me.restore)
