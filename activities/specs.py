@@ -4,11 +4,12 @@ import asyncio
 
 from pydantic import ValidationError
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from activities import finalizers
 from activities.fitting import ZONE
 from activities.identity import Grants, not_lent
-from activities.job_builder import build_job
+from activities.pod_admission import PodAdmission
 from activities.secret import Sharing
 from activities.signatures import (
     LOAD_JOB,
@@ -51,7 +52,8 @@ class SpecActivities:
     workflow knows of it: what a job was once granted its teardown keeps, or its machines could not be deleted.
     ``grants`` says who may do without Secrets of his own.
 
-    ``kube`` may read and patch SpotInstanceJobs, SpotInstanceVMs and Secrets, list these by label, and create Jobs.
+    ``kube`` may read and patch SpotInstanceJobs, SpotInstanceVMs and Secrets, list these by label, and create Jobs,
+    and pods by a dry run.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class SpecActivities:
         self._grants = grants or Grants()
         self._timings = timings
         self._sharing = sharing or Sharing(kube)
+        self._admission = PodAdmission(kube)
 
     @activity.defn(name=LOAD_JOB.name)
     async def load_job(self, job: JobRef) -> JobDocument:
@@ -92,7 +95,7 @@ class SpecActivities:
         shared = [use for use, good in zip(uses, permitted, strict=True) if good]
         remarks: list[str] = []
         used = (self._use(job, use, remarks) for use in shared)
-        for problem in await asyncio.gather(self._check_template(job, spec), *used):
+        for problem in await asyncio.gather(self._check_template(job, spec, remarks), *used):
             problems += problem
         refused = [each for each in borrowed(spec, vm) if not self._grants.permits(job.namespace, each)]
         found = {"spec": spec, "vm_spec": vm, "problems": problems, "remarks": remarks}
@@ -142,25 +145,14 @@ class SpecActivities:
         message = f"Secret {use.namespace}/{use.name}, named by {use.field}, lacks the key {' and '.join(lacking)}"
         return [not_accepted("SecretIncomplete", message)]
 
-    async def _check_template(self, job: JobRef, spec: SpotInstanceJobSpec) -> list[Condition]:
-        """Let the API server judge the Job that we would create; unknown fields count, as with kubectl."""
-        request = CreateReplica(
-            job=job, job_template=spec.job_template, replica=0, incarnation=0, nodes=["any"], bought=False
-        )
+    async def _check_template(self, job: JobRef, spec: SpotInstanceJobSpec, remarks: list[str]) -> list[Condition]:
+        """Let the API server judge the Job that we would create, and its pod; unknown fields count, as with kubectl."""
         try:
-            body = build_job(request)
-            del body["spec"]["podReplacementPolicy"]  # ours, and unknown to servers before 1.28
-            where = path("batch/v1", "jobs", job.namespace)
-            await self._kube.create(where, body, dryRun="All", fieldValidation="Strict")
-        except ValueError as error:
-            return [not_accepted("InvalidJobTemplate", str(error))]
-        except KubeError as error:
-            if error.status == 409:  # a Job of that name was accepted before
-                return []
-            if error.status not in (400, 403, 422):
-                raise
-            return [not_accepted("InvalidJobTemplate", f"jobTemplate: {error.message}")]
-        return []
+            verdict = await self._admission.judge(_first_of(job, spec))
+        except ApplicationError:  # checkpointImageRepo is no repository: told as a problem of the spec
+            return []
+        remarks += [verdict.remark] if verdict.remark else []
+        return [] if verdict.admitted else [not_accepted(verdict.reason, verdict.message)]
 
     @activity.defn(name=PATCH_SPEC.name)
     async def patch_spec(self, request: PatchSpec) -> Done:
@@ -229,6 +221,23 @@ class SpecActivities:
         if await self._find(job) is not None:
             await finalizers.let_go(self._kube, _job_path(job), names.FINALIZER)
         return Done()
+
+
+def _first_of(job: JobRef, spec: SpotInstanceJobSpec) -> CreateReplica:
+    """What the job's first replica will be on a VM that is bought for it."""
+    config = spec.checkpoint_config
+    return CreateReplica(
+        job=job,
+        job_template=spec.job_template,
+        replica=0,
+        incarnation=0,
+        nodes=["any"],
+        bought=True,
+        image_pull=config.checkpoint_repo_credential_ref,
+        checkpoint_image_repo=config.checkpoint_image_repo,
+        cloud_credentials=spec.gcp_credentials_secret_ref,
+        storage=config.checkpoint_storage,
+    )
 
 
 def _asked_for_by(job: JobRef, backup: str) -> bool:

@@ -28,6 +28,7 @@ from activities.orphans.images import OrphanedImageActivities
 from activities.orphans.machines import OrphanedMachineActivities
 from activities.orphans.objects import OrphanedObjectActivities
 from activities.outputs import OutputActivities
+from activities.pod_admission import PodAdmissionActivities
 from activities.preflight import PreflightActivities
 from activities.refusals import Refusals
 from activities.replicas import ReplicaActivities
@@ -85,6 +86,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         OrphanedMachineActivities(client, kube, cloud, sharing),
         OrphanedObjectActivities(client, kube),
         OutputActivities(kube, cloud, keys, settings.ssh_port, buckets),
+        PodAdmissionActivities(kube),
         PreflightActivities(kube, cloud, buckets, gate, shared_for=settings.timings.recheck / 6),
         ReplicaActivities(kube, settings.namespace),
         ReportActivities(buckets),

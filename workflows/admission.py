@@ -1,5 +1,7 @@
 """Before money is spent: read the job's documents, check what it needs, and go on doing so while it is edited."""
 
+from datetime import timedelta
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
@@ -9,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from api.identity import borrowed
     from api.spot_instance_job import SpotInstanceJobSpec
     from api.spot_instance_vm import SpotInstanceVMSpec
-    from workflows.policy.backoff import back_off
+    from workflows.policy.backoff import SOON, back_off
     from workflows.policy.edits import Edit, judge
     from workflows.policy.grace import with_grace
     from workflows.policy.outputs import outputs_warning
@@ -97,9 +99,14 @@ class Admission:
             await self._admit()
 
     def _problems(self, document: act.JobDocument) -> list[Condition]:
-        """List what is wrong with the document. An admitted job keeps what it borrowed of the worker's identity."""
+        """List what is wrong with the document.
+
+        An admitted job keeps what it borrowed of the worker's identity. That one more pod of it would be refused says
+        nothing of those that run, which may be what fills the quota: it is asked again before a VM is bought.
+        """
         kept = borrowed(self.state.spec, self.state.vm_spec) if self.state.admitted and self.state.spec else []
-        return document.problems + [each.problem for each in document.not_lent if each.wanted not in kept]
+        problems = [each for each in document.problems if not (self.state.admitted and each.reason == act.POD_REFUSED)]
+        return problems + [each.problem for each in document.not_lent if each.wanted not in kept]
 
     def _accept(self, document: act.JobDocument) -> None:
         spec, vm_spec = document.spec, document.vm_spec or self.state.vm_spec  # of a job being deleted it may be gone
@@ -158,7 +165,7 @@ class Admission:
         """For an edit, a wish or the job's end; while something is missing, look again by and by."""
         if self.job.parking or self._done():
             return
-        pause, left = back_off(max(1, self.failures), self.state.timings.retry), len(self.state.wishes)
+        pause, left = self._pause(), len(self.state.wishes)
         healthy = self.state.admitted and self.failures == 0 and not left
         deadline = self.job.after(self.state.timings.resync) if healthy else workflow.now() + pause
         if healthy and workflow.now() < self.checks.due() < deadline and workflow.patched("checks-again"):
@@ -168,6 +175,12 @@ class Admission:
             deadline,
             "edits of the SpotInstanceJob" if healthy else "what is missing to appear",
         )
+
+    def _pause(self) -> timedelta:
+        """Until what is missing is looked for again: what a person has corrected is taken up within two minutes."""
+        failures, retry = max(1, self.failures), self.state.timings.retry
+        pause, soon = back_off(failures, retry), back_off(failures, retry, ceiling=SOON)
+        return soon if soon < pause and workflow.patched("look-again-soon") else pause
 
 
 def _checked(spec: SpotInstanceJobSpec) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ from workflows.calls import explain
 from workflows.checkpointing import Checkpointing
 from workflows.job import Job
 from workflows.machines import Machines
+from workflows.pod_check import PodCheck
 from workflows.state import Replica
 
 
@@ -29,6 +30,7 @@ class Returning:
         self.state = job.state
         self.checkpointing = checkpointing
         self.machines = machines
+        self.pod_check = PodCheck(job, checkpointing)
 
     async def run(self) -> None:
         """Take each step when it is due, until the job ends."""
@@ -101,6 +103,11 @@ class Returning:
 
     async def _reserve(self, replica: Replica) -> None:
         """Buy a spot VM for it; the search goes on for as long as nothing is to be had."""
+        if not await self._could_move(replica):
+            replica.return_at = workflow.now() + self._wait
+            return
+        if self._step(replica) != "Reserve":  # it lost its machine meanwhile
+            return
         replica.place += 1
         replica.reserved = vm_key(self.job.start.job_id, replica.index, replica.place)
         self.machines.wanted(replica.reserved, replica.index)
@@ -111,6 +118,18 @@ class Returning:
         except ActivityError as error:
             workflow.logger.warning("spot for replica %s: %s", replica.index, explain(error)[1])
             await self._give_up(replica)
+
+    async def _could_move(self, replica: Replica) -> bool:
+        """True if its pod would be admitted on the spot VM; else it stays on the machine that it has."""
+        try:
+            verdict = await self.pod_check.verdict(replica)
+        except ActivityError as error:
+            workflow.logger.warning("the pod of replica %s: %s", replica.index, explain(error)[1])
+            return False
+        if not verdict.admitted:
+            message = f"replica {replica.index} stays on {replica.node}: {verdict.message}"
+            self.job.event(verdict.reason, message, warning=True)
+        return verdict.admitted
 
     async def _give_up(self, replica: Replica) -> None:
         """It stays where it is, and spot is tried again later."""

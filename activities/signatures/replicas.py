@@ -42,6 +42,24 @@ class CreateReplica(Model):
     storage: CheckpointStorage | None = None  # where the training may keep checkpoints of its own
 
 
+POD_REFUSED = "PodRefused"
+"""The reason of a verdict: admission to the cluster refuses the pod, or the Job that makes it."""
+INVALID_JOB_TEMPLATE = "InvalidJobTemplate"
+"""The reason of a verdict: the template is no Job's."""
+
+
+class PodVerdict(Model):
+    """Whether the pod of an incarnation would be admitted now; ``message`` says why not, and what helps.
+
+    ``remark`` is what a person should know though nothing is refused, for example that a webhook cannot be asked.
+    """
+
+    admitted: bool
+    reason: str = ""
+    message: str = ""
+    remark: str = ""
+
+
 class FindStrangers(Model):
     """Who keeps this job's pod off the node that was bought for it?"""
 
@@ -159,6 +177,7 @@ class WrittenReport(Model):
 FIND_CAPACITY = Signature("find_capacity", FindCapacity, Capacity, timeout=10)
 FIND_STRANGERS = Signature("find_strangers", FindStrangers, Strangers, timeout=10)
 
+CHECK_POD = Signature("check_pod", CreateReplica, PodVerdict, timeout=30)
 CREATE_REPLICA = Signature("create_replica", CreateReplica, ReplicaView, timeout=10)
 OBSERVE_REPLICA = Signature("observe_replica", ReplicaRef, ReplicaView, timeout=10)
 STOP_REPLICA = Signature("stop_replica", StopReplica, ReplicaView, timeout=10)

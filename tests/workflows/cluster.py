@@ -44,6 +44,7 @@ class Cluster:
         self.cdi = False  # the training's GPU is a CDI device, which the scheduler does not see
         self.too_big = False  # the pod does not fit on any machine
         self.uncordons_at_once = False  # whoever finds a node cordoned
+        self.refuses_pods = ""  # in these words, from now on
         self.claimed: set[str] = set()  # nodes whose CDI devices another job claims before ours
         self.no_logs = False
         self.bucket_refuses = False  # logs

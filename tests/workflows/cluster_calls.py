@@ -16,6 +16,11 @@ class ClusterCalls:
 
     # --- replicas
 
+    def check_pod(self, request: act.CreateReplica) -> act.PodVerdict:
+        if words := self.cluster.refuses_pods:
+            return act.PodVerdict(admitted=False, reason=act.POD_REFUSED, message=words)
+        return act.PodVerdict(admitted=True)
+
     def create_replica(self, request: act.CreateReplica) -> ReplicaView:
         cluster, key = self.cluster, (request.replica, request.incarnation)
         if not request.bought and cluster.claimed.issuperset(request.nodes):

@@ -99,6 +99,8 @@ class Documents:
             problems.append(_problem("SpotInstanceVMMissing", "create SpotInstanceVM team/gpu"))
         if self.missing:
             problems.append(_problem("SecretMissing", f"create Secret team/{self.missing}"))
+        if self.cluster.refuses_pods:
+            problems.append(_problem(act.POD_REFUSED, self.cluster.refuses_pods))
         return act.JobDocument(
             exists=True,
             deleting=self.deleting,

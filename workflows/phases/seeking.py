@@ -6,14 +6,20 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.messages import IN_VAIN, VmReport
     from api.names import vm_key
+    from workflows.policy.backoff import SOON, back_off
 
 from workflows.calls import call
-from workflows.phases.life import Part
+from workflows.phases.life import Life, Part
+from workflows.pod_check import PodCheck
 from workflows.state import Phase
 
 
 class Seeking(Part):
     """Pending, Preempted, Provisioning, Joining, NodeReady."""
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life)
+        self.pod_check = PodCheck(life.job, life.checkpointing)
 
     async def seek(self) -> None:
         """A free GPU of the cluster before any VM is bought."""
@@ -32,7 +38,35 @@ class Seeking(Part):
             self.me.candidates = capacity.nodes
             self.life.enter("NodeReady", f"room on {', '.join(capacity.nodes[:3])}")
             return
-        self._buy(capacity.reason)
+        if await self._pod_is_admitted():
+            self._buy(capacity.reason)
+
+    async def _pod_is_admitted(self) -> bool:
+        """Ask before money is spent; a refusal buys nothing, is told, and is looked at again within two minutes."""
+        verdict = await self.pod_check.verdict(self.me)
+        if self.life.halted():
+            return False
+        if verdict.admitted:
+            self._forget_refusal()
+            return True
+        self.me.refusals += 1
+        self.me.retry_at = workflow.now() + back_off(self.me.refusals, self.state.timings.retry, ceiling=SOON)
+        self.life.say(f"no VM is bought: {verdict.message}")
+        if not self.me.proof:
+            self._tell_refusal(verdict)
+        return False
+
+    def _tell_refusal(self, verdict: act.PodVerdict) -> None:
+        message = f"replica {self.me.index} buys no VM: {verdict.message}"
+        told = self.state.conditions.get("PodsStart")
+        if told is None or told.message != message:
+            self.job.event(verdict.reason, message, warning=True)
+        self.job.condition("PodsStart", False, verdict.reason, message)
+
+    def _forget_refusal(self) -> None:
+        if self.me.refusals:
+            self.me.refusals = 0
+            self.job.condition("PodsStart", None, "Admitted", "the pod would be admitted now; a VM is bought for it")
 
     def _take_reserved(self, key: str) -> None:
         """A spot VM is there for it, or on its way."""

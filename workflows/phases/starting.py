@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.startup import does_not_start, startup, waits_for_others
 
 from workflows.calls import call, explain, superseded_by
+from workflows.incarnations import to_create
 from workflows.phases.life import Life, Part
 from workflows.phases.room import LOOK_SECONDS, Lack, Room
 from workflows.state import Recovery
@@ -116,19 +117,13 @@ class Starting(Part):
 
     async def _create(self) -> ReplicaView:
         nodes = [self.me.node] if self.me.node else self.me.candidates
-        config = self.job.spec.checkpoint_config
-        request = act.CreateReplica(
-            job=self.job.ref,
-            job_template=self.job.spec.job_template,
-            replica=self.me.index,
-            incarnation=self.me.incarnation,
+        request = to_create(
+            self.job,
+            self.me.index,
+            self.me.incarnation,
             nodes=nodes,
             bought=self.me.vm_key is not None,
             restore=self.me.restore,
-            image_pull=config.checkpoint_repo_credential_ref,
-            checkpoint_image_repo=config.checkpoint_image_repo,
-            cloud_credentials=self.job.spec.gcp_credentials_secret_ref,
-            storage=config.checkpoint_storage,
         )
         came_from = self.me.restore.label if self.me.restore else "the original image"
         return await call(

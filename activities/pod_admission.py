@@ -1,0 +1,158 @@
+"""Ask the API server whether it would take a replica's Job, and the pod that the Job's controller would make of it.
+
+By dry runs, so nothing is made: Pod Security, quotas, LimitRanges, webhooks and what the pod names (its
+PriorityClass, ServiceAccount, RuntimeClass) answer before a VM is bought, in their own words. A webhook that cannot
+answer a dry run, and a worker that may not ask, refuse nothing: the verdict says so in a remark.
+"""
+
+import re
+from dataclasses import dataclass
+
+from temporalio import activity
+
+from activities.job_builder import build_job
+from activities.pod_remedies import own_words, remedy
+from activities.signatures import CHECK_POD, INVALID_JOB_TEMPLATE, POD_REFUSED, CreateReplica, PodVerdict
+from api import names
+from clients.kube import Json, Kube, KubeError, path, selector
+
+_CANNOT_DRY_RUN = re.compile(r'admission webhook "[^"]*" does not support dry run')
+_NO_RIGHT = re.compile(r'^pods is forbidden: User "[^"]*" cannot create resource "pods"')
+# The policy of a release before: it is replaced in the same upgrade, some moments before or after the worker.
+_OLD_POLICY = "the worker may make and change no pods"
+_BY_ADMISSION = ("denied the request", "failed calling webhook")
+_ENDED = ("Succeeded", "Failed")
+_MAY_NOT_ASK = (
+    "whether its pods would be admitted is not known before a VM is bought, because the worker may not ask: "
+    "deploy/base grants it on Kubernetes 1.30 and later"
+)
+
+
+class PodAdmission:
+    """Judges what would become of a replica.
+
+    Args:
+        kube: may create Jobs, and pods by dry runs; may list pods.
+    """
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    async def judge(self, request: CreateReplica) -> PodVerdict:
+        """Dry-run the Job of an incarnation, then the pod that is made of what the server would store.
+
+        Raises:
+            KubeError: the server did not judge, for example because it is overloaded.
+        """
+        try:
+            body = build_job(request)
+        except ValueError as error:
+            return _refused(INVALID_JOB_TEMPLATE, str(error))
+        job = await self._ask_for_job(request, body)
+        if job.refusal is not None:
+            return job.refusal
+        pod = await self._ask_for_pod(request, _pod_of(job.stored or body))
+        if not pod.admitted and await self._frees_its_own_place(request, pod):
+            return PodVerdict(admitted=True)
+        return pod.model_copy(update={"remark": pod.remark or job.remark})
+
+    async def _ask_for_job(self, request: CreateReplica, body: Json) -> "_JobAnswer":
+        asked = {**body, "spec": {**body["spec"]}}
+        del asked["spec"]["podReplacementPolicy"]  # ours, and unknown to servers before 1.28
+        try:
+            where = path("batch/v1", "jobs", request.job.namespace)
+            return _JobAnswer(await self._kube.create(where, asked, dryRun="All", fieldValidation="Strict"))
+        except KubeError as error:
+            said = error.message
+            if _CANNOT_DRY_RUN.search(said):
+                return _JobAnswer(remark=_cannot_dry_run(said))
+            if any(each in said for each in _BY_ADMISSION) or error.status == 403:
+                name = body["metadata"]["name"]
+                return _JobAnswer(refusal=_not_admitted(request, f"its Job {name}", own_words(said, "jobs.batch")))
+            if error.status == 409:  # a Job of that name was accepted before
+                return _JobAnswer()
+            if error.status not in (400, 422):
+                raise
+            return _JobAnswer(refusal=_refused(INVALID_JOB_TEMPLATE, f"jobTemplate: {said}"))
+
+    async def _ask_for_pod(self, request: CreateReplica, pod: Json) -> PodVerdict:
+        try:
+            where = path("v1", "pods", request.job.namespace)
+            await self._kube.create(where, pod, dryRun="All", fieldValidation="Strict")
+        except KubeError as error:
+            said = error.message
+            if _NO_RIGHT.search(said) or _OLD_POLICY in said:
+                return PodVerdict(admitted=True, remark=_MAY_NOT_ASK)
+            if _CANNOT_DRY_RUN.search(said):
+                return PodVerdict(admitted=True, remark=_cannot_dry_run(said))
+            if any(each in said for each in _BY_ADMISSION) or error.status in (400, 403, 422):
+                return _not_admitted(request, "its pod", own_words(said, "pods"))
+            if error.status != 409:  # not a name that is taken
+                raise
+        return PodVerdict(admitted=True)
+
+    async def _frees_its_own_place(self, request: CreateReplica, verdict: PodVerdict) -> bool:
+        """True if only a quota refuses it, where the pod that it is to replace still counts: that one goes first."""
+        if "exceeded quota" not in verdict.message:
+            return False
+        labels = {names.LABEL_JOB: request.job.job_id, names.LABEL_REPLICA: str(request.replica)}
+        pods = await self._kube.list(path("v1", "pods", request.job.namespace), labelSelector=selector(labels))
+        return any((pod.get("status") or {}).get("phase") not in _ENDED for pod in pods)
+
+
+class PodAdmissionActivities:
+    """What a workflow asks before it buys a VM.
+
+    Args:
+        kube: see :class:`PodAdmission`.
+    """
+
+    def __init__(self, kube: Kube) -> None:
+        self._admission = PodAdmission(kube)
+
+    @activity.defn(name=CHECK_POD.name)
+    async def check_pod(self, request: CreateReplica) -> PodVerdict:
+        """Say whether the pod of this incarnation would be admitted now."""
+        return await self._admission.judge(request)
+
+
+@dataclass(frozen=True)
+class _JobAnswer:
+    """What the server said to the Job: how it would store it, or why not."""
+
+    stored: Json | None = None
+    refusal: PodVerdict | None = None
+    remark: str = ""
+
+
+def _pod_of(job: Json) -> Json:
+    """The pod that the Job's controller makes, owned by the Job, since policies refuse pods that nobody owns.
+
+    Its name is fixed, or no two refusals of the same pod would have the same words.
+    """
+    template, name = job["spec"]["template"], job["metadata"]["name"]
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": name, "controller": True}
+    metadata = {
+        "name": f"{name}-asked",
+        "namespace": job["metadata"]["namespace"],
+        "labels": template["metadata"].get("labels") or {},
+        "annotations": template["metadata"].get("annotations") or {},
+        "ownerReferences": [{**owner, "uid": job["metadata"].get("uid") or name}],
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+def _not_admitted(request: CreateReplica, what: str, words: str) -> PodVerdict:
+    advice = remedy(words, request.job.namespace)
+    return _refused(POD_REFUSED, f"the API server refuses {what}: {words.rstrip('.')}. {advice}")
+
+
+def _refused(reason: str, message: str) -> PodVerdict:
+    return PodVerdict(admitted=False, reason=reason, message=message)
+
+
+def _cannot_dry_run(said: str) -> str:
+    return (
+        f"whether its pods would be admitted is not known before a VM is bought: {said}. Whoever runs that webhook can "
+        "set sideEffects: None in its configuration"
+    )
