@@ -42,6 +42,7 @@ from api.projections import is_mirror
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
+from api.unkept import unkept
 from clients.kube import Json, Kube, KubeError, path, selector
 
 
@@ -93,7 +94,7 @@ class SpecActivities:
         permitted = await asyncio.gather(*(self._permits(job, use) for use in uses))
         problems += not_shared([use for use, good in zip(uses, permitted, strict=True) if not good], job.namespace)
         shared = [use for use, good in zip(uses, permitted, strict=True) if good]
-        remarks: list[str] = []
+        remarks = unkept(spec.job_template, metadata.get("labels") or {})
         used = (self._use(job, use, remarks) for use in shared)
         for problem in await asyncio.gather(self._check_template(job, spec, remarks), *used):
             problems += problem

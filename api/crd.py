@@ -1,5 +1,7 @@
 """The CRDs, generated from the types: ``python -m api.crd`` writes ``deploy/crd/``, ``--check`` fails on drift.
 
+It also writes the policy that warns of what a template says in vain, from the table of ``api/unkept.py``.
+
 A structural schema is stricter than JSON Schema: no references, no unions, no titles. A field that may be None is
 simply optional (the API server prunes a null that has no default), so nothing is lost by saying it that way.
 """
@@ -13,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from api import duration, names
+from api import duration, names, unkept
 from api.crd_rules import (
     JOB_ADDITIONS,
     TEMPLATE_ADDITIONS,
@@ -27,6 +29,8 @@ from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
 from api.spot_instance_vm import InstanceTemplateStatus, SpotInstanceVMSpec, SpotInstanceVMStatus
 
 DIRECTORY = Path(__file__).parent.parent / "deploy" / "crd"
+WARNINGS = Path(__file__).parent.parent / "deploy" / "base" / "job-warnings.yaml"
+WARNINGS_HEADER = "# Generated from api/unkept.py by `python -m api.crd`: change that table, not this file.\n"
 HEADER = "# Generated from api/ by `python -m api.crd`: change the types or api/crd_rules.py, not this file.\n"
 
 
@@ -111,9 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing, fail where a file would change")
     arguments = parser.parse_args(argv)
     drift = False
-    for kind in KINDS:
-        path = DIRECTORY / f"{names.GROUP}_{kind.plural}.yaml"
-        wanted = render(kind)
+    for path, wanted in files().items():
         found = path.read_text() if path.exists() else ""
         if arguments.check:
             sys.stdout.writelines(
@@ -121,16 +123,26 @@ def main(argv: list[str] | None = None) -> int:
             )
             drift = drift or found != wanted
         elif found != wanted:
-            DIRECTORY.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(wanted)
     if drift:
-        print("deploy/crd/ is not what the types say: run `python -m api.crd`", file=sys.stderr)
+        print("deploy/ is not what the types say: run `python -m api.crd`", file=sys.stderr)
     return 1 if drift else 0
+
+
+def files() -> dict[Path, str]:
+    """Every file that is generated, with what belongs in it."""
+    crds = {DIRECTORY / f"{names.GROUP}_{kind.plural}.yaml": render(kind) for kind in KINDS}
+    return crds | {WARNINGS: WARNINGS_HEADER + "---\n".join(map(_yaml, unkept.policy()))}
 
 
 def render(kind: Kind) -> str:
     """The CRD's YAML."""
-    return HEADER + yaml.dump(manifest(kind), sort_keys=False, width=120, allow_unicode=True, Dumper=_Dumper)
+    return HEADER + _yaml(manifest(kind))
+
+
+def _yaml(document: Schema) -> str:
+    return yaml.dump(document, sort_keys=False, width=120, allow_unicode=True, Dumper=_Dumper)
 
 
 def manifest(kind: Kind) -> Schema:

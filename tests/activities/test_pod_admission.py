@@ -1,7 +1,6 @@
 """Pods that would be refused, as a real API server says it to the worker's own ServiceAccount."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +12,7 @@ from activities.specs import SpecActivities
 from api import names
 from api.common import SecretReference
 from api.timings import Timings
-from clients.kube import Kube, KubeError, path
+from clients.kube import KubeError, connect, path
 from tests.activities.rights import acting
 from tests.activities.world import JOB_ID, LENT, World, eventually, run, training
 
@@ -198,7 +197,8 @@ async def test_a_pod_that_frees_the_place_of_its_replacement_keeps_it_from_nothi
 # --- who cannot answer, and who cannot ask
 
 
-def webhook(world: World, effects: str, policy: str = "Fail") -> Json:
+def webhook(world: World) -> Json:
+    """Of the pods of the test's namespace, and nobody is there."""
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
@@ -209,38 +209,46 @@ def webhook(world: World, effects: str, policy: str = "Fail") -> Json:
                 "clientConfig": {"url": "https://127.0.0.1:1/pods"},
                 "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
                 "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": world.job.namespace}},
-                "sideEffects": effects,
-                "failurePolicy": policy,
+                "sideEffects": "None",
                 "admissionReviewVersions": ["v1"],
             }
         ],
     }
 
 
-@pytest.fixture
-async def hook(world: World) -> Any:
-    """Make a webhook for the pods of the test's namespace."""
-    where = path("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations")
-    made = []
-
-    async def make(effects: str) -> None:
-        # The API server takes no such webhooks any more in v1, and heeds those of v1beta1 that an upgrade kept.
-        await world.kube.create(where, webhook(world, effects))
-        made.append(f"{where}/{world.job.namespace}")
-
-    yield make
-    for each in made:
-        await world.kube.delete(each)
-
-
-async def test_a_webhook_that_does_not_answer_is_a_refusal(
-    world: World, hook: Callable[[str], Awaitable[None]]
-) -> None:
+async def test_a_webhook_that_does_not_answer_is_a_refusal(world: World) -> None:
     """It would be one of the pod, too: its failurePolicy says so."""
-    await hook("None")
-    verdict = await until(world, refused)
+    where = path("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations")
+    await world.kube.create(where, webhook(world))
+    try:
+        verdict = await until(world, refused)
+    finally:
+        await world.kube.delete(f"{where}/{world.job.namespace}")
     assert verdict.reason == "PodRefused"
     assert 'failed calling webhook "pods.team.example"' in verdict.message
+    assert "Nobody can make pods here until webhook pods.team.example answers again" in verdict.message
+
+
+@pytest.mark.parametrize("kind", ["Job", "Pod"])
+async def test_a_webhook_that_cannot_dry_run_is_a_remark(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Only webhooks that an upgrade kept from v1beta1 are such; this API server takes none any more."""
+    create = world.kube.create
+
+    async def answer(where: str, body: Json, **query: Any) -> Json:
+        if body["kind"] == kind:
+            said = 'admission webhook "pods.team.example" does not support dry run'
+            raise KubeError(400, {"reason": "BadRequest", "message": said})
+        return await create(where, body, **query)
+
+    monkeypatch.setattr(world.kube, "create", answer)
+    verdict = await check(world)
+    assert verdict.admitted
+    assert 'webhook "pods.team.example" does not support dry run' in verdict.remark
+    assert "sideEffects: None" in verdict.remark
+    document = await run(SpecActivities(world.kube, Timings(), grants=LENT).load_job, world.job)
+    assert (document.problems, document.remarks) == ([], [verdict.remark])
 
 
 async def test_a_worker_without_the_right_says_so_and_buys(world: World, control_plane: Any, tmp_path: Any) -> None:
@@ -252,8 +260,6 @@ async def test_a_worker_without_the_right_says_so_and_buys(world: World, control
         "subjects": [{"kind": "ServiceAccount", "name": "no-rights", "namespace": world.job.namespace}],
     }
     await world.kube.create(world.path("rbac.authorization.k8s.io/v1", "rolebindings"), binding)
-    from clients.kube import connect
-
     async with await connect(str(config)) as kube:
 
         async def may_make_jobs() -> PodVerdict | None:
@@ -298,5 +304,4 @@ async def test_the_worker_makes_no_pod(world: World) -> None:
     with pytest.raises(KubeError, match="may make and change no pods, and only ask by a dry run") as told:
         await make()
     assert told.value.status == 403
-    await asyncio.sleep(0)
     assert await world.kube.list(where) == []

@@ -21,6 +21,7 @@ DEPLOY = REPOSITORY / "deploy"
 APPLY = ("apply", "--server-side", "--force-conflicts")
 ALL_SECRETS = "outlast-worker-secrets"
 KEYS = "outlast-payload-keys"
+PODS_BY_DRY_RUN = "outlast-worker-pod-dry-runs"
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,25 @@ async def test_the_api_server_takes_every_manifest(control_plane: Any, installed
     shares = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "stateful-migration"}}
     await control_plane.kubectl("apply", "-f", "-", stdin=json.dumps(shares))  # chosen-namespaces names it
     await control_plane.kubectl(*APPLY, "--dry-run=server", "-k", DEPLOY / overlay)
+
+
+async def test_no_right_to_make_pods_is_granted_where_no_policy_holds_it(control_plane: Any) -> None:
+    """Before Kubernetes 1.30 the worker does without asking whether its pods are admitted."""
+
+    async def makers(overlay: str) -> list[str]:
+        rendered = yaml.safe_load_all(await control_plane.kubectl("kustomize", DEPLOY / overlay))
+        return [
+            each["metadata"]["name"]
+            for each in rendered
+            for rule in each.get("rules", [])
+            if "pods" in rule["resources"] and "create" in rule["verbs"]
+        ]
+
+    assert await makers("base") == [PODS_BY_DRY_RUN]
+    assert await makers("overlays/before-1.30") == []
+    rendered = str(await control_plane.kubectl("kustomize", DEPLOY / "overlays/before-1.30"))
+    assert PODS_BY_DRY_RUN not in rendered
+    assert "ValidatingAdmissionPolicy" not in rendered
 
 
 def overlay_of_ones_own(directory: Path, base: str, components: list[str], namespace: str) -> Path:

