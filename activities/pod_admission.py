@@ -12,7 +12,7 @@ from temporalio import activity
 
 from activities.job_builder import build_job
 from activities.pod_remedies import own_words, remedy
-from activities.signatures import CHECK_POD, INVALID_JOB_TEMPLATE, POD_REFUSED, CreateReplica, PodVerdict
+from activities.signatures import CHECK_POD, INVALID_JOB_TEMPLATE, POD_REFUSED, CheckPod, CreateReplica, PodVerdict
 from api import names
 from clients.kube import Json, Kube, KubeError, path, selector
 
@@ -111,9 +111,9 @@ class PodAdmissionActivities:
         self._admission = PodAdmission(kube)
 
     @activity.defn(name=CHECK_POD.name)
-    async def check_pod(self, request: CreateReplica) -> PodVerdict:
+    async def check_pod(self, request: CheckPod) -> PodVerdict:
         """Say whether the pod of this incarnation would be admitted now."""
-        return await self._admission.judge(request)
+        return await self._admission.judge(request.incarnation)
 
 
 @dataclass(frozen=True)

@@ -34,4 +34,6 @@ class PodCheck:
             return act.PodVerdict(admitted=True)
         restore = furthest(self.state.points) if self.checkpointing.takes_images else None
         request = to_create(self.job, me.index, me.incarnation + 1, nodes=[ANY_NODE], bought=True, restore=restore)
-        return await call(act.CHECK_POD, request, summary=f"replica {me.index}: would its pod be admitted?")
+        return await call(
+            act.CHECK_POD, act.CheckPod(incarnation=request), summary=f"replica {me.index}: would its pod be admitted?"
+        )

@@ -48,6 +48,17 @@ INVALID_JOB_TEMPLATE = "InvalidJobTemplate"
 """The reason of a verdict: the template is no Job's."""
 
 
+class CheckPod(Model):
+    """Would the pod of this incarnation be admitted?
+
+    ``waiting`` are other replicas of the job that have a machine, or are about to, and may have no pod yet: a quota has
+    to have room for theirs, too.
+    """
+
+    incarnation: CreateReplica
+    waiting: list[int] = []
+
+
 class PodVerdict(Model):
     """Whether the pod of an incarnation would be admitted now; ``message`` says why not, and what helps.
 
@@ -177,7 +188,7 @@ class WrittenReport(Model):
 FIND_CAPACITY = Signature("find_capacity", FindCapacity, Capacity, timeout=10)
 FIND_STRANGERS = Signature("find_strangers", FindStrangers, Strangers, timeout=10)
 
-CHECK_POD = Signature("check_pod", CreateReplica, PodVerdict, timeout=30)
+CHECK_POD = Signature("check_pod", CheckPod, PodVerdict, timeout=30)
 CREATE_REPLICA = Signature("create_replica", CreateReplica, ReplicaView, timeout=10)
 OBSERVE_REPLICA = Signature("observe_replica", ReplicaRef, ReplicaView, timeout=10)
 STOP_REPLICA = Signature("stop_replica", StopReplica, ReplicaView, timeout=10)

@@ -7,7 +7,7 @@ import pytest
 
 from activities.pod_admission import PodAdmission, PodAdmissionActivities
 from activities.replicas import ReplicaActivities
-from activities.signatures import CreateReplica, PodVerdict
+from activities.signatures import CheckPod, CreateReplica, PodVerdict
 from activities.specs import SpecActivities
 from api import names
 from api.common import SecretReference
@@ -33,7 +33,9 @@ def asked(world: World, template: Json | None = None, **more: Any) -> CreateRepl
 
 
 async def check(world: World, template: Json | None = None, **more: Any) -> PodVerdict:
-    verdict: PodVerdict = await run(PodAdmissionActivities(world.kube).check_pod, asked(world, template, **more))
+    verdict: PodVerdict = await run(
+        PodAdmissionActivities(world.kube).check_pod, CheckPod(incarnation=asked(world, template, **more))
+    )
     return verdict
 
 

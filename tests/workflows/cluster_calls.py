@@ -16,7 +16,7 @@ class ClusterCalls:
 
     # --- replicas
 
-    def check_pod(self, request: act.CreateReplica) -> act.PodVerdict:
+    def check_pod(self, request: act.CheckPod) -> act.PodVerdict:
         if words := self.cluster.refuses_pods:
             return act.PodVerdict(admitted=False, reason=act.POD_REFUSED, message=words)
         return act.PodVerdict(admitted=True)
