@@ -21,6 +21,7 @@ _NO_RIGHT = re.compile(r'^pods is forbidden: User "[^"]*" cannot create resource
 # The policy of a release before: it is replaced in the same upgrade, some moments before or after the worker.
 _OLD_POLICY = "the worker may make and change no pods"
 _BY_ADMISSION = ("denied the request", "failed calling webhook")
+_LONGEST = 600  # characters of the server's words: Pod Security has some for each container, and the advice comes last
 _ENDED = ("Succeeded", "Failed")
 _MAY_NOT_ASK = (
     "whether its pods would be admitted is not known before a VM is bought, because the worker may not ask: "
@@ -144,7 +145,8 @@ def _pod_of(job: Json) -> Json:
 
 def _not_admitted(request: CreateReplica, what: str, words: str) -> PodVerdict:
     advice = remedy(words, request.job.namespace)
-    return _refused(POD_REFUSED, f"the API server refuses {what}: {words.rstrip('.')}. {advice}")
+    said = words if len(words) <= _LONGEST else f"{words[:_LONGEST]}…"
+    return _refused(POD_REFUSED, f"the API server refuses {what}: {said.rstrip('.')}. {advice}")
 
 
 def _refused(reason: str, message: str) -> PodVerdict:

@@ -46,27 +46,16 @@ class Seeking(Part):
         verdict = await self.pod_check.verdict(self.me)
         if self.life.halted():
             return False
-        if verdict.admitted:
-            self._forget_refusal()
-            return True
-        self.me.refusals += 1
-        self.me.retry_at = workflow.now() + back_off(self.me.refusals, self.state.timings.retry, ceiling=SOON)
-        self.life.say(f"no VM is bought: {verdict.message}")
-        if not self.me.proof:
-            self._tell_refusal(verdict)
-        return False
-
-    def _tell_refusal(self, verdict: act.PodVerdict) -> None:
-        message = f"replica {self.me.index} buys no VM: {verdict.message}"
-        told = self.state.conditions.get("PodsStart")
-        if told is None or told.message != message:
-            self.job.event(verdict.reason, message, warning=True)
-        self.job.condition("PodsStart", False, verdict.reason, message)
-
-    def _forget_refusal(self) -> None:
-        if self.me.refusals:
+        if not verdict.admitted:
+            self.me.refusals += 1
+            self.me.retry_at = workflow.now() + back_off(self.me.refusals, self.state.timings.retry, ceiling=SOON)
+            message = f"no VM is bought: {verdict.message}"
+            self.life.say(message)
+            self.life.starts.fails(self.me, verdict.reason, message)
+        elif self.me.refusals:
             self.me.refusals = 0
-            self.job.condition("PodsStart", None, "Admitted", "the pod would be admitted now; a VM is bought for it")
+            self.life.starts.runs(self.me)
+        return verdict.admitted
 
     def _take_reserved(self, key: str) -> None:
         """A spot VM is there for it, or on its way."""
