@@ -255,6 +255,7 @@ async def test_a_webhook_that_cannot_dry_run_is_a_remark(
 
 async def test_a_worker_without_the_right_says_so_and_buys(world: World, control_plane: Any, tmp_path: Any) -> None:
     """As on Kubernetes before 1.30, where no policy could hold it to dry runs."""
+    await world.kube.create(world.path("v1", "serviceaccounts"), {"metadata": {"name": "no-rights"}})
     config = await control_plane.account("no-rights", world.job.namespace, tmp_path / "kubeconfig")
     binding = {
         "metadata": {"name": "jobs"},

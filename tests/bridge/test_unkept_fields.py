@@ -30,8 +30,8 @@ async def warned(control_plane: Any, installed: None, namespace: str) -> Warned:
         )  # fmt: skip
         _, said = await process.communicate(json.dumps(manifest).encode())
         assert process.returncode == 0, said.decode()
-        lines = [line for line in said.decode().splitlines() if line.startswith("Warning: ")]
-        return [line.partition("with binding 'outlast-unkept-fields': ")[2] for line in lines]
+        told = [line.partition("with binding 'outlast-unkept-fields': ")[2] for line in said.decode().splitlines()]
+        return [message for message in told if message]
 
     return apply
 
