@@ -125,6 +125,9 @@ _NO_ROOM = "OutOf"  # OutOfcpu, OutOfnvidia.com/gpu: another pod was quicker
 # The same reason Evicted also punishes a pod that fills its own disk, which is the training's own failure.
 _OWN_LIMIT = re.compile(r"exceeds the (total )?limit|exceeded its")
 
+LONGEST_WORDS = 500
+"""Characters kept of what somebody says about a pod's end."""
+
 _ON_THE_WAY = {"ContainerCreating", "PodInitializing"}
 
 
@@ -165,6 +168,7 @@ def pod_view(pod: Json) -> PodView:
         node=spec.get("nodeName"),
         deleting="deletionTimestamp" in metadata,
         disrupted=_disrupted(status) or any(_holds(c, "DisruptionTarget") for c in conditions),
+        disruption=_disruption(status, conditions),
         started_at=_all_started(containers),
         finished_at=max((_time(state["finishedAt"]) for state in ended if state.get("finishedAt")), default=None)
         if code is not None
@@ -204,6 +208,17 @@ def _disrupted(status: Json) -> bool:
     if reason == "Evicted" and _OWN_LIMIT.search(message):
         return False
     return reason in _DISRUPTIONS or reason.startswith(_NO_ROOM)
+
+
+def _disruption(status: Json, conditions: list[Json]) -> str | None:
+    """The words of whoever takes the pod away. The kubelet's own reason says more than its condition."""
+    if _disrupted(status):
+        return _words(status)
+    return next((_words(condition) for condition in conditions if _holds(condition, "DisruptionTarget")), None)
+
+
+def _words(told: Json) -> str:
+    return ": ".join(part for part in (told.get("reason"), told.get("message")) if part)[:LONGEST_WORDS]
 
 
 def _waiting(pod: Json) -> tuple[str | None, str | None]:

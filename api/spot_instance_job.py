@@ -165,6 +165,9 @@ class JobStatusEntry(Model):
     vm_name: str | None = None
     restarts: int | None = None
     preemptions: int | None = None
+    disruptions: int | None = Field(
+        default=None, description="how often its pod was evicted or deleted though its machine stood"
+    )
     progress: float | None = None
     restored_from: str | None = None
     last_checkpoint_image: str | None = None

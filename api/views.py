@@ -15,11 +15,17 @@ class PodView(Model):
     node: str | None = None
     deleting: bool = False
     disrupted: bool = False  # DisruptionTarget, or reason Terminated, Evicted, NodeShutdown …
+    disruption: str | None = None  # "REASON: message" of that
     started_at: datetime | None = None  # the containers run
     finished_at: datetime | None = None
     exit_code: int | None = None  # of the first container that ended otherwise than 0, else 0
     waiting_reason: str | None = None  # ImagePullBackOff, CreateContainerError, Unschedulable …
     message: str | None = None
+
+
+def evicted_by_api(disruption: str | None) -> bool:
+    """True if somebody asked the eviction API for the pod's end, as ``kubectl drain`` does."""
+    return disruption is not None and disruption.startswith("EvictionByEvictionAPI")
 
 
 class ReplicaView(Model):

@@ -122,7 +122,7 @@ class SpotInstanceJob:
         if replica is None or message.job_id != self.job.start.job_id:
             return
         if replica.live and message.incarnation == replica.incarnation and message.version > replica.view_version:
-            replica.view, replica.view_version = message.view, message.version
+            replica.see(message.view, message.version)
         for old in replica.recovery.olds if replica.recovery else []:
             if old.incarnation == message.incarnation:
                 old.view = message.view

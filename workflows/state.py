@@ -78,6 +78,23 @@ class Trouble(Mutable):
     since: datetime
 
 
+class Ends(Mutable):
+    """Ends of a replica's pods that left the machine standing, in a row: since it last ran well."""
+
+    node: str = ""
+    here: int = 0  # on that node
+    failed_here: int = 0  # of them failures of the training itself
+    machines: int = 0  # that were left because of them
+    left_failing: bool = False  # one of these was left because the training failed there
+    reason: str = ""  # of the condition Stable; empty as long as nothing happened again
+    message: str = ""
+
+    @property
+    def recent(self) -> bool:
+        """True until the replica has run well since the last of them."""
+        return bool(self.here or self.machines or self.reason)
+
+
 class Replica(Mutable):
     """One replica: where it is in its life and what is known of it."""
 
@@ -113,6 +130,10 @@ class Replica(Mutable):
     crowded: int = 0  # VMs in a row that became a node and had no room for it
     avoid: list[str] = []  # nodes where it did not start
     trouble: Trouble | None = None  # why its pod does not run, until it does
+    shunned: dict[str, datetime] = {}  # nodes where it ended again and again, and until when it keeps away
+    ends: Ends = Field(default_factory=Ends)
+    disruptions: int = 0  # pods that were taken away though their machine stood
+    disruption: str | None = None  # why its present pod is taken away, in the words of whoever does it
     reserved: str | None = None  # key of the spot VM that is to take it over from on-demand
     return_at: datetime | None = None  # when such a one is sought
     return_checkpoint: int | None = None  # number of the checkpoint that it goes over with
@@ -122,6 +143,11 @@ class Replica(Mutable):
     outputs_done: bool = False  # its outputs are uploaded, or given up with a condition
     kept_until: datetime | None = None  # it failed for good, and its VM stays for its owner to look at
     log: str | None = None  # where its logs are
+
+    def see(self, view: ReplicaView, version: int) -> None:
+        """Take in what was told of its present incarnation; who takes its pod away is remembered beyond the pod."""
+        self.view, self.view_version = view, version
+        self.disruption = (view.pod.disruption if view.pod else None) or self.disruption
 
 
 class Source(Mutable):

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from api.projections import checkpoint_view, pod_view, replica_view
+from api.views import evicted_by_api
 
 Json = dict[str, Any]
 
@@ -204,3 +205,38 @@ def test_checkpoint_tells_what_was_asked_for() -> None:
 def test_checkpoint_that_nobody_touched_has_no_phase() -> None:
     view = checkpoint_view({"metadata": {"name": "c", "uid": "u"}, "spec": {}})
     assert (view.phase, view.progress, view.ended) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ({"phase": "Running"}, None),
+        (
+            {
+                "phase": "Failed",
+                "reason": "Evicted",
+                "message": "The node was low on resource: memory.",
+                "conditions": [{"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}],
+            },
+            "Evicted: The node was low on resource: memory.",
+        ),
+        (
+            {
+                "phase": "Running",
+                "conditions": [
+                    {
+                        "type": "DisruptionTarget",
+                        "status": "True",
+                        "reason": "EvictionByEvictionAPI",
+                        "message": "Eviction API: evicting",
+                    }
+                ],
+            },
+            "EvictionByEvictionAPI: Eviction API: evicting",
+        ),
+    ],
+)
+def test_who_takes_a_pod_away_is_told(status: dict[str, Any], said: str | None) -> None:
+    view = pod_view({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": status})
+    assert view.disruption == said
+    assert evicted_by_api(view.disruption) is (said is not None and "Eviction API" in said)

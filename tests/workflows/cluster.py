@@ -52,6 +52,7 @@ class Cluster:
         self.stop_seconds = STOP_SECONDS
         self.agent = AgentView(running=True)  # on every node that was bought
         self.logs: list[tuple[int, int]] = []
+        self.on_start: Callable[[Job], None] = lambda job: None  # of a pod whose containers run from now on
         self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
 
     # --- nodes
@@ -220,6 +221,7 @@ class Cluster:
         pod.phase, pod.started_at = "Running", self.clock.now
         pod.base = self.held[_plain(restore.label)] if restore else 0.0
         self.changed(job)
+        self.on_start(job)
         self.clock.after(max(0.0, self.steps - pod.base), lambda: self._finish(job, pod))
         if restore and _plain(restore.label) in self.told_to_end:
             self.clock.after(STOP_SECONDS, lambda: self.end_pod(job, self.sigterm_exit, told=True))
@@ -257,6 +259,20 @@ class Cluster:
                 self._remove_pod(job)
 
         self.clock.after(self.stop_seconds if pod.node else 0.0, stopped)
+
+    def evict(self, job: Job) -> None:
+        """As the kubelet does where the node is short of something: the pod ends, and stays to be read."""
+        if job.pod is not None:
+            job.pod.disruption = "Evicted: The node was low on resource: memory."
+        self.end_pod(job, 137, disrupted=True)
+
+    def drain(self, name: str) -> None:
+        """As ``kubectl drain`` does: cordon the node, and evict what runs there through the eviction API."""
+        self.cordon(name)
+        for job in self.running_on(name):
+            if job.pod is not None and not job.pod.deleting:
+                job.pod.disrupted, job.pod.disruption = True, "EvictionByEvictionAPI: Eviction API: evicting"
+                self.delete_pod(job)
 
     def unstick(self, job: Job) -> None:
         """A pod that did not stop by itself stops now, where it is to."""

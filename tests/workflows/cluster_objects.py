@@ -35,6 +35,7 @@ class Pod:
     node: str | None = None
     deleting: bool = False
     disrupted: bool = False
+    disruption: str | None = None  # the words of whoever disrupts it
     started_at: datetime | None = None
     stopped_at: datetime | None = None  # its process is no more, whatever the API server says
     exit_code: int | None = None
@@ -52,6 +53,7 @@ class Pod:
             node=self.node,
             deleting=self.deleting,
             disrupted=self.disrupted,
+            disruption=self.disruption,
             started_at=self.started_at,
             finished_at=self.stopped_at if self.exit_code is not None else None,
             exit_code=self.exit_code,

@@ -87,7 +87,7 @@ class Life:
         version = self.me.view_version
         view = await call(act.OBSERVE_REPLICA, self.ref(), summary=f"look at {self.job_name}: {why}")
         if self.me.view_version == version:
-            self.me.view = view
+            self.me.see(view, version)
 
     def ref(self, incarnation: int | None = None) -> act.ReplicaRef:
         """One of its incarnations, for activities; the present one where none is named."""
@@ -124,8 +124,8 @@ class Life:
         self.job.event("Preempted", f"replica {self.me.index} on {self.me.node}: {cause}", warning=True)
         self.replace(cause, machine_stays=machine_stays)
 
-    def failed_by_itself(self, why: str) -> None:
-        """The training failed: again on the machine it has, as long as ``maxRestarts`` allows."""
+    def failed_by_itself(self, why: str, *, machine_stays: bool = True) -> None:
+        """The training failed: again, on the machine it has if that ``stays``, as long as ``maxRestarts`` allows."""
         self.me.restarts += 1
         if self.me.restore and self.ran_seconds() < self.state.timings.verdict_delay:
             # It crashed at once: the image may be what is broken. Each crash counts as a node's failure to start it.
@@ -138,7 +138,7 @@ class Life:
             self.enter("Releasing", why)
             return
         self.job.event("ReplicaRestarts", f"replica {self.me.index}: {why}; {count}", warning=True)
-        self.replace(why, machine_stays=True)
+        self.replace(why, machine_stays=machine_stays, announce=machine_stays)
 
     def restore_failed(self, why: str, *, missing: bool) -> None:
         """What it was restored from is at fault; ``missing`` where that is so on every node."""

@@ -47,7 +47,7 @@ class Preparing(Part):
         self.me.live = True
         self.me.base_seconds = self.me.restore.seconds if self.me.restore else 0
         self.me.running_since = self.me.reading = self.me.reading_at = None
-        self.me.view, self.me.view_version, self.me.stalled = None, 0, False
+        self.me.view, self.me.view_version, self.me.stalled, self.me.disruption = None, 0, False, None
         self.life.enter("Starting", why)
 
     async def _await_survivor(self, recovery: Recovery) -> None:

@@ -12,15 +12,21 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.verdict import verdict
 
 from workflows.calls import call
-from workflows.phases.life import Part
+from workflows.phases.life import Life, Part
+from workflows.phases.standing import Standing
 
 
 class Running(Part):
     """Running and Judging."""
 
+    def __init__(self, life: Life) -> None:
+        super().__init__(life)
+        self.standing = Standing(life)
+
     async def train(self) -> None:
         """Watch it run: until its pod ends, its machine is going, or it was silent for long enough to look."""
         while not self.job.parking:
+            self.standing.see()
             pod = self.me.view.pod if self.me.view else None
             if self.life.lost_place():
                 return
@@ -46,7 +52,11 @@ class Running(Part):
                 await self._look()
 
     def _next_look(self) -> datetime:
-        """Where nobody tells anything, or where the patience with a NotReady node ends."""
+        """When nobody tells anything, when the patience with a NotReady node ends, or when it has run well."""
+        well_at = self.standing.well_at()
+        return self._next_check() if well_at is None else min(self._next_check(), well_at)
+
+    def _next_check(self) -> datetime:
         timings = self.state.timings
         resync, unready = timings.resync, self.nodes.unready_for(self.me.node)
         if not unready or self.me.vm_key:
@@ -78,8 +88,11 @@ class Running(Part):
         noticed = self.life.machine_lost()
         lives = not noticed and await self.machines.lives(self.me)
         word, why = verdict(pod, noticed=noticed, machine_lives=lives)
+        if word == "Preempted" and lives:
+            await self.standing.disrupted(why)
+            return
         if word == "Preempted":
-            self.life.preempted(why, machine_stays=lives)
+            self.life.preempted(why, machine_stays=False)
             return
         await self.life.save_logs(self.me.incarnation)
         if self._ends_as_told():
@@ -90,7 +103,7 @@ class Running(Part):
             self.job.event("ReplicaSucceeded", f"replica {self.me.index}: {why}")
             self.life.enter("Releasing", why)
             return
-        self.life.failed_by_itself(why)
+        await self.standing.failed(why)
 
     def _ends_as_told(self) -> bool:
         restore, grace = self.me.restore, grace_seconds(self.job.spec)

@@ -75,7 +75,8 @@ class Seeking(Part):
     def _nodes_to_avoid(self) -> list[str]:
         others = [replica.node for replica in self.state.replicas.values() if replica is not self.me]
         noticed = list(self.state.notices)
-        return sorted({node for node in [*others, *noticed, *self.me.avoid] if node})
+        shunned = [node for node, until in self.me.shunned.items() if until > workflow.now()]
+        return sorted({node for node in [*others, *noticed, *shunned, *self.me.avoid] if node})
 
     def _buy(self, why: str) -> None:
         self.me.place += 1

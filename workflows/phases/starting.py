@@ -14,6 +14,7 @@ from workflows.calls import call, explain, superseded_by
 from workflows.incarnations import to_create
 from workflows.phases.life import Life, Part
 from workflows.phases.room import LOOK_SECONDS, Lack, Room
+from workflows.phases.standing import Standing
 from workflows.state import Recovery
 
 
@@ -23,6 +24,7 @@ class Starting(Part):
     def __init__(self, life: Life) -> None:
         super().__init__(life)
         self.room = Room(life)
+        self.standing = Standing(life)
 
     async def start(self) -> None:
         """Create the Job, delete the predecessor's, and wait for the pod to run."""
@@ -204,10 +206,15 @@ class Starting(Part):
         await self._again("RestoreFailed", keep_machine=same_machine, ask_survivor=nothing_else)
 
     async def _never_ran(self, why: str) -> None:
-        """On the machine that it has, after a pause: whatever took the pod away may do so again."""
+        """On the machine that it has, after a pause; the second time in a row on another one."""
+        why = f"{why}: {self.me.disruption}" if self.me.disruption else why
         self.job.event("StartFailed", f"replica {self.me.index} on {self.me.node}: {why}", warning=True)
-        await self._again(why, keep_machine=True)
-        self.life.back_off(why)
+        end = self.standing.never_ran(why)
+        await self._again(why, keep_machine=end is None, announce=end is None)
+        if end is not None:
+            self.standing.rest(end)
+        else:
+            self.life.back_off(why)
 
     async def _not_started(self, pod: PodView | None) -> None:
         if self.me.candidates:

@@ -65,6 +65,7 @@ def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry
         vm_name=vm.report.vm_name if vm and vm.report else None,
         restarts=replica.restarts,
         preemptions=replica.preemptions,
+        disruptions=replica.disruptions or None,
         progress=replica.reading,
         restored_from=replica.restore.label if replica.restore else None,
         last_checkpoint_image=replica.last_checkpoint_image,

@@ -18,7 +18,7 @@ def verdict(pod: PodView | None, *, noticed: bool, machine_lives: bool) -> tuple
     if noticed:
         return "Preempted", "its node had a preemption notice"
     if pod.disrupted or pod.deleting:
-        return "Preempted", "its pod was being taken away"
+        return "Preempted", "its pod was being taken away" + (f": {pod.disruption}" if pod.disruption else "")
     if not machine_lives:
         return "Preempted", "its machine is gone"
     if pod.phase == "Succeeded":
