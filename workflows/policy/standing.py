@@ -5,9 +5,9 @@ machine may be at fault. If another machine does not help, each further one is b
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Literal
 
+from api.model import Model
 from workflows.state import Ends, Replica
 
 Kind = Literal["Disrupted", "NeverRan", "Failed"]
@@ -35,8 +35,7 @@ _REMEDIES["TerminationByKubelet"] = _REMEDIES["Evicted"]
 _WITHOUT_WORDS = "find out who deletes its pods, for example in the API server's audit log"
 
 
-@dataclass(frozen=True)
-class End:
+class End(Model):
     """One end of a replica's pod on a machine that stands."""
 
     kind: Kind
