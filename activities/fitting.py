@@ -110,6 +110,8 @@ def _why_not(node: Json, pod: Json, wanted: Demand, taken: list[Demand], shunned
         return "bought for one replica alone"
     if not view.schedulable:
         return "cordoned"
+    if view.unfit:
+        return f"unfit ({view.unfit[0]})"
     if not _tolerated(node, spec.get("tolerations") or []):
         return "with a taint that the template does not tolerate"
     if not _selected(node, spec):

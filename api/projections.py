@@ -4,12 +4,13 @@ The input is an object as the API server sends it, a dict; no field but those th
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from api import names
 from api.names import GPU_RESOURCE, TAINT_PREEMPTED
+from api.node_conditions import BROKEN, UNFIT
 from api.views import AgentView, CheckpointView, NodeView, PodView, ReplicaView
 
 Json = dict[str, Any]
@@ -58,18 +59,25 @@ def node_view(node: Json) -> NodeView:
         schedulable=not spec.get("unschedulable", False),
         gpus=int((status.get("allocatable") or {}).get(GPU_RESOURCE, 0)),
         marks=marks,
+        unfit=_said(status.get("conditions") or [], UNFIT),
         marked_at=None if MARK_SHUTDOWN in marks else _marked_at(spec),
     )
 
 
 def node_marks(node: Json) -> list[str]:
-    """Keys of the taints and types of the conditions by which anybody announces this node's end, sorted."""
+    """Keys of the taints and types of the conditions by which anybody announces this node's end or ruin, sorted."""
     taints = [taint["key"] for taint in (node.get("spec") or {}).get("taints") or []]
     conditions = (node.get("status") or {}).get("conditions") or []
     marks = {key for key in taints if key in _MARK_TAINTS or key.startswith(_MARK_TAINT_PREFIXES)}
     marks |= {c["type"] for c in conditions if c["type"] in _MARK_CONDITIONS and _holds(c, c["type"]) and _ends(c)}
+    marks |= set(_said(conditions, BROKEN))
     marks |= {MARK_SHUTDOWN for c in conditions if c["type"] == "Ready" and _SHUTTING_DOWN in c.get("message", "")}
     return sorted(marks)
+
+
+def _said(conditions: list[Json], wanted: Mapping[str, str]) -> list[str]:
+    """Types of the conditions that have the status that matters, sorted."""
+    return sorted({c["type"] for c in conditions if wanted.get(c["type"]) == c["status"]})
 
 
 def _ends(condition: Json) -> bool:

@@ -47,7 +47,8 @@ class NodeView(Model):
     ready: bool = False
     schedulable: bool = True
     gpus: int = 0  # allocatable nvidia.com/gpu
-    marks: list[str] = []  # taints and conditions that announce its end
+    marks: list[str] = []  # taints and conditions that announce its end, or say that it is broken
+    unfit: list[str] = []  # conditions because of which nothing is started there
     marked_at: datetime | None = None  # when the cloud gave its notice, by our agent's mark; None once it shuts down
 
 

@@ -29,7 +29,7 @@ class Node:
     def projection(self) -> tuple[object, ...]:
         """What of it decides something."""
         view = self.view
-        return view.uid, view.exists, view.ready, view.gpus, tuple(view.marks)
+        return view.uid, view.exists, view.ready, view.schedulable, view.gpus, tuple(view.marks), tuple(view.unfit)
 
 
 class Nodes:

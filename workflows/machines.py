@@ -220,6 +220,7 @@ class Machines:
             return view.exists and view.status == "RUNNING"
         node = act.NodeRef(name=replica.node)
         readiness = await call(act.OBSERVE_NODE, node, summary=f"does {replica.node} still stand?")
+        self.state.nodes[node.name] = readiness.view
         return readiness.view.exists and readiness.view.ready and not readiness.view.marks
 
     def ref_of(self, key: str | None) -> act.VmRef | None:

@@ -24,6 +24,12 @@ def make_node(name: str = "n1", gpus: int = 1, *, labels: Json | None = None, re
     }
 
 
+def unfit(condition: str) -> Json:
+    node = make_node()
+    node["status"]["conditions"].append({"type": condition, "status": "True"})
+    return node
+
+
 def make_pod(requests: Json | None = None, *, node: str | None = "n1", phase: str = "Running", **more: Any) -> Json:
     metadata = {"annotations": more.pop("annotations", {})}
     containers = [{"name": "train", "resources": {"requests": requests or {}}}]
@@ -50,6 +56,7 @@ def fits(node: Json, pod: Json = WANTED, *others: Json) -> bool:
         (make_node(ready="False"), "not Ready"),
         (make_node(ready="Unknown"), "not Ready"),
         (make_node(unschedulable=True), "cordoned"),
+        (unfit("XIDErrors"), "unfit (XIDErrors)"),
         (make_node(taints=[TAINT]), "with a taint that the template does not tolerate"),
         (make_node(taints=[TAINT | {"effect": "NoExecute"}]), "with a taint that the template does not tolerate"),
         (make_node(taints=[{"key": "training.dcnlab.com/preempted", "effect": "NoSchedule"}]), "about to go"),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from api.names import TAINT_PREEMPTED
+from api.node_conditions import BROKEN, UNFIT
 from api.projections import MARK_SHUTDOWN, node_view
 
 Json = dict[str, Any]
@@ -104,3 +105,23 @@ def test_a_notice_has_run_out_once_the_kubelet_shuts_down() -> None:
 def test_a_kubelet_that_shuts_down() -> None:
     shutting_down = condition("Ready", "False", "node is shutting down")
     assert node_view(make_node(conditions=[shutting_down])).marks == [MARK_SHUTDOWN]
+
+
+@pytest.mark.parametrize(("kind", "status"), [*BROKEN.items()])
+def test_conditions_of_a_machine_on_which_nothing_goes_on(kind: str, status: str) -> None:
+    healthy = "False" if status == "True" else "True"
+    assert node_view(make_node(conditions=[condition(kind, status)])).marks == [kind]
+    assert node_view(make_node(conditions=[condition(kind, healthy)])).marks == []
+    assert node_view(make_node(conditions=[condition(kind, "Unknown")])).marks == []
+
+
+@pytest.mark.parametrize(("kind", "status"), [*UNFIT.items()])
+def test_conditions_because_of_which_nothing_is_started(kind: str, status: str) -> None:
+    view = node_view(make_node(conditions=[condition(kind, status)]))
+    assert (view.marks, view.unfit) == ([], [kind])
+
+
+@pytest.mark.parametrize("kind", ["MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"])
+def test_conditions_that_are_the_kubelets_to_act_on(kind: str) -> None:
+    view = node_view(make_node(conditions=[condition(kind)]))
+    assert (view.marks, view.unfit) == ([], [])

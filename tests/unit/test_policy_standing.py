@@ -39,7 +39,7 @@ def test_another_machine_begins_anew() -> None:
 
 
 def test_a_drained_machine_is_left_at_the_first_end() -> None:
-    end = End(kind="Disrupted", node="n", why="", leave=True)
+    end = End(kind="Disrupted", node="n", why="", leave="Drained")
     assert leaves(count(Ends(), end), end)
 
 

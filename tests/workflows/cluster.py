@@ -114,6 +114,11 @@ class Cluster:
             self.tell(workflow, "preemption_notice", PreemptionNotice(node=name, source=mark, at=node.marked_at))
         self.node_changed(name)
 
+    def sicken(self, name: str, condition: str) -> None:
+        """Some monitor of the node's health sets a condition."""
+        self.nodes[name].unfit.append(condition)
+        self.node_changed(name)
+
     def machine_died(self, name: str) -> None:
         """The machine under a node stops: what ran there runs no more, and nobody is told at once."""
         node = self.nodes.get(name)
@@ -142,6 +147,7 @@ class Cluster:
             schedulable=not node.cordoned,
             gpus=node.gpus,
             marks=marks,
+            unfit=node.unfit,
             marked_at=node.marked_at,
         )
 
@@ -307,7 +313,13 @@ class Cluster:
     def has_room(self, node: Node, job_id: str | None) -> bool:
         """For another pod, of this job or of any."""
         closed = node.joining or (node.cordoned and node.owner is None)
-        takes = node.ready and not node.marks and not closed and node.owner in {None, job_id}
+        takes = (
+            node.ready
+            and not node.marks
+            and not closed
+            and not (node.unfit and job_id is None)
+            and node.owner in {None, job_id}
+        )
         return takes and not self.too_big and len(self.running_on(node.name)) + len(node.strangers) < node.gpus
 
     def view(self, key: tuple[int, int], ref: act.JobRef) -> ReplicaView:

@@ -18,6 +18,7 @@ class Node:
     owner: str | None = None
     workflow: str | None = None
     marks: list[str] = field(default_factory=list)
+    unfit: list[str] = field(default_factory=list)  # conditions of its health
     marked_at: datetime | None = None  # by the node agent
     alive: bool = True  # its machine runs
     joining: bool = False  # it has our taint that only goes when it is cordoned

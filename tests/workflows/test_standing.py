@@ -179,3 +179,25 @@ async def test_a_free_node_on_which_its_pods_are_evicted_is_avoided(world: World
     await world.until(
         lambda: world.active == 1 and world.node_of(0) == world.cloud.created[-1] != world.cloud.created[0]
     )
+
+
+async def test_a_training_on_an_unfit_node_runs_on_and_is_not_started_there_again(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    unfit = world.node_of(0)
+    world.cluster.sicken(unfit, "FrequentContainerdRestart")
+    await world.pass_time(HOUR)
+    assert (world.entry(0).incarnation, world.node_of(0)) == (0, unfit)
+    world.cluster.end_pod(world.cluster.job_of(0), 1)
+    await world.until(lambda: world.active == 1 and world.node_of(0) != unfit)
+    await world.until(lambda: unfit not in world.cloud.instances)
+    said = next(event.message for event in world.documents.events if event.reason == "LeavesMachine")
+    assert said.startswith(f"replica 0 leaves {unfit}, which is FrequentContainerdRestart")
+
+
+async def test_a_broken_node_is_left(world: World) -> None:
+    world.cluster.add_node(ON_FREE)
+    await world.submit(replicas=1)
+    await world.running(1)
+    world.cluster.mark(ON_FREE, "KernelDeadlock")
+    await world.until(lambda: world.active == 1 and world.node_of(0) != ON_FREE)

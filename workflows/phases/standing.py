@@ -98,7 +98,9 @@ class Standing(Part):
 
     def _end(self, kind: Kind, why: str) -> End:
         said = self.me.disruption if kind != "Failed" else None
-        return End(kind=kind, node=self.me.node or "", why=why, disruption=said, leave=self._is_drained())
+        node = self.state.nodes.get(self.me.node or "")
+        leave = "Drained" if self._is_drained() else "Unfit" if node is not None and node.unfit else ""
+        return End(kind=kind, node=self.me.node or "", why=why, disruption=said, leave=leave)
 
     def _goes(self, end: End) -> bool:
         return leaves(count(self.me.ends, end), end)
@@ -109,13 +111,23 @@ class Standing(Part):
         leave = leaves(self.me.ends, end)
         if leave:
             self.me.ends = left(self.me.ends, end)
-            self.job.event("LeavesMachine", f"replica {self.me.index} leaves {end.node}: {end.why}", warning=True)
+            self.job.event(
+                "LeavesMachine",
+                f"replica {self.me.index} leaves {end.node}{self._because(end)}: {end.why}",
+                warning=True,
+            )
         self._tell()
         return leave
 
+    def _because(self, end: End) -> str:
+        node = self.state.nodes.get(end.node)
+        if end.leave == "Unfit" and node is not None:
+            return f", which is {', '.join(node.unfit)}"
+        return ", which is drained" if end.leave else ""
+
     async def _leave(self, end: End, key: str | None) -> None:
         """Let go of the machine, and seek another one after a rest."""
-        await self.machines.release(key, "Drained" if end.leave else "EndsAgainAndAgain")
+        await self.machines.release(key, end.leave or "EndsAgainAndAgain")
         self.rest(end)
 
     async def _has_stopped(self) -> bool:

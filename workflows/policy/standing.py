@@ -42,7 +42,7 @@ class End(Model):
     node: str
     why: str
     disruption: str | None = None  # "REASON: message" of whoever took the pod away, if he said so
-    leave: bool = False  # whatever was before: the machine is drained, or unfit
+    leave: Literal["", "Drained", "Unfit"] = ""  # why the machine is left whatever was before
 
 
 def count(ends: Ends, end: End) -> Ends:
