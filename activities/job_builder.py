@@ -22,10 +22,13 @@ IDENTITY_VOLUME = "outlast-identity"
 
 HOSTNAME = "kubernetes.io/hostname"
 
+# What the workflow does in the controller's place: a deadline counts over all incarnations, and what a failure means is
+# said over them, too. The controller would begin anew from step 0 after a failure that a rule ignores.
+_WORKFLOWS_OWN = ("activeDeadlineSeconds", "podFailurePolicy")
 # Fields of a JobSpec by which its controller would restart, end, index, hold or erase the training.
 _TAKEN_OUT = (
     "ttlSecondsAfterFinished",
-    "podFailurePolicy",
+    *_WORKFLOWS_OWN,
     "successPolicy",
     "selector",
     "manualSelector",
@@ -55,6 +58,21 @@ def build_job(request: CreateReplica) -> Json:
         return _build(request)
     except (TypeError, AttributeError) as error:
         raise ValueError(f"jobTemplate is no JobTemplateSpec: {error}") from error
+
+
+def job_to_judge(request: CreateReplica) -> Json:
+    """The Job to create with what the workflow does in its controller's place: the API server judges that as well.
+
+    Raises:
+        ValueError: as :func:`build_job`.
+    """
+    job = build_job(request)
+    theirs = request.job_template["spec"]
+    job["spec"] |= {field: theirs[field] for field in _WORKFLOWS_OWN if field in theirs}
+    pod, deadline = job["spec"]["template"]["spec"], theirs["template"]["spec"].get("activeDeadlineSeconds")
+    if deadline is not None:
+        pod["activeDeadlineSeconds"] = deadline
+    return job
 
 
 def _build(request: CreateReplica) -> Json:
@@ -91,7 +109,6 @@ def _object(parent: Json, path: str, key: str) -> Json:
 def _own_job_spec(spec: Json) -> None:
     for field in _TAKEN_OUT:
         spec.pop(field, None)
-    # activeDeadlineSeconds stays: it is the user's limit, counted for each incarnation.
     spec |= {"parallelism": 1, "completions": 1, "backoffLimit": 0, "podReplacementPolicy": "Failed"}
 
 
@@ -125,6 +142,7 @@ def _storage(request: CreateReplica) -> dict[str, str]:
 
 def _own_pod(pod: Json, request: CreateReplica) -> None:
     pod["restartPolicy"] = "Never"
+    pod.pop("activeDeadlineSeconds", None)  # counted over all incarnations, by the workflow
     pod.pop("nodeName", None)  # it would pass by the scheduler, and with it everybody else's GPUs
     pod["affinity"] = _affinity(pod.get("affinity") or {}, request)
     pod["tolerations"] = _tolerations(pod.get("tolerations") or [], request)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from temporalio import activity
 
-from activities.job_builder import build_job
+from activities.job_builder import job_to_judge
 from activities.pod_remedies import own_words, remedy
 from activities.signatures import CHECK_POD, INVALID_JOB_TEMPLATE, POD_REFUSED, CheckPod, CreateReplica, PodVerdict
 from api import names
@@ -46,7 +46,7 @@ class PodAdmission:
             KubeError: the server did not judge, for example because it is overloaded.
         """
         try:
-            body = build_job(request)
+            body = job_to_judge(request)
         except ValueError as error:
             return _refused(INVALID_JOB_TEMPLATE, str(error))
         job = await self._ask_for_job(request, body)

@@ -156,6 +156,12 @@ NAMESPACE = Format(
     "no-namespace",
     63,
 )
+CONTAINER = Format(
+    rf"^{_LABEL}$",
+    'not the name of a container: write one of jobTemplate\'s, lower case letters, digits and "-"',
+    "no-container",
+    63,
+)
 PROJECT = Format(
     r"^[a-z0-9]([-a-z0-9.:]*[a-z0-9])?$",
     "not a project: write its ID as `gcloud projects list` shows it, for example my-project",

@@ -11,7 +11,7 @@ from typing import Any
 from api import names
 from api.names import GPU_RESOURCE, TAINT_PREEMPTED
 from api.node_conditions import BROKEN, UNFIT
-from api.views import AgentView, CheckpointView, NodeView, PodView, ReplicaView
+from api.views import AgentView, CheckpointView, ContainerEnd, NodeView, PodView, ReplicaView
 
 Json = dict[str, Any]
 
@@ -137,6 +137,8 @@ LONGEST_WORDS = 500
 """Characters kept of what somebody says about a pod's end."""
 
 _ON_THE_WAY = {"ContainerCreating", "PodInitializing"}
+_MOST_CONDITIONS = 32
+_MOST_SAID = 256  # characters of a container's last words; a program may leave 4096
 
 
 def replica_view(job_name: str, job: Json | None, pods: Iterable[Json]) -> ReplicaView:
@@ -168,7 +170,8 @@ def pod_view(pod: Json) -> PodView:
     containers: list[Json] = status.get("containerStatuses") or []
     waiting_reason, waiting_message = _waiting(pod)
     ended = [state for each in containers if (state := (each.get("state") or {}).get("terminated"))]
-    code = _exit_code(pod)
+    code, ends = _exit_code(pod), _container_ends(pod)
+    over = bool(ends) or not _alive(pod) or "deletionTimestamp" in metadata
     return PodView(
         name=metadata["name"],
         uid=metadata["uid"],
@@ -182,6 +185,10 @@ def pod_view(pod: Json) -> PodView:
         if code is not None
         else None,
         exit_code=code,
+        ends=ends,
+        reason=status.get("reason") or None,
+        # While it runs they come and go, and nobody asks for them.
+        conditions={c["type"]: c["status"] for c in conditions[:_MOST_CONDITIONS]} if over else {},
         waiting_reason=waiting_reason,
         message=status.get("message") or waiting_message or _last_words(ended),
     )
@@ -245,17 +252,57 @@ def _waiting(pod: Json) -> tuple[str | None, str | None]:
 
 
 def _exit_code(pod: Json) -> int | None:
-    """Of the first container that failed; 0 once all have ended well; None before, or where none ever ran."""
-    spec, status = pod.get("spec") or {}, pod.get("status") or {}
-    # An init container that is restarted always is a sidecar: stopped after the others, with whatever code.
-    sidecars = {each["name"] for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"}
-    first = [each for each in status.get("initContainerStatuses") or [] if each["name"] not in sidecars]
-    last = status.get("containerStatuses") or []
+    """Of the first container that failed; 0 once all have ended well; None before, or if none ever ran."""
+    first, last = _counted(pod)
     codes = [_code(each) for each in last]
     failed = next((code for code in [*map(_code, first), *codes] if code), None)
     if failed is not None:
         return failed
     return 0 if codes and None not in codes else None
+
+
+def _container_ends(pod: Json) -> list[ContainerEnd]:
+    """Those of its containers, and of an init container that failed: one that ended well is no end of anything."""
+    first, last = _counted(pod)
+    failed = [_end(each, init=True) for each in first if _code(each)]
+    return failed + [_end(each) for each in last if _code(each) is not None]
+
+
+def _end(status: Json, *, init: bool = False) -> ContainerEnd:
+    state = status["state"]["terminated"]
+    finished, said = state.get("finishedAt"), state.get("message") or state.get("reason")
+    return ContainerEnd(
+        name=status["name"],
+        exit_code=int(state["exitCode"]),
+        finished_at=_time(finished) if finished else None,
+        message=said[:_MOST_SAID] if said else None,
+        init=init,
+    )
+
+
+def _counted(pod: Json) -> tuple[list[Json], list[Json]]:
+    """The statuses of the init containers and of the others whose ends say something.
+
+    An init container that is restarted always is a sidecar: stopped after the others, with whatever code. A container
+    with a restart policy of its own, as Kubernetes 1.34 has it, may be started again as long as its pod lives.
+    """
+    spec, status = pod.get("spec") or {}, pod.get("status") or {}
+    sidecars = {each["name"] for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"}
+    first = [each for each in status.get("initContainerStatuses") or [] if each["name"] not in sidecars]
+    last = status.get("containerStatuses") or []
+    if _alive(pod):
+        own = {each["name"]: each for each in spec.get("containers") or [] if "restartPolicy" in each}
+        last = [each | {"state": {}} if _starts_again(own.get(each["name"]), _code(each)) else each for each in last]
+    return first, last
+
+
+def _starts_again(container: Json | None, code: int | None) -> bool:
+    """True if this container, which has a restart policy of its own, is started again after such an end."""
+    if container is None or code is None:
+        return False
+    return container["restartPolicy"] == "Always" or (
+        code != 0 and (container["restartPolicy"] == "OnFailure" or bool(container.get("restartPolicyRules")))
+    )
 
 
 def _code(status: Json) -> int | None:

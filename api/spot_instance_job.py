@@ -103,6 +103,11 @@ class SpotInstanceJobSpec(Model):
     gcp_credentials_secret_ref: SecretReference | None = Field(
         default=None, description="Secret with credentials.json; default: the worker's own identity"
     )
+    main_container: Annotated[str, formats.CONTAINER] | None = Field(
+        default=None,
+        max_length=63,
+        description="container of jobTemplate whose end is the replica's; default: the first that fails, or all",
+    )
     completion_policy: Literal["Any", "All"] = "Any"
     max_restarts: int | None = Field(
         default=None,
@@ -137,6 +142,12 @@ class SpotInstanceJobSpec(Model):
             raise ValueError(ONE_REF)
         rest = {key: value for key, value in spec.items() if key not in (VM_REF, TEMPLATE_REF)}
         return {**rest, VM_REF: spec[TEMPLATE_REF]}
+
+    @property
+    def job_spec(self) -> dict[str, Any]:
+        """The template's JobSpec; empty if it has none."""
+        found = self.job_template.get("spec")
+        return found if isinstance(found, dict) else {}
 
     @property
     def pod(self) -> dict[str, Any]:

@@ -6,6 +6,16 @@ from typing import Literal
 from api.model import Model
 
 
+class ContainerEnd(Model):
+    """A container that has ended for good: no sidecar, and none that its kubelet starts again in its place."""
+
+    name: str
+    exit_code: int
+    finished_at: datetime | None = None
+    message: str | None = None  # the runtime's or the program's last words, shortened
+    init: bool = False  # an init container
+
+
 class PodView(Model):
     """A replica's pod."""
 
@@ -18,7 +28,10 @@ class PodView(Model):
     disruption: str | None = None  # "REASON: message" of that
     started_at: datetime | None = None  # the containers run
     finished_at: datetime | None = None
-    exit_code: int | None = None  # of the first container that ended otherwise than 0, else 0
+    exit_code: int | None = None  # of the first container that ended otherwise than 0, else 0 once all have ended
+    ends: list[ContainerEnd] = []  # of its containers, and of the init container that failed
+    reason: str | None = None  # why the kubelet ended it: DeadlineExceeded, Evicted …
+    conditions: dict[str, str] = {}  # type → status, once any container has ended or the pod is being deleted
     waiting_reason: str | None = None  # ImagePullBackOff, CreateContainerError, Unschedulable …
     message: str | None = None
 

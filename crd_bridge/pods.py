@@ -157,8 +157,9 @@ def _projection(view: ReplicaView) -> tuple[object, ...]:
     pod = view.pod
     if pod is None:
         return job
-    started = pod.started_at is not None
-    return (*job, pod.uid, pod.phase, pod.node, pod.deleting, pod.disrupted, started, pod.exit_code, pod.waiting_reason)
+    started, ends = pod.started_at is not None, tuple((end.name, end.exit_code) for end in pod.ends)
+    seen = (pod.uid, pod.phase, pod.node, pod.deleting, pod.disrupted, started, pod.exit_code, pod.waiting_reason)
+    return (*job, *seen, pod.reason, ends)
 
 
 NEW_JOB = _projection(ReplicaView(job_name=""))
@@ -175,8 +176,13 @@ def _slim(item: Json) -> Json:
     """What the projections read: of thousands of pods the rest would fill the memory."""
     kept = ("name", "uid", "creationTimestamp", "deletionTimestamp")
     spec = item.get("spec") or {}
+    again = [
+        {key: each[key] for key in ("name", "restartPolicy", "restartPolicyRules") if key in each}
+        for each in spec.get("containers") or []
+        if "restartPolicy" in each
+    ]
     return {
         "metadata": {key: value for key, value in item["metadata"].items() if key in kept},
-        "spec": {key: spec[key] for key in ("nodeName", "initContainers") if key in spec},
+        "spec": {key: spec[key] for key in ("nodeName", "initContainers") if key in spec} | {"containers": again},
         "status": item.get("status") or {},
     }

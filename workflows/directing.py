@@ -10,7 +10,7 @@ from workflows.job import Job
 from workflows.machines import Machines
 from workflows.proving import Proving
 from workflows.starts import Starts
-from workflows.state import TERMINAL, Halt, Replica
+from workflows.state import TERMINAL, Failure, Halt, Replica
 from workflows.suspending import Suspending
 
 
@@ -50,6 +50,9 @@ class Directing:
         if (succeeded and any_is_enough) or len(succeeded) == len(replicas):
             self.state.outcome = "Completed"
             self.job.event("Completed", f"replica {succeeded[0].index} has finished the training")
+        elif self.state.failure is not None:
+            self.state.outcome = "Failed"
+            self.job.event("Failed", self.state.failure.message, warning=True)
         elif (failed and not any_is_enough) or len(failed) == len(replicas):
             self.state.outcome = "Failed"
             self.job.event("Failed", f"replica {failed[0].index} used up its restarts", warning=True)
@@ -116,4 +119,5 @@ class Directing:
         if state.outcome == "Completed":
             job.condition("Completed", True, "TrainingDone")
         elif state.outcome == "Failed":
-            job.condition("Failed", True, "RestartsUsedUp")
+            failure = state.failure or Failure(reason="RestartsUsedUp", message="")
+            job.condition("Failed", True, failure.reason, failure.message)

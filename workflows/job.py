@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from api.messages import JobStart
     from api.spot_instance_job import SpotInstanceJobSpec
 
-from workflows.state import JobState
+from workflows.state import Failure, JobState
 
 EVENTS_KEPT = 50
 
@@ -91,6 +91,11 @@ class Job:
     def wish(self, patch: PatchSpec) -> None:
         """A person's order: carried out by becoming the spec's."""
         self.state.wishes.append(patch)
+        self.touch()
+
+    def fail(self, reason: str, message: str) -> None:
+        """Fail the whole job: the supervisor lets go of all replicas."""
+        self.state.failure = self.state.failure or Failure(reason=reason, message=message)
         self.touch()
 
     def condition(self, kind: str, status: bool | None, reason: str, message: str = "") -> None:

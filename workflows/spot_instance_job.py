@@ -31,6 +31,7 @@ from workflows.admission import Admission
 from workflows.calls import call, explain
 from workflows.cancelling import outlive_cancel
 from workflows.checkpointing import Checkpointing
+from workflows.deadline import Deadline
 from workflows.directing import Directing
 from workflows.history import go_on, is_long, is_time_to_go_on
 from workflows.job import Job
@@ -162,6 +163,7 @@ class SpotInstanceJob:
         self.job.spawn(self.checkpointing.run(), "checkpoint timer")
         self.job.spawn(Returning(self.job, self.checkpointing, self.machines).run(), "back to spot")
         self.job.spawn(Published(self.job).run(), "published checkpoints")
+        self.job.spawn(Deadline(self.job).run(), "deadline")
         while not self._over():
             await self._turn()
             if self.job.parking:

@@ -122,6 +122,7 @@ class Replica(Mutable):
     reading_at: datetime | None = None
     stalled: bool = False
     restarts: int = 0
+    ignored: int = 0  # failures that podFailurePolicy ignores, one soon after the other
     preemptions: int = 0
     failures: int = 0  # of steps, one after the other: for the back-off
     retry_at: datetime | None = None
@@ -258,6 +259,21 @@ class Notice(Mutable):
     ends_at: datetime | None = None  # when it is shut down, where that is known
 
 
+class Clock(Mutable):
+    """How long the training has had: since the first start, without the time while it was suspended."""
+
+    begun: bool = False
+    since: datetime | None = None  # None: it stands
+    seconds: float = 0  # before that
+
+
+class Failure(Mutable):
+    """Why the job as a whole has failed, whatever its replicas do."""
+
+    reason: str
+    message: str
+
+
 class JobState(Mutable):
     """All of it."""
 
@@ -295,6 +311,8 @@ class JobState(Mutable):
     suspend_checkpoint: int | None = None
     suspend_tries: int = 0
     checkpoint_wanted: bool = False
+    clock: Clock = Field(default_factory=Clock)
+    failure: Failure | None = None
     outcome: Literal["Completed", "Failed"] | None = None
     shutdown: str | None = None
     unreadable: bool = False  # it is to be torn down, and its spec is not to be had any more

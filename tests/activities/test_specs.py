@@ -178,6 +178,36 @@ async def test_template_that_the_api_would_refuse_is_told_before(
 
 
 @pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ({"activeDeadlineSeconds": -1}, "activeDeadlineSeconds"),
+        ({"podFailurePolicy": {"rules": [{"action": "FailJob"}]}}, "OnExitCodes"),
+        ({"podFailurePolicy": {"rules": [{"action": "Fail", "onPodConditions": [{"type": "X"}]}]}}, "FailJob"),
+        ({"podFailurePolicy": {"rules": [{"action": "FailIndex", "onPodConditions": [{"type": "X"}]}]}}, "FailJob"),
+        ({"successPolicy": {"rules": [{"succeededCount": 1}]}}, "spec.completionPolicy"),
+    ],
+)
+async def test_what_the_workflow_does_in_the_controllers_place_is_judged_as_well(
+    world: World, specs: SpecActivities, kube: Kube, words: dict[str, Any], says: str
+) -> None:
+    template = training()
+    template["spec"] |= words
+    document = await load(await with_template(world, kube, template), specs)
+    assert reasons(document)[0] == "InvalidJobTemplate"
+    assert says in document.problems[0].message
+
+
+async def test_a_careful_users_job_is_accepted(world: World, specs: SpecActivities, kube: Kube) -> None:
+    template, fatal = training(), {"containerName": "trainer", "operator": "In", "values": [42]}
+    rules = [
+        {"action": "FailJob", "onExitCodes": fatal},
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+    ]
+    template["spec"] |= {"activeDeadlineSeconds": 300, "backoffLimit": 4, "podFailurePolicy": {"rules": rules}}
+    assert reasons(await load(await with_template(world, kube, template), specs)) == []
+
+
+@pytest.mark.parametrize(
     ("config", "says"),
     [
         ({"progress": {"logPattern": "step=("}}, "logPattern"),

@@ -148,6 +148,15 @@ async def test_a_replica_is_told_by_its_phases(
         await asyncio.sleep(QUIET)
         assert len(await replicas(client, workflow)) == told
 
+        beside = {**status(terminated={"exitCode": 0, "finishedAt": started}), "name": "proxy"}
+        await world.patch(
+            "pod", name, {"status": {"containerStatuses": [status(running={"startedAt": started}), beside]}}
+        )
+
+        async def proxy_ended() -> Any:
+            return [(end.name, end.exit_code) for end in (await pod()).ends] == [("proxy", 0)]
+
+        await eventually(proxy_ended, "the end of one container beside another is told")
         ended = {"phase": "Failed", "containerStatuses": [status(terminated={"exitCode": 3, "finishedAt": started})]}
         await world.patch("pod", name, {"status": ended})
 

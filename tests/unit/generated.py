@@ -23,6 +23,7 @@ YEARS = 40 * 365 * 86_400
 MOST = 3  # entries of a collection
 
 GRACES: tuple[Any, ...] = (None, 0, 30, 10**400, -1, "30", 1.5, [], True)
+POLICIES: tuple[Any, ...] = (None, [], {"rules": None}, {"rules": [1, {}, {"action": "Ignore", "onExitCodes": []}]})
 
 
 class Chance:
@@ -106,7 +107,9 @@ class Chance:
     def _job_template(self) -> dict[str, Any]:
         """The pod in it is the user's: nobody but the API server types it."""
         pod = {"terminationGracePeriodSeconds": self._random.choice(GRACES), "volumes": self._random.choice([None, []])}
-        return {"spec": {"template": {"spec": pod}}}
+        pod["activeDeadlineSeconds"] = self._random.choice(GRACES)
+        job = {"activeDeadlineSeconds": self._random.choice(GRACES), "podFailurePolicy": self._random.choice(POLICIES)}
+        return {"spec": {"template": {"spec": pod}, **job}}
 
 
 def _bounds(constraint: Any) -> list[tuple[str, Any]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from activities.job_builder import IDENTITY_PATH, build_job
+from activities.job_builder import IDENTITY_PATH, build_job, job_to_judge
 from activities.signatures import CreateReplica, JobRef
 from api.common import SecretReference
 from api.spot_instance_job import CheckpointStorage
@@ -56,6 +56,7 @@ def test_controller_never_starts_the_training_again() -> None:
     ("field", "value"),
     [
         ("ttlSecondsAfterFinished", 0),
+        ("activeDeadlineSeconds", 60),
         ("podFailurePolicy", {"rules": []}),
         ("successPolicy", {"rules": []}),
         ("selector", {"matchLabels": {"a": "b"}}),
@@ -71,8 +72,15 @@ def test_field_by_which_the_controller_would_decide_is_taken_out(field: str, val
     assert field not in build(template(spec={field: value}))["spec"]
 
 
-def test_deadline_of_the_user_is_kept() -> None:
-    assert build(template(spec={"activeDeadlineSeconds": 60}))["spec"]["activeDeadlineSeconds"] == 60
+def test_what_the_workflow_does_itself_the_api_server_judges_all_the_same() -> None:
+    rules = {"rules": [{"action": "FailJob"}]}
+    given = template(pod={"activeDeadlineSeconds": 30}, spec={"activeDeadlineSeconds": 60, "podFailurePolicy": rules})
+    asked = CreateReplica(job=JOB, job_template=given, replica=1, incarnation=2, nodes=["n"], bought=False)
+    created, judged = build_job(asked), job_to_judge(asked)
+    assert "activeDeadlineSeconds" not in created["spec"]
+    assert "activeDeadlineSeconds" not in pod_of(created)
+    assert (judged["spec"]["activeDeadlineSeconds"], judged["spec"]["podFailurePolicy"]) == (60, rules)
+    assert pod_of(judged)["activeDeadlineSeconds"] == 30
 
 
 def test_stopping_stays_the_users() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from api.views import ContainerEnd
 from tests.unit.policy import pod
 from workflows.policy.startup import does_not_start, startup, waits_for_others
 
@@ -20,6 +21,7 @@ CANNOT_START = [
     "ContainerCannotRun",
     "CrashLoopBackOff",
 ]
+INIT = [ContainerEnd(name="download", exit_code=1, init=True)]
 CONFIG = "CreateContainerConfigError"
 REFUSED = [
     "unauthorized: authentication required",
@@ -50,6 +52,9 @@ DAMAGED = [
         (pod(phase="Failed", started_at=None), True, "BadImage"),
         (pod(phase="Failed", started_at=None, disrupted=True), True, "NeverRan"),
         (pod(phase="Failed", started_at=None), False, "NeverRan"),
+        (pod(phase="Failed", started_at=None, ends=INIT), True, "InitFailed"),
+        (pod(phase="Failed", started_at=None, ends=INIT, disrupted=True), False, "NeverRan"),
+        (pod(phase="Pending", started_at=None, ends=INIT), False, "Waiting"),
         *[(waiting("ErrImagePull", message), True, "Waiting") for message in REFUSED],
         (waiting(CONFIG, 'configmap "settings" not found'), True, "Waiting"),
         (waiting(CONFIG, "container has runAsNonRoot and image will run as root"), True, "BadImage"),

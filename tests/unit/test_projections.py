@@ -64,6 +64,50 @@ def test_exit_code_is_that_of_the_first_failure_else_zero_once_all_ended(statuse
     assert pod_view(pod({"containerStatuses": statuses})).exit_code == code
 
 
+def test_each_containers_end_is_told_while_others_run_on() -> None:
+    status = {"phase": "Running", "containerStatuses": [ended(0, "a", reason="Completed"), running("b"), ended(7, "c")]}
+    view = pod_view(pod(status))
+    assert [(end.name, end.exit_code, end.message) for end in view.ends] == [("a", 0, "Completed"), ("c", 7, None)]
+    assert view.ends[0].finished_at == datetime(2026, 1, 2, 4, 4, 5, tzinfo=UTC)
+
+
+def test_sidecars_and_init_containers_that_ended_well_are_no_ends() -> None:
+    init = [ended(0, "download"), ended(1, "check"), ended(137, "proxy")]
+    status = {"phase": "Failed", "initContainerStatuses": init, "containerStatuses": [ended(0)]}
+    spec = {"initContainers": [{"name": "download"}, {"name": "check"}, {"name": "proxy", "restartPolicy": "Always"}]}
+    assert [(end.name, end.init) for end in pod_view(pod(status, spec)).ends] == [("check", True), ("main", False)]
+
+
+@pytest.mark.parametrize(
+    ("own", "code", "phase", "names"),
+    [
+        ({"restartPolicy": "Always"}, 0, "Running", []),
+        ({"restartPolicy": "OnFailure"}, 1, "Running", []),
+        ({"restartPolicy": "OnFailure"}, 0, "Running", ["main"]),
+        ({"restartPolicy": "Never"}, 1, "Running", ["main"]),
+        ({"restartPolicy": "Never", "restartPolicyRules": [{"action": "Restart"}]}, 1, "Running", []),
+        ({"restartPolicy": "OnFailure"}, 1, "Failed", ["main"]),
+    ],
+)
+def test_a_container_that_is_started_again_has_not_ended(own: Json, code: int, phase: str, names: list[str]) -> None:
+    status = {"phase": phase, "containerStatuses": [ended(code), running("b")]}
+    assert [end.name for end in pod_view(pod(status, {"containers": [{"name": "main", **own}]})).ends] == names
+
+
+def test_conditions_are_seen_once_something_has_ended() -> None:
+    ready = {"type": "Ready", "status": "True"}
+    broken = {"type": "ConfigIssue", "status": "True"}
+    assert pod_view(pod({"phase": "Running", "conditions": [ready, broken]})).conditions == {}
+    view = pod_view(pod({"phase": "Failed", "reason": "DeadlineExceeded", "conditions": [ready, broken]}))
+    assert view.conditions == {"Ready": "True", "ConfigIssue": "True"}
+    assert view.reason == "DeadlineExceeded"
+
+
+def test_last_words_are_shortened() -> None:
+    status = {"phase": "Failed", "containerStatuses": [ended(1, message="x" * 4096)]}
+    assert len(pod_view(pod(status)).ends[0].message or "") == 256
+
+
 def test_container_that_its_runtime_could_not_start_has_not_started() -> None:
     state = {"exitCode": 128, "reason": "StartError", "startedAt": "1970-01-01T00:00:00Z", "finishedAt": FINISHED}
     status = {"phase": "Failed", "containerStatuses": [container("train", terminated=state)]}

@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 JOB = JobRef(namespace="team", name="resnet", uid="u-1", job_id="0a1b2c3d")
 FIELDS = [each for each in UNKEPT if isinstance(each, Unkept)]
-HEEDED = {"podFailurePolicy", "successPolicy"}
+HEEDED = {"activeDeadlineSeconds", "podFailurePolicy", "successPolicy"}
 """Taken out of the Job, because Outlast itself heeds or refuses them."""
 OTHERS: dict[str, Any] = {
     "spec.suspend": True,

@@ -6,7 +6,7 @@ from datetime import datetime
 from activities import signatures as act
 from api import names
 from api.messages import NodeChanged, PreemptionNotice, ReplicaChanged
-from api.views import AgentView, NodeView, ReplicaView, RestorePoint
+from api.views import AgentView, ContainerEnd, NodeView, ReplicaView, RestorePoint
 from tests.simulation.clock import Clock
 from tests.workflows.cluster_objects import Job, Node, Pod
 
@@ -243,9 +243,27 @@ class Cluster:
             return
         pod.stopped_at, pod.exit_code, pod.disrupted = self.clock.now, code, disrupted
         pod.phase = "Failed" if code else "Succeeded"
+        pod.ends.append(ContainerEnd(name="train", exit_code=code, finished_at=self.clock.now))
         if code == 0 and not told:
             self.finished.add(job.key)
         job.failed = "BackoffLimitExceeded" if code else None
+        self.changed(job)
+
+    def fail_init(self, job: Job, code: int) -> None:
+        """An init container exits before the training was started."""
+        pod = job.pod
+        assert pod is not None
+        pod.phase, pod.exit_code, pod.stopped_at = "Failed", code, self.clock.now
+        pod.ends.append(ContainerEnd(name="download", exit_code=code, finished_at=self.clock.now, init=True))
+        job.failed = "BackoffLimitExceeded"
+        self.changed(job)
+
+    def end_container(self, job: Job, name: str, code: int) -> None:
+        """One container exits; the pod's others run on, and with them the pod."""
+        pod = job.pod
+        assert pod is not None
+        pod.ends.append(ContainerEnd(name=name, exit_code=code, finished_at=self.clock.now))
+        pod.exit_code = pod.exit_code or code or None
         self.changed(job)
 
     def delete_pod(self, job: Job) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from activities import signatures as act
-from api.views import PodView
+from api.views import ContainerEnd, PodView
 
 
 @dataclass
@@ -40,6 +40,9 @@ class Pod:
     started_at: datetime | None = None
     stopped_at: datetime | None = None  # its process is no more, whatever the API server says
     exit_code: int | None = None
+    ends: list[ContainerEnd] = field(default_factory=list)  # of containers beside which others may run on
+    reason: str | None = None  # why the kubelet ended it
+    conditions: dict[str, str] = field(default_factory=dict)
     waiting_reason: str | None = None
     message: str | None = None
     base: float = 0  # steps in the memory it started from
@@ -58,6 +61,9 @@ class Pod:
             started_at=self.started_at,
             finished_at=self.stopped_at if self.exit_code is not None else None,
             exit_code=self.exit_code,
+            ends=self.ends,
+            reason=self.reason,
+            conditions=self.conditions,
             waiting_reason=self.waiting_reason,
             message=self.message,
         )

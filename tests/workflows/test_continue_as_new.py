@@ -119,7 +119,7 @@ async def test_the_state_is_bounded(world: World, monkeypatch: pytest.MonkeyPatc
     started = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
     state = json.loads(started.input.payloads[0].data)["state"]
     ledger = state.pop("ledger")
-    assert len(compact(state)) < 12_000
+    assert len(compact(state)) < 14_000
     assert len(compact(ledger)) < 400 * len(ledger["vms"] + ledger["incarnations"])
 
 

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from api.names import replica_job_name
     from workflows.policy.backoff import back_off
     from workflows.policy.survivor import going
+    from workflows.policy.verdict import deciding_end
 
 from workflows.calls import call, explain
 from workflows.checkpointing import Checkpointing
@@ -149,9 +150,11 @@ class Life:
     def ran_seconds(self) -> float:
         """From its start to its pod's end; without end where that is not known."""
         pod = self.me.view.pod if self.me.view else None
-        if self.me.running_since is None or pod is None or pod.finished_at is None:
+        end = deciding_end(pod, self.job.spec.main_container) if pod else None
+        finished_at = (end.finished_at if end else None) or (pod.finished_at if pod else None)
+        if self.me.running_since is None or finished_at is None:
             return 0.0 if self.me.running_since is None else float("inf")
-        return (pod.finished_at - self.me.running_since).total_seconds()
+        return (finished_at - self.me.running_since).total_seconds()
 
     async def move(self) -> None:
         """Over to the spot VM that is Ready for it, from the checkpoint just made of it; its machine is let go of."""

@@ -29,7 +29,7 @@ class Releasing(Part):
         current = Old(incarnation=self.me.incarnation, node=self.me.node, vm_key=self.me.vm_key)
         for old in [*olds, *([current] if self.me.live else [])]:
             await self.life.save_logs(old.incarnation)
-            keeps = self.me.outcome is not None and old.incarnation == self.me.incarnation
+            keeps = self.me.outcome is not None and old.incarnation == self.me.incarnation and not self._runs_on()
             if not keeps and not await self._remove_job(old):
                 return
         if not await self.machines.release_all(self.me.index, self.me.halt or self.me.outcome or "Released"):
@@ -40,6 +40,11 @@ class Releasing(Part):
         self.me.recovery = self.me.node = self.me.vm_key = self.me.view = None
         self.me.live = False
         self.life.enter(self.me.outcome or "Released", self.me.halt or self.me.message)
+
+    def _runs_on(self) -> bool:
+        """True if other containers of its pod outlive the training: they end with their Job."""
+        pod = self.me.view.pod if self.me.view else None
+        return pod is not None and pod.phase == "Running" and workflow.patched("ends-beside-others")
 
     async def _remove_job(self, old: Old) -> bool:
         """Delete the Job and see its pod stopped, before the machine under it goes; False where the job parks first.

@@ -6,14 +6,15 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api.views import RestorePoint
+    from api.views import PodView, RestorePoint
     from workflows.policy.ending import ends_as_told
     from workflows.policy.grace import grace_seconds
-    from workflows.policy.verdict import verdict
+    from workflows.policy.verdict import has_ended, verdict
 
 from workflows.calls import call
 from workflows.phases.life import Life, Part
 from workflows.phases.standing import Standing
+from workflows.phases.terms import Terms
 
 
 class Running(Part):
@@ -22,6 +23,7 @@ class Running(Part):
     def __init__(self, life: Life) -> None:
         super().__init__(life)
         self.standing = Standing(life)
+        self.terms = Terms(life)
 
     async def train(self) -> None:
         """Watch it run: until its pod ends, its machine is going, or it was silent for long enough to look."""
@@ -36,7 +38,7 @@ class Running(Part):
             if pod is None:  # a bridge that has just begun may have seen its Job alone: look before it is believed
                 await self.life.observe("its pod is said to be gone")
                 pod = self.me.view.pod if self.me.view else None
-            if pod is None or pod.phase in {"Succeeded", "Failed"} or pod.deleting or pod.disrupted:
+            if pod is None or self._is_over(pod) or pod.deleting or pod.disrupted:
                 self.life.enter("Judging", "its pod has ended" if pod else "its pod is gone")
                 self.me.deadline = self.job.after(self.state.timings.verdict_delay)
                 return
@@ -50,6 +52,12 @@ class Running(Part):
             )
             if not changed:
                 await self._look()
+
+    def _is_over(self, pod: PodView) -> bool:
+        """True if the training has ended; other containers of its pod may run on."""
+        if pod.phase in {"Succeeded", "Failed"}:
+            return True
+        return has_ended(pod, self.job.spec.main_container) and workflow.patched("ends-beside-others")
 
     def _next_look(self) -> datetime:
         """When nobody tells anything, when the patience with a NotReady node ends, or when it has run well."""
@@ -85,9 +93,12 @@ class Running(Part):
                 return
             await self.life.observe("the verdict")
             pod = (self.me.view.pod if self.me.view else None) or pod
+        if await self.terms.is_overdue():
+            return
         noticed = self.life.machine_lost()
         lives = not noticed and await self.machines.lives(self.me)
-        word, why = verdict(pod, noticed=noticed, machine_lives=lives)
+        main = self.job.spec.main_container
+        word, why = verdict(pod, noticed=noticed, machine_lives=lives, main=main)
         if word == "Preempted" and lives:
             await self.standing.disrupted(why)
             return
@@ -103,7 +114,8 @@ class Running(Part):
             self.job.event("ReplicaSucceeded", f"replica {self.me.index}: {why}")
             self.life.enter("Releasing", why)
             return
-        await self.standing.failed(why)
+        if not self.terms.decide(pod):
+            await self.standing.failed(why)
 
     def _ends_as_told(self) -> bool:
         restore, grace = self.me.restore, grace_seconds(self.job.spec)

@@ -8,13 +8,14 @@ with workflow.unsafe.imports_passed_through():
     from api import errors
     from api.report import IncarnationRecord
     from api.views import PodView, ReplicaView
-    from workflows.policy.startup import does_not_start, startup, waits_for_others
+    from workflows.policy.startup import Startup, does_not_start, init_failure, startup, waits_for_others
 
 from workflows.calls import call, explain, superseded_by
 from workflows.incarnations import to_create
 from workflows.phases.life import Life, Part
 from workflows.phases.room import LOOK_SECONDS, Lack, Room
 from workflows.phases.standing import Standing
+from workflows.phases.terms import Terms
 from workflows.state import Recovery
 
 
@@ -25,6 +26,7 @@ class Starting(Part):
         super().__init__(life)
         self.room = Room(life)
         self.standing = Standing(life)
+        self.terms = Terms(life)
 
     async def start(self) -> None:
         """Create the Job, delete the predecessor's, and wait for the pod to run."""
@@ -41,12 +43,15 @@ class Starting(Part):
             self._see_place(pod)
             if self.life.lost_place():
                 return
-            match startup(pod, restored=self.me.restore is not None and self.me.restore.kind == "Image"):
+            match self._read(pod):
                 case "Running" | "Ended":
                     self._started(pod)
                     return
                 case "BadImage" | "MissingImage" as trouble:
                     await self._image_failed(trouble, pod)
+                    return
+                case "InitFailed":
+                    await self._init_failed(pod)
                     return
                 case "NeverRan":
                     await self._never_ran("its pod ended before it ran")
@@ -78,6 +83,13 @@ class Starting(Part):
             )
             if not changed:
                 await self.life.observe("read before acting on silence")
+
+    def _read(self, pod: PodView | None) -> Startup:
+        restored = self.me.restore is not None and self.me.restore.kind == "Image"
+        found = startup(pod, restored=restored)
+        if pod is None or found != "InitFailed" or workflow.patched("init-failed"):
+            return found
+        return startup(pod.model_copy(update={"ends": []}), restored=restored)  # as earlier releases read it
 
     def _see_place(self, pod: PodView | None) -> None:
         """The scheduler has chosen among the nodes with a free GPU."""
@@ -204,6 +216,14 @@ class Starting(Part):
         self.life.restore_failed(f"{trouble}: {why}", missing=same_machine)
         nothing_else = not self.restoring.usable_point(self.me)
         await self._again("RestoreFailed", keep_machine=same_machine, ask_survivor=nothing_else)
+
+    async def _init_failed(self, pod: PodView | None) -> None:
+        """Count the training's own failure, for which neither image nor machine is to blame."""
+        why = init_failure(pod)
+        await self.life.save_logs(self.me.incarnation)
+        await self._delete_job(why)
+        if not self.terms.decide(pod):
+            await self.standing.failed(why)
 
     async def _never_ran(self, why: str) -> None:
         """On the machine that it has, after a pause; the second time in a row on another one."""

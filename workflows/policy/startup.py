@@ -4,7 +4,7 @@ from typing import Literal
 
 from api.views import PodView
 
-Startup = Literal["Waiting", "Running", "Ended", "NeverRan", "BadImage", "MissingImage"]
+Startup = Literal["Waiting", "Running", "Ended", "NeverRan", "InitFailed", "BadImage", "MissingImage"]
 
 _DID_NOT_START = {
     "CreateContainerError",
@@ -30,6 +30,8 @@ def startup(pod: PodView | None, *, restored: bool) -> Startup:
     if pod.phase in {"Succeeded", "Failed"}:
         if pod.started_at is not None and pod.waiting_reason not in _DID_NOT_START:
             return "Ended"
+        if pod.started_at is None and not pod.disrupted and any(end.init for end in pod.ends):
+            return "InitFailed"
         return "BadImage" if restored and not pod.disrupted else "NeverRan"
     if pod.phase == "Running" and pod.started_at is not None:
         return "Running"
@@ -38,6 +40,14 @@ def startup(pod: PodView | None, *, restored: bool) -> Startup:
     if restored and pod.waiting_reason in {"ErrImagePull", "ImagePullBackOff"}:
         return _pull(pod.message or "")
     return "Waiting"
+
+
+def init_failure(pod: PodView | None) -> str:
+    """Say which init container failed, and how."""
+    end = next((end for end in pod.ends if end.init), None) if pod else None
+    if end is None:
+        return "an init container failed"
+    return f"init container {end.name}: exit code {end.exit_code}" + (f": {end.message}" if end.message else "")
 
 
 def _would_run_as_root(pod: PodView) -> bool:

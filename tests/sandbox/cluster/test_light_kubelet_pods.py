@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from api.projections import pod_view
+from api.views import PodView
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
 from sandbox.registry import Registry
 from tests.sandbox.light_nodes import Nodes, condition, env, eventually, training_pod
+from workflows.policy.verdict import has_ended
 
 Json = dict[str, Any]
 
@@ -62,6 +65,27 @@ async def test_an_exit_code_fails_the_pod(admin: KubeClient, namespace: str, nod
     failed = await phase(admin, namespace, "fails", "Failed", "Succeeded")
     assert failed["status"]["phase"] == "Failed"
     assert failed["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"] == 7
+
+
+async def test_a_container_that_fails_beside_a_living_one_leaves_the_pod_running(
+    admin: KubeClient, namespace: str, nodes: Nodes
+) -> None:
+    """Its view says which container failed, and how: the phase says nothing of it, however long one waits."""
+    node = await nodes.start()
+    pod = training_pod("beside", node, container={"env": env(SANDBOX_FAIL_AT_STEP=2, SANDBOX_EXIT_CODE=42)})
+    board = {"name": "tensorboard", "image": "pytorch/pytorch:2.9", "env": env(SANDBOX_STEPS=100000)}
+    pod["spec"]["containers"].append(board)
+    await create(admin, namespace, pod)
+
+    async def failed() -> PodView | None:
+        view = pod_view(await admin.get(f"/api/v1/namespaces/{namespace}/pods/beside"))
+        return view if view.ends else None
+
+    view = await eventually("the trainer's end", failed)
+    assert (view.phase, [(end.name, end.exit_code) for end in view.ends]) == ("Running", [("trainer", 42)])
+    assert has_ended(view, None)
+    assert has_ended(view, "trainer")
+    assert not has_ended(view, "tensorboard")
 
 
 async def test_on_failure_starts_again_from_step_0(

@@ -1,0 +1,42 @@
+"""What of a ``jobTemplate`` a SpotInstanceJob cannot keep, though the API server would take it. Pure."""
+
+from collections.abc import Iterator
+
+from activities.spec_checks import not_accepted
+from api.common import Condition
+from api.failure_policy import DISRUPTION, failure_rules
+from api.names import shown
+from api.spot_instance_job import SpotInstanceJobSpec
+
+
+def template_problems(spec: SpotInstanceJobSpec) -> list[Condition]:
+    """List them, each with its remedy."""
+    return [not_accepted("InvalidJobTemplate", message) for message in _messages(spec)]
+
+
+def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
+    if spec.job_spec.get("successPolicy") is not None:
+        yield (
+            "jobTemplate.spec.successPolicy is of Indexed Jobs, and each replica is one pod: leave it out, and say by "
+            "spec.completionPolicy whether one replica's success is enough (Any) or all have to succeed (All)"
+        )
+    yield from _failure_policy(spec)
+    containers = [each.get("name") for each in spec.pod.get("containers") or [] if isinstance(each, dict)]
+    if spec.main_container is not None and spec.main_container not in containers:
+        there = ", ".join(shown(name) for name in containers)
+        yield (
+            f"mainContainer: jobTemplate has no container {shown(spec.main_container)}: name one of {there}, or leave "
+            "it out"
+        )
+
+
+def _failure_policy(spec: SpotInstanceJobSpec) -> Iterator[str]:
+    for rule in failure_rules(spec.job_spec):
+        field = f"jobTemplate.spec.podFailurePolicy.rules[{rule.number - 1}]"
+        if rule.action == "FailIndex":
+            yield f"{field}: FailIndex is of Indexed Jobs, and each replica is one pod: write FailJob"
+        if rule.action != "Ignore" and DISRUPTION in [each.type for each in rule.on_pod_conditions or []]:
+            yield (
+                f"{field}: {shown(rule.action)} of {DISRUPTION} is what spot VMs do every day, and what this job is "
+                "there to outlast: write Ignore, or leave the rule out"
+            )

@@ -1,0 +1,71 @@
+"""The clock of ``activeDeadlineSeconds``, which ends the job; it runs from the first start on, not while suspended."""
+
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+
+with workflow.unsafe.imports_passed_through():
+    from api.failure_policy import DEADLINE_EXCEEDED
+    from workflows.policy.deadline import deadline_seconds, exceeded
+
+from workflows.job import Job
+
+
+class Deadline:
+    """Counts the time of one job. A worker that was away finds it passed when it is back."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.clock = job.state.clock
+
+    async def run(self) -> None:
+        """Count until the job ends, or until its time is up."""
+        await workflow.wait_condition(lambda: self._over() or self._first_start() is not None)
+        if self._over() or (limit := deadline_seconds(self.job.spec)) is None:
+            return
+        if not workflow.patched("active-deadline"):
+            return  # its next run counts
+        while not self._over():
+            await workflow.wait_condition(lambda: not self.job.state.suspended or self._over())
+            self._go()
+            is_up = not await self.job.until(
+                lambda: self.job.state.suspended or self._over(), self._ends_at(limit), "activeDeadlineSeconds"
+            )
+            if is_up:
+                await self._time_is_up(limit)
+                return
+            if self.job.state.suspended:
+                self._stand()
+
+    def _over(self) -> bool:
+        return self.job.parking or self.job.ending
+
+    def _first_start(self) -> datetime | None:
+        """When the first replica first ran."""
+        if self.clock.begun:
+            return self.clock.since or workflow.now()
+        starts = [each.running_since for each in self.job.state.replicas.values() if not each.proof]
+        return min((start for start in starts if start is not None), default=None)
+
+    def _go(self) -> None:
+        if self.clock.since is None and not self._over():
+            self.clock.since = workflow.now() if self.clock.begun else self._first_start()
+            self.clock.begun = True
+
+    def _stand(self) -> None:
+        if self.clock.since is not None:
+            self.clock.seconds += (workflow.now() - self.clock.since).total_seconds()
+            self.clock.since = None
+
+    def _ends_at(self, limit: float) -> datetime:
+        return (self.clock.since or workflow.now()) + timedelta(seconds=limit - self.clock.seconds)
+
+    async def _time_is_up(self, limit: float) -> None:
+        """An end that came in time and is still being judged counts first."""
+        await self.job.until(
+            lambda: self._over() or not any(each.phase == "Judging" for each in self.job.state.replicas.values()),
+            self.job.after(2 * self.job.state.timings.verdict_delay),
+            "activeDeadlineSeconds has passed: was the training's end before it?",
+        )
+        if not self._over():
+            self.job.fail(DEADLINE_EXCEEDED, exceeded(limit))
