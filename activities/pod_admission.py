@@ -6,12 +6,14 @@ answer a dry run, and a worker that may not ask, refuse nothing: the verdict say
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from temporalio import activity
 
 from activities.job_builder import job_to_judge
 from activities.pod_remedies import own_words, remedy
+from activities.quota_room import lacks_room
 from activities.signatures import CHECK_POD, INVALID_JOB_TEMPLATE, POD_REFUSED, CheckPod, CreateReplica, PodVerdict
 from api import names
 from clients.kube import Json, Kube, KubeError, path, selector
@@ -33,14 +35,21 @@ class PodAdmission:
     """Judges what would become of a replica.
 
     Args:
-        kube: may create Jobs, and pods by dry runs; may list pods.
+        kube: may create Jobs, and pods by dry runs; may list pods and ResourceQuotas.
     """
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
 
-    async def judge(self, request: CreateReplica) -> PodVerdict:
+    async def judge(
+        self, request: CreateReplica, waiting: Collection[int] = (), *, remark_only: bool = False
+    ) -> PodVerdict:
         """Dry-run the Job of an incarnation, then the pod that is made of what the server would store.
+
+        Args:
+            request: the incarnation.
+            waiting: other replicas that may have no pod yet, for which quotas have to have room as well.
+            remark_only: that they have none is a remark, and no refusal.
 
         Raises:
             KubeError: the server did not judge, for example because it is overloaded.
@@ -53,52 +62,70 @@ class PodAdmission:
         if job.refusal is not None:
             return job.refusal
         pod = await self._ask_for_pod(request, _pod_of(job.stored or body))
-        if not pod.admitted and await self._frees_its_own_place(request, pod):
-            return PodVerdict(admitted=True)
-        return pod.model_copy(update={"remark": pod.remark or job.remark})
+        refusal, remark = pod.refusal, pod.remark or job.remark
+        if waiting or (refusal and "exceeded quota" in refusal.message):
+            alive = await self._alive(request)
+            if request.replica in alive:
+                refusal = None  # the pod that it is to replace goes first, and leaves it its place in the quota
+            pods = len(set(waiting) - alive) + (request.replica not in alive)
+            lack = await self._lacks_room(request, pod.stored, pods) if refusal is None and pods > 1 else ""
+            if lack and remark_only:
+                remark = f"not all replicas can run: {lack}"
+            elif lack:
+                refusal = _not_admitted(request, "its pod beside those that other replicas wait for", lack)
+        return refusal or PodVerdict(admitted=True, remark=remark)
 
-    async def _ask_for_job(self, request: CreateReplica, body: Json) -> "_JobAnswer":
+    async def _ask_for_job(self, request: CreateReplica, body: Json) -> "_Answer":
         asked = {**body, "spec": {**body["spec"]}}
         del asked["spec"]["podReplacementPolicy"]  # ours, and unknown to servers before 1.28
         try:
             where = path("batch/v1", "jobs", request.job.namespace)
-            return _JobAnswer(await self._kube.create(where, asked, dryRun="All", fieldValidation="Strict"))
+            return _Answer(await self._kube.create(where, asked, dryRun="All", fieldValidation="Strict"))
         except KubeError as error:
             said = error.message
             if _CANNOT_DRY_RUN.search(said):
-                return _JobAnswer(remark=_cannot_dry_run(said))
+                return _Answer(remark=_cannot_dry_run(said))
             if any(each in said for each in _BY_ADMISSION) or error.status == 403:
                 name = body["metadata"]["name"]
-                return _JobAnswer(refusal=_not_admitted(request, f"its Job {name}", own_words(said, "jobs.batch")))
+                return _Answer(refusal=_not_admitted(request, f"its Job {name}", own_words(said, "jobs.batch")))
             if error.status == 409:  # a Job of that name was accepted before
-                return _JobAnswer()
+                return _Answer()
             if error.status not in (400, 422):
                 raise
-            return _JobAnswer(refusal=_refused(INVALID_JOB_TEMPLATE, f"jobTemplate: {said}"))
+            return _Answer(refusal=_refused(INVALID_JOB_TEMPLATE, f"jobTemplate: {said}"))
 
-    async def _ask_for_pod(self, request: CreateReplica, pod: Json) -> PodVerdict:
+    async def _ask_for_pod(self, request: CreateReplica, pod: Json) -> "_Answer":
         try:
             where = path("v1", "pods", request.job.namespace)
-            await self._kube.create(where, pod, dryRun="All", fieldValidation="Strict")
+            return _Answer(await self._kube.create(where, pod, dryRun="All", fieldValidation="Strict"))
         except KubeError as error:
             said = error.message
             if _NO_RIGHT.search(said) or _OLD_POLICY in said:
-                return PodVerdict(admitted=True, remark=_MAY_NOT_ASK)
+                return _Answer(remark=_MAY_NOT_ASK)
             if _CANNOT_DRY_RUN.search(said):
-                return PodVerdict(admitted=True, remark=_cannot_dry_run(said))
+                return _Answer(remark=_cannot_dry_run(said))
             if any(each in said for each in _BY_ADMISSION) or error.status in (400, 403, 422):
-                return _not_admitted(request, "its pod", own_words(said, "pods"))
-            if error.status != 409:  # not a name that is taken
-                raise
-        return PodVerdict(admitted=True)
+                return _Answer(refusal=_not_admitted(request, "its pod", own_words(said, "pods")))
+            raise
 
-    async def _frees_its_own_place(self, request: CreateReplica, verdict: PodVerdict) -> bool:
-        """True if only a quota refuses it, where the pod that it is to replace still counts: that one goes first."""
-        if "exceeded quota" not in verdict.message:
-            return False
-        labels = {names.LABEL_JOB: request.job.job_id, names.LABEL_REPLICA: str(request.replica)}
-        pods = await self._kube.list(path("v1", "pods", request.job.namespace), labelSelector=selector(labels))
-        return any((pod.get("status") or {}).get("phase") not in _ENDED for pod in pods)
+    async def _alive(self, request: CreateReplica) -> set[int]:
+        """Find the replicas of the job that have a pod which a quota counts."""
+        where = path("v1", "pods", request.job.namespace)
+        pods = await self._kube.list(where, labelSelector=selector({names.LABEL_JOB: request.job.job_id}))
+        counted = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in _ENDED]
+        found = [names.incarnation_in(pod["metadata"].get("labels") or {}) for pod in counted]
+        return {each[0] for each in found if each}
+
+    async def _lacks_room(self, request: CreateReplica, pod: Json | None, count: int) -> str:
+        """Say which quota has no room for so many pods; empty if each has, or nobody may know."""
+        try:
+            quotas = await self._kube.list(path("v1", "resourcequotas", request.job.namespace))
+        except KubeError as error:
+            if error.status != 403:  # by the roles of a release before
+                raise
+            return ""
+        lack = lacks_room(quotas, pod, count) if pod is not None else ""
+        return f"exceeded quota: {lack}" if lack else ""
 
 
 class PodAdmissionActivities:
@@ -114,12 +141,12 @@ class PodAdmissionActivities:
     @activity.defn(name=CHECK_POD.name)
     async def check_pod(self, request: CheckPod) -> PodVerdict:
         """Say whether the pod of this incarnation would be admitted now."""
-        return await self._admission.judge(request.incarnation)
+        return await self._admission.judge(request.incarnation, request.waiting)
 
 
 @dataclass(frozen=True)
-class _JobAnswer:
-    """What the server said to the Job: how it would store it, or why not."""
+class _Answer:
+    """What the server said: how it would store the object, or why not."""
 
     stored: Json | None = None
     refusal: PodVerdict | None = None

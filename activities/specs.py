@@ -55,7 +55,7 @@ class SpecActivities:
     ``grants`` says who may do without Secrets of his own.
 
     ``kube`` may read and patch SpotInstanceJobs, SpotInstanceVMs and Secrets, list these by label, and create Jobs,
-    and pods by a dry run.
+    and pods by a dry run; list pods and ResourceQuotas.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class SpecActivities:
     async def _check_template(self, job: JobRef, spec: SpotInstanceJobSpec, remarks: list[str]) -> list[Condition]:
         """Let the API server judge the Job that we would create, and its pod; unknown fields count, as with kubectl."""
         try:
-            verdict = await self._admission.judge(_first_of(job, spec))
+            verdict = await self._admission.judge(_first_of(job, spec), range(1, spec.replicas), remark_only=True)
         except ApplicationError:  # checkpointImageRepo is no repository: told as a problem of the spec
             return []
         remarks += [verdict.remark] if verdict.remark else []

@@ -10,8 +10,10 @@ from workflows.calls import call
 from workflows.checkpointing import Checkpointing
 from workflows.incarnations import to_create
 from workflows.job import Job
-from workflows.state import Replica
+from workflows.state import Phase, Replica
 
+UNDER_WAY: frozenset[Phase] = frozenset({"Provisioning", "Joining", "NodeReady", "Restoring", "Starting"})
+"""A replica has a machine, or will have one, and may have no pod yet."""
 ANY_NODE = "any"
 """Stands where the name of the node will: nobody knows it before the VM is bought."""
 
@@ -34,6 +36,17 @@ class PodCheck:
             return act.PodVerdict(admitted=True)
         restore = furthest(self.state.points) if self.checkpointing.takes_images else None
         request = to_create(self.job, me.index, me.incarnation + 1, nodes=[ANY_NODE], bought=True, restore=restore)
-        return await call(
-            act.CHECK_POD, act.CheckPod(incarnation=request), summary=f"replica {me.index}: would its pod be admitted?"
-        )
+        question = act.CheckPod(incarnation=request, waiting=self._waiting(me))
+        me.asking = True
+        try:
+            return await call(act.CHECK_POD, question, summary=f"replica {me.index}: would its pod be admitted?")
+        finally:
+            me.asking = False
+
+    def _waiting(self, me: Replica) -> list[int]:
+        """Other replicas for whose pods there has to be room. Of those that ask now, the first has the first place."""
+        return [
+            each.index
+            for each in self.state.replicas.values()
+            if each is not me and (each.phase in UNDER_WAY or (each.asking and each.index < me.index))
+        ]

@@ -127,6 +127,7 @@ class Replica(Mutable):
     failures: int = 0  # of steps, one after the other: for the back-off
     retry_at: datetime | None = None
     in_vain: int = 0  # VMs in a row that ran and never became a node for it
+    asking: bool = False  # whether its pod would be admitted: it may be about to buy a VM
     refusals: int = 0  # in a row, of its pod before a VM was bought for it
     crowded: int = 0  # VMs in a row that became a node and had no room for it
     avoid: list[str] = []  # nodes where it did not start

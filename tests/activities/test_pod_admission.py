@@ -196,6 +196,26 @@ async def test_a_pod_that_frees_the_place_of_its_replacement_keeps_it_from_nothi
     assert "used: pods=1, limited: pods=1" in verdict.message
 
 
+async def test_a_quota_has_to_have_room_for_the_pods_of_other_replicas(world: World) -> None:
+    await quota(world, pods="2")
+    question = CheckPod(incarnation=asked(world), waiting=[1])
+    activities = PodAdmissionActivities(world.kube)
+    assert (await run(activities.check_pod, question)).admitted
+    verdict = await run(activities.check_pod, question.model_copy(update={"waiting": [1, 2]}))
+    assert refused(verdict)
+    assert "exceeded quota: gpus, requested: pods=3, used: 0, limited: 2" in verdict.message
+    assert f"Raise ResourceQuota {world.job.namespace}/gpus" in verdict.message
+
+
+async def test_a_quota_without_room_for_all_replicas_is_a_remark(world: World) -> None:
+    """The job is admitted, because one replica can train."""
+    await quota(world, pods="1")
+    document = await run(SpecActivities(world.kube, Timings(), grants=LENT).load_job, world.job)
+    assert document.problems == []
+    (remark,) = document.remarks
+    assert "not all replicas can run: exceeded quota: gpus, requested: pods=2, used: 0, limited: 1" in remark
+
+
 # --- who cannot answer, and who cannot ask
 
 

@@ -1,5 +1,6 @@
 """Documents and finalizers on a real API server that knows our CRDs."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,9 @@ async def test_manifest_written_for_the_origin_is_accepted(
     namespace: str, crds: None, kube: Kube, specs: SpecActivities, control_plane: Any, manifest: Path
 ) -> None:
     await control_plane.kubectl("apply", "-n", namespace, "-f", manifest)
+    runtime = {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "handler": "nvidia-cdi"}
+    made = json.dumps(runtime | {"metadata": {"name": "nvidia-cdi"}})  # as the GPU operator makes it
+    await control_plane.kubectl("apply", "--server-side", "-f", "-", stdin=made)
     for template in await kube.list(path(names.API_VERSION, names.TEMPLATE_PLURAL, namespace)):  # as the bridge does
         vm = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceVM", "spec": template["spec"]}
         vm["metadata"] = {"name": template["metadata"]["name"]}

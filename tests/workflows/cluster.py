@@ -45,6 +45,7 @@ class Cluster:
         self.too_big = False  # the pod does not fit on any machine
         self.uncordons_at_once = False  # whoever finds a node cordoned
         self.refuses_pods = ""  # in these words, from now on
+        self.quota = 1_000  # pods of the job that may be at a time
         self.claimed: set[str] = set()  # nodes whose CDI devices another job claims before ours
         self.no_logs = False
         self.bucket_refuses = False  # logs

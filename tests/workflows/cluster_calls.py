@@ -19,6 +19,10 @@ class ClusterCalls:
     def check_pod(self, request: act.CheckPod) -> act.PodVerdict:
         if words := self.cluster.refuses_pods:
             return act.PodVerdict(admitted=False, reason=act.POD_REFUSED, message=words)
+        alive = {key[0] for key, job in self.cluster.jobs.items() if job.pod and job.pod.exit_code is None}
+        index = request.incarnation.replica
+        if index not in alive and len(alive | set(request.waiting)) >= self.cluster.quota:
+            return act.PodVerdict(admitted=False, reason=act.POD_REFUSED, message="exceeded quota: gpus")
         return act.PodVerdict(admitted=True)
 
     def create_replica(self, request: act.CreateReplica) -> ReplicaView:

@@ -78,3 +78,26 @@ async def test_a_check_that_heals_is_seen_within_two_minutes(world: World, kind:
     await world.pass_time(6 * 3600)
     world.documents.failing_checks = set()
     await world.until(lambda: world.documents.condition(kind).status == "True", within=125)
+
+
+async def test_a_quota_for_fewer_pods_than_replicas_buys_no_more_vms_than_it_has_room_for(world: World) -> None:
+    world.cluster.quota = 1
+    await world.submit(replicas=2)
+    await world.running(1)
+    await world.pass_time(6 * 3600)
+    assert len(world.cloud.created) == 1
+    told = world.documents.condition("PodsStart")
+    assert (told.status, told.reason) == ("False", "PodRefused")
+    world.cluster.quota = 2
+    await world.running(2, within=600)
+    assert len(world.cloud.created) == 2
+
+
+async def test_a_replica_that_is_replaced_needs_no_second_place_in_the_quota(world: World) -> None:
+    world.cluster.quota = 2
+    await world.submit(replicas=2)
+    await world.running(2)
+    world.notice(0)
+    await world.until(lambda: (0, 1) in world.training(), within=900)
+    assert len(world.cloud.created) == 3
+    assert world.documents.told("PodDoesNotStart") == []
