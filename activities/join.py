@@ -14,6 +14,7 @@ from activities.certificates.client import ClientCertificates, Outcome
 from activities.cloud_errors import CloudError, to_application_error
 from activities.compute import Cloud
 from activities.heartbeat import heartbeats
+from activities.runtimes import Runtime, runtime_of
 from activities.signatures import Done, JoinProgress, StartJoin, TokenRef
 from activities.ssh import SshKeys, Unreachable, connect, run
 from activities.tokens import Tokens, token_id_of
@@ -90,16 +91,19 @@ class JoinActivities:
         async with self._machine(join) as machine:
             if machine is None:
                 return JoinProgress(state="Booting", message="the guest has not published its SSH host keys yet")
-            state = await _state_of(machine)
+            state, remark = await _state_of(machine), ""
             if state not in {"running", "ended 0"}:
                 _, said = await run(machine, "sh", "-c", kubeadm.STARTUP_SCRIPT)
                 if waits_for := _waits_for(said):
                     return JoinProgress(state="Booting", message=waits_for)
-                await self._launch(machine, join)
-            return await self._progress(machine, join, Outcome())
+                remark = await self._launch(machine, join)
+            return await self._progress(machine, join, Outcome(), remark)
 
-    async def _launch(self, machine: asyncssh.SSHClientConnection, join: StartJoin) -> None:
-        """Put everything there and start it. The token travels in a file that nobody else can read, never in argv."""
+    async def _launch(self, machine: asyncssh.SSHClientConnection, join: StartJoin) -> str:
+        """Put everything there and start it; gives what people should know of it.
+
+        The token travels in a file that nobody else can read, never in argv.
+        """
         if not all(map(is_segment, join.provider_id.removeprefix("gce://").split("/"))):
             # kubeadm makes a flag of the kubelet's of it, in a line that is split at spaces.
             raise ApplicationError(
@@ -110,6 +114,7 @@ class JoinActivities:
         discovery = await self._tokens.discovery(join)
         _, directory = await run(machine, "sh", "-c", kubeadm.PREPARE)
         _, version = await run(machine, "kubeadm", "version", "-o", "short")
+        runtime = await _runtime_of(machine, join)
         configuration = kubeadm.join_configuration(
             discovery,
             node=join.vm.name,
@@ -118,12 +123,14 @@ class JoinActivities:
             directory=directory,
             version=version,
             reserved=join.reserved,
+            cri_socket=runtime.socket,
         )
         async with machine.start_sftp_client() as sftp:
             await _put(sftp, kubeadm.KUBELET_PATCH_FILE, kubeadm.KUBELET_PATCH)
-            await _put(sftp, "join.sh", kubeadm.JOIN_SCRIPT)
+            await _put(sftp, "join.sh", kubeadm.join_script(runtime.socket))
             await _put(sftp, "join.yaml", configuration)
         await run(machine, "sh", "-c", kubeadm.START)
+        return runtime.remark
 
     async def _observe(self, join: StartJoin, outcome: Outcome) -> JoinProgress:
         async with self._machine(join) as machine:
@@ -133,12 +140,14 @@ class JoinActivities:
                 )
             return await self._progress(machine, join, outcome)
 
-    async def _progress(self, machine: asyncssh.SSHClientConnection, join: StartJoin, outcome: Outcome) -> JoinProgress:
+    async def _progress(
+        self, machine: asyncssh.SSHClientConnection, join: StartJoin, outcome: Outcome, remark: str = ""
+    ) -> JoinProgress:
         token = await self._tokens.read(token_id_of(join.vm.name))
         token_id = token_id_of(join.vm.name) if token is not None else None
         state = await _state_of(machine)
         if state == "running":
-            message = "; ".join(part for part in ("kubeadm join runs", outcome.trouble) if part)
+            message = _joined("kubeadm join runs", outcome.trouble, remark)
             return JoinProgress(state="Running", message=message, token_id=token_id)
         if token is not None:
             # It has served, or another try gets another: whoever copied it has nothing from here on.
@@ -147,8 +156,9 @@ class JoinActivities:
         if state == "ended 0":
             return JoinProgress(state="Joined", token_id=token_id, fingerprint=await _fingerprint(machine, join))
         _, log = await run(machine, "sh", "-c", kubeadm.LOG)
-        message = kubeadm.why_it_failed(state.removeprefix("ended "), log)
-        message = "; ".join(part for part in (message, outcome.trouble) if part)
+        runtime = await _runtime_of(machine, join)
+        failure = kubeadm.why_it_failed(state.removeprefix("ended "), log)
+        message = _joined(failure, outcome.trouble, runtime.remark)
         return JoinProgress(state="Failed", message=message, token_id=token_id)
 
     @contextlib.asynccontextmanager
@@ -163,6 +173,15 @@ class JoinActivities:
         key = await self._ssh_keys.load(join.ssh_key, join.namespace)
         async with connect(join.address, self._ssh_port, join.spec.ssh_user, key, host_keys) as machine:
             yield machine
+
+
+async def _runtime_of(machine: asyncssh.SSHClientConnection, join: StartJoin) -> Runtime:
+    config = join.spec.kubeadm_join_config
+    return await runtime_of(machine, config.cri_socket if config else None)
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(part for part in parts if part)
 
 
 async def _state_of(machine: asyncssh.SSHClientConnection) -> str:

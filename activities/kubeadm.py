@@ -9,6 +9,7 @@ https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,11 +53,11 @@ touch join.started
 setsid --fork flock --wait 5 join.lock sh join.sh </dev/null >/dev/null 2>&1
 """
 
-JOIN_SCRIPT = f"""\
+_JOIN_SCRIPT = f"""\
 # Runs under join.lock. A join that failed, or was cut short, is undone before the next one.
 if [ "$(cat join.exit 2>/dev/null)" = 0 ]; then rm -f join.yaml; exit; fi
 exec >join.log 2>&1
-if [ -f join.ran ]; then sudo -n kubeadm reset --force; fi
+if [ -f join.ran ]; then sudo -n kubeadm reset --force$RESET; fi
 rm -f join.exit
 touch join.ran
 sudo -n timeout {JOIN_SECONDS} kubeadm join --config "$PWD/join.yaml"
@@ -106,6 +107,12 @@ def is_ca_cert_hash(text: str) -> bool:
     return _CA_CERT_HASH.fullmatch(text) is not None
 
 
+def join_script(cri_socket: str | None) -> str:
+    """The script that joins; ``kubeadm reset`` refuses a machine with several runtimes, too, unless it is told."""
+    flags = f" --cri-socket {shlex.quote(cri_socket)}" if cri_socket else ""
+    return _JOIN_SCRIPT.replace("$RESET", flags)
+
+
 def join_configuration(
     discovery: Discovery,
     *,
@@ -115,6 +122,7 @@ def join_configuration(
     directory: str,
     version: str,
     reserved: bool = False,
+    cri_socket: str | None = None,
 ) -> str:
     """The JoinConfiguration, in the dialect of kubeadm ``version`` (``v1.31.4``; empty for an unknown one).
 
@@ -145,6 +153,7 @@ def join_configuration(
                 "name": node,
                 "taints": taints,
                 "kubeletExtraArgs": arguments if old else [{"name": n, "value": v} for n, v in arguments.items()],
+                **({"criSocket": cri_socket} if cri_socket else {}),
             },
             "patches": {"directory": f"{directory}/patches"},
         }

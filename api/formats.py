@@ -242,6 +242,13 @@ ENDPOINT = Format(
     "127.0.0.1:6443",
     300,
 )
+CRI_SOCKET = Format(
+    r"^(unix://)?/[A-Za-z0-9._/-]+$",
+    "not the socket of a container runtime: write its path, for example unix:///var/run/crio/crio.sock",
+    "unix:///var/run/containerd/containerd.sock",
+    107,
+    refused=_DOTS,
+)
 URL = Format(
     rf"^https?://{_HOST}(:[0-9]+)?$",
     "not a URL that works here: a URL without a path is expected, for example https://minio.example.com:9000",

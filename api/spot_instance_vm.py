@@ -88,6 +88,11 @@ class KubeadmJoinConfig(Model):
     control_plane_endpoint: Annotated[str, formats.ENDPOINT] | None = Field(
         default=None, description="host:port of the API server"
     )
+    cri_socket: Annotated[str, formats.CRI_SOCKET] | None = Field(
+        default=None,
+        description="the container runtime to use if the VM has several, for example unix:///var/run/crio/crio.sock; "
+        "default: the only one, or containerd",
+    )
 
 
 class OnDemandFallback(Model):

@@ -275,6 +275,41 @@ async def test_a_failed_join_says_why_and_is_undone_by_the_next(setting: Setting
     assert "[reset]" in (setting.machine(join).root / ".outlast/join.log").read_text()
 
 
+CRIO = "var/run/crio/crio.sock"
+TWO_RUNTIMES = f"mkdir -p $(dirname {CRIO}) && touch {CRIO}"
+
+
+async def test_of_two_runtimes_containerd_is_used_and_people_are_told(setting: Setting) -> None:
+    join = await setting.vm(startupScript=TWO_RUNTIMES)
+    begun = await setting.run(setting.join.start_join, join)
+    assert "the machine has containerd and CRI-O, and containerd is used" in begun.message
+    assert (await setting.run(setting.join.observe_join, join)).state == "Joined"
+
+
+async def test_a_join_that_failed_beside_two_runtimes_is_undone_too(setting: Setting) -> None:
+    join = await setting.vm(startupScript=TWO_RUNTIMES, kubeadmJoinConfig={"caCertHash": "sha256:" + "0" * 64})
+    failed = await setting.joined(join)
+    assert failed.state == "Failed"
+    assert "set kubeadmJoinConfig.criSocket" in failed.message
+    right = join.model_copy(update={"spec": join.spec.model_copy(update={"kubeadm_join_config": None})})
+    assert (await setting.joined(right)).state == "Joined"
+    assert "[reset]" in (setting.machine(join).root / ".outlast/join.log").read_text()
+
+
+async def test_the_runtime_of_the_spec_is_used(setting: Setting) -> None:
+    both = await setting.vm(startupScript=TWO_RUNTIMES, kubeadmJoinConfig={"criSocket": f"unix:///{CRIO}"})
+    begun = await setting.run(setting.join.start_join, both)
+    assert begun.message in {"", "kubeadm join runs"}
+    assert (await setting.run(setting.join.observe_join, both)).state == "Joined"
+
+
+async def test_a_runtime_that_is_not_there_fails_the_join(setting: Setting) -> None:
+    join = await setting.vm(kubeadmJoinConfig={"criSocket": f"unix:///{CRIO}"})
+    failed = await setting.joined(join)
+    assert failed.state == "Failed"
+    assert f"dial unix /{CRIO}" in failed.message
+
+
 async def test_a_hash_that_is_none_is_refused_before_anything_is_sent(setting: Setting) -> None:
     join = await setting.vm(kubeadmJoinConfig={"caCertHash": "sha256:abc123..."})
     with pytest.raises(ApplicationError, match=r"kubeadmJoinConfig\.caCertHash is not the hash of a") as refused:

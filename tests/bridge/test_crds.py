@@ -346,6 +346,7 @@ async def test_the_rest_can_be_edited(apply: Any, begin: Any, job: Any, path: st
         ("spec.gpu", {"type": "T4"}, "not a GPU: write one of"),
         ("spec.vmImage", "a image", "not an image: write family"),
         ("spec.kubeadmJoinConfig", {"controlPlaneEndpoint": "http://a/b"}, "write host:port"),
+        ("spec.kubeadmJoinConfig", {"criSocket": "tcp://10.0.0.1"}, "not the socket of a container runtime"),
         ("spec.kubeadmJoinConfig", {"tokenSecretRef": {"name": "../a"}}, "spec.kubeadmJoinConfig.tokenSecretRef.name"),
         ("spec.sshKeySecretRef", {"name": "../a"}, "not the name of an object"),
         (NOTICE, "30s", 'GCE knows two notices: write "120s", or leave it out'),

@@ -22,7 +22,8 @@ class Joining(Part):
         progress = await call(act.START_JOIN, self._join_request(), summary=f"connect to {self.machine.name} and join")
         self._take(progress)
         if progress.state in {"Running", "Joined"}:
-            self.machine.enter("Joining", seconds=self.timings.join_deadline, message="kubeadm join runs")
+            message = progress.message or "kubeadm join runs"
+            self.machine.enter("Joining", seconds=self.timings.join_deadline, message=message)
         elif progress.state == "Failed":
             await self._join_failed(progress.message)
         else:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sandbox.machines import MachineSpec
 from sandbox.machines.light.guest import Guest, Invocation
-from sandbox.machines.light.kubeadm import Host, kubeadm
+from sandbox.machines.light.kubeadm import Host, kubeadm, runtimes
 from sandbox.machines.light.kubelet_service import KubeletUnit
 from sandbox.machines.light.processes import Processes
 from sandbox.machines.light.programs import (
@@ -144,6 +144,7 @@ class LightMachine:
                 },
             )
             await self._guest.start()
+            runtimes.install(self.root)
             self._tasks.append(asyncio.create_task(self._startup.run(), name=f"startup script of {self.spec.name}"))
             self._ssh = SshServer(
                 self.spec.address, self._settings.ssh_port, self.root, self.spec.metadata, self._processes

@@ -21,7 +21,7 @@ async def kubeadm(host: Host, argv: Sequence[str], cwd: Path, out: Print, err: P
             case ["join", *rest]:
                 await join(host, from_arguments(rest, host.hostname, cwd, host.resolve, err), out, err)
             case ["reset", *rest] if {"-f", "--force"} & set(rest):
-                await reset(host, out)
+                await reset(host, _after("--cri-socket", rest), out)
             case ["reset", *_]:
                 raise KubeadmError("aborted reset operation: nobody to confirm it (use --force)")
             case ["version", *rest]:
@@ -36,3 +36,9 @@ async def kubeadm(host: Host, argv: Sequence[str], cwd: Path, out: Print, err: P
         err(f"{error}\n{_TRACE_HINT}")
         return error.code
     return 0
+
+
+def _after(flag: str, argv: Sequence[str]) -> str:
+    """The value that follows a flag; empty if the flag is not there."""
+    words = iter(argv)
+    return next(words, "") if flag in words else ""

@@ -88,6 +88,7 @@ class JoinConfiguration:
     kubelet_args: Mapping[str, str] = field(default_factory=dict)
     ignore_errors: frozenset[str] = frozenset()
     patches: Path | None = None
+    cri_socket: str = ""
     discovery_seconds: float = 300.0
     tls_bootstrap_seconds: float = 300.0
 
@@ -246,6 +247,7 @@ def _build(
             name.lower() for name in (*ignored, *(registration.get("ignorePreflightErrors") or ()))
         ),
         patches=patches,
+        cri_socket=options.cri_socket or registration.get("criSocket") or "",
         discovery_seconds=seconds(timeouts.get("discovery") or discovery.get("timeout") or "5m0s"),
         tls_bootstrap_seconds=seconds(timeouts.get("tlsBootstrap") or "5m0s"),
     )

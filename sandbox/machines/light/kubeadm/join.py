@@ -10,6 +10,7 @@ import yaml
 
 from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
 from sandbox.machines.light.kubeadm import host as files
+from sandbox.machines.light.kubeadm import runtimes
 from sandbox.machines.light.kubeadm.bootstrap import obtain_certificate
 from sandbox.machines.light.kubeadm.config import JoinConfiguration
 from sandbox.machines.light.kubeadm.discovery import Cluster, discover, patience
@@ -31,6 +32,7 @@ async def join(host: Host, configuration: JoinConfiguration, out: Print, err: Pr
         KubeadmError: where the real one gives up.
     """
     out("[preflight] Running pre-flight checks")
+    runtimes.check(host.root, configuration.cri_socket)
     _preflight(host, configuration, err)
     await host.about_to_join(configuration.token)
     try:
@@ -61,8 +63,13 @@ async def join(host: Host, configuration: JoinConfiguration, out: Print, err: Pr
     out(_JOINED)
 
 
-async def reset(host: Host, out: Print) -> None:
-    """Undo a join on this machine; the Node object stays, as with the real one."""
+async def reset(host: Host, cri_socket: str, out: Print) -> None:
+    """Undo a join on this machine; the Node object stays, as with the real one.
+
+    Raises:
+        KubeadmError: the machine has several runtimes, and none is named.
+    """
+    runtimes.check(host.root, cri_socket)
     out("[preflight] Running pre-flight checks")
     out("[reset] Stopping the kubelet service")
     await host.kubelet.stop()
