@@ -16,7 +16,7 @@ from activities.compute import Cloud
 from activities.heartbeat import heartbeats
 from activities.runtimes import Runtime, runtime_of
 from activities.signatures import Done, JoinProgress, StartJoin, TokenRef
-from activities.ssh import SshKeys, Unreachable, connect, run
+from activities.ssh import SshKeys, Unreachable, connect, run, user_of
 from activities.tokens import Tokens, token_id_of
 from api import errors
 from api.names import is_segment, shown
@@ -171,7 +171,9 @@ class JoinActivities:
             yield None
             return
         key = await self._ssh_keys.load(join.ssh_key, join.namespace)
-        async with connect(join.address, self._ssh_port, join.spec.ssh_user, key, host_keys) as machine:
+        access = join.spec.gcp.ssh_access
+        user = await user_of(compute, vm.project, access, join.spec.ssh_user, key)
+        async with connect(join.address, self._ssh_port, user, key, host_keys, access) as machine:
             yield machine
 
 

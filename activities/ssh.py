@@ -13,11 +13,13 @@ from pathlib import Path
 import asyncssh
 from temporalio.exceptions import ApplicationError
 
+from activities.compute import Compute
 from activities.secret import read_secret
 from api import errors
 from api.common import LocalReference
 from api.formats import SSH_USER
 from api.names import shown
+from api.spot_instance_vm import SshAccess
 from clients.kube import Kube
 
 CONNECT_SECONDS = 10.0  # TCP, key exchange and authentication; asyncssh itself would wait for ever
@@ -31,6 +33,14 @@ logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
 # asyncssh insists on a name for whoever runs it, which is used for nothing here; a container's user may have none.
 os.environ.setdefault("LOGNAME", "outlast")
+
+
+DENIED: dict[SshAccess, str] = {
+    "Metadata": "if this lasts and an organisation policy demands OS Login, set gcp.sshAccess: OSLogin",
+    "OSLogin": "if this lasts, grant the service account of the credentials roles/compute.osAdminLogin on the project, "
+    "and roles/iam.serviceAccountUser on the VM's gcp.serviceAccount if it has one",
+}
+"""What helps if a machine lets nobody in, read behind its refusal."""
 
 
 class Unreachable(Exception):
@@ -77,6 +87,15 @@ class SshKeys:
             ) from None
 
 
+async def user_of(compute: Compute, project: str, access: SshAccess, user: str, key: asyncssh.SSHKey) -> str:
+    """The user by whom a machine is entered: ``user``, or with OS Login the account's own.
+
+    Raises:
+        CloudError: OS Login refuses.
+    """
+    return await compute.login(project, public_key(key)) if access == "OSLogin" else user
+
+
 def public_key(key: asyncssh.SSHKey) -> str:
     """The public half in the form of an ``authorized_keys`` line, without a comment."""
     return " ".join(key.export_public_key().decode().split()[:2])
@@ -84,7 +103,12 @@ def public_key(key: asyncssh.SSHKey) -> str:
 
 @contextlib.asynccontextmanager
 async def connect(
-    address: str, port: int, user: str, key: asyncssh.SSHKey, host_keys: list[str]
+    address: str,
+    port: int,
+    user: str,
+    key: asyncssh.SSHKey,
+    host_keys: list[str],
+    access: SshAccess = "Metadata",
 ) -> AsyncIterator[asyncssh.SSHClientConnection]:
     """A connection to the machine that owns one of ``host_keys`` (``ssh-ed25519 AAAA…``) and to no other.
 
@@ -123,7 +147,8 @@ async def connect(
             non_retryable=True,
         ) from error
     except asyncssh.PermissionDenied as error:
-        raise Unreachable(f"SSH at {address} does not let {user} in yet: {error.reason}") from error
+        message = f"SSH at {address} does not let {user} in yet: {error.reason}; {DENIED[access]}"
+        raise Unreachable(message) from error
     except (OSError, TimeoutError, asyncssh.Error) as error:
         raise Unreachable(f"SSH at {address}:{port} does not answer yet: {error or type(error).__name__}") from error
     try:

@@ -1,7 +1,7 @@
 """``SpotInstanceVM``: what to buy. The origin's fields keep their names and meaning; new ones are optional."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,10 @@ from api.model import Model
 
 # https://cloud.google.com/compute/docs/regions-zones: us-central1-a, and AI zones such as us-central1-ai1a
 Zone = Annotated[str, Field(pattern=formats.ZONE.pattern, max_length=63), formats.ZONE]
+
+
+SshAccess = Literal["Metadata", "OSLogin"]
+"""How a VM learns who may log in: from its own metadata, or from IAM."""
 
 
 class Gpu(Model):
@@ -67,6 +71,12 @@ class Gcp(Model):
         default=None,
         max_length=32,
         description='how long before it is shut down a VM is told of its preemption: "0s" (GCE\'s default) or "120s"',
+    )
+
+    ssh_access: SshAccess = Field(
+        default="Metadata",
+        description="OSLogin: enter the VM as the service account of the credentials, for projects whose organisation "
+        "policy demands OS Login; sshUser is ignored then",
     )
 
     @property

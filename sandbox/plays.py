@@ -33,6 +33,7 @@ FAULTS = (
     "lag_lists",
     "withdraw_permissions",
     "grant_permissions",
+    "require_os_login",
     "expire_credentials",
     "unavailable",
     "slow_boots",

@@ -54,6 +54,8 @@ class Machines:
         assert state.vm_spec is not None
         if vm.ssh_user is None:
             vm.ssh_user, vm.ssh_key = state.vm_spec.ssh_user, state.vm_spec.ssh_key_secret_ref
+            vm.ssh_access = state.vm_spec.gcp.ssh_access
+        gcp = state.vm_spec.gcp.model_copy(update={"ssh_access": vm.ssh_access})
         return VmStart(
             key=vm.key,
             cluster_id=start.cluster_id,
@@ -63,7 +65,7 @@ class Machines:
             job_name=start.name,
             job_uid=start.uid,
             vm_name=self.job.spec.spot_instance_vm_ref.name,
-            spec=state.vm_spec.model_copy(update={"ssh_user": vm.ssh_user}),
+            spec=state.vm_spec.model_copy(update={"ssh_user": vm.ssh_user, "gcp": gcp}),
             credentials=self.job.spec.gcp_credentials_secret_ref,
             ssh_key=vm.ssh_key,
             timings=state.timings,

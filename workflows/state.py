@@ -14,7 +14,7 @@ from api.common import Condition, LocalReference
 from api.messages import VmReport
 from api.report import VmRecord
 from api.spot_instance_job import SpotInstanceJobSpec
-from api.spot_instance_vm import SpotInstanceVMSpec
+from api.spot_instance_vm import SpotInstanceVMSpec, SshAccess
 from api.timings import Timings
 from api.views import CheckpointView, NodeView, ReplicaView, RestorePoint
 from workflows.ledger import Ledger
@@ -199,6 +199,7 @@ class Vm(Mutable):
     outdated: bool = False  # the SpotInstanceVM was edited while this one was still to be bought
     ssh_user: str | None = None  # that it was bought with; None before that
     ssh_key: LocalReference | None = None  # beside ssh_user; None: the installation's
+    ssh_access: SshAccess = "Metadata"  # beside ssh_user
 
     @property
     def sought(self) -> bool:

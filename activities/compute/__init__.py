@@ -70,6 +70,13 @@ class Compute(Protocol):
         """Public SSH host keys (``ssh-ed25519 AAAA…``) that the guest published; empty while it has not."""
         ...
 
+    async def login(self, project: str, public_key: str) -> str:
+        """Let an SSH key log in by OS Login; gives the user name that belongs to it.
+
+        The account is the credentials' own. The same key again changes nothing.
+        """
+        ...
+
     async def missing_permissions(self, project: str, permissions: list[str]) -> list[str]:
         """Those of ``permissions`` that these credentials lack on the project."""
         ...

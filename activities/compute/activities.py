@@ -52,6 +52,8 @@ class ComputeActivities:
         try:
             compute = await self._cloud.open(vm.credentials, vm.namespace)
             key = await self._ssh_keys.load(create.ssh_public_key_of, vm.namespace)
+            if create.spec.gcp.ssh_access == "OSLogin":  # what is refused here costs no VM
+                await compute.login(vm.project, public_key(key))
             body = instance_body(
                 create.spec,
                 name=vm.name,

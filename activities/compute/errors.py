@@ -88,6 +88,7 @@ _BY_STATUS: dict[int, type[CloudError]] = {
 
 _PERMISSION = re.compile(r"[Rr]equired '([\w.]+)' permission")
 _ACT_AS = re.compile(r"does not have access to service account|[Ss]ervice account user")
+_OS_LOGIN = re.compile(r"compute\.requireOsLogin")
 _QUOTA = re.compile(r"Quota '(\w+)' exceeded")
 
 
@@ -168,7 +169,14 @@ def _typed(complaint: _Complaint) -> CloudError:
         if not permission and _ACT_AS.search(complaint.message):
             permission = "iam.serviceAccounts.actAs"  # on the service account that the spec names
         return Permission(f"{complaint.message}. Grant it to the service account of the credentials.", permission)
-    return kind(complaint.message)
+    return kind(f"{complaint.message}{_remedy(complaint.message)}")
+
+
+def _remedy(message: str) -> str:
+    """What to do about a refusal that does not say so itself, read behind it."""
+    if _OS_LOGIN.search(message):
+        return ": the organisation's policy demands OS Login; set gcp.sshAccess: OSLogin in the SpotInstanceVM"
+    return ""
 
 
 def _kind_of(complaint: _Complaint) -> type[CloudError]:

@@ -27,6 +27,7 @@ from activities.cloud_errors import Invalid, Missing
 from activities.compute import CALL_SECONDS, MachineType, Operation
 from activities.compute.errors import classify, classify_operation
 from activities.compute.instance import has_gpus_built_in
+from activities.compute.os_login import OsLogin
 from api.common import SecretReference
 from api.market import Candidate, PreemptedVm
 from api.names import is_segment, shown
@@ -139,6 +140,7 @@ class GcpCompute:
         self._images = compute_v1.ImagesClient(**made)
         self._advice = compute_v1.AdviceClient(**made)
         self._session = AuthorizedSession(credentials)
+        self._os_login = OsLogin(credentials, self._session, endpoint)
         self._resource_manager = endpoint or RESOURCE_MANAGER
         self._run = run
 
@@ -225,6 +227,12 @@ class GcpCompute:
         found = await self._find(self._instances.get_guest_attributes, request)
         lines = [f"{item.key} {item.value}" for item in found.query_value.items] if found else []
         return [line for line in lines if _HOST_KEY.fullmatch(line)]  # whoever is root there writes what he likes
+
+    async def login(self, project: str, public_key: str) -> str:
+        """Import the key into the OS Login profile of the credentials' account."""
+        segments(project=project)
+        user: str = await self._run(lambda: self._os_login.user_of(project, public_key))
+        return user
 
     async def missing_permissions(self, project: str, permissions: list[str]) -> list[str]:
         """Ask Resource Manager's ``projects.testIamPermissions``."""

@@ -133,12 +133,15 @@ def _network_interface(gcp: Gcp, region: str) -> Json:
 
 
 def _metadata(spec: SpotInstanceVMSpec, ssh_public_key: str) -> list[Json]:
-    items = {
-        "ssh-keys": f"{spec.ssh_user}:{ssh_public_key}",
-        "enable-guest-attributes": "TRUE",  # the guest agent publishes its SSH host keys there
-        "enable-oslogin": "FALSE",  # OS Login, where the project has it, ignores ssh-keys
-        "block-project-ssh-keys": "TRUE",
-    }
+    items = {"enable-guest-attributes": "TRUE"}  # the guest agent publishes its SSH host keys there
+    if spec.gcp.ssh_access == "OSLogin":
+        items["enable-oslogin"] = "TRUE"
+    else:
+        items |= {
+            "ssh-keys": f"{spec.ssh_user}:{ssh_public_key}",
+            "enable-oslogin": "FALSE",  # OS Login, where the project has it, ignores ssh-keys
+            "block-project-ssh-keys": "TRUE",
+        }
     if spec.startup_script:
         items["startup-script"] = spec.startup_script
     return [{"key": key, "value": value} for key, value in items.items()]

@@ -50,11 +50,14 @@ async def _check_permissions(compute: Compute, spec: SpotInstanceVMSpec) -> Cond
     wanted += ["compute.instances.setServiceAccount"] if spec.gcp.service_account else []
     wanted += ["compute.instances.setTags"] if spec.gcp.network_tags else []
     wanted += ["compute.subnetworks.useExternalIp"] if spec.gcp.external_ip else []
+    wanted += ["compute.instances.osAdminLogin"] if spec.gcp.ssh_access == "OSLogin" else []
     missing = await compute.missing_permissions(spec.gcp.project, wanted)
     if missing:
+        roles = "roles/compute.instanceAdmin.v1"
+        roles += " and roles/compute.osAdminLogin" if "compute.instances.osAdminLogin" in missing else ""
         message = (
             f"the credentials lack {', '.join(missing)} on project {spec.gcp.project}: grant their service account "
-            "the role roles/compute.instanceAdmin.v1, or one with these permissions"
+            f"the role {roles}, or one with these permissions"
         )
         return Condition(type=CREDENTIALS, status="False", reason="PermissionDenied", message=message)
     return Condition(type=CREDENTIALS, status="True", reason="Granted", message=f"on project {spec.gcp.project}")

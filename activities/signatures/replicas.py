@@ -8,6 +8,7 @@ from api.common import LocalReference, SecretReference
 from api.model import Model
 from api.report import JobReport
 from api.spot_instance_job import CheckpointStorage
+from api.spot_instance_vm import SshAccess
 from api.views import ReplicaView, RestorePoint
 
 
@@ -160,6 +161,7 @@ class SaveOutputs(Model):
     vm: VmRef
     ssh_user: str
     ssh_key: LocalReference | None = None
+    ssh_access: SshAccess = "Metadata"
 
 
 class SavedOutputs(Model):

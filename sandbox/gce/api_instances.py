@@ -76,6 +76,7 @@ class InstancesApi:
         body = call.message(compute_v1.Instance)
         for permission in rights.of_creation(body):
             self._faults.check_permission(permission, f"projects/{call.project}")
+        self._faults.check_policy(body, call.project)
         request_id = call.request_id
         operation = self._operations.of_request(call.project, request_id)
         if operation is None:

@@ -17,6 +17,7 @@ from sandbox.gce.http import add_routes, answer, error_bodies
 from sandbox.gce.instance import Instance
 from sandbox.gce.ledger import Ledger
 from sandbox.gce.operations import Operations
+from sandbox.gce.os_login import OsLoginApi
 from sandbox.machines import MachineFactory
 from sandbox.settings import Settings
 
@@ -43,6 +44,8 @@ class GceEmulator:
         add_routes(app, prefix, InstancesApi(self.fleet, self._operations, self.faults).routes(), self.faults)
         add_routes(app, prefix, ZonesApi(self.fleet, self._operations, self.faults).routes(), self.faults)
         add_routes(app, prefix, AdviceApi(self.faults).routes(), self.faults)
+        os_login = OsLoginApi(self.fleet.logins, self.faults)
+        app.router.add_post("/v1/users/{account}:importSshPublicKey", os_login.import_key)
         for version in ("v1", "v3"):  # Cloud Resource Manager, which answers for a project's rights
             app.router.add_post(f"/{version}/projects/{{project}}:testIamPermissions", self._test_iam_permissions)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True)

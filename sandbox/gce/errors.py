@@ -84,6 +84,11 @@ def not_ready(path: str) -> ApiError:
     return ApiError(400, "resourceNotReady", f"The resource '{path}' is not ready")
 
 
+def policy_violated(constraint: str, project: str) -> ApiError:
+    """412 for what a policy of the organisation forbids."""
+    return ApiError(412, "conditionNotMet", f"Constraint constraints/{constraint} violated for project {project}.")
+
+
 def fingerprint_mismatch(what: str) -> ApiError:
     """412 for an update over a version that is not the current one."""
     return ApiError(

@@ -10,12 +10,14 @@ import base64
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sandbox.gce.errors import (
     OperationError,
     backend_error,
     not_ready,
     permission_denied,
+    policy_violated,
     rate_limited,
     unauthenticated,
 )
@@ -49,6 +51,7 @@ class Faults:
         self._lost_answers: Turns[bool] = Turns()
         self._list_lag = 0.0
         self._withdrawn: set[str] = set()
+        self._os_login_required = False
         self._expired_until = 0.0
         self._unavailable_until, self._unavailable = 0.0, 503
         self._prices: dict[tuple[str, str], float] = {}
@@ -114,6 +117,10 @@ class Faults:
     def grant_permissions(self, *permissions: str) -> None:
         """Give rights back; without arguments, all of them."""
         self._withdrawn.difference_update(permissions or set(self._withdrawn))
+
+    def require_os_login(self, required: bool = True) -> None:
+        """Put the organisation's policy `compute.requireOsLogin` in force, or take it back."""
+        self._os_login_required = required
 
     def expire_credentials(self, seconds: float) -> None:
         """Answer every call with 401 for `seconds` of real time; 0 ends it."""
@@ -183,6 +190,12 @@ class Faults:
         """Raise 403 where the right was withdrawn."""
         if permission in self._withdrawn:
             raise permission_denied(permission, path)
+
+    def check_policy(self, body: Mapping[str, Any], project: str) -> None:
+        """Raise 412 for a VM that switches OS Login off against the organisation's policy."""
+        items = {item.get("key"): item.get("value") for item in (body.get("metadata") or {}).get("items") or []}
+        if self._os_login_required and str(items.get("enable-oslogin", "TRUE")).upper() != "TRUE":
+            raise policy_violated("compute.requireOsLogin", project)
 
     def granted(self, permissions: Iterable[str]) -> list[str]:
         """Those of `permissions` that the caller has."""

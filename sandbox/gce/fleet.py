@@ -53,6 +53,8 @@ class Fleet:
     ) -> None:
         self.images = Images()
         self.networks = {"default"}
+        self.logins: dict[str, list[str]] = {}
+        """SSH keys by user name, of OS Login."""
         self._machines = machines
         self._operations = operations
         self._faults = faults
@@ -92,7 +94,9 @@ class Fleet:
         name = blueprint.resource["name"]
         if (project, zone, name) in self._instances:
             raise already_exists(f"projects/{project}/zones/{zone}/instances/{name}")
-        instance = Instance(project, zone, blueprint, self._addresses.take(zone), self._machines, self._ledger)
+        instance = Instance(
+            project, zone, blueprint, self._addresses.take(zone), self._machines, self._ledger, self.logins
+        )
         if error := self._shortage(instance, at_once=True):
             self._addresses.give_back(instance.address)
             raise error.as_api_error()

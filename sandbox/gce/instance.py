@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from sandbox.gce.blueprint import Blueprint
@@ -27,7 +27,14 @@ class Instance:
     """A VM that exists; `resource` is what the API shows."""
 
     def __init__(
-        self, project: str, zone: str, blueprint: Blueprint, address: str, machines: MachineFactory, ledger: Ledger
+        self,
+        project: str,
+        zone: str,
+        blueprint: Blueprint,
+        address: str,
+        machines: MachineFactory,
+        ledger: Ledger,
+        logins: Mapping[str, list[str]],
     ) -> None:
         self.project = project
         self.zone = zone
@@ -65,6 +72,7 @@ class Instance:
                 gpu_count=self.placement.gpu_count,
                 metadata=self.metadata,
                 service_account=accounts[0]["email"] if accounts else None,
+                logins=logins,
             )
         )
 

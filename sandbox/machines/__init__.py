@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sandbox.machines.mishaps import Mishaps
@@ -25,6 +25,8 @@ class MachineSpec:
     metadata: Mapping[str, str]
     """Instance metadata items (ssh-keys, startup-script, enable-guest-attributes, …); a live view of them."""
     service_account: str | None
+    logins: Mapping[str, list[str]] = field(default_factory=dict)
+    """SSH keys by user name, of OS Login; a live view of them. Real machines know nothing of it."""
 
 
 class Machine(Protocol):

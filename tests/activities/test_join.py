@@ -258,6 +258,23 @@ async def test_a_key_that_does_not_open_it_means_not_yet(setting: Setting, monke
     progress = await setting.run(setting.join.start_join, stranger)
     assert progress.state == "Unreachable"
     assert "does not let nobody in yet" in progress.message
+    assert "set gcp.sshAccess: OSLogin" in progress.message
+
+
+async def test_os_login_is_entered_as_the_account_of_the_credentials(setting: Setting) -> None:
+    setting.gce.faults.require_os_login()
+    gcp = {"project": "demo", "zone": ZONE, "machineType": "n1-standard-4", "sshAccess": "OSLogin"}
+    assert (await setting.joined(await setting.vm(gcp=gcp))).state == "Joined"
+
+
+async def test_os_login_without_its_role_is_told(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting.gce.faults.withdraw_permissions("compute.instances.osAdminLogin")
+    gcp = {"project": "demo", "zone": ZONE, "machineType": "n1-standard-4", "sshAccess": "OSLogin"}
+    join = await setting.vm(gcp=gcp)
+    monkeypatch.setattr(join_module, "WATCH_SECONDS", 3)
+    progress = await setting.run(setting.join.start_join, join)
+    assert progress.state == "Unreachable"
+    assert "grant the service account of the credentials roles/compute.osAdminLogin" in progress.message
 
 
 async def test_a_failed_join_says_why_and_is_undone_by_the_next(setting: Setting) -> None:

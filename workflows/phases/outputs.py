@@ -71,6 +71,7 @@ class Outputs(Part):
             vm=vm,
             ssh_user=bought.ssh_user or vm_spec.ssh_user,
             ssh_key=bought.ssh_key if known else vm_spec.ssh_key_secret_ref,
+            ssh_access=bought.ssh_access,
         )
 
     def _saved(self, saved: act.SavedOutputs) -> None:

@@ -147,7 +147,12 @@ class LightMachine:
             runtimes.install(self.root)
             self._tasks.append(asyncio.create_task(self._startup.run(), name=f"startup script of {self.spec.name}"))
             self._ssh = SshServer(
-                self.spec.address, self._settings.ssh_port, self.root, self.spec.metadata, self._processes
+                self.spec.address,
+                self._settings.ssh_port,
+                self.root,
+                self.spec.metadata,
+                self._processes,
+                self.spec.logins,
             )
             await self._ssh.start()
             self._say("Started OpenBSD Secure Shell server.")

@@ -21,13 +21,26 @@ log = logging.getLogger(__name__)
 
 
 class SshServer:
-    """OpenSSH's part in a VM. `metadata` is read at each login, as the guest agent keeps it up to date."""
+    """OpenSSH's part in a VM. `metadata` and `logins` are read at each login, as the guest agent does.
 
-    def __init__(self, address: str, port: int, root: Path, metadata: Mapping[str, str], processes: Processes) -> None:
+    Args:
+        logins: keys by user name; they count instead of those in `ssh-keys` if the VM has OS Login.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        root: Path,
+        metadata: Mapping[str, str],
+        processes: Processes,
+        logins: Mapping[str, list[str]] | None = None,
+    ) -> None:
         self._address = address
         self._port = port
         self._root = root
         self._metadata = metadata
+        self._accounts = logins if logins is not None else {}
         self._processes = processes
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._silent: socket.socket | None = None
@@ -43,7 +56,7 @@ class SshServer:
         self._acceptor = await asyncssh.listen(
             self._address,
             self._port,
-            server_factory=lambda: _Logins(self._metadata, self._connections),
+            server_factory=lambda: _Logins(self._metadata, self._accounts, self._connections),
             server_host_keys=[self.host_key],
             process_factory=self._run,
             sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=os.fsencode(self._root)),
@@ -107,10 +120,16 @@ class SshServer:
 
 
 class _Logins(asyncssh.SSHServer):  # type: ignore[misc]
-    """Lets in who stands in `ssh-keys`, by public key alone."""
+    """Lets in who stands in `ssh-keys` or, on a VM with OS Login, in `accounts`; by public key alone."""
 
-    def __init__(self, metadata: Mapping[str, str], connections: set[asyncssh.SSHServerConnection]) -> None:
+    def __init__(
+        self,
+        metadata: Mapping[str, str],
+        accounts: Mapping[str, list[str]],
+        connections: set[asyncssh.SSHServerConnection],
+    ) -> None:
         self._metadata = metadata
+        self._accounts = accounts
         self._connections = connections
         self._connection: asyncssh.SSHServerConnection | None = None
 
@@ -129,7 +148,11 @@ class _Logins(asyncssh.SSHServer):  # type: ignore[misc]
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        return key.public_data in {known.public_data for known in authorized_keys(self._metadata, username)}
+        if self._metadata.get("enable-oslogin", "").upper() == "TRUE":
+            known = [asyncssh.import_public_key(each) for each in self._accounts.get(username, [])]
+        else:
+            known = authorized_keys(self._metadata, username)
+        return key.public_data in {each.public_data for each in known}
 
 
 def authorized_keys(metadata: Mapping[str, str], username: str) -> list[asyncssh.SSHKey]:
