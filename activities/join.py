@@ -127,7 +127,8 @@ class JoinActivities:
         )
         async with machine.start_sftp_client() as sftp:
             await _put(sftp, kubeadm.KUBELET_PATCH_FILE, kubeadm.KUBELET_PATCH)
-            await _put(sftp, "join.sh", kubeadm.join_script(runtime.socket))
+            await _put(sftp, "join.sh", kubeadm.JOIN_SCRIPT)
+            await _put(sftp, kubeadm.RUNTIME_FILE, runtime.socket or "")
             await _put(sftp, "join.yaml", configuration)
         await run(machine, "sh", "-c", kubeadm.START)
         return runtime.remark

@@ -9,7 +9,6 @@ https://kubernetes.io/docs/reference/config-api/kubeadm-config.v1beta4/
 
 import json
 import re
-import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +29,9 @@ KUBELET_PATCH = json.dumps(
     }
 )
 KUBELET_PATCH_FILE = "patches/kubeletconfiguration+strategic.json"
+
+RUNTIME_FILE = "cri-socket"
+"""Holds the runtime's socket, or nothing: ``kubeadm reset`` too refuses a machine with several unless it is told."""
 
 # Makes the directory and says where it is: kubeadm wants absolute paths.
 PREPARE = f'mkdir -p -m 700 "$HOME/{DIRECTORY}/patches" && cd "$HOME/{DIRECTORY}" && pwd'
@@ -53,11 +55,12 @@ touch join.started
 setsid --fork flock --wait 5 join.lock sh join.sh </dev/null >/dev/null 2>&1
 """
 
-_JOIN_SCRIPT = f"""\
+JOIN_SCRIPT = f"""\
 # Runs under join.lock. A join that failed, or was cut short, is undone before the next one.
 if [ "$(cat join.exit 2>/dev/null)" = 0 ]; then rm -f join.yaml; exit; fi
 exec >join.log 2>&1
-if [ -f join.ran ]; then sudo -n kubeadm reset --force$RESET; fi
+socket=$(cat {RUNTIME_FILE})
+if [ -f join.ran ]; then sudo -n kubeadm reset --force ${{socket:+--cri-socket "$socket"}}; fi
 rm -f join.exit
 touch join.ran
 sudo -n timeout {JOIN_SECONDS} kubeadm join --config "$PWD/join.yaml"
@@ -105,12 +108,6 @@ class Discovery:
 def is_ca_cert_hash(text: str) -> bool:
     """True if kubeadm can read this as the hash of a CA's public key."""
     return _CA_CERT_HASH.fullmatch(text) is not None
-
-
-def join_script(cri_socket: str | None) -> str:
-    """The script that joins; ``kubeadm reset`` refuses a machine with several runtimes, too, unless it is told."""
-    flags = f" --cri-socket {shlex.quote(cri_socket)}" if cri_socket else ""
-    return _JOIN_SCRIPT.replace("$RESET", flags)
 
 
 def join_configuration(

@@ -55,6 +55,7 @@ async def test_what_is_listed_is_what_the_cloud_asks_for(setting: Setting, monke
     await compute.preempted("demo", ZONE, datetime.now(UTC))
     await compute.spot_price("demo", candidate)
     await compute.missing_permissions("demo", ["compute.instances.get"])
+    await compute.login("demo", "ssh-ed25519 AAAA")
     await compute.machine_type("demo", ZONE, "n1-standard-4")
     await compute.exists("zone", "demo", ZONE, ZONE)
     await compute.exists("accelerator", "demo", ZONE, "nvidia-tesla-t4")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from activities.kubeadm import Discovery, join_configuration, join_script, why_it_failed
+from activities.kubeadm import Discovery, join_configuration, why_it_failed
 from activities.tokens import token_id_of
 
 DISCOVERY = Discovery("10.0.0.2:6443", "abcdef.0123456789abcdef", "sha256:" + "0" * 64)
@@ -77,8 +77,6 @@ def test_names_the_runtime_that_was_chosen(version: str) -> None:
     socket = "unix:///var/run/crio/crio.sock"
     assert configuration(version, cri_socket=socket)["nodeRegistration"]["criSocket"] == socket
     assert "criSocket" not in configuration(version)["nodeRegistration"]
-    assert f"kubeadm reset --force --cri-socket {socket}; fi" in join_script(socket)
-    assert "kubeadm reset --force; fi" in join_script(None)
 
 
 def test_a_failure_is_told_by_the_end_of_the_log_without_noise_and_token() -> None:
