@@ -1,23 +1,32 @@
 # A Compute Engine image for SpotInstanceVM.spec.vmImage, where its family is written as outlast-node. In this directory:
 #
-#   packer init . && packer build -var project=my-project -var zone=us-central1-a \
-#     -var kubernetes_apt='deb [signed-by=/etc/apt/keyrings/kubernetes.asc] URL /' -var kubernetes_key=URL \
-#     -var nvidia_apt='deb [signed-by=/etc/apt/keyrings/nvidia.asc] URL /' -var nvidia_key=URL .
+#   cp versions.pkrvars.hcl.example mine.pkrvars.hcl    # fill it in, and keep it: it says what the image is made of
+#   packer init . && packer build -var-file=mine.pkrvars.hcl .
 #
-# Without nvidia_apt and nvidia_key the image has no driver: for machines without GPUs.
+# Without the variables nvidia_… the image has no driver: for machines without GPUs. All other versions are at the head of
+# provision.sh.
 packer {
   required_plugins {
     googlecompute = {
       source  = "github.com/hashicorp/googlecompute"
-      version = ">= 1.1"
+      version = "= 1.1.6"
     }
   }
 }
 
 variable "project" { type = string }
 variable "zone" { type = string }
+variable "source_image" {
+  type = string
+  validation {
+    condition     = can(regex("-v[0-9]{8}$", var.source_image))
+    error_message = "Name one image of Debian 13, not a family: debian-13-trixie-vYYYYMMDD."
+  }
+}
 variable "kubernetes_apt" { type = string }
 variable "kubernetes_key" { type = string }
+variable "kubernetes_key_sha256" { type = string }
+variable "kubernetes_packages" { type = string }
 variable "nvidia_apt" {
   type    = string
   default = ""
@@ -26,16 +35,24 @@ variable "nvidia_key" {
   type    = string
   default = ""
 }
+variable "nvidia_key_sha256" {
+  type    = string
+  default = ""
+}
+variable "nvidia_packages" {
+  type    = string
+  default = ""
+}
 
 source "googlecompute" "outlast" {
-  project_id          = var.project
-  zone                = var.zone
-  source_image_family = "debian-13"
-  image_family        = "outlast-node"
-  image_name          = "outlast-node-{{timestamp}}"
-  machine_type        = "e2-standard-4"
-  disk_size           = 50
-  ssh_username        = "packer"
+  project_id   = var.project
+  zone         = var.zone
+  source_image = var.source_image
+  image_family = "outlast-node"
+  image_name   = "outlast-node-{{timestamp}}"
+  machine_type = "e2-standard-4"
+  disk_size    = 50
+  ssh_username = "packer"
 }
 
 build {
@@ -47,8 +64,12 @@ build {
     environment_vars = [
       "KUBERNETES_APT=${var.kubernetes_apt}",
       "KUBERNETES_KEY=${var.kubernetes_key}",
+      "KUBERNETES_KEY_SHA256=${var.kubernetes_key_sha256}",
+      "KUBERNETES_PACKAGES=${var.kubernetes_packages}",
       "NVIDIA_APT=${var.nvidia_apt}",
       "NVIDIA_KEY=${var.nvidia_key}",
+      "NVIDIA_KEY_SHA256=${var.nvidia_key_sha256}",
+      "NVIDIA_PACKAGES=${var.nvidia_packages}",
     ]
   }
 }

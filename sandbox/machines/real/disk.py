@@ -113,8 +113,9 @@ class Disks:
         policy.chmod(0o755)
         await _run(
             "unshare", "--mount", "sh", "-ec",
-            'mount -t proc proc "$0/proc"; exec env KUBERNETES_BINARIES=/tmp/binaries chroot "$0" sh /tmp/provision.sh',
-            str(root),
+            'mount -t proc proc "$0/proc"; '
+            'exec env KUBERNETES_BINARIES=/tmp/binaries DEBIAN_MIRROR="$1" chroot "$0" sh /tmp/provision.sh',
+            str(root), _mirror_of(root),
         )  # fmt: skip
         await _run("rm", "-rf", str(binaries), str(root / "tmp/provision.sh"), str(policy))
         _forget_hosts(root)
@@ -165,6 +166,12 @@ async def _bootstrap(root: Path, packages: str) -> None:
     await _run("cp", "-r", f"{own}/.", str(root / own.relative_to("/")))
     (root / own.relative_to("/") / "99sandbox").write_text('Acquire::Check-Valid-Until "false";\n')
     await _run("cp", "--dereference", "/etc/resolv.conf", str(root / "etc/resolv.conf"))
+
+
+def _mirror_of(root: Path) -> str:
+    """The mirror that a bootstrapped Debian came from, by its first source."""
+    lines = (line.split() for line in (root / "etc/apt/sources.list").read_text().splitlines())
+    return next(words[1] for words in lines if words[:1] == ["deb"])
 
 
 async def _apt(tools: Path) -> list[str]:
