@@ -23,20 +23,23 @@ class Overview(NamedTuple):
 
 @dataclass(frozen=True)
 class Trouble:
-    """A condition that, when False, says why a replica does not run yet.
+    """A condition that says why a replica does not run yet.
 
     Attributes:
         type: of the condition.
         words: what the job is doing meanwhile.
         phases: of the replicas that it is about; a replica further on does not wait for it any more.
+        when: the status of the condition that says so.
     """
 
     type: str
     words: str
     phases: frozenset[str]
+    when: str = "False"
 
 
 PHASES = {
+    "Queued": "Queued",
     "Pending": "Looking for a GPU",
     "Preempted": "Looking for a GPU",
     "Provisioning": "Buying a VM",
@@ -49,18 +52,27 @@ PHASES = {
 }
 """What a replica that does not run is doing, the furthest behind first."""
 
+_WAITING = frozenset(PHASES)
 _SEEKING = frozenset({"Pending", "Preempted", "Provisioning"})
 
 TROUBLES = (
+    Trouble("Queued", "Queued", _WAITING, when="True"),
+    Trouble("PodsStart", "Pods do not start", _WAITING),
     Trouble("Restorable", "Held", frozenset({"Restoring"})),
     Trouble("CapacityAvailable", "Buying a VM", _SEEKING | {"Starting"}),
+    Trouble("Stable", "Unstable", _WAITING),
 )
 """Why a replica does not run yet, the most telling first."""
 
-CHECKS = ("CheckpointOperatorReady", "RegistryReady", "StorageReady", "CredentialsReady", "CloudReady")
+CHECKS = ("MachineFits", "CheckpointOperatorReady", "RegistryReady", "StorageReady", "CredentialsReady", "CloudReady")
 """What a job needs before it begins."""
 
-REMARKS = {"CheckpointsSucceed": "checkpoints fail", "Accepted": "edit refused"}
+REMARKS = {
+    "Progressing": "stands still",
+    "Stable": "ends again and again",
+    "CheckpointsSucceed": "checkpoints fail",
+    "Accepted": "edit refused",
+}
 """What is told beside a training that runs, the most telling first; of all else the condition's name is."""
 
 DELETED = frozenset({"Deleted", "Gone"})
@@ -127,7 +139,7 @@ def _doing(entries: list[JobStatusEntry], conditions: dict[str, Condition]) -> O
     phases = {entry.phase for entry in entries}
     for trouble in TROUBLES:
         found = conditions.get(trouble.type)
-        if found is not None and found.status == "False" and phases & trouble.phases:
+        if found is not None and found.status == trouble.when and phases & trouble.phases:
             return _said(trouble.words, found.message or found.reason)
     order = list(PHASES)
     waiting = [entry for entry in entries if entry.phase in PHASES]

@@ -44,24 +44,20 @@ async def test_status_is_written_whole_and_what_is_left_out_goes(world: World, w
 
 
 async def test_state_is_one_column_of_kubectl_get(world: World, writer: StatusActivities, control_plane: Any) -> None:
-    async def shown(*wide: str) -> str:
-        table = await control_plane.kubectl("get", "sij", world.job.name, "-n", world.job.namespace, *wide)
-        return str(table)
+    async def shown(told: dict[str, Any], *wide: str) -> str:
+        condition = Condition(last_transition_time=AT, **told)
+        seeks = JobStatusEntry(name="a", phase="Provisioning")
+        found = SpotInstanceJobStatus(conditions=[condition], job_statuses=[seeks], replicas=1, active_replicas=0)
+        await run(writer.report, Report(job=world.job, status=found))
+        return str(await control_plane.kubectl("get", "sij", world.job.name, "-n", world.job.namespace, *wide))
 
     why = "no capacity in us-central1-a"
-    lost = Condition(
-        type="CapacityAvailable", status="False", reason="NoCapacity", message=why, last_transition_time=AT
-    )
-    waits = status("First", "a").model_copy(update={"conditions": [lost], "active_replicas": 0, "replicas": 1})
-    waits.job_statuses[0].phase = "Provisioning"
-    await run(writer.report, Report(job=world.job, status=waits))
-    assert f"Buying a VM: {why}" in await shown()
-    over = [Condition(type="Failed", status="True", reason="DeadlineExceeded", message="ran for 3600 s")]
-    over[0].last_transition_time = AT
-    await run(writer.report, Report(job=world.job, status=waits.model_copy(update={"conditions": over})))
-    assert "Failed: DeadlineExceeded" in await shown()
-    assert "ran for 3600 s" not in await shown()
-    assert "ran for 3600 s" in await shown("-o", "wide")
+    lack = {"type": "CapacityAvailable", "status": "False", "reason": "NoCapacity", "message": why}
+    assert f"Buying a VM: {why}" in await shown(lack)
+    late = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "ran for 3600 s"}
+    assert "Failed: DeadlineExceeded" in await shown(late)
+    assert "ran for 3600 s" not in await shown(late)
+    assert "ran for 3600 s" in await shown(late, "-o", "wide")
 
 
 @pytest.mark.parametrize("other", [{"name": "gone"}, {"uid": "00000000-0000-0000-0000-000000000000"}])
