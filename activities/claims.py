@@ -48,6 +48,8 @@ class Claims:
         asked = demand_of(template).devices
         if not asked:
             return request.nodes
+        if request.place is not None:
+            return []  # who waits in a queue, perhaps for days, claims no device meanwhile
         if request.bought:
             await self._refuse_strangers(request, template)
             return request.nodes

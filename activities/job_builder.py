@@ -83,14 +83,14 @@ def _build(request: CreateReplica) -> Json:
     if not isinstance(pod.get("containers"), list) or not pod["containers"]:
         raise ValueError("jobTemplate.spec.template.spec.containers: at least one container is needed")
 
-    _own_job_spec(spec)
+    _own_job_spec(spec, held=request.place is not None)
     _own_pod(pod, request)
     pod_template["metadata"] = _metadata(pod_template.get("metadata"), request)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            **_metadata(template.get("metadata"), request),
+            **_metadata(_with_labels(template.get("metadata"), request.labels), request),
             "name": names.replica_job_name(request.job.name, request.job.job_id, request.replica, request.incarnation),
             "namespace": request.job.namespace,
             "ownerReferences": [ownership.owner(request.job)],
@@ -106,10 +106,12 @@ def _object(parent: Json, path: str, key: str) -> Json:
     return found
 
 
-def _own_job_spec(spec: Json) -> None:
+def _own_job_spec(spec: Json, held: bool) -> None:
     for field in _TAKEN_OUT:
         spec.pop(field, None)
     spec |= {"parallelism": 1, "completions": 1, "backoffLimit": 0, "podReplacementPolicy": "Failed"}
+    if held:
+        spec["suspend"] = True  # also if the queue's own webhook is away
 
 
 def _metadata(given: Json | None, request: CreateReplica) -> Json:
@@ -123,6 +125,12 @@ def _metadata(given: Json | None, request: CreateReplica) -> Json:
         | {names.ANNOTATION_RESTORED_FROM: request.restore.label if request.restore else ""}
         | {f"{names.ANNOTATION_STORAGE}{key}": value for key, value in _storage(request).items()},
     }
+
+
+def _with_labels(given: Json | None, labels: dict[str, str]) -> Json:
+    """The template's metadata on top of these labels."""
+    theirs = given or {}
+    return {**theirs, "labels": labels | (theirs.get("labels") or {})}
 
 
 def _storage(request: CreateReplica) -> dict[str, str]:
@@ -166,21 +174,30 @@ def _affinity(affinity: Json, request: CreateReplica) -> Json:
     apart: Json = affinity.get("podAntiAffinity") or {}
     siblings = {"labelSelector": {"matchLabels": {names.LABEL_JOB: request.job.job_id}}, "topologyKey": HOSTNAME}
     return affinity | {
-        "nodeAffinity": node | {always: {"nodeSelectorTerms": _terms(required, request.nodes)}},
+        "nodeAffinity": node | {always: {"nodeSelectorTerms": _terms(required, _pins(request))}},
         "podAntiAffinity": apart | {always: [*(apart.get(always) or []), siblings]},
     }
 
 
-def _terms(required: Json, nodes: list[str]) -> list[Json]:
-    """The template's node selector terms, each narrowed to ``nodes``, because they are alternatives."""
-    chosen = {"key": HOSTNAME, "operator": "In", "values": nodes}
+def _pins(request: CreateReplica) -> list[Json]:
+    """The nodes that the Job is for: by name, or by the label that whatever is bought for it will bear."""
+    named = {"key": HOSTNAME, "operator": "In", "values": request.nodes}
+    if request.place is None:
+        return [named]
+    to_come = {"key": names.LABEL_PLACE, "operator": "In", "values": [request.place]}
+    return [named, to_come] if request.nodes else [to_come]
+
+
+def _terms(required: Json, pins: list[Json]) -> list[Json]:
+    """The template's node selector terms, each narrowed to each of ``pins``, because terms are alternatives."""
     given: list[Json] = required.get("nodeSelectorTerms") or []
     if not given:
-        return [{"matchExpressions": [chosen]}]
+        return [{"matchExpressions": [pin]} for pin in pins]
     # A term without conditions matches no node, and has to stay so.
     return [
-        {**term, "matchExpressions": [*(term.get("matchExpressions") or []), chosen]} if any(term.values()) else term
+        {**term, "matchExpressions": [*(term.get("matchExpressions") or []), pin]} if any(term.values()) else term
         for term in given
+        for pin in pins
     ]
 
 
@@ -188,7 +205,7 @@ def _tolerations(given: list[Json], request: CreateReplica) -> list[Json]:
     """The template's, but lost nodes are borne without limit: the workflow alone decides that a replica is lost."""
     kept = [_without_limit(each) if each.get("key") in (*_LOST_NODE_TAINTS, None) else each for each in given]
     ours: list[Json] = [{"key": key, "operator": "Exists", "effect": "NoExecute"} for key in _LOST_NODE_TAINTS]
-    if request.bought:
+    if request.bought or request.place is not None:
         ours += [
             {"key": names.GPU_RESOURCE, "operator": "Equal", "value": request.job.job_id, "effect": "NoSchedule"},
             {"key": names.TAINT_CORDONED, "operator": "Exists", "effect": "NoSchedule"},

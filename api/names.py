@@ -25,6 +25,9 @@ PREFIX = "training.dcnlab.com"
 LABEL_JOB = f"{PREFIX}/job"
 LABEL_REPLICA = f"{PREFIX}/replica"
 LABEL_INCARNATION = f"{PREFIX}/incarnation"
+LABEL_PLACE = f"{PREFIX}.node-restriction.kubernetes.io/place"
+"""On a Node: the incarnation whose Job was pinned before there was a machine. No kubelet may set it (NodeRestriction):
+root on another job's machine would draw the pod there."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "outlast"
 LABEL_HELD = f"{PREFIX}/held"  # on a Secret or a SpotInstanceVM that some job holds by its finalizer
@@ -184,6 +187,11 @@ def request_id(name: str, zone: str) -> str:
 def replica_job_name(name: str, job: str, replica: int, incarnation: int) -> str:
     """Name of the Job of one incarnation of a replica; at most 57 characters for a CR name of 40."""
     return f"{name}-{job}-r{replica}-i{incarnation}"
+
+
+def place_label(job: str, replica: int, incarnation: int) -> str:
+    """Value of the label by which a Job that queues is pinned: whichever machine is bought for it will bear it."""
+    return f"{job}-r{replica}-i{incarnation}"
 
 
 def incarnation_in(labels: Mapping[str, str]) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ from typing import Any
 from api import names
 from api.names import GPU_RESOURCE, TAINT_PREEMPTED
 from api.node_conditions import BROKEN, UNFIT
+from api.queues import is_suspended, queue_of, suspended_by
 from api.views import AgentView, CheckpointView, ContainerEnd, NodeView, PodView, ReplicaView
 
 Json = dict[str, Any]
@@ -152,6 +153,9 @@ def replica_view(job_name: str, job: Json | None, pods: Iterable[Json]) -> Repli
         job_uid=metadata.get("uid"),
         job_failed=next((c.get("reason", "Failed") for c in conditions if _holds(c, "Failed")), None),
         pod=pod_view(pod) if pod else None,
+        suspended=is_suspended(job),
+        suspended_by=suspended_by(job) if is_suspended(job) else None,
+        queue=queue_of(job),
     )
 
 

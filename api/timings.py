@@ -8,6 +8,7 @@ class Timings(Model):
 
     schedule_wait: float = 15  # for the scheduler to place a replica on a free GPU before a VM is bought
     room_deadline: float = 600  # for the scheduler to find room for a replica on the VM that was bought for it
+    queue_patience: float = 300  # for a queue to let in the Job of a replica that has a machine, before that is let go
     startup_deadline: float = 1200  # for a pod on its node to run: image pull and restore
     verdict_delay: float = 60  # after an end, until the VM that is still RUNNING makes it the training's own
     pod_stop: float = 90  # for a preempted replica's pod to be confirmed stopped before it is stopped by us

@@ -49,6 +49,9 @@ class ReplicaView(Model):
     job_uid: str | None = None
     job_failed: str | None = None  # the Job's Failed reason, where the controller ended it
     pod: PodView | None = None
+    suspended: bool = False  # its controller makes no pod until somebody takes that back
+    suspended_by: str | None = None  # who did that after it was created, as the API server calls them
+    queue: str | None = None  # that its label names
 
 
 class NodeView(Model):

@@ -11,6 +11,7 @@ from functools import partial
 from api import names
 from api.messages import ReplicaChanged
 from api.projections import is_mirror, replica_view
+from api.queues import is_suspended
 from api.views import ReplicaView
 from clients.kube import Json
 from crd_bridge.checkpoints import owner
@@ -153,7 +154,7 @@ class Replicas:
 
 def _projection(view: ReplicaView) -> tuple[object, ...]:
     """What of a view decides something."""
-    job = (view.job_exists, view.job_failed)
+    job = (view.job_exists, view.job_failed, view.suspended, view.suspended_by)
     pod = view.pod
     if pod is None:
         return job
@@ -174,7 +175,9 @@ def _job_name(pod: Json) -> str:
 
 def _slim(item: Json) -> Json:
     """What the projections read: of thousands of pods the rest would fill the memory."""
-    kept = ("name", "uid", "creationTimestamp", "deletionTimestamp")
+    kept = ["name", "uid", "creationTimestamp", "deletionTimestamp"]
+    if is_suspended(item):
+        kept += ["labels", "managedFields"]  # they say by whom
     spec = item.get("spec") or {}
     again = [
         {key: each[key] for key in ("name", "restartPolicy", "restartPolicyRules") if key in each}
@@ -183,6 +186,6 @@ def _slim(item: Json) -> Json:
     ]
     return {
         "metadata": {key: value for key, value in item["metadata"].items() if key in kept},
-        "spec": {key: spec[key] for key in ("nodeName", "initContainers") if key in spec} | {"containers": again},
+        "spec": {key: spec[key] for key in ("nodeName", "initContainers", "suspend") if key in spec} | {"containers": again},
         "status": item.get("status") or {},
     }

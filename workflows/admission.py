@@ -96,6 +96,7 @@ class Admission:
         self.failures = 0
         self._accept(document)
         if not self.state.admitted and not self.job.ending:
+            self.state.hold = document.hold
             await self._admit()
 
     def _problems(self, document: act.JobDocument) -> list[Condition]:

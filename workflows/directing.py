@@ -3,6 +3,7 @@
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from workflows.policy import queue
     from workflows.policy.survivor import least_far
 
 from workflows.checkpointing import Checkpointing
@@ -116,6 +117,10 @@ class Directing:
         job.condition("Recovering", bool(recovering), "ReplicaLost" if recovering else "AllReplicasWell", why)
         self.starts.tell()
         self.suspending.tell()
+        if (held := queue.told(replicas, state.hold, job.start)) is not None:
+            job.condition(queue.QUEUED, True, *held)
+        elif queue.QUEUED in state.conditions:
+            job.condition(queue.QUEUED, False, queue.ADMITTED)
         if state.outcome == "Completed":
             job.condition("Completed", True, "TrainingDone")
         elif state.outcome == "Failed":

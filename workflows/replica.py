@@ -15,6 +15,7 @@ from workflows.job import Job
 from workflows.machines import Machines
 from workflows.phases.life import HaltedError, Life
 from workflows.phases.preparing import Preparing
+from workflows.phases.queued import Queued
 from workflows.phases.releasing import Releasing
 from workflows.phases.running import Running
 from workflows.phases.seeking import Seeking
@@ -33,6 +34,7 @@ class ReplicaLife:
         self.steps: dict[Phase, Callable[[], Awaitable[None]]] = {
             "Pending": seeking.seek,
             "Preempted": seeking.seek,
+            "Queued": Queued(life).wait,
             "Provisioning": seeking.await_machine,
             "Joining": seeking.await_machine,
             "NodeReady": seeking.node_ready,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from activities.signatures import JobEvent, PatchSpec
+from activities.signatures import Hold, JobEvent, PatchSpec
 from api.common import Condition, LocalReference
 from api.messages import VmReport
 from api.report import VmRecord
@@ -22,6 +22,7 @@ from workflows.ledger import Ledger
 Phase = Literal[
     "Pending",  # looks for a free GPU in the cluster
     "Preempted",  # the same, after its machine was lost
+    "Queued",  # its Job exists, and a queue or somebody else holds it: nothing is bought
     "Provisioning",  # a VM is being bought
     "Joining",  # it joins the cluster
     "NodeReady",
@@ -101,6 +102,8 @@ class Replica(Mutable):
     index: int
     incarnation: int = -1  # the last that was begun
     live: bool = False  # its Job may exist, and it is not among the recovery's olds
+    pinned: bool = False  # its Job was made before there was a machine, and is pinned to the label of its place
+    held: bool = False  # somebody has suspended its Job, for once: the next one is held, too
     phase: Phase = "Pending"
     since: datetime
     message: str = ""
@@ -285,6 +288,7 @@ class JobState(Mutable):
     spec: SpotInstanceJobSpec | None = None
     vm_spec: SpotInstanceVMSpec | None = None
     timings: Timings = Timings()
+    hold: Hold | None = None  # who suspends each Job of this job: a queue, say
     admitted: bool = False  # its documents are right and the preflight has passed
     checked_at: datetime | None = None  # when what it needs was last looked at; None: that is due
     known_at: dict[str, datetime] = {}  # by the check's condition: when it was last known

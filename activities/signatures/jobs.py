@@ -22,6 +22,13 @@ class NotLent(Model):
     problem: Condition
 
 
+class Hold(Model):
+    """Whoever suspends each Job of this SpotInstanceJob, for example a queue, and the labels by which it does."""
+
+    by: str
+    labels: dict[str, str] = {}
+
+
 class JobDocument(Model):
     """The job as it stands in the cluster now, with what it names."""
 
@@ -34,6 +41,7 @@ class JobDocument(Model):
     remarks: list[str] = []  # what a person should know of what it names, though nothing is wrong with it
     problems: list[Condition] = []  # why this document cannot be worked on: condition Accepted=False
     not_lent: list[NotLent] = []
+    hold: Hold | None = None  # whether its Jobs come suspended, as far as is known before there is one
 
 
 class PatchSpec(Model):

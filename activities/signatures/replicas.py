@@ -36,6 +36,8 @@ class CreateReplica(Model):
     incarnation: int
     nodes: list[str]
     bought: bool  # the node carries our taint with the job's id
+    place: str | None = None  # created suspended, for one of ``nodes`` or a node to come with this LABEL_PLACE
+    labels: dict[str, str] = {}  # of the Job, beneath the template's
     restore: RestorePoint | None = None
     image_pull: SecretReference | None = None  # checkpointRepoCredentialRef
     checkpoint_image_repo: str | None = None

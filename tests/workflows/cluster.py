@@ -9,6 +9,7 @@ from api.messages import NodeChanged, PreemptionNotice, ReplicaChanged
 from api.views import AgentView, ContainerEnd, NodeView, ReplicaView, RestorePoint
 from tests.simulation.clock import Clock
 from tests.workflows.cluster_objects import Job, Node, Pod
+from tests.workflows.queue import Queue
 
 SCHEDULE_SECONDS = 1.1
 START_SECONDS = 4.2  # from scheduled to running: image pull, restore
@@ -55,6 +56,7 @@ class Cluster:
         self.logs: list[tuple[int, int]] = []
         self.on_start: Callable[[Job], None] = lambda job: None  # of a pod whose containers run from now on
         self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
+        self.queue: Queue | None = None  # None: Jobs with a queue's label are nobody's
 
     # --- nodes
 
@@ -169,9 +171,11 @@ class Cluster:
     def create(self, request: act.CreateReplica) -> Job:
         """A Job is created, and the scheduler looks for room for its pod."""
         name = names.replica_job_name(request.job.name, request.job.job_id, request.replica, request.incarnation)
-        job = Job(request, name, self._uid(), self.clock.now)
+        job = Job(request, name, self._uid(), self.clock.now, suspended=request.place is not None)
         self.jobs[job.key] = self.history[job.key] = job
         self._guard_no_twins(job)
+        if self.queue is not None:
+            self.queue.takes(job)
         self.clock.after(SCHEDULE_SECONDS, lambda: self._schedule(job))
         return job
 
@@ -186,7 +190,7 @@ class Cluster:
             self._remove_job(job)
 
     def _schedule(self, job: Job) -> None:
-        if job.deleting or self.jobs.get(job.key) is not job or job.failed:
+        if job.deleting or self.jobs.get(job.key) is not job or job.failed or job.suspended:
             return
         if job.pod is None:
             job.pod = Pod(name=f"{job.name}-pod", uid=self._uid())
@@ -196,9 +200,7 @@ class Cluster:
             if name in self.snatched and name in self.nodes:
                 self.snatched.discard(name)
                 self.nodes[name].gpus = 0
-        fits = [
-            n for n in job.request.nodes if n in self.nodes and self.has_room(self.nodes[n], job.request.job.job_id)
-        ]
+        fits = [n for n in self._pinned_to(job) if self.has_room(self.nodes[n], job.request.job.job_id)]
         if not fits:
             job.pod.waiting_reason, job.pod.message = "Unschedulable", "0 nodes are available"
             self.changed(job)
@@ -208,6 +210,25 @@ class Cluster:
         self.changed(job)
         self.node_changed(fits[0])
         self.clock.after(START_SECONDS + self.slow_start, lambda: self._start(job))
+
+    def _pinned_to(self, job: Job) -> list[str]:
+        """Nodes that the Job names, or that bear the label of its place."""
+        place = job.request.place
+        labelled = [name for name, node in self.nodes.items() if place and node.place == place]
+        return [name for name in [*job.request.nodes, *labelled] if name in self.nodes]
+
+    def hold(self, job: Job, by: str | None = None) -> None:
+        """Somebody suspends a Job: its controller deletes the pod."""
+        job.suspended, job.suspended_by = True, by
+        self.changed(job)
+        self.delete_pod(job)
+
+    def admit(self, job: Job) -> None:
+        """The queue's manager, or a person, lets a Job go on."""
+        if self.jobs.get(job.key) is job and job.suspended and not job.deleting:
+            job.suspended = False
+            self.changed(job)
+            self.clock.after(SCHEDULE_SECONDS, lambda: self._schedule(job))
 
     def _start(self, job: Job) -> None:
         pod = job.pod
@@ -312,7 +333,7 @@ class Cluster:
         if job.deleting:
             self._remove_job(job)
             return
-        if pod is not None and pod.phase != "Succeeded":
+        if pod is not None and pod.phase != "Succeeded" and not job.suspended:
             job.failed = "BackoffLimitExceeded"
         self.changed(job)
 
@@ -347,7 +368,15 @@ class Cluster:
         if job is None:
             return ReplicaView(job_name=name, job_exists=False)
         view = job.pod.view if job.pod else None
-        return ReplicaView(job_name=name, job_uid=job.uid, job_failed=job.failed, pod=view)
+        return ReplicaView(
+            job_name=name,
+            job_uid=job.uid,
+            job_failed=job.failed,
+            pod=view,
+            suspended=job.suspended,
+            queue=job.queue,
+            suspended_by=job.suspended_by,
+        )
 
     def changed(self, job: Job) -> None:
         """A Job or its pod changed: the bridge tells."""

@@ -27,7 +27,7 @@ class ClusterCalls:
 
     def create_replica(self, request: act.CreateReplica) -> ReplicaView:
         cluster, key = self.cluster, (request.replica, request.incarnation)
-        if not request.bought and cluster.claimed.issuperset(request.nodes):
+        if not request.bought and request.place is None and cluster.claimed.issuperset(request.nodes):
             raise ApplicationError("another job was quicker", type=errors.BUSY, non_retryable=True)
         taken = [node.name for node in map(cluster.nodes.get, request.nodes) if node and node.strangers]
         if request.bought and cluster.cdi and taken:
@@ -82,7 +82,8 @@ class ClusterCalls:
     def prepare_node(self, request: act.PrepareNode) -> NodeView:
         node = self.cluster.nodes.get(request.node.name)
         if node is not None:
-            node.workflow = request.annotations[names.ANNOTATION_WORKFLOW]
+            node.workflow = request.annotations.get(names.ANNOTATION_WORKFLOW, node.workflow)
+            node.place = request.labels.get(names.LABEL_PLACE, node.place)
             if request.reserved:
                 node.joining = False
                 self.cluster.cordon(node.name)

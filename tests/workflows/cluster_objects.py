@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from activities import signatures as act
+from api.queues import QUEUE_LABEL
 from api.views import ContainerEnd, PodView
 
 
@@ -24,6 +25,7 @@ class Node:
     joining: bool = False  # it has our taint that only goes when it is cordoned
     cordoned: bool = False
     strangers: list[str] = field(default_factory=list)
+    place: str | None = None  # the label by which a Job was pinned before there was a machine
 
 
 @dataclass
@@ -81,6 +83,15 @@ class Job:
     failed: str | None = None
     pod: Pod | None = None
     gone_at: datetime | None = None
+    suspended: bool = False
+    suspended_by: str | None = None
+
+    @property
+    def queue(self) -> str | None:
+        """The queue that its label names."""
+        metadata = self.request.job_template.get("metadata") or {}
+        labels = self.request.labels | (metadata.get("labels") or {})
+        return labels.get(QUEUE_LABEL)
 
     @property
     def key(self) -> tuple[int, int]:

@@ -76,6 +76,7 @@ class Documents:
         self.missing: str | None = None  # a Secret that the spec names and that is not there
         self.not_lent: set[str] = set()  # what the settings lend to nobody, of the worker's identity
         self.remarks: list[str] = []  # on what the spec names
+        self.hold: act.Hold | None = None  # who suspends the Jobs of this one, by what can be known before
         self.failing_checks: set[str] = set()  # of the preflight
         self.status = SpotInstanceJobStatus()
         self.statuses: list[SpotInstanceJobStatus] = []
@@ -109,6 +110,7 @@ class Documents:
             vm_spec=self.vm_spec,
             timings=self.timings,
             remarks=self.remarks,
+            hold=self.hold,
             problems=problems,
             not_lent=[
                 act.NotLent(wanted=each, problem=_problem("IdentityNotLent", f"write {each}"))

@@ -7,6 +7,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from workflows.policy.backoff import back_off
+    from workflows.policy.queue import comes_first
     from workflows.policy.survivor import out_of_sight
 
 from workflows.calls import call
@@ -43,12 +44,13 @@ class Preparing(Part):
         if self.life.lost_place():
             return
         self.me.restore, why = choice
+        self.me.pinned = comes_first(self.me, self.state.hold)
         self.me.incarnation += 1
         self.me.live = True
         self.me.base_seconds = self.me.restore.seconds if self.me.restore else 0
         self.me.running_since = self.me.reading = self.me.reading_at = None
         self.me.view, self.me.view_version, self.me.stalled, self.me.disruption = None, 0, False, None
-        self.life.enter("Starting", why)
+        self.life.enter("Queued" if self.me.pinned else "Starting", why)
 
     async def _await_survivor(self, recovery: Recovery) -> None:
         """Nothing was ever saved, and who trains on is out of sight: better to wait a while than to begin anew."""
@@ -103,6 +105,8 @@ class Preparing(Part):
         for old in recovery.olds:
             looks = 0
             while not old.stopped and not self.job.parking and not self.life.machine_lost():
+                if old.view is not None and old.view.suspended and not old.asked_to_stop:
+                    await self._withdraw(old)
                 if self.rescue.saved(recovery) and not old.asked_to_stop and not self.nodes.stopped(old):
                     await self._stop_old(old)
                 self.life.say(f"waits for incarnation {old.incarnation} on {old.node or 'no node'} to have stopped")
@@ -133,6 +137,13 @@ class Preparing(Part):
         stop = act.StopReplica(ref=self.life.ref(old.incarnation), delete_job=False)
         old.view = await call(act.STOP_REPLICA, stop, summary=f"stop incarnation {old.incarnation}")
         await self.machines.release(old.vm_key, "Preempted")
+
+    async def _withdraw(self, old: Old) -> None:
+        """Delete a Job that was suspended while it ran: once let in again it would start a second pod."""
+        await self.life.save_logs(old.incarnation)
+        old.logs_saved = old.asked_to_stop = True
+        stop = act.StopReplica(ref=self.life.ref(old.incarnation), delete_job=True)
+        old.view = await call(act.STOP_REPLICA, stop, summary=f"delete the suspended Job of {old.incarnation}")
 
     async def _await_digests(self) -> None:
         """Of a checkpoint that has just ended: what its tag names may change, what its digest names does not."""

@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows.calls import call
 from workflows.phases.life import Life, Part
+from workflows.phases.queued import Queued
 from workflows.phases.standing import Standing
 from workflows.phases.terms import Terms
 
@@ -99,6 +100,9 @@ class Running(Part):
         lives = not noticed and await self.machines.lives(self.me)
         main = self.job.spec.main_container
         word, why = verdict(pod, noticed=noticed, machine_lives=lives, main=main)
+        if word == "Preempted" and (held := Queued(self.life).found_held(ran=True)):
+            self.life.preempted(held, machine_stays=lives)
+            return
         if word == "Preempted" and lives:
             await self.standing.disrupted(why)
             return

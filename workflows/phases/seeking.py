@@ -10,6 +10,7 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows.calls import call
 from workflows.phases.life import Life, Part
+from workflows.phases.queued import Queued
 from workflows.pod_check import PodCheck
 from workflows.state import Phase
 
@@ -19,20 +20,29 @@ class Seeking(Part):
 
     def __init__(self, life: Life) -> None:
         super().__init__(life)
+        self.queue = Queued(life)
         self.pod_check = PodCheck(life.job, life.checkpointing)
 
     async def seek(self) -> None:
         """A free GPU of the cluster before any VM is bought."""
         # Beside the search: a dying node may hold its log back until it is dead.
         self.job.spawn(self._save_old_logs(), f"logs of replica {self.me.index}")
-        if self.me.reserved:
+        first_in_queue = self.queue.comes_first
+        if self.me.reserved and not first_in_queue:
             self._take_reserved(self.me.reserved)
+            return
+        if self.me.live:
+            self._buy("its Job was let in")
             return
         request = act.FindCapacity(
             job=self.job.ref, job_template=self.job.spec.job_template, avoid=self._nodes_to_avoid()
         )
         capacity = await call(act.FIND_CAPACITY, request, summary=f"replica {self.me.index}: a free GPU?")
         if self.life.halted():
+            return
+        if first_in_queue:
+            self.me.candidates = capacity.nodes
+            self.life.enter("Restoring", "its Job has to be let in first")
             return
         if capacity.nodes:
             self.me.candidates = capacity.nodes
@@ -107,6 +117,9 @@ class Seeking(Part):
             if vm.outdated and vm.sought:
                 await self._buy_by_the_edited(key)
                 return
+            if self.queue.overtaken:
+                await self.queue.turn_back()
+                return
             self._mirror()
             number = report.number if report else 0
             changed = await self.life.until(
@@ -114,12 +127,15 @@ class Seeking(Part):
                     self.nodes.failed(key)
                     or (vm.outdated and vm.sought)
                     or (vm.report is not None and vm.report.number != seen)
+                    or self.queue.overtaken
                 ),
                 self.job.after(self.state.timings.resync),
                 f"replica {self.me.index}: {self.me.message or 'the VM'}",
             )
             if not changed:
                 await self.machines.ensure(key)
+                if self.me.live:
+                    await self.life.observe("is it held again?")
 
     def _mirror(self) -> None:
         """The VM's stage is the replica's phase, and its trouble the job's condition."""
@@ -150,7 +166,10 @@ class Seeking(Part):
         self.life.enter("Preempted" if self.me.recovery else "Pending", self.me.message)
 
     async def node_ready(self) -> None:
-        """Where it runs is settled; now from what."""
+        """Where it runs is settled; now from what, if its Job is not there yet."""
+        if self.me.live:
+            await self.queue.let_onto_machine()
+            return
         if self.me.recovery and self.me.recovery.node_ready_at is None:
             self.me.recovery.node_ready_at = workflow.now()
         self.life.enter("Restoring")

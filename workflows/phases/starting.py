@@ -4,15 +4,15 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from activities import signatures as act
     from api import errors
     from api.report import IncarnationRecord
-    from api.views import PodView, ReplicaView
+    from api.views import PodView
     from workflows.policy.startup import Startup, does_not_start, init_failure, startup, waits_for_others
 
-from workflows.calls import call, explain, superseded_by
-from workflows.incarnations import to_create
+from workflows.calls import explain
+from workflows.phases.incarnation import Incarnation
 from workflows.phases.life import Life, Part
+from workflows.phases.queued import Queued
 from workflows.phases.room import LOOK_SECONDS, Lack, Room
 from workflows.phases.standing import Standing
 from workflows.phases.terms import Terms
@@ -27,6 +27,8 @@ class Starting(Part):
         self.room = Room(life)
         self.standing = Standing(life)
         self.terms = Terms(life)
+        self.incarnation = Incarnation(life)
+        self.queue = Queued(life)
 
     async def start(self) -> None:
         """Create the Job, delete the predecessor's, and wait for the pod to run."""
@@ -36,12 +38,12 @@ class Starting(Part):
             bought = self.me.vm_key is not None
             timings = self.state.timings
             self.me.deadline = self.job.after(timings.startup_deadline if bought else timings.schedule_wait)
-        await self._delete_old_jobs()
+        await self.incarnation.delete_predecessors()
         look_at = self.room.first_look
         while not self.job.parking:
             pod = self.me.view.pod if self.me.view else None
             self._see_place(pod)
-            if self.life.lost_place():
+            if await self.queue.starts_later(pod) or self.life.lost_place():
                 return
             match self._read(pod):
                 case "Running" | "Ended":
@@ -99,8 +101,10 @@ class Starting(Part):
 
     async def _create_job(self) -> bool:
         """False where it is to run elsewhere: other jobs have claimed the nodes, or a later incarnation runs there."""
+        if self.me.pinned:
+            return True  # it was there before the machine
         try:
-            view = await self._create()
+            view = await self.incarnation.create()
         except ActivityError as error:
             reason, message = explain(error)
             if reason == errors.BUSY:
@@ -109,12 +113,7 @@ class Starting(Part):
             if reason == errors.ROOM_TAKEN:
                 await self._await_room(self.room.taken(message))
                 return False
-            later = superseded_by(error)
-            if later is None:
-                raise
-            view = await self._take_over(later)
-        if self.me.view is None:
-            self.me.view = view
+            raise
         pod = view.pod
         if pod is None or pod.node is None or pod.node in {self.me.node, *self.me.candidates}:
             return True
@@ -122,38 +121,6 @@ class Starting(Part):
         if self.me.recovery:
             self.me.recovery.olds[-1].node = pod.node
         return False
-
-    async def _take_over(self, later: int) -> ReplicaView:
-        """A person has reset the workflow to before this incarnation was begun."""
-        self.job.event("TakenOver", f"replica {self.me.index} goes on with its incarnation {later}", warning=True)
-        self.me.incarnation, self.me.view, self.me.view_version = later, None, 0
-        return await self._create()
-
-    async def _create(self) -> ReplicaView:
-        nodes = [self.me.node] if self.me.node else self.me.candidates
-        request = to_create(
-            self.job,
-            self.me.index,
-            self.me.incarnation,
-            nodes=nodes,
-            bought=self.me.vm_key is not None,
-            restore=self.me.restore,
-        )
-        came_from = self.me.restore.label if self.me.restore else "the original image"
-        return await call(
-            act.CREATE_REPLICA, request, summary=f"{self.life.job_name} on {', '.join(nodes)} from {came_from}"
-        )
-
-    async def _delete_old_jobs(self) -> None:
-        recovery = self.me.recovery
-        for old in recovery.olds if recovery else []:
-            if not old.logs_saved and not self.nodes.dead(old):
-                await self.life.save_logs(old.incarnation)
-            stop = act.StopReplica(ref=self.life.ref(old.incarnation), delete_job=True, force=self.nodes.dead(old))
-            await call(act.STOP_REPLICA, stop, summary=f"delete Job of incarnation {old.incarnation}")
-            await self.machines.release(old.vm_key, "Replaced")
-        if recovery:
-            recovery.olds = []
 
     async def _still_no_room(self) -> bool:
         """Look before the machine is given up: what the bridge told may be old."""
@@ -243,7 +210,7 @@ class Starting(Part):
         reason = (pod.message or pod.waiting_reason if pod else None) or "its pod did not run in time"
         self.job.event("StartTimeout", f"replica {self.me.index} on {self.me.node}: {reason}", warning=True)
         if pod is not None and does_not_start(pod):
-            await self._delete_job(reason)
+            await self.incarnation.delete(reason)
             self.life.failed_by_itself(reason)  # of the original image: no other machine would help
         elif pod is not None and waits_for_others(pod):
             self.me.deadline = self.job.after(self.state.timings.startup_deadline)  # nor here: a person has to act
@@ -252,6 +219,9 @@ class Starting(Part):
 
     async def _elsewhere(self, why: str) -> None:
         """None of the cluster's free nodes was to be had."""
+        if self.me.pinned:
+            self.queue.buy_instead(why)
+            return
         self.me.avoid = sorted({*self.me.avoid, *self.me.candidates})
         await self._again(why, keep_machine=False)
 
@@ -259,13 +229,9 @@ class Starting(Part):
         self, cause: str, *, keep_machine: bool, ask_survivor: bool = False, announce: bool = True
     ) -> None:
         """Another incarnation in place of one that never ran."""
-        await self._delete_job(cause)
+        await self.incarnation.delete(cause)
         if not keep_machine:
             await self.machines.release(self.me.vm_key, cause)
             if self.me.node:
                 self.me.avoid = [*self.me.avoid, self.me.node][-8:]
         self.life.replace(cause, machine_stays=keep_machine, ask_survivor=ask_survivor, announce=announce)
-
-    async def _delete_job(self, cause: str) -> None:
-        stop = act.StopReplica(ref=self.life.ref(), delete_job=True)
-        await call(act.STOP_REPLICA, stop, summary=f"delete {self.life.job_name}: {cause}")

@@ -1,0 +1,38 @@
+"""Queues that hold Jobs, as Kueue does: their labels, and who has suspended a Job. Pure."""
+
+from typing import Any
+
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+QUEUE_LABELS = (QUEUE_LABEL, "kueue.x-k8s.io/priority-class", "kueue.x-k8s.io/max-exec-time-seconds")
+"""Labels of a Job by which Kueue admits it. On a SpotInstanceJob they count for each of its Jobs."""
+
+Json = dict[str, Any]
+
+
+def queue_of(job: Json) -> str | None:
+    """The queue that a Job's label names."""
+    return (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
+
+
+def is_suspended(job: Json) -> bool:
+    """True if the Job's controller makes no pod until somebody takes the suspension back."""
+    return (job.get("spec") or {}).get("suspend") is True
+
+
+def suspended_by(job: Json) -> str | None:
+    """The field manager that has written ``spec.suspend`` since the Job was created, for example ``kubectl-patch``.
+
+    None if that is whoever created the Job: then the suspension is its own, or a webhook's.
+    """
+    writers = [each for each in job["metadata"].get("managedFields") or [] if "f:suspend" in _spec(each)]
+    creators = {each.get("manager") for each in job["metadata"].get("managedFields") or [] if _creates(each)}
+    last = max(writers, key=lambda each: each.get("time") or "", default=None)
+    return last.get("manager") if last is not None and last.get("manager") not in creators else None
+
+
+def _creates(entry: Json) -> bool:
+    return "f:backoffLimit" in _spec(entry)
+
+
+def _spec(entry: Json) -> Json:
+    return (entry.get("fieldsV1") or {}).get("f:spec") or {}

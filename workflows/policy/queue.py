@@ -1,0 +1,77 @@
+"""A Job that somebody else has suspended: who holds it, and what its replica does about a machine meanwhile."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from activities.signatures import Hold
+from api.messages import JobStart
+from api.names import replica_job_name
+from api.views import ReplicaView
+from workflows.state import Replica
+
+News = Literal["Over", "Held", "Placed"]
+
+QUEUED = "Queued"
+"""The condition: True while the Job of a replica is held, by a queue or by whoever suspended it."""
+BY_QUEUE, BY_OTHERS, NOT_CREATED, ADMITTED = "HeldByQueue", "HeldByOthers", "NotCreated", "Admitted"
+WEBHOOK = "an admission webhook"
+TOLD = 3  # replicas whose Jobs one message names
+
+
+def comes_first(replica: Replica, hold: Hold | None) -> bool:
+    """True if the replica's next Job has to be let in before anything is bought for it."""
+    return not replica.live and (hold is not None or replica.held)
+
+
+def news(view: ReplicaView | None) -> News | None:
+    """Why a Job that was let in needs no machine now; None if it waits for one, or if nothing is known of it."""
+    if view is None:
+        return None
+    if not view.job_exists or view.job_failed is not None:
+        return "Over"
+    if view.suspended:
+        return "Held"
+    return "Placed" if view.pod is not None and view.pod.node is not None else None
+
+
+def lasting(view: ReplicaView, *, ran: bool) -> Hold | None:
+    """Tell from a Job that was found suspended who will suspend all later ones, too; None if this was for once.
+
+    A queue's label holds each of them, and so does what suspended this one in the moment of its creation.
+    """
+    if view.queue is not None:
+        return Hold(by=f"queue {view.queue}")
+    return None if ran or view.suspended_by is not None else Hold(by=WEBHOOK)
+
+
+def holder(view: ReplicaView | None, hold: Hold | None) -> str:
+    """Who holds a Job, in words."""
+    if view is not None and view.queue is not None:
+        return f"queue {view.queue}"
+    if view is not None and view.suspended_by is not None:
+        return view.suspended_by
+    return hold.by if hold is not None else "whoever suspended it"
+
+
+def told(replicas: Iterable[Replica], hold: Hold | None, start: JobStart) -> tuple[str, str] | None:
+    """(reason, message) of the condition: by whom which Jobs are held, and what helps; None if none is."""
+    held = [replica for replica in replicas if replica.phase == "Queued"]
+    if not held:
+        return None
+    messages = [_told(replica, hold, start) for replica in held[:TOLD]]
+    more = f" (and {len(held) - TOLD} more)" if len(held) > TOLD else ""
+    reasons = [reason for reason, _ in messages]
+    return reasons[0], f"nothing is bought until it is let in: {'; '.join(message for _, message in messages)}{more}"
+
+
+def _told(replica: Replica, hold: Hold | None, start: JobStart) -> tuple[str, str]:
+    name, by = (
+        replica_job_name(start.name, start.job_id, replica.index, replica.incarnation),
+        holder(replica.view, hold),
+    )
+    if replica.view is None:
+        return NOT_CREATED, f"Job {name}, which {by} holds, is not created yet: {replica.message}"
+    if by.startswith("queue "):
+        return BY_QUEUE, f"{by} holds Job {name}; `kubectl -n {start.namespace} get workloads` says why"
+    release = f'kubectl -n {start.namespace} patch job {name} -p \'{{"spec":{{"suspend":false}}}}\''
+    return BY_OTHERS, f"{by} holds Job {name}, which `{release}` lets go on"
