@@ -16,6 +16,7 @@ from activities.pod_remedies import own_words, remedy
 from activities.quota_room import lacks_room
 from activities.signatures import CHECK_POD, INVALID_JOB_TEMPLATE, POD_REFUSED, CheckPod, CreateReplica, PodVerdict
 from api import names
+from api.queues import is_suspended, queue_of
 from clients.kube import Json, Kube, KubeError, path, selector
 
 _CANNOT_DRY_RUN = re.compile(r'admission webhook "[^"]*" does not support dry run')
@@ -73,7 +74,7 @@ class PodAdmission:
                 remark = f"not all replicas can run: {lack}"
             elif lack:
                 refusal = _not_admitted(request, "its pod beside those that other replicas wait for", lack)
-        return refusal or PodVerdict(admitted=True, remark=remark)
+        return refusal or PodVerdict(admitted=True, remark=remark, **_held(job.stored or body, pod.stored or {}))
 
     async def _ask_for_job(self, request: CreateReplica, body: Json) -> "_Answer":
         asked = {**body, "spec": {**body["spec"]}}
@@ -168,6 +169,12 @@ def _pod_of(job: Json) -> Json:
         "ownerReferences": [{**owner, "uid": job["metadata"].get("uid") or name}],
     }
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+def _held(job: Json, pod: Json) -> Json:
+    """Who keeps a Job or its pod from going on, by how the server would store them."""
+    gates = (pod.get("spec") or {}).get("schedulingGates") or []
+    return {"suspended": is_suspended(job), "queue": queue_of(job), "gates": [str(gate.get("name")) for gate in gates]}
 
 
 def _not_admitted(request: CreateReplica, what: str, words: str) -> PodVerdict:

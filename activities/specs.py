@@ -8,6 +8,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import finalizers
 from activities.fitting import ZONE
+from activities.holds import hold_of, labels_for_queues
 from activities.identity import Grants, not_lent
 from activities.pod_admission import PodAdmission
 from activities.secret import Sharing
@@ -21,6 +22,7 @@ from activities.signatures import (
     JobDocument,
     JobRef,
     PatchSpec,
+    PodVerdict,
     ReleaseFinalizers,
     Stock,
 )
@@ -97,10 +99,14 @@ class SpecActivities:
         shared = [use for use, good in zip(uses, permitted, strict=True) if good]
         remarks = unkept(spec.job_template, metadata.get("labels") or {})
         used = (self._use(job, use, remarks) for use in shared)
-        for problem in await asyncio.gather(self._check_template(job, spec, remarks), *used):
-            problems += problem
+        labels = labels_for_queues(metadata.get("labels") or {})
+        verdict, *others = await asyncio.gather(self._check_template(job, spec, labels), *used)
+        problems += [] if verdict.admitted else [not_accepted(verdict.reason, verdict.message)]
+        problems += [problem for each in others for problem in each]
         refused = [each for each in borrowed(spec, vm) if not self._grants.permits(job.namespace, each)]
-        found = {"spec": spec, "vm_spec": vm, "problems": problems, "remarks": remarks}
+        remarks += [verdict.remark] if verdict.remark else []
+        hold = hold_of(spec.job_template, labels, verdict)
+        found = {"spec": spec, "vm_spec": vm, "problems": problems, "remarks": remarks, "hold": hold}
         return document.model_copy(update={**found, "not_lent": [not_lent(each, job.namespace) for each in refused]})
 
     async def _find(self, job: JobRef) -> Json | None:
@@ -147,14 +153,13 @@ class SpecActivities:
         message = f"Secret {use.namespace}/{use.name}, named by {use.field}, lacks the key {' and '.join(lacking)}"
         return [not_accepted("SecretIncomplete", message)]
 
-    async def _check_template(self, job: JobRef, spec: SpotInstanceJobSpec, remarks: list[str]) -> list[Condition]:
+    async def _check_template(self, job: JobRef, spec: SpotInstanceJobSpec, labels: dict[str, str]) -> PodVerdict:
         """Let the API server judge the Job that we would create, and its pod; unknown fields count, as with kubectl."""
         try:
-            verdict = await self._admission.judge(_first_of(job, spec), range(1, spec.replicas), remark_only=True)
+            first = _first_of(job, spec).model_copy(update={"labels": labels})
+            return await self._admission.judge(first, range(1, spec.replicas), remark_only=True)
         except ApplicationError:  # checkpointImageRepo is no repository: told as a problem of the spec
-            return []
-        remarks += [verdict.remark] if verdict.remark else []
-        return [] if verdict.admitted else [not_accepted(verdict.reason, verdict.message)]
+            return PodVerdict(admitted=True)
 
     @activity.defn(name=PATCH_SPEC.name)
     async def patch_spec(self, request: PatchSpec) -> Done:

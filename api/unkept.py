@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from api import names
+from api.queues import QUEUE_LABEL as QUEUE
 
 Json = dict[str, Any]
 
 POD = "spec.template.spec"
-QUEUE = "kueue.x-k8s.io/queue-name"
-"""The label by which Kueue knows what it queues: it suspends such a Job and admits it by itself."""
-
 _TEMPLATE = "variables.template"
 _LOST_NODES = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
@@ -29,18 +27,20 @@ class Unkept:
         path: of the field, for example ``spec.suspend``.
         advice: what to use instead.
         harmless: values that ask for nothing else than what Outlast does.
+        effect: what it does.
         queued: not told of a job that Kueue queues, whose webhook sets the field.
     """
 
     path: str
     advice: str
     harmless: tuple[str | int | bool, ...] = ()
+    effect: str = "has no effect"
     queued: bool = False
 
     @property
     def message(self) -> str:
         """The sentence that people read."""
-        return f"jobTemplate.{self.path} has no effect: {self.advice}"
+        return f"jobTemplate.{self.path} {self.effect}: {self.advice}"
 
     def is_in(self, template: Json, labels: Mapping[str, str]) -> bool:
         """True if a job with these labels has the field in its template, with a value that asks for something else."""
@@ -113,8 +113,9 @@ UNKEPT: tuple[Unkept | Shortened, ...] = (
     ),
     Unkept(
         "spec.suspend",
-        "set spec.suspend of the SpotInstanceJob, which checkpoints the training and lets its VMs go",
+        "to pause the training set spec.suspend of the SpotInstanceJob, which checkpoints it and lets its VMs go",
         harmless=(False,),
+        effect="holds each Job until somebody else lets it go on, and nothing is bought before",
         queued=True,
     ),
     Unkept(

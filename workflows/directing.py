@@ -120,7 +120,7 @@ class Directing:
         if (held := queue.told(replicas, state.hold, job.start)) is not None:
             job.condition(queue.QUEUED, True, *held)
         elif queue.QUEUED in state.conditions:
-            job.condition(queue.QUEUED, False, queue.ADMITTED)
+            job.condition(queue.QUEUED, False, queue.NOT_HELD)
         if state.outcome == "Completed":
             job.condition("Completed", True, "TrainingDone")
         elif state.outcome == "Failed":

@@ -72,6 +72,8 @@ class PodVerdict(Model):
     reason: str = ""
     message: str = ""
     remark: str = ""
+    suspended: bool = False  # the Job would be, in the moment of its creation
+    queue: str | None = None  # that its label would name
 
 
 class FindStrangers(Model):

@@ -185,6 +185,23 @@ def status(**state: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+async def test_a_job_that_is_suspended_and_let_go_on_is_told(
+    world: Cluster, workflow: str, bridge: Any, client: Client, namespace: str
+) -> None:
+    async def told(suspended: bool) -> bool:
+        seen = [each.view for each in await replicas(client, workflow)]
+        return bool(seen) and (seen[-1].suspended, seen[-1].suspended_by) == (
+            suspended,
+            "kubectl-patch" if suspended else None,
+        )
+
+    async with bridge():
+        await world.job()
+        for suspended in (True, False):
+            await world.patch("job", "train-r1", {"spec": {"suspend": suspended}}, status=False)
+            await eventually(lambda wanted=suspended: told(wanted), f"suspend: {suspended} is told")
+
+
 async def test_a_bridge_that_comes_later_tells_what_is(
     world: Cluster, workflow: str, bridge: Any, client: Client
 ) -> None:

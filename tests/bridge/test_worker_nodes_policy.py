@@ -73,6 +73,7 @@ async def delete(control_plane: Any, kind: str, name: str, *options: str) -> Non
     [
         {"metadata": {"labels": {names.LABEL_JOB: "0a1b2c3d", names.LABEL_MANAGED_BY: names.MANAGED_BY}}},
         {"metadata": {"labels": {"topology.kubernetes.io/zone": "a", "topology.kubernetes.io/region": "b"}}},
+        {"metadata": {"labels": {names.LABEL_PLACE: "0a1b2c3d-r0-i0"}}},
         {"metadata": {"annotations": {names.ANNOTATION_WORKFLOW: "default/train"}}},
         {"spec": {"unschedulable": True}},
     ],
@@ -138,6 +139,7 @@ async def test_it_changes_no_taint_of_a_bought_node_but_its_own(
     [
         {"metadata": {"labels": {"node-role.kubernetes.io/control-plane": ""}}},
         {"metadata": {"labels": {"pool": None}}},
+        {"metadata": {"labels": {"else.org.node-restriction.kubernetes.io/pool": "a"}}},
         {"metadata": {"annotations": {"kept": "b"}}},
         {"metadata": {"finalizers": None}},
         {"spec": {"providerID": "gce://p/z/n"}},

@@ -46,6 +46,38 @@ def test_name_and_owner_say_whose_it_is() -> None:
     ]
 
 
+PLACE = {"key": "training.dcnlab.com.node-restriction.kubernetes.io/place", "operator": "In", "values": ["x-r1-i2"]}
+NAMED = {"key": "kubernetes.io/hostname", "operator": "In", "values": ["n1", "n2"]}
+ZONE = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "pins"), [([], [PLACE]), (["n1", "n2"], [NAMED, PLACE])], ids=["nothing was free", "nodes were free"]
+)
+def test_a_job_that_queues_is_suspended_and_pinned_to_what_is_to_come(nodes: list[str], pins: list[Json]) -> None:
+    built = build(nodes=nodes, place="x-r1-i2")
+    assert built["spec"]["suspend"] is True
+    terms = pod_of(built)["affinity"]["nodeAffinity"][ALWAYS]["nodeSelectorTerms"]
+    assert terms == [{"matchExpressions": [pin]} for pin in pins]
+    assert {"key": "nvidia.com/gpu", "operator": "Equal", "value": "0a1b2c3d", "effect": "NoSchedule"} in pod_of(built)[
+        "tolerations"
+    ]
+
+
+def test_each_term_of_the_template_is_narrowed_to_each_place() -> None:
+    affinity = {"nodeAffinity": {ALWAYS: {"nodeSelectorTerms": [{"matchExpressions": [ZONE]}, {}]}}}
+    pod = pod_of(build(template(pod={"affinity": affinity}), place="x-r1-i2"))
+    terms = pod["affinity"]["nodeAffinity"][ALWAYS]["nodeSelectorTerms"]
+    assert terms == [{"matchExpressions": [ZONE, NAMED]}, {"matchExpressions": [ZONE, PLACE]}, {}, {}]
+
+
+def test_labels_for_a_queue_give_way_to_the_templates() -> None:
+    given = {"metadata": {"labels": {"kueue.x-k8s.io/queue-name": "mine"}}, **template()}
+    labels = {"kueue.x-k8s.io/queue-name": "theirs", "kueue.x-k8s.io/priority-class": "high"}
+    built = build(given, labels=labels)["metadata"]["labels"]
+    assert (built["kueue.x-k8s.io/queue-name"], built["kueue.x-k8s.io/priority-class"]) == ("mine", "high")
+
+
 def test_controller_never_starts_the_training_again() -> None:
     spec = build(template(pod={"restartPolicy": "OnFailure"}, spec={"backoffLimit": 6}))["spec"]
     assert (spec["backoffLimit"], spec["podReplacementPolicy"]) == (0, "Failed")

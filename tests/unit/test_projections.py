@@ -34,6 +34,42 @@ def waiting(reason: str, message: str = "") -> Json:
     return container(waiting={"reason": reason, "message": message})
 
 
+def job(*, suspend: bool, labels: Json | None = None, writers: dict[str, list[str]] | None = None) -> Json:
+    """A Job whose fields were written by these managers, one after the other."""
+    managed = [
+        {
+            "manager": who,
+            "time": f"2026-01-0{day}T00:00:00Z",
+            "fieldsV1": {"f:spec": {f"f:{each}": {} for each in fields}},
+        }
+        for day, (who, fields) in enumerate((writers or {}).items(), 1)
+    ]
+    return {
+        "metadata": {"name": "j", "uid": "u", "labels": labels or {}, "managedFields": managed},
+        "spec": {"suspend": suspend},
+    }
+
+
+def test_a_suspended_job_says_which_queue_it_is_in() -> None:
+    view = replica_view("j", job(suspend=True, labels={"kueue.x-k8s.io/queue-name": "research"}), [])
+    assert (view.suspended, view.queue, view.suspended_by) == (True, "research", None)
+
+
+@pytest.mark.parametrize(
+    ("writers", "who"),
+    [
+        ({"worker": ["backoffLimit", "suspend"]}, None),
+        ({"worker": ["backoffLimit"], "kubectl-patch": ["suspend"]}, "kubectl-patch"),
+        ({"worker": ["backoffLimit"], "kueue": ["suspend"], "kubectl-edit": ["suspend"]}, "kubectl-edit"),
+        ({"worker": ["backoffLimit"]}, None),
+        ({}, None),
+    ],
+)
+def test_who_suspended_a_job_is_whoever_wrote_that_last(writers: dict[str, list[str]], who: str | None) -> None:
+    assert replica_view("j", job(suspend=True, writers=writers), []).suspended_by == who
+    assert replica_view("j", job(suspend=False, writers=writers), []).suspended_by is None
+
+
 def test_pod_without_status_is_pending() -> None:
     view = pod_view(pod())
     assert (view.phase, view.node, view.exit_code, view.started_at) == ("Pending", None, None, None)

@@ -10,6 +10,10 @@ import pytest
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
+from activities import signatures as act
+from api.queues import QUEUE_LABEL
+from tests.workflows.documents import job_spec
+from tests.workflows.queue import Queue
 from tests.workflows.world import RUNNER, World
 from workflows.spot_instance_job import SpotInstanceJob
 from workflows.state import Phase
@@ -82,6 +86,18 @@ async def preempted(world: World) -> None:
     world.machines.notice("gpu-1", 5)
 
 
+async def queued(world: World) -> None:
+    world.cluster.queue = Queue(world.cluster)
+    world.documents.hold = act.Hold(by="queue research")
+    template = {"metadata": {"labels": {QUEUE_LABEL: "research"}}, **job_spec().job_template}
+    await free_gpus(world, 1)
+    await world.submit(replicas=2, jobTemplate=template)
+    await world.until(lambda: world.phase(0) == world.phase(1) == "Queued")
+    await world.until(lambda: len(world.cluster.jobs) == 2)
+    world.cluster.admit(world.cluster.job_of(0))
+    await world.running(1)
+
+
 async def provisioning(world: World) -> None:
     await free_gpus(world, 1)
     await world.submit(replicas=2)
@@ -144,6 +160,7 @@ async def failed(world: World) -> None:
 INTO: dict[str, Callable[[World], Awaitable[None]]] = {
     "Pending": pending,
     "Preempted": preempted,
+    "Queued": queued,
     "Provisioning": provisioning,
     "Joining": provisioning,
     "Restoring": restoring,
@@ -278,6 +295,8 @@ async def until_running_again(subject: Subject) -> None:
 async def goes_on(subject: Subject) -> None:
     world = subject.world
     world.down.clear()
+    if world.cluster.queue is not None:
+        world.cluster.queue.give(9)
     await world.until(lambda: world.phase(subject.replica) == "Running", within=2400)
     assert world.entry(subject.replica).incarnation <= subject.incarnation + 1
     assert len([name for name in world.cloud.created if f"-r{subject.replica}-" in name]) <= max(1, subject.created)

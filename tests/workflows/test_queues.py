@@ -104,7 +104,6 @@ async def test_a_gpu_that_is_free_no_more_is_replaced_by_a_machine(world: World,
 
 
 async def test_who_is_held_again_while_it_buys_buys_no_more(world: World, queue: Queue) -> None:
-    world.cloud.stockouts = True if hasattr(world.cloud, "stockouts") else False
     queue.give(1)
     await submit(world)
     await world.until(lambda: world.phase(0) == "Provisioning")
@@ -197,8 +196,8 @@ async def test_a_person_who_suspends_a_job_is_named_and_can_let_it_go_on(world: 
     world.cluster.admit(world.cluster.job_of(0))
     await world.running(1)
     assert world.cluster.job_of(0).pod.base >= 500  # type: ignore[union-attr]
-    world.notice(0)  # it was for once
-    await world.until(lambda: world.active == 1 and world.entry(0).preemptions == 1 + world.entry(0).restarts)
+    world.notice(0)  # the next Job is held by nobody: that was for once
+    await world.until(lambda: world.entry(0).incarnation == 2 and world.active == 1)
 
 
 async def test_a_queued_job_that_is_deleted_by_somebody_queues_again(world: World, queue: Queue) -> None:
@@ -209,6 +208,38 @@ async def test_a_queued_job_that_is_deleted_by_somebody_queues_again(world: Worl
     queue.give(1)
     await world.running(1)
     assert len(world.cloud.created) == 1
+
+
+async def test_a_job_that_cannot_be_created_is_told_as_that(world: World, queue: Queue) -> None:
+    """Kueue's webhooks refuse each Job while Kueue is away."""
+    world.down.add("create_replica")
+    await submit(world)
+    await world.pass_time(HOUR)
+    assert (told(world).reason, world.cloud.created) == ("NotCreated", [])
+    assert "create_replica is down" in (told(world).message or "")
+    world.down.clear()
+    queue.give(1)
+    await world.running(1)
+
+
+async def test_no_machine_is_bought_for_a_job_that_was_let_in_and_gets_no_pod(world: World, queue: Queue) -> None:
+    """A quota of the namespace, say: the Job's controller cannot create what Kueue has let in."""
+    schedule = world.cluster._schedule
+    world.cluster._schedule = lambda job: None  # type: ignore[method-assign]
+    queue.give(1)
+    await submit(world)
+    await world.pass_time(HOUR)
+    assert (told(world).reason, world.cloud.created) == ("NoPod", [])
+    world.cluster._schedule = schedule  # type: ignore[method-assign]
+    schedule(world.job(0, 0))
+    await world.running(1)
+
+
+async def test_labels_of_the_spotinstancejob_itself_count_for_its_jobs(world: World, queue: Queue) -> None:
+    world.documents.hold = act.Hold(by="queue research", labels={QUEUE_LABEL: "research"})
+    await world.submit(replicas=1)
+    await queued(world)
+    assert world.job(0, 0).queue == "research"
 
 
 @pytest.mark.parametrize("end", ["suspend", "delete"])

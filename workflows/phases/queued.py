@@ -43,14 +43,14 @@ class Queued(Part):
             await self.incarnation.create()
         await self.incarnation.delete_predecessors()  # they may have the quota that this one waits for
         while not self.job.parking:
-            if (news := queue.news(self.me.view)) == "Over":
+            if queue.news(self.me.view) == "Over":
                 await self._begin_anew()
                 return
-            if news != "Held":
+            if not queue.waits(self.me.view):
                 self._go_on()
                 return
             await self._spare_machines()
-            self.life.say(f"{queue.holder(self.me.view, self.state.hold)} holds its Job")
+            self.life.say(queue.waits_for(self.me.view, self.state.hold))
             version = self.me.view_version
             changed = await self.life.until(
                 lambda seen=version: self.me.view_version != seen or self._has_failed_machine(),  # type: ignore[misc]
@@ -100,8 +100,8 @@ class Queued(Part):
             vm, failed = self.state.vms.get(key), self.nodes.failed(key)
             if vm is None or failed or vm.sought or workflow.now() >= self._patience:
                 if not failed:
-                    by = queue.holder(self.me.view, self.state.hold)
-                    self.job.event("SparesVM", f"replica {self.me.index}: lets go of {key}, for {by} holds its Job")
+                    why = queue.waits_for(self.me.view, self.state.hold)
+                    self.job.event("SparesVM", f"replica {self.me.index}: lets go of {key}, for {why}")
                 await self._drop(key, "Queued")
 
     async def _drop(self, key: str, reason: str) -> None:

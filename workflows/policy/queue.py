@@ -13,7 +13,7 @@ News = Literal["Over", "Held", "Placed"]
 
 QUEUED = "Queued"
 """The condition: True while the Job of a replica is held, by a queue or by whoever suspended it."""
-BY_QUEUE, BY_OTHERS, NOT_CREATED, ADMITTED = "HeldByQueue", "HeldByOthers", "NotCreated", "Admitted"
+BY_QUEUE, BY_OTHERS, NOT_CREATED, NO_POD, NOT_HELD = "HeldByQueue", "HeldByOthers", "NotCreated", "NoPod", "NotHeld"
 WEBHOOK = "an admission webhook"
 TOLD = 3  # replicas whose Jobs one message names
 
@@ -32,6 +32,16 @@ def news(view: ReplicaView | None) -> News | None:
     if view.suspended:
         return "Held"
     return "Placed" if view.pod is not None and view.pod.node is not None else None
+
+
+def waits(view: ReplicaView | None) -> bool:
+    """True if nothing is to be bought for a Job yet: it is held, or its controller has made no pod of it."""
+    return news(view) == "Held" or (news(view) is None and (view is None or view.pod is None))
+
+
+def waits_for(view: ReplicaView | None, hold: Hold | None) -> str:
+    """What such a Job waits for, in words."""
+    return f"{holder(view, hold)} holds its Job" if news(view) == "Held" else "its Job has no pod yet"
 
 
 def lasting(view: ReplicaView, *, ran: bool) -> Hold | None:
@@ -71,6 +81,11 @@ def _told(replica: Replica, hold: Hold | None, start: JobStart) -> tuple[str, st
     )
     if replica.view is None:
         return NOT_CREATED, f"Job {name}, which {by} holds, is not created yet: {replica.message}"
+    if not replica.view.suspended:
+        return (
+            NO_POD,
+            f"Job {name} was let in and has no pod; `kubectl -n {start.namespace} describe job {name}` says why",
+        )
     if by.startswith("queue "):
         return BY_QUEUE, f"{by} holds Job {name}; `kubectl -n {start.namespace} get workloads` says why"
     release = f'kubectl -n {start.namespace} patch job {name} -p \'{{"spec":{{"suspend":false}}}}\''

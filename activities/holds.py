@@ -1,0 +1,30 @@
+"""Who will suspend the Jobs of a SpotInstanceJob, told before there is one. Pure."""
+
+from activities.signatures import Hold, PodVerdict
+from api.queues import QUEUE_LABEL, QUEUE_LABELS
+from clients.kube import Json
+
+WEBHOOK = "an admission webhook"
+BY_TEMPLATE = "jobTemplate.spec.suspend"
+
+
+def labels_for_queues(labels: Json | None) -> dict[str, str]:
+    """Those of a SpotInstanceJob's own labels that count for its Jobs, unless the template says otherwise."""
+    return {key: labels[key] for key in QUEUE_LABELS if labels and key in labels}
+
+
+def hold_of(template: Json, labels: dict[str, str], verdict: PodVerdict) -> Hold | None:
+    """Who holds each Job; None if nobody does.
+
+    Args:
+        template: the ``jobTemplate``.
+        labels: see :func:`labels_for_queues`.
+        verdict: what the dry run said of the first Job.
+    """
+    wanted = labels | ((template.get("metadata") or {}).get("labels") or {})
+    queue = wanted.get(QUEUE_LABEL) or verdict.queue
+    if queue:
+        return Hold(by=f"queue {queue}", labels=labels)
+    if (template.get("spec") or {}).get("suspend") is True:
+        return Hold(by=BY_TEMPLATE)
+    return Hold(by=WEBHOOK) if verdict.suspended else None
