@@ -48,6 +48,7 @@ CASES = [
         status("Joining", "Joining", told=[CAPACITY], said="waits for SSH on vm-1"),
         "Joining a VM: waits for SSH on vm-1",
     ),
+    (status("Queued", said="queue research holds its Job"), "Queued: queue research holds its Job"),
     (status("Starting", "Provisioning", said="ImagePullBackOff"), "Buying a VM: ImagePullBackOff"),
     (status("Starting", "Starting", said="ImagePullBackOff"), "Starting: ImagePullBackOff"),
     (status("Running", "Running"), "Running 2/2"),
