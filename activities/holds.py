@@ -27,4 +27,13 @@ def hold_of(template: Json, labels: dict[str, str], verdict: PodVerdict) -> Hold
         return Hold(by=f"queue {queue}", labels=labels)
     if (template.get("spec") or {}).get("suspend") is True:
         return Hold(by=BY_TEMPLATE)
-    return Hold(by=WEBHOOK) if verdict.suspended else None
+    if verdict.suspended:
+        return Hold(by=WEBHOOK)
+    if gates := verdict.gates or _gates(template):
+        return Hold(by=f"scheduling gate {', '.join(gates)}", suspends=False)
+    return None
+
+
+def _gates(template: Json) -> list[str]:
+    pod = ((template.get("spec") or {}).get("template") or {}).get("spec") or {}
+    return [str(gate.get("name")) for gate in pod.get("schedulingGates") or []]

@@ -83,7 +83,7 @@ def _build(request: CreateReplica) -> Json:
     if not isinstance(pod.get("containers"), list) or not pod["containers"]:
         raise ValueError("jobTemplate.spec.template.spec.containers: at least one container is needed")
 
-    _own_job_spec(spec, held=request.place is not None)
+    _own_job_spec(spec, held=request.suspended)
     _own_pod(pod, request)
     pod_template["metadata"] = _metadata(pod_template.get("metadata"), request)
     return {

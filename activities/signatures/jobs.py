@@ -23,10 +23,11 @@ class NotLent(Model):
 
 
 class Hold(Model):
-    """Whoever suspends each Job of this SpotInstanceJob, for example a queue, and the labels by which it does."""
+    """Whoever holds each Job of this SpotInstanceJob, for example a queue, and the labels by which it does."""
 
     by: str
     labels: dict[str, str] = {}
+    suspends: bool = True  # False: its pods are held, by scheduling gates
 
 
 class JobDocument(Model):

@@ -36,7 +36,8 @@ class CreateReplica(Model):
     incarnation: int
     nodes: list[str]
     bought: bool  # the node carries our taint with the job's id
-    place: str | None = None  # created suspended, for one of ``nodes`` or a node to come with this LABEL_PLACE
+    place: str | None = None  # it is for one of ``nodes``, or for a node to come with this LABEL_PLACE
+    suspended: bool = False  # until somebody lets it go on
     labels: dict[str, str] = {}  # of the Job, beneath the template's
     restore: RestorePoint | None = None
     image_pull: SecretReference | None = None  # checkpointRepoCredentialRef
@@ -74,6 +75,7 @@ class PodVerdict(Model):
     remark: str = ""
     suspended: bool = False  # the Job would be, in the moment of its creation
     queue: str | None = None  # that its label would name
+    gates: list[str] = []  # that would keep the pod from being scheduled
 
 
 class FindStrangers(Model):

@@ -59,7 +59,7 @@ async def test_a_job_that_queues_waits_for_whatever_bears_the_label_of_its_place
 ) -> None:
     node = await nodes.start()
     template = {"metadata": {"labels": {QUEUE_LABEL: "research"}}, **training()}
-    view = await run(replicas.create_replica, world.create_replica(place=PLACE, job_template=template))
+    view = await run(replicas.create_replica, world.create_replica(place=PLACE, suspended=True, job_template=template))
     assert (view.suspended, view.queue, view.suspended_by, view.pod) == (True, "research", None, None)
     await kueue.admit(control_plane.kubectl, world.job.namespace, view.job_name)
 
@@ -80,6 +80,18 @@ async def test_a_job_that_queues_waits_for_whatever_bears_the_label_of_its_place
 
     preempted = await eventually("its pod is taken away", stopped)
     assert (preempted.suspended_by, preempted.job_failed, preempted.job_exists) == ("kueue", None, True)
+
+
+async def test_a_pod_that_scheduling_gates_hold_says_so(world: World, replicas: ReplicaActivities) -> None:
+    template = training()
+    template["spec"]["template"]["spec"]["schedulingGates"] = [{"name": "example.com/quota"}]
+    await run(replicas.create_replica, world.create_replica(place=PLACE, job_template=template))
+
+    async def gated() -> bool:
+        seen: ReplicaView = await run(replicas.observe_replica, world.replica())
+        return seen.pod is not None and seen.pod.waiting_reason == "SchedulingGated"
+
+    await eventually("its pod is gated", gated)
 
 
 async def test_no_kubelet_may_draw_a_queued_job_to_its_node(control_plane: Any, nodes: Nodes) -> None:

@@ -55,7 +55,7 @@ ZONE = {"key": "topology.kubernetes.io/zone", "operator": "In", "values": ["a"]}
     ("nodes", "pins"), [([], [PLACE]), (["n1", "n2"], [NAMED, PLACE])], ids=["nothing was free", "nodes were free"]
 )
 def test_a_job_that_queues_is_suspended_and_pinned_to_what_is_to_come(nodes: list[str], pins: list[Json]) -> None:
-    built = build(nodes=nodes, place="x-r1-i2")
+    built = build(nodes=nodes, place="x-r1-i2", suspended=True)
     assert built["spec"]["suspend"] is True
     terms = pod_of(built)["affinity"]["nodeAffinity"][ALWAYS]["nodeSelectorTerms"]
     assert terms == [{"matchExpressions": [pin]} for pin in pins]

@@ -56,6 +56,7 @@ class Cluster:
         self.logs: list[tuple[int, int]] = []
         self.on_start: Callable[[Job], None] = lambda job: None  # of a pod whose containers run from now on
         self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
+        self.gates = False  # somebody's webhook puts scheduling gates on pods, and takes them off when this ends
         self.queue: Queue | None = None  # None: Jobs with a queue's label are nobody's
 
     # --- nodes
@@ -171,7 +172,7 @@ class Cluster:
     def create(self, request: act.CreateReplica) -> Job:
         """A Job is created, and the scheduler looks for room for its pod."""
         name = names.replica_job_name(request.job.name, request.job.job_id, request.replica, request.incarnation)
-        job = Job(request, name, self._uid(), self.clock.now, suspended=request.place is not None)
+        job = Job(request, name, self._uid(), self.clock.now, suspended=request.suspended)
         self.jobs[job.key] = self.history[job.key] = job
         self._guard_no_twins(job)
         if self.queue is not None:
@@ -195,6 +196,11 @@ class Cluster:
         if job.pod is None:
             job.pod = Pod(name=f"{job.name}-pod", uid=self._uid())
         if job.pod.deleting:
+            return
+        if self.gates:
+            job.pod.waiting_reason, job.pod.message = "SchedulingGated", "Scheduling is blocked"
+            self.changed(job)
+            self.clock.after(5, lambda: self._schedule(job))
             return
         for name in job.request.nodes:
             if name in self.snatched and name in self.nodes:

@@ -235,6 +235,21 @@ async def test_no_machine_is_bought_for_a_job_that_was_let_in_and_gets_no_pod(wo
     await world.running(1)
 
 
+@pytest.mark.parametrize("known", [True, False], ids=["by the template", "by a webhook"])
+async def test_no_machine_is_bought_for_a_pod_that_a_scheduling_gate_holds(world: World, known: bool) -> None:
+    world.cluster.gates = True
+    world.documents.hold = act.Hold(by="scheduling gate example.com/quota", suspends=False) if known else None
+    await world.submit(replicas=1)
+    await queued(world)
+    await world.until(lambda: world.cloud.instances == {}, within=900)
+    await world.pass_time(HOUR)
+    assert len(world.cloud.created) == (0 if known else 1)
+    assert "scheduling gate" in (told(world).message or "")
+    world.cluster.gates = False
+    await world.running(1)
+    assert len(world.cloud.created) == (1 if known else 2)
+
+
 async def test_labels_of_the_spotinstancejob_itself_count_for_its_jobs(world: World, queue: Queue) -> None:
     world.documents.hold = act.Hold(by="queue research", labels={QUEUE_LABEL: "research"})
     await world.submit(replicas=1)

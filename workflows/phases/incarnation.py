@@ -41,8 +41,9 @@ class Incarnation(Part):
     async def _create(self) -> ReplicaView:
         nodes = [self.me.node] if self.me.node else self.me.candidates
         where = ", ".join(nodes)
-        place, labels = None, {}
+        place, labels, suspended = None, {}, False
         if self.me.pinned:
+            suspended = self.me.held or self.state.hold is None or self.state.hold.suspends
             place = place_label(self.job.start.job_id, self.me.index, self.me.incarnation)
             labels = self.state.hold.labels if self.state.hold else {}
             nodes = self.me.candidates
@@ -56,6 +57,7 @@ class Incarnation(Part):
             nodes=nodes,
             bought=self.me.vm_key is not None and not self.me.pinned,
             place=place,
+            suspended=suspended,
             labels=labels,
             restore=self.me.restore,
             image_pull=config.checkpoint_repo_credential_ref,

@@ -116,7 +116,7 @@ class Queued(Part):
     def found_held(self, *, ran: bool) -> str:
         """Take note of who has suspended the Job; gives the cause in words."""
         view = self.me.view
-        if view is None or not view.suspended:
+        if view is None or not (view.suspended or queue.is_gated(view)):
             return ""
         lasting = queue.lasting(view, ran=ran)
         self.state.hold = self.state.hold or lasting
@@ -145,7 +145,9 @@ class Queued(Part):
 
     async def starts_later(self, pod: PodView | None) -> bool:
         """True if its Job, whose pod is on no node yet, has to wait: it is held again, or its machine is lost."""
-        if queue.news(self.me.view) == "Held":
+        view = self.me.view
+        gated = view is not None and queue.is_gated(view) and not self.me.pinned
+        if queue.news(view) == "Held" or gated:
             cause = self.found_held(ran=False)
             if self.me.pinned:
                 self.life.enter("Queued", cause)

@@ -14,7 +14,8 @@ News = Literal["Over", "Held", "Placed"]
 QUEUED = "Queued"
 """The condition: True while the Job of a replica is held, by a queue or by whoever suspended it."""
 BY_QUEUE, BY_OTHERS, NOT_CREATED, NO_POD, NOT_HELD = "HeldByQueue", "HeldByOthers", "NotCreated", "NoPod", "NotHeld"
-WEBHOOK = "an admission webhook"
+WEBHOOK, GATE = "an admission webhook", "a scheduling gate"
+GATED = "SchedulingGated"  # what the scheduler says of such a pod
 TOLD = 3  # replicas whose Jobs one message names
 
 
@@ -35,20 +36,31 @@ def news(view: ReplicaView | None) -> News | None:
 
 
 def waits(view: ReplicaView | None) -> bool:
-    """True if nothing is to be bought for a Job yet: it is held, or its controller has made no pod of it."""
-    return news(view) == "Held" or (news(view) is None and (view is None or view.pod is None))
+    """True if nothing is to be bought for a Job yet: it or its pod is held, or its controller has made no pod."""
+    if (told := news(view)) is not None:
+        return told == "Held"
+    return view is None or view.pod is None or is_gated(view)
+
+
+def is_gated(view: ReplicaView) -> bool:
+    """True if scheduling gates hold the pod."""
+    return view.pod is not None and view.pod.waiting_reason == GATED
 
 
 def waits_for(view: ReplicaView | None, hold: Hold | None) -> str:
     """What such a Job waits for, in words."""
-    return f"{holder(view, hold)} holds its Job" if news(view) == "Held" else "its Job has no pod yet"
+    if news(view) == "Held":
+        return f"{holder(view, hold)} holds its Job"
+    return "its Job has no pod yet" if view is None or view.pod is None else f"{holder(view, hold)} holds its pod"
 
 
 def lasting(view: ReplicaView, *, ran: bool) -> Hold | None:
     """Tell from a Job that was found suspended who will suspend all later ones, too; None if this was for once.
 
-    A queue's label holds each of them, and so does what suspended this one in the moment of its creation.
+    A queue's label holds each of them, and so does what held this one, or its pod, in the moment of its creation.
     """
+    if not view.suspended:
+        return Hold(by=GATE, suspends=False)
     if view.queue is not None:
         return Hold(by=f"queue {view.queue}")
     return None if ran or view.suspended_by is not None else Hold(by=WEBHOOK)
@@ -81,6 +93,8 @@ def _told(replica: Replica, hold: Hold | None, start: JobStart) -> tuple[str, st
     )
     if replica.view is None:
         return NOT_CREATED, f"Job {name}, which {by} holds, is not created yet: {replica.message}"
+    if is_gated(replica.view):
+        return BY_OTHERS, f"{by} holds the pod of Job {name}; whoever set the gate takes it off"
     if not replica.view.suspended:
         return (
             NO_POD,
