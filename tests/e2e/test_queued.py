@@ -33,7 +33,7 @@ async def test_a_job_in_a_queue_buys_one_vm_once_it_is_let_in(rig: Rig, namespac
     found = json.loads(await rig.kubectl("get", "job", waiting, "-n", namespace, "-o", "json"))
     assert found["metadata"]["labels"]["kueue.x-k8s.io/priority-class"] == "research-high"
     await rig.delete(namespace, rig.job())
-    await job.nothing_left(but=("secrets",))
+    await job.nothing_left(but=("spotinstancevms",))
 
 
 def queued(job: Json) -> Json:
