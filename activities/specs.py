@@ -100,12 +100,12 @@ class SpecActivities:
         remarks = unkept(spec.job_template, metadata.get("labels") or {})
         used = (self._use(job, use, remarks) for use in shared)
         labels = labels_for_queues(metadata.get("labels") or {})
-        verdict, *others = await asyncio.gather(self._check_template(job, spec, labels), *used)
+        verdict, others = await asyncio.gather(self._check_template(job, spec, labels), asyncio.gather(*used))
         problems += [] if verdict.admitted else [not_accepted(verdict.reason, verdict.message)]
         problems += [problem for each in others for problem in each]
         refused = [each for each in borrowed(spec, vm) if not self._grants.permits(job.namespace, each)]
         remarks += [verdict.remark] if verdict.remark else []
-        hold = hold_of(spec.job_template, labels, verdict)
+        hold = hold_of(spec.job_template, labels, verdict) if verdict.admitted else None
         found = {"spec": spec, "vm_spec": vm, "problems": problems, "remarks": remarks, "hold": hold}
         return document.model_copy(update={**found, "not_lent": [not_lent(each, job.namespace) for each in refused]})
 

@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from api.views import ReplicaView
 
 from workflows.calls import call, superseded_by
+from workflows.incarnations import to_create
 from workflows.phases.life import Part
 
 
@@ -40,31 +41,27 @@ class Incarnation(Part):
 
     async def _create(self) -> ReplicaView:
         nodes = [self.me.node] if self.me.node else self.me.candidates
-        where = ", ".join(nodes)
-        place, labels, suspended = None, {}, False
         if self.me.pinned:
-            suspended = self.me.held or self.state.hold is None or self.state.hold.suspends
-            place = place_label(self.job.start.job_id, self.me.index, self.me.incarnation)
-            labels = self.state.hold.labels if self.state.hold else {}
-            nodes = self.me.candidates
-            where = " or ".join([*nodes[:3], "a machine to come"])
-        config = self.job.spec.checkpoint_config
-        request = act.CreateReplica(
-            job=self.job.ref,
-            job_template=self.job.spec.job_template,
-            replica=self.me.index,
-            incarnation=self.me.incarnation,
-            nodes=nodes,
-            bought=self.me.vm_key is not None and not self.me.pinned,
-            place=place,
-            suspended=suspended,
-            labels=labels,
-            restore=self.me.restore,
-            image_pull=config.checkpoint_repo_credential_ref,
-            checkpoint_image_repo=config.checkpoint_image_repo,
-            cloud_credentials=self.job.spec.gcp_credentials_secret_ref,
-            storage=config.checkpoint_storage,
-        )
+            return await self._create_pinned()
+        bought = self.me.vm_key is not None
+        return await self._ask_for(self._request(nodes, bought=bought), ", ".join(nodes))
+
+    async def _create_pinned(self) -> ReplicaView:
+        """Create a Job that comes before its machine: for a node that is free now, or for one to come."""
+        nodes, hold = self.me.candidates, self.state.hold
+        held = {
+            "place": place_label(self.job.start.job_id, self.me.index, self.me.incarnation),
+            "suspended": self.me.held or hold is None or hold.suspends,
+            "labels": hold.labels if hold else {},
+        }
+        request = self._request(nodes, bought=False).model_copy(update=held)
+        return await self._ask_for(request, " or ".join([*nodes[:3], "a machine to come"]))
+
+    def _request(self, nodes: list[str], *, bought: bool) -> act.CreateReplica:
+        me = self.me
+        return to_create(self.job, me.index, me.incarnation, nodes=nodes, bought=bought, restore=me.restore)
+
+    async def _ask_for(self, request: act.CreateReplica, where: str) -> ReplicaView:
         came_from = self.me.restore.label if self.me.restore else "the original image"
         return await call(act.CREATE_REPLICA, request, summary=f"{self.life.job_name} on {where} from {came_from}")
 
