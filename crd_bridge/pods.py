@@ -186,6 +186,7 @@ def _slim(item: Json) -> Json:
     ]
     return {
         "metadata": {key: value for key, value in item["metadata"].items() if key in kept},
-        "spec": {key: spec[key] for key in ("nodeName", "initContainers", "suspend") if key in spec} | {"containers": again},
+        "spec": {key: spec[key] for key in ("nodeName", "initContainers", "suspend") if key in spec}
+        | {"containers": again},
         "status": item.get("status") or {},
     }

@@ -188,7 +188,7 @@ class Starting(Part):
         """Count the training's own failure, for which neither image nor machine is to blame."""
         why = init_failure(pod)
         await self.life.save_logs(self.me.incarnation)
-        await self._delete_job(why)
+        await self.incarnation.delete(why)
         if not self.terms.decide(pod):
             await self.standing.failed(why)
 
