@@ -42,7 +42,6 @@ PHASES = {
     "Queued": "Queued",
     "Pending": "Looking for a GPU",
     "Preempted": "Looking for a GPU",
-    "Queued": "Queued",
     "Provisioning": "Buying a VM",
     "Joining": "Joining a VM",
     "NodeReady": "Preparing a start",
