@@ -224,6 +224,11 @@ def pull_secret_name(name: str, job: str) -> str:
     return f"{name}-{job}-pull"
 
 
+def budget_name(name: str, job: str) -> str:
+    """Name of the PodDisruptionBudget of a job's pods."""
+    return f"{name}-{job}"
+
+
 def log_name(name: str, job: str, replica: int) -> str:
     """Name of the ConfigMap that keeps a replica's log, joined over its incarnations."""
     return f"{name}-{job}-r{replica}-log"

@@ -9,6 +9,7 @@ from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
 from temporalio.worker import Worker, WorkerDeploymentConfig
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
+from activities.budgets import BudgetActivities
 from activities.capacity import CapacityActivities
 from activities.certificates.activities import CertificateActivities
 from activities.checkpoints import CheckpointActivities
@@ -89,6 +90,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
         PodAdmissionActivities(kube),
         PreflightActivities(kube, cloud, buckets, gate, shared_for=settings.timings.recheck / 6),
         ReplicaActivities(kube, settings.namespace),
+        BudgetActivities(kube),
         ReportActivities(buckets),
         SpecActivities(kube, settings.timings, sharing, settings.grants),
         StatusActivities(kube),

@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.status import job_status
 
 from workflows.admission import Admission
+from workflows.budget import Budget
 from workflows.calls import call, explain
 from workflows.cancelling import outlive_cancel
 from workflows.checkpointing import Checkpointing
@@ -164,6 +165,7 @@ class SpotInstanceJob:
         self.job.spawn(Returning(self.job, self.checkpointing, self.machines).run(), "back to spot")
         self.job.spawn(Published(self.job).run(), "published checkpoints")
         self.job.spawn(Deadline(self.job).run(), "deadline")
+        self.job.spawn(Budget(self.job, self.checkpointing).run(), "disruption budget")
         while not self._over():
             await self._turn()
             if self.job.parking:

@@ -279,6 +279,17 @@ class Failure(Mutable):
     message: str
 
 
+class BudgetState(Mutable):
+    """The job's PodDisruptionBudget, by which evictions wait for a checkpoint."""
+
+    held: bool = False  # it exists
+    newest: int = 0  # number of the checkpoint after which evictions passed last
+    open_until: datetime | None = None  # until when they pass
+    since: datetime | None = None  # since when there is something to lose
+    asked: int | None = None  # number of the checkpoint that was asked for because of a cordon
+    cordoned: list[str] = []  # nodes under replicas whose cordon was seen
+
+
 class JobState(Mutable):
     """All of it."""
 
@@ -313,6 +324,7 @@ class JobState(Mutable):
     interval_told: float | None = None  # seconds, where checkpointInterval is auto
     ever_checkpointed: bool = False
     on_demand_told: bool = False  # that on-demand would cost less
+    budget: BudgetState = Field(default_factory=BudgetState)
     suspended: bool = False
     suspend_checkpoint: int | None = None
     suspend_tries: int = 0

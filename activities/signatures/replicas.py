@@ -193,6 +193,21 @@ class WrittenReport(Model):
     location: str
 
 
+class SetBudget(Model):
+    """Let evictions wait, or pass; ``labels`` are those of the job's template."""
+
+    job: JobRef
+    held: bool
+    labels: dict[str, str] = {}
+
+
+class Budget(Model):
+    """``held`` if there is one now; ``beside`` names one of somebody else's, which holds evictions itself."""
+
+    held: bool = False
+    beside: str | None = None
+
+
 FIND_CAPACITY = Signature("find_capacity", FindCapacity, Capacity, timeout=10)
 FIND_STRANGERS = Signature("find_strangers", FindStrangers, Strangers, timeout=10)
 
@@ -200,6 +215,7 @@ CHECK_POD = Signature("check_pod", CheckPod, PodVerdict, timeout=30)
 CREATE_REPLICA = Signature("create_replica", CreateReplica, ReplicaView, timeout=10)
 OBSERVE_REPLICA = Signature("observe_replica", ReplicaRef, ReplicaView, timeout=10)
 STOP_REPLICA = Signature("stop_replica", StopReplica, ReplicaView, timeout=10)
+SET_BUDGET = Signature("set_budget", SetBudget, Budget, timeout=10)
 SAVE_LOGS = Signature("save_logs", SaveLogs, SavedLog, timeout=30)
 SHORTEN_LOGS = Signature("shorten_logs", ShortenLogs, ShortenedLogs, timeout=60)
 WRITE_REPORT = Signature("write_report", WriteReport, WrittenReport, timeout=30)

@@ -226,6 +226,7 @@ class Stage:
             ),
             "observe_replica": ref,
             "stop_replica": act.StopReplica(ref=ref.model_copy(update={"incarnation": 9}), delete_job=True),
+            "set_budget": act.SetBudget(job=job, held=True),
             "save_logs": act.SaveLogs(ref=ref, storage=storage, cloud=cloud),
             "shorten_logs": act.ShortenLogs(job=job, replicas=[0], storage=storage, cloud=cloud),
             "write_report": act.WriteReport(report=report, storage=storage, cloud=cloud),

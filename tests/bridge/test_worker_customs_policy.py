@@ -77,6 +77,37 @@ async def test_it_deletes_nobody_elses_job(control_plane: Any, installed: None, 
         await delete_as_worker(control_plane, namespace, made)
 
 
+# --- PodDisruptionBudgets
+
+
+def budget(selected: str = names.LABEL_JOB, **metadata: Any) -> Json:
+    spec = {"minAvailable": 1, "selector": {"matchLabels": {selected: JOB}}}
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "b", **metadata},
+        "spec": spec,
+    }
+
+
+async def test_it_makes_and_deletes_a_jobs_budget(control_plane: Any, installed: None, namespace: str) -> None:
+    await create_as_worker(control_plane, namespace, budget(**OWNED))
+    await create(control_plane, namespace, made := budget(labels=OURS))
+    await delete_as_worker(control_plane, namespace, made)
+
+
+@pytest.mark.parametrize("made", [budget(), budget("app", **OWNED)], ids=["nobody's", "of other pods"])
+async def test_it_makes_no_other_budget(control_plane: Any, installed: None, namespace: str, made: Json) -> None:
+    with pytest.raises(SandboxError, match="write no PodDisruptionBudgets but those"):
+        await create_as_worker(control_plane, namespace, made)
+
+
+async def test_it_deletes_nobody_elses_budget(control_plane: Any, installed: None, namespace: str) -> None:
+    await create(control_plane, namespace, made := budget())
+    with pytest.raises(SandboxError, match="delete no PodDisruptionBudgets but those"):
+        await delete_as_worker(control_plane, namespace, made)
+
+
 # --- CheckpointBackups
 
 

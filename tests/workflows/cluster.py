@@ -55,6 +55,7 @@ class Cluster:
         self.agent = AgentView(running=True)  # on every node that was bought
         self.logs: list[tuple[int, int]] = []
         self.on_start: Callable[[Job], None] = lambda job: None  # of a pod whose containers run from now on
+        self.budget = False  # the last pod that runs is not evicted through the API
         self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
         self.gates = False  # somebody's webhook puts scheduling gates on pods, and takes them off when this ends
         self.queue: Queue | None = None  # None: Jobs with a queue's label are nobody's
@@ -322,9 +323,17 @@ class Cluster:
         """As ``kubectl drain`` does: cordon the node, and evict what runs there through the eviction API."""
         self.cordon(name)
         for job in self.running_on(name):
-            if job.pod is not None and not job.pod.deleting:
-                job.pod.disrupted, job.pod.disruption = True, "EvictionByEvictionAPI: Eviction API: evicting"
-                self.delete_pod(job)
+            self.evict_by_api(job)
+
+    def evict_by_api(self, job: Job) -> None:
+        """Evict a pod; asked for again every 5 s as long as the budget refuses it."""
+        if job.pod is None or job.pod.deleting or job.pod.phase in {"Succeeded", "Failed"}:
+            return
+        if self.budget and job.pod.phase == "Running" and len(self.training()) < 2:
+            self.clock.after(5, lambda: self.evict_by_api(job))
+            return
+        job.pod.disrupted, job.pod.disruption = True, "EvictionByEvictionAPI: Eviction API: evicting"
+        self.delete_pod(job)
 
     def unstick(self, job: Job) -> None:
         """A pod that did not stop by itself stops now, where it is to."""

@@ -47,6 +47,10 @@ class ClusterCalls:
             self.cluster.stop(job, delete=request.delete_job, force=request.force)
         return self.observe_replica(request.ref)
 
+    def set_budget(self, request: act.SetBudget) -> act.Budget:
+        self.cluster.budget = request.held
+        return act.Budget(held=request.held)
+
     def save_logs(self, request: act.SaveLogs) -> act.SavedLog:
         if self.cluster.no_logs:
             raise RuntimeError("the kubelet does not answer")

@@ -1,0 +1,103 @@
+"""The PodDisruptionBudget of a job: as long as it exists, nobody evicts the last of the job's pods."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from temporalio import activity
+
+from activities import ownership
+from activities.signatures import SET_BUDGET, Budget, JobRef, SetBudget
+from api import names
+from clients.kube import Json, Kube, KubeError, path
+
+_API = "policy/v1"
+
+
+class BudgetActivities:
+    """Makes and removes budgets.
+
+    Args:
+        kube: may list, create and delete PodDisruptionBudgets of any namespace.
+    """
+
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    @activity.defn(name=SET_BUDGET.name)
+    async def set_budget(self, request: SetBudget) -> Budget:
+        """Make the job's budget, or delete it.
+
+        None is made beside one of somebody else's for the same pods: the API server refuses to evict a pod that two
+        budgets select, at all times and with an internal error.
+        """
+        job, where = request.job, path(_API, "poddisruptionbudgets", request.job.namespace)
+        name = names.budget_name(job.name, job.job_id)
+        found = await self._kube.list(where)
+        ours = next((each for each in found if each["metadata"]["name"] == name), None)
+        if ours is not None and not ownership.belongs_to(ours, job.job_id):
+            return Budget(beside=name)
+        if not request.held:
+            await self._delete(ours)
+            return Budget()
+        labels = {**request.labels, **ownership.labels(job.job_id, 0)}
+        others = [each["metadata"]["name"] for each in found if each is not ours and _selects(each, labels)]
+        if others:
+            await self._delete(ours)
+            return Budget(beside=others[0])
+        if ours is None:
+            await self._create(where, _budget(job, name))
+        return Budget(held=True)
+
+    async def _create(self, where: str, body: Json) -> None:
+        try:
+            await self._kube.create(where, body)
+        except KubeError as error:
+            if error.reason != "AlreadyExists":
+                raise
+
+    async def _delete(self, budget: Json | None) -> None:
+        if budget is None:
+            return
+        metadata = budget["metadata"]
+        await self._kube.delete(
+            path(_API, "poddisruptionbudgets", metadata["namespace"], metadata["name"]), uid=metadata["uid"]
+        )
+
+
+def _budget(job: JobRef, name: str) -> Json:
+    labels = {names.LABEL_JOB: job.job_id, names.LABEL_MANAGED_BY: names.MANAGED_BY}
+    return {
+        "apiVersion": _API,
+        "kind": "PodDisruptionBudget",
+        "metadata": {
+            "name": name,
+            "namespace": job.namespace,
+            "labels": labels,
+            "annotations": ownership.annotations(job),
+            "ownerReferences": [ownership.owner(job)],
+        },
+        # Not maxUnavailable: for that the API server asks a pod's controller for its scale, which a Job has not.
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {names.LABEL_JOB: job.job_id}}},
+    }
+
+
+def _selects(budget: Json, labels: Mapping[str, str]) -> bool:
+    """True if a budget is for a pod with these labels; an empty selector is for all."""
+    selector: dict[str, Any] | None = budget["spec"].get("selector")
+    if selector is None:
+        return False
+    same = all(labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items())
+    return same and all(_holds(each, labels) for each in selector.get("matchExpressions") or [])
+
+
+def _holds(expression: Json, labels: Mapping[str, str]) -> bool:
+    value, values = labels.get(expression["key"]), expression.get("values") or []
+    match expression["operator"]:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value not in values
+        case "Exists":
+            return value is not None
+        case _:
+            return value is None
