@@ -82,12 +82,13 @@ class Budget:
         if budget.asked is not None and (asked is None or asked.outcome is not None):
             budget.asked = None
             self._open()
-        trains = self._trains()
-        cordoned = {one.node for one in trains if self._is_cordoned(one)}
-        fresh = [one for one in trains if one.node in cordoned and one.node not in budget.cordoned]
-        budget.cordoned = sorted(node for node in cordoned if node)
-        if len(trains) == 1 and fresh and self._is_possible():
-            self._ask(fresh[0])
+        cordoned = [one for one in self._trains() if self._is_cordoned(one)]
+        budget.cordoned = [one.node for one in cordoned if one.node and one.node in budget.cordoned]
+        if len(self._trains()) == 1 and self._is_possible():
+            for one in cordoned:
+                if one.node and one.node not in budget.cordoned:
+                    budget.cordoned.append(one.node)
+                    self._ask(one)
 
     def _ask(self, replica: Replica) -> None:
         """Save what an eviction would cost; the one who cordoned its node is likely to evict it next."""

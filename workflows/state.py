@@ -287,7 +287,7 @@ class BudgetState(Mutable):
     open_until: datetime | None = None  # until when they pass
     since: datetime | None = None  # since when there is something to lose
     asked: int | None = None  # number of the checkpoint that was asked for because of a cordon
-    cordoned: list[str] = []  # nodes under replicas whose cordon was seen
+    cordoned: list[str] = []  # nodes for whose cordon a checkpoint was asked for
 
 
 class JobState(Mutable):

@@ -113,10 +113,10 @@ SSH = {"start_join", "observe_join"}
 TEMPORAL = {"ensure_vm", "adopt_orphan", "check_owner", "ask_market", "tell_market", "ask_hazard"}
 KUBERNETES = {
     "load_job", "patch_spec", "preflight", "take_stock", "release_finalizers", "report", "write_vm_entry",
-    "find_capacity", "create_replica", "observe_replica", "stop_replica", "set_budget", "save_logs", "shorten_logs", "read_progress",
+    "find_capacity", "create_replica", "observe_replica", "stop_replica", "save_logs", "shorten_logs", "read_progress",
     "create_checkpoint", "observe_checkpoint", "delete_checkpoint", "prepare_node", "observe_node", "cordon_and_drain",
     "delete_node", "revoke_token", "find_orphaned_objects", "remove_taint", "find_orphaned_claims", "remove_claim",
-    "find_orphaned_holds", "sound_alarm", "answer_certificates", "find_strangers",
+    "find_orphaned_holds", "sound_alarm", "answer_certificates", "find_strangers", "set_budget",
 }  # fmt: skip
 OUTAGES = {"cloud": CLOUD, "registry": REGISTRY, "ssh": SSH, "temporal": TEMPORAL, "kubernetes": KUBERNETES}
 FATES: dict[str, Mode] = {"answers_lost": "after", "calls_fail": "before", "calls_twice": "twice"}

@@ -41,7 +41,7 @@ class Standing(Part):
             self.life.preempted(why, machine_stays=True)
             return
         end = self._end("Disrupted", why)
-        if self._goes(end) and not await self._has_stopped():
+        if self._goes(end) and (not await self._has_stopped() or self.life.lost_place()):
             return
         self.me.disruptions += 1
         leave = self._count(end)
@@ -64,12 +64,17 @@ class Standing(Part):
         if leave and self.me.outcome is None:
             await self._leave(end, key)
 
-    def never_ran(self, why: str) -> End | None:
-        """Count a pod that ended before it ran; gives the end if its machine is to be left."""
-        if not self.counts:
-            return None
+    def never_ran(self, why: str) -> tuple[End, bool]:
+        """Give the end of a pod that never ran, which is still to be counted, and whether its machine is to be left."""
         end = self._end("NeverRan", why)
-        return end if self._count(end) else None
+        return end, self.counts and self._goes(end)
+
+    def count_never_ran(self, end: End) -> None:
+        """Count it, once its Job is deleted: a step that fails on the way is taken again."""
+        if self.counts and self._count(end):
+            self.rest(end)
+        else:
+            self.life.back_off(end.why)
 
     # --- afterwards
 

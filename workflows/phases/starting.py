@@ -196,12 +196,9 @@ class Starting(Part):
         """On the machine that it has, after a pause; the second time in a row on another one."""
         why = f"{why}: {self.me.disruption}" if self.me.disruption else why
         self.job.event("StartFailed", f"replica {self.me.index} on {self.me.node}: {why}", warning=True)
-        end = self.standing.never_ran(why)
-        await self._again(why, keep_machine=end is None, announce=end is None)
-        if end is not None:
-            self.standing.rest(end)
-        else:
-            self.life.back_off(why)
+        end, leave = self.standing.never_ran(why)
+        await self._again(why, keep_machine=not leave, announce=not leave)
+        self.standing.count_never_ran(end)
 
     async def _not_started(self, pod: PodView | None) -> None:
         if self.me.candidates:
