@@ -144,7 +144,7 @@ async def test_a_bought_machine_that_is_drained_is_left_at_once(world: World, ru
 
 async def test_drains_one_after_the_other_are_told(world: World) -> None:
     soon(world, lambda job: world.cluster.drain(job.pod.node))  # type: ignore[union-attr,arg-type]
-    await world.submit(replicas=1)
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "1m"})  # for which each drain waits
     await world.until(lambda: world.documents.condition("Stable"))
     assert "Eviction API: evicting" in stable(world).message
     await world.pass_time(2 * HOUR)
