@@ -115,6 +115,11 @@ class SpotInstanceJobSpec(Model):
         description="failures of the training itself; default: jobTemplate's backoffLimit, else 3",
     )
     suspend: bool = False
+    suspend_unsaved: bool = Field(
+        default=False,
+        description="suspend at once even if the training cannot be checkpointed: what it did since the last "
+        "checkpoint is lost",
+    )
     outputs: list[Annotated[str, Field(pattern=formats.OUTPUT.pattern, max_length=256), formats.OUTPUT]] = Field(
         default=[],
         max_length=16,

@@ -171,8 +171,10 @@ class Admission:
         deadline = self.job.after(self.state.timings.resync) if healthy else workflow.now() + pause
         if healthy and workflow.now() < self.checks.due() < deadline and workflow.patched("checks-again"):
             deadline = self.checks.due()
+        # A job that ends already is heard of no more; before this patch its document was read again without a pause.
+        ends = self.job.ending and workflow.patched("pause-while-ending")
         await self.job.until(
-            lambda: self.state.reread or len(self.state.wishes) > left or self.job.ending,
+            lambda: self.state.reread or len(self.state.wishes) > left or (self.job.ending and not ends),
             deadline,
             "edits of the SpotInstanceJob" if healthy else "what is missing to appear",
         )

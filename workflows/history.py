@@ -13,6 +13,7 @@ with workflow.unsafe.imports_passed_through():
 
 EVENTS = 3_000
 EVENTS_IN_RECOVERY = 8_000  # until which a recovery may hold it up
+BYTES_IN_RECOVERY = 16 << 20  # likewise; the service ends a run at 50 MiB
 
 
 def is_long() -> bool:
@@ -22,9 +23,13 @@ def is_long() -> bool:
 
 
 def is_time_to_go_on(*, recovering: bool = False) -> bool:
-    """In a new run: the history is long, or the worker's deployment has another current version than this run's."""
+    """True if the history is long, or the worker's deployment has another current version than this run's.
+
+    Belongs into the condition of every wait that may last: signals and updates fill the history of a run that sleeps.
+    """
     info = workflow.info()
-    if recovering and info.get_current_history_length() < EVENTS_IN_RECOVERY:
+    short = info.get_current_history_length() < EVENTS_IN_RECOVERY
+    if recovering and short and info.get_current_history_size() < BYTES_IN_RECOVERY:
         return False
     return is_long() or info.is_target_worker_deployment_version_changed()
 

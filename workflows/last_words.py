@@ -1,6 +1,8 @@
 """What people find of a job after its end: shortened logs, a report in the bucket, a last status."""
 
+import itertools
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -8,6 +10,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.spot_instance_job import CheckpointStorage
+    from workflows.policy.backoff import back_off
     from workflows.policy.report import job_report
 
 from workflows.calls import call, explain
@@ -15,8 +18,10 @@ from workflows.job import Job
 from workflows.logs import Logs
 from workflows.reporting import Reporting
 
-TRIES = 10
-"""Of each step; then the objects go all the same."""
+PATIENCE_SECONDS = 3600.0
+"""For each step, from its first try; then the objects go all the same."""
+OLD_TRIES = 10
+"""What workflows take instead that came to their end on an earlier release."""
 CONDITION = "ReportWritten"
 
 
@@ -29,7 +34,7 @@ class LastWords:
         self.reporting = reporting
 
     async def say(self) -> None:
-        """Take each step, a few times if it fails."""
+        """Take each step, and retry it for an hour: an outage shorter than that costs nobody the last status."""
         if workflow.patched("logs-shortened"):
             await self._try(self._shorten_logs)
             if (storage := self._bucket()) is not None:
@@ -37,10 +42,14 @@ class LastWords:
         await self._try(self.reporting.flush)
 
     async def _try(self, step: Callable[[], Awaitable[bool]]) -> None:
-        for _ in range(TRIES):
+        deadline = self.job.after(0 if self.state.shutdown else PATIENCE_SECONDS)  # nobody reads of a deleted job
+        for tries in itertools.count(1):
             if await step():
-                break
-            await workflow.sleep(self.state.timings.retry)
+                return
+            if tries >= OLD_TRIES and (workflow.now() >= deadline or not workflow.patched("patient-last-words")):
+                return
+            pause = timedelta(seconds=self.state.timings.retry)
+            await workflow.sleep(pause if tries <= OLD_TRIES else back_off(tries - OLD_TRIES, self.state.timings.retry))
 
     async def _shorten_logs(self) -> bool:
         try:

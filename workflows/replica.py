@@ -7,6 +7,7 @@ a condition, a back-off and the same step again.
 
 from collections.abc import Awaitable, Callable
 
+from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 from workflows.calls import explain
@@ -20,6 +21,7 @@ from workflows.phases.releasing import Releasing
 from workflows.phases.running import Running
 from workflows.phases.seeking import Seeking
 from workflows.phases.starting import Starting
+from workflows.standstill import Standstill
 from workflows.state import TERMINAL, Phase, Replica
 
 
@@ -30,6 +32,7 @@ class ReplicaLife:
         self.job = job
         self.me = me
         self.life = life = Life(job, checkpointing, machines, me)
+        self.standstill = Standstill(me)
         seeking, running = Seeking(life), Running(life)
         self.steps: dict[Phase, Callable[[], Awaitable[None]]] = {
             "Pending": seeking.seek,
@@ -56,7 +59,9 @@ class ReplicaLife:
             try:
                 await self._rest()
                 if not self.job.parking:
+                    self.standstill.begin()
                     await self.steps[self.me.phase]()
+                    await self._pause_at_standstill()
             except HaltedError:
                 continue
             except ActivityError as error:
@@ -73,6 +78,12 @@ class ReplicaLife:
             )
         if not self.job.parking:
             self.me.retry_at = None
+
+    async def _pause_at_standstill(self) -> None:
+        pause = self.standstill.pause()
+        if pause is not None and not self.job.parking and workflow.patched("standstill"):
+            workflow.logger.warning("replica %s stands still in %s", self.me.index, self.me.phase)
+            await self.life.until(lambda: False, workflow.now() + pause, f"nothing changes in {self.me.phase}")
 
     def _failed(self, error: ActivityError) -> None:
         reason, message = explain(error)

@@ -6,10 +6,14 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.spot_instance_job import SpotInstanceJobStatus
+    from workflows.policy.backoff import back_off
     from workflows.policy.status import job_status, summary
 
 from workflows.calls import call, explain
 from workflows.job import Job
+
+LONGEST_PAUSE = 6.0
+"""Between two tries, in times the first pause: a status may be a minute late after an outage, not five."""
 
 
 class Reporting:
@@ -21,10 +25,15 @@ class Reporting:
 
     async def run(self) -> None:
         """Write whenever something has changed, until the job parks; the end is flushed by ``flush``."""
+        failures = 0
         while not self.job.parking:
             await workflow.wait_condition(lambda: self.job.dirty or self.job.parking)
-            if self.job.dirty and not await self.flush():
-                await self.job.until(lambda: False, self.job.after(self.job.state.timings.retry), "the API server")
+            if not self.job.dirty:
+                continue
+            failures = 0 if await self.flush() else failures + 1
+            if failures:
+                pause = back_off(failures, self.job.state.timings.retry, ceiling=LONGEST_PAUSE)
+                await self.job.until(lambda: False, workflow.now() + pause, "the API server")
 
     async def flush(self) -> bool:
         """Write everything now; False where the API server did not take it."""

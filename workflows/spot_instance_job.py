@@ -181,11 +181,16 @@ class SpotInstanceJob:
                 self.alive.add(index)
                 self.job.spawn(self._live(index), f"replica {index}")
         if not self._over():
-            await workflow.wait_condition(lambda: self.job.changed or self.job.crash is not None)
+            await workflow.wait_condition(
+                lambda: self.job.changed or self.job.crash is not None or self._is_time_to_go_on()
+            )
         self.job.changed = False
         self._raise_crash()
+        self.job.parking = self.job.parking or self._is_time_to_go_on()
+
+    def _is_time_to_go_on(self) -> bool:
         recovering = any(replica.recovery for replica in self.job.state.replicas.values())
-        self.job.parking = self.job.parking or is_time_to_go_on(recovering=recovering)
+        return is_time_to_go_on(recovering=recovering)
 
     def _raise_crash(self) -> None:
         if self.job.crash is not None:

@@ -100,7 +100,11 @@ class SpotMarket:
         busy = bool(self.state.bought) and polls > 0
         try:
             await workflow.wait_condition(
-                lambda: bool(self._unpriced) or (not busy and bool(self.state.bought) and polls > 0),
+                lambda: (
+                    bool(self._unpriced)
+                    or (not busy and bool(self.state.bought) and polls > 0)
+                    or is_time_to_go_on()  # updates alone fill the history during a stockout
+                ),
                 timeout=timedelta(seconds=polls) if busy else IDLE,
                 timeout_summary="the next look for preempted operations" if busy else "something to do",
             )

@@ -27,6 +27,7 @@ from workflows.stages.ending import Ending
 from workflows.stages.joining import Joining
 from workflows.stages.machine import Machine
 from workflows.stages.serving import Serving
+from workflows.standstill import Standstill
 from workflows.vm_state import Try, VmState
 
 JOINING = frozenset({"Booting", "Joining", "Registering"})  # on the way from an instance to a Node
@@ -95,10 +96,13 @@ class SpotVM:
         self.state.released = self.state.released or "Cancelled"
 
     async def _life(self) -> str:
+        standstill = Standstill(self.state)
         while not self._is_over():
             try:
+                standstill.begin()
                 await self._step()
                 self.state.failures = 0
+                await self._pause_at(standstill)
             except ActivityError as error:
                 await self._failed(error)
             await self.machine.tell()
@@ -107,6 +111,12 @@ class SpotVM:
                 go_on(self.start, self.state)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.state.released or self.state.reason
+
+    async def _pause_at(self, standstill: Standstill) -> None:
+        pause = standstill.pause()
+        if pause is not None and workflow.patched("standstill"):
+            workflow.logger.warning("%s stands still in %s", self.start.key, self.state.stage)
+            await self.machine.until(lambda: False, workflow.now() + pause, f"nothing changes in {self.state.stage}")
 
     def _is_over(self) -> bool:
         return self.state.stage == "Gone"

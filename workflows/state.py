@@ -328,6 +328,7 @@ class JobState(Mutable):
     suspended: bool = False
     suspend_checkpoint: int | None = None
     suspend_tries: int = 0
+    suspend_retry_at: datetime | None = None  # its checkpoint failed, and is not asked for again before
     checkpoint_wanted: bool = False
     clock: Clock = Field(default_factory=Clock)
     failure: Failure | None = None

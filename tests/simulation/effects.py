@@ -112,10 +112,13 @@ class Effects:
             workflow_task_completed_event_id=task,
             retry_policy=command.retry_policy,
         )
+        self.run.weigh(command.arguments)
         event = self.run.add(attributes, metadata)
         seq = command.seq
         activity = self.run.simulation.new_activity(command, self.run.id, lambda *ended: self._ended(seq, *ended))
         self.activities[seq] = event, activity
+        usage = self.run.usage
+        usage.pending_activities = max(usage.pending_activities, len(self.activities))
         self.run.simulation.begin(activity)
 
     def request_cancel_activity(self, command: Any, task: int, _: UserMetadata | None) -> None:
@@ -145,6 +148,7 @@ class Effects:
         job.resolve_activity.seq = seq
         resolution = job.resolve_activity.result
         if isinstance(outcome, Payloads):
+            self.run.weigh(outcome.payloads)
             self.run.add(
                 ActivityTaskCompletedEventAttributes(
                     result=outcome, scheduled_event_id=scheduled, started_event_id=event

@@ -25,6 +25,7 @@ from tests.simulation.effects import Effects, cancelled, without_the_undone
 from tests.simulation.ends import Ends
 from tests.simulation.headers import fill
 from tests.simulation.history import History, timestamp
+from tests.simulation.limits import LOOK_BYTES, LOOK_EVENTS, Usage, keep_to
 from tests.simulation.updates import Updates
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Execution:
         self.beginning, self.run_id = beginning, run_id
         self.simulation = simulation
         self.history = History()
+        self.usage = Usage()
         self.began = simulation.clock.now
         self.closed_at = None
         self.status: WorkflowExecutionStatus.ValueType = RUNNING
@@ -90,6 +92,7 @@ class Execution:
 
     def _begin(self) -> None:
         b = self.beginning
+        self.weigh(b.input)
         attributes = WorkflowExecutionStartedEventAttributes(
             workflow_type=WorkflowType(name=b.workflow_type),
             task_queue=TaskQueue(name=b.task_queue),
@@ -120,6 +123,7 @@ class Execution:
         self.wake(job)
 
     def signal(self, name: str, payloads: list[Payload], header: Header) -> None:
+        self.usage.signals += 1
         event = self.add(
             WorkflowExecutionSignaledEventAttributes(signal_name=name, input=Payloads(payloads=payloads), header=header)
         )
@@ -146,8 +150,19 @@ class Execution:
         self.simulation.wake(self)
 
     def add(self, attributes: Message, metadata: UserMetadata | None = None) -> int:
-        """Into the history; gives the event's number."""
-        return self.history.add(self.simulation.clock.now, attributes, metadata)
+        """Into the history; gives the event's number.
+
+        Raises:
+            LimitError: the run has passed a limit of the service.
+        """
+        event = self.history.add(self.simulation.clock.now, attributes, metadata)
+        if event % LOOK_EVENTS == 0 or self.history.size > LOOK_BYTES:
+            keep_to(self)
+        return event
+
+    def weigh(self, payloads: Iterable[Payload]) -> None:
+        """Note the size of what a command or a caller hands on."""
+        self.usage.payload_bytes = max(self.usage.payload_bytes, sum(payload.ByteSize() for payload in payloads))
 
     # --- its tasks
 

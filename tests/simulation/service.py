@@ -166,6 +166,8 @@ class SimulatedService(ServiceClient):
 
     async def _update_workflow_execution(self, req: Any, timeout: timedelta | None) -> Message:
         run = self._open(req.workflow_execution)
+        if (refusal := run.updates.refusal()) is not None:
+            raise RPCError(refusal, RPCStatusCode.RESOURCE_EXHAUSTED, b"")
         outcomes: list[Outcome] = []
 
         def begin(resume: Callable[[], None]) -> None:

@@ -29,6 +29,7 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, Workflo
 from tests.simulation.attempts import Activity, Ended
 from tests.simulation.clock import Clock
 from tests.simulation.execution import Beginning, Execution
+from tests.simulation.limits import near
 from tests.simulation.service import SimulatedService
 
 LATENCY = 0.02  # seconds from an effect until the service knows of it
@@ -163,7 +164,11 @@ class Simulation:
         runner: WorkflowRunner,
         max_cached_workflows: int = 1000,
     ) -> AsyncIterator[None]:
-        """While this is open there is a worker."""
+        """While this is open there is a worker.
+
+        Raises:
+            AssertionError: at the end, if a run came near a limit of the service.
+        """
         definitions = [temporalio.workflow._Definition.must_from_class(workflow) for workflow in workflows]
         functions = {activity._Definition.must_from_callable(each).name: each for each in activities}
         self._worker = _Worker(
@@ -174,6 +179,8 @@ class Simulation:
         )
         try:
             yield
+            used = [each for run in self.runs() for each in near(run)]
+            assert not used, f"runs that came near a limit of the service: {'; '.join(used)}"
         finally:
             self._worker = None
             for one in self._activities:

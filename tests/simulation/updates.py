@@ -14,6 +14,7 @@ from temporalio.api.update.v1 import Outcome, Request
 from temporalio.bridge.proto.workflow_activation import WorkflowActivationJob
 
 from tests.simulation.headers import fill
+from tests.simulation.limits import UPDATES, UPDATES_AT_ONCE
 
 if TYPE_CHECKING:
     from tests.simulation.execution import Execution
@@ -36,9 +37,18 @@ class Updates:
         self.run = run
         self._open: dict[str, Update] = {}
 
+    def refusal(self) -> str | None:
+        """Why the service lets no further update reach this run; None if it does."""
+        if self.run.usage.updates >= UPDATES:
+            return f"the limit of {UPDATES} updates in a run has been reached"
+        if len(self._open) >= UPDATES_AT_ONCE:
+            return f"the limit of {UPDATES_AT_ONCE} updates in flight has been reached"
+        return None
+
     def begin(self, update: Update) -> None:
         """One reaches the run."""
         self._open[update.id] = update
+        self.run.usage.updates += 1
         job = WorkflowActivationJob()
         do = job.do_update
         do.id = do.protocol_instance_id = update.id

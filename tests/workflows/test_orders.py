@@ -176,15 +176,34 @@ async def test_suspend_asks_again_where_its_checkpoint_fails(world: World) -> No
     assert world.job(0, 1).pod.base >= 2990
 
 
-async def test_suspend_gives_up_in_the_end_and_says_what_is_lost(world: World) -> None:
+async def test_suspend_waits_for_its_checkpoint_however_long_that_fails(world: World) -> None:
+    """The operator is away for hours: the training goes on, and is suspended with all that it has done."""
+    world.checkpoints.plans = ["fail"] * 500
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "5h"})
+    await world.running(1)
+    await world.signal("suspend")
+    await world.pass_time(7200)
+    condition = world.documents.condition("Suspended")
+    assert (condition.status, condition.reason) == ("False", "CheckpointFailed")
+    assert "spec.suspendUnsaved" in condition.message
+    assert world.active == 1
+    assert len(world.checkpoints.history) < 35  # each five minutes in the end
+    world.checkpoints.plans.clear()
+    await world.until(lambda: world.phase(0) == "Suspended", within=400)
+    await world.signal("resume")
+    await world.running(1)
+    assert world.job(0, 1).pod.base >= 7000
+
+
+async def test_a_person_may_suspend_without_a_checkpoint(world: World) -> None:
     world.checkpoints.plans = ["fail"] * 50
     await world.submit(replicas=1, checkpoint={"checkpointInterval": "5h"})
     await world.running(1)
     await world.signal("suspend")
-    told = lambda: (world.documents.condition("Suspended") or object,)[0]  # noqa: E731
-    await world.until(lambda: getattr(told(), "reason", "") == "CheckpointFailed")
-    await world.until(lambda: world.phase(0) == "Suspended")
-    assert len(world.checkpoints.history) == 5
+    await world.pass_time(300)
+    assert world.active == 1
+    world.documents.edit(suspend_unsaved=True)
+    await world.until(lambda: world.phase(0) == "Suspended", within=60)
     [lost] = [event.message for event in world.documents.events if event.reason == "SuspendedUnsaved"]
     assert "goes on from the beginning when resumed" in lost
 

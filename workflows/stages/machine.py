@@ -15,7 +15,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.notice import ends_at
 
 from workflows.calls import call, explain
-from workflows.history import is_long
+from workflows.history import is_long, is_time_to_go_on
 from workflows.stages.telling import Telling
 from workflows.vm_state import Try, VmState
 
@@ -122,12 +122,12 @@ class Machine:
         return workflow.now() + timedelta(seconds=seconds)
 
     async def until(self, condition: Callable[[], bool], deadline: datetime, waits_for: str) -> None:
-        """Wait for the condition or a release (unless it goes already), until the deadline at the latest."""
+        """Wait for the condition, a release (unless it goes already) or a long history, at most until the deadline."""
         left = max(deadline - workflow.now(), timedelta(milliseconds=1))
         going = self.state.stage == "Deleting"
         try:
             await workflow.wait_condition(
-                lambda: condition() or (self.state.released is not None and not going),
+                lambda: condition() or (self.state.released is not None and not going) or is_time_to_go_on(),
                 timeout=left,
                 timeout_summary=waits_for[:200],
             )
