@@ -1,5 +1,6 @@
 """What can be said of a spec without asking anybody: what is wrong with it, and which Secrets it uses. Pure."""
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -15,8 +16,12 @@ from api.formats import misshapen
 from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
+from clients.kube import Json
 
 LATEST_TAG = "LatestTag"
+
+LARGEST_SPEC = 512 * 1024
+"""Bytes of a spec as JSON. Temporal takes 2 MiB a payload, and the state of a job holds two of them."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,18 @@ def _told(parse: Callable[[str], object], text: str, field: str) -> Iterator[str
         parse(text)
     except ValueError as error:
         yield f"{field}: {error}"
+
+
+def too_large(kind: str, spec: Json) -> list[Condition]:
+    """Refuse a spec that would not fit into Temporal's payloads, together with the state that goes with it."""
+    size = len(json.dumps(spec))
+    if size <= LARGEST_SPEC:
+        return []
+    message = (
+        f"{kind} takes {size // 1024} KiB and at most {LARGEST_SPEC // 1024} KiB can be worked with: move what is long "
+        "into a ConfigMap, an image or a bucket, and refer to that"
+    )
+    return [not_accepted("TooLarge", message)]
 
 
 def not_accepted(reason: str, message: str) -> Condition:

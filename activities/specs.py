@@ -33,6 +33,7 @@ from activities.spec_checks import (
     not_shared,
     secrets_in_use,
     spec_problems,
+    too_large,
     unreadable,
     vm_problems,
 )
@@ -82,6 +83,8 @@ class SpecActivities:
             generation=metadata.get("generation", 0),
             timings=self._timings,
         )
+        if problems := too_large("spec", found.get("spec") or {}):
+            return document.model_copy(update={"problems": problems})
         try:
             spec = SpotInstanceJobSpec.model_validate(found.get("spec") or {})
         except ValidationError as error:
@@ -129,6 +132,8 @@ class SpecActivities:
         if found is None:
             message = f"there is no SpotInstanceVM {job.namespace}/{name}: create it, or correct spotInstanceVMRef"
             return None, [not_accepted("VMNotFound", message)]
+        if problems := too_large(f"SpotInstanceVM {name}", found.get("spec") or {}):
+            return None, problems
         try:
             vm = SpotInstanceVMSpec.model_validate(found.get("spec") or {})
         except ValidationError as error:

@@ -140,6 +140,13 @@ async def test_missing_vm_is_a_problem_that_heals(world: World, specs: SpecActiv
     assert reasons(await load(world, specs)) == []
 
 
+async def test_a_spec_too_large_for_temporal_is_told_and_not_handed_on(world: World, specs: SpecActivities) -> None:
+    await world.kube.patch(world.vm_path, {"spec": {"startupScript": "#" * 600_000}})
+    document = await load(world, specs)
+    assert reasons(document) == ["TooLarge"]
+    assert document.vm_spec is None
+
+
 async def test_missing_secret_is_named_with_the_field(world: World, specs: SpecActivities) -> None:
     await change(world, gcpCredentialsSecretRef={"name": "gcp"})
     document = await load(world, specs)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from activities.spec_checks import secrets_in_use, spec_problems, unreadable
+from activities.spec_checks import LARGEST_SPEC, secrets_in_use, spec_problems, too_large, unreadable
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 
@@ -51,6 +51,14 @@ def test_problem_says_what_to_change(config: dict[str, Any], says: str) -> None:
 )
 def test_good_spec_has_no_problems(config: dict[str, Any]) -> None:
     assert spec_problems(spec(config)) == []
+
+
+def test_a_spec_that_temporal_would_not_take_is_refused_with_the_remedy() -> None:
+    assert too_large("spec", {"jobTemplate": "#" * (LARGEST_SPEC - 100)}) == []
+    [condition] = too_large("SpotInstanceVM spot", {"startupScript": "#" * LARGEST_SPEC})
+    assert (condition.type, condition.status, condition.reason) == ("Accepted", "False", "TooLarge")
+    assert condition.message.startswith("SpotInstanceVM spot takes 512 KiB and at most 512 KiB")
+    assert "ConfigMap" in condition.message
 
 
 def test_secrets_are_looked_for_beside_the_job_unless_told_otherwise() -> None:

@@ -12,13 +12,14 @@ from temporalio.worker import Replayer
 
 from activities import signatures as act
 from api.queues import QUEUE_LABEL
-from tests.workflows.documents import job_spec
+from tests.workflows.documents import job_spec, vm_spec
 from tests.workflows.queue import Queue
 from tests.workflows.world import RUNNER, World
 from workflows.spot_instance_job import SpotInstanceJob
 from workflows.state import Phase
 
 TABLE = Path(__file__).parents[2] / "docs" / "phases.md"
+OTHER_ZONE = "us-central1-f"
 NOT_A_TEST = ("—", "as ")
 
 
@@ -263,6 +264,17 @@ async def worker_restart(subject: Subject) -> None:
     await replayer.replay_workflow(await subject.world.handle.fetch_history())
 
 
+async def vm_edited(subject: Subject) -> None:
+    """Another zone and another disk, of which nothing but the next purchase hears."""
+    subject.world.documents.vm_spec = vm_spec(zone=OTHER_ZONE, diskType="pd-ssd")
+    subject.world.documents.edit()
+
+
+async def job_edited(subject: Subject) -> None:
+    """What may be edited of a job while it runs."""
+    subject.world.documents.edit(max_restarts=7, checkpoint={"checkpointInterval": "3h"})
+
+
 EVENTS: dict[str, Callable[[Subject], Awaitable[None]]] = {
     "notice on its node": noticed,
     "machine lost": lost,
@@ -275,6 +287,8 @@ EVENTS: dict[str, Callable[[Subject], Awaitable[None]]] = {
     "resize down": resize_down,
     "delete": delete,
     "worker restart": worker_restart,
+    "VM edited": vm_edited,
+    "job edited": job_edited,
 }
 
 
@@ -351,6 +365,12 @@ async def nothing(subject: Subject) -> None:
     assert max(key[1] for key in world.cluster.history if key[0] == subject.replica) == subject.incarnation
 
 
+async def newest(subject: Subject) -> None:
+    world = subject.world
+    await world.until(lambda: world.phase(subject.replica) == "Running", within=2400)
+    assert world.cloud.known[world.node_of(subject.replica)].zone == OTHER_ZONE
+
+
 AFTERWARDS: dict[str, Callable[[Subject], Awaitable[None]]] = {
     "goes on": goes_on,
     "elsewhere": elsewhere,
@@ -360,6 +380,7 @@ AFTERWARDS: dict[str, Callable[[Subject], Awaitable[None]]] = {
     "let go": let_go,
     "torn down": torn_down,
     "nothing": nothing,
+    "newest": newest,
 }
 
 
