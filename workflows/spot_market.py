@@ -80,6 +80,8 @@ class SpotMarket:
     @workflow.run
     async def run(self, start: MarketStart) -> str:
         """Poll and read prices while there is something to do; for ever, in runs of bounded length."""
+        # A run by continue-as-new has no static summary, and the SDK sets none.
+        workflow.set_current_details(f"the spot market of **{self.start.project}**")
         began = workflow.now()
         while not is_time_to_go_on() and workflow.now() - began < IDLE:
             await self._read_prices()

@@ -98,6 +98,7 @@ class SpotVM:
     async def _life(self) -> str:
         standstill = Standstill(self.state)
         while not self._is_over():
+            workflow.set_current_details(self._details())
             try:
                 standstill.begin()
                 await self._step()
@@ -111,6 +112,12 @@ class SpotVM:
                 go_on(self.start, self.state)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.state.released or self.state.reason
+
+    def _details(self) -> str:
+        """Markdown for the Web UI's card: a run by continue-as-new has no static summary, and the SDK sets none."""
+        start, state = self.start, self.state
+        about = f"**{start.namespace}/{start.job_name}** · replica {start.replica} · {self.machine.candidate.key}"
+        return f"{about}\n\n{state.stage} {state.reason} {state.message}".rstrip()
 
     async def _pause_at(self, standstill: Standstill) -> None:
         pause = standstill.pause()

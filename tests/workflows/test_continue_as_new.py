@@ -125,3 +125,16 @@ async def test_the_state_is_bounded(world: World, monkeypatch: pytest.MonkeyPatc
 
 def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
+
+
+async def test_each_run_says_what_it_is_about(world: World) -> None:
+    """A static summary belongs to the first run alone."""
+    await world.submit(replicas=1)
+    await world.running(1)
+    for workflow_id, about in (
+        (names.market_workflow_id("p"), "the spot market of **p**"),
+        (names.vm_workflow_id(f"{world.documents.start.job_id}-r0-v1"), "**team/llm** · replica 0"),
+    ):
+        handle = world.env.client.get_workflow_handle(workflow_id)
+        metadata = await handle.query("__temporal_workflow_metadata")
+        assert about in metadata.current_details
