@@ -62,6 +62,9 @@ class Suspending:
     def _waits_for(self) -> tuple[str, str]:
         """The reason and message of a suspension that waits for its checkpoint."""
         tries, record = self.state.suspend_tries, self._record
+        if not workflow.patched("suspend-waits"):
+            told = f"waits for a checkpoint, try {tries} of {OLD_TRIES}"
+            return "Checkpointing" if tries <= 1 else "CheckpointFailed", told
         if record is None or (tries <= 1 and record.outcome != "Failed"):
             return "Checkpointing", "waits for a checkpoint"
         why = f": {record.message}" if record.message else ""
