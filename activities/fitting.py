@@ -157,12 +157,13 @@ def _matches(term: Json, node: Json) -> bool:
     expressions, on_fields = term.get("matchExpressions") or [], term.get("matchFields") or []
     if not expressions and not on_fields:
         return False
-    return all(_holds(expression, labels) for expression in expressions) and all(
-        _holds(expression, fields) for expression in on_fields
+    return all(holds(expression, labels) for expression in expressions) and all(
+        holds(expression, fields) for expression in on_fields
     )
 
 
-def _holds(expression: Json, values: Mapping[str, str]) -> bool:
+def holds(expression: Json, values: Mapping[str, str]) -> bool:
+    """True if these values meet a match expression of a node selector term."""
     actual, given = values.get(expression["key"]), expression.get("values") or []
     match expression["operator"]:
         case "In":

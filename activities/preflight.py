@@ -8,20 +8,22 @@ from collections.abc import Awaitable, Hashable
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
-from activities.answers import Answers, Look
-from activities.compute import Cloud
+from activities.answers import Answers, Look, all_true
+from activities.compute import Cloud, MachineType
 from activities.compute.preflight import check_cloud
 from activities.gate import Gate
+from activities.machines import check_machines
 from activities.refusals import kind_of
 from activities.registry import Registry
 from activities.registry_credentials import repository_credentials
 from activities.repository import parse_repository
-from activities.signatures import PREFLIGHT, Preflight, PreflightRequest
+from activities.signatures import CHECK_MACHINES, PREFLIGHT, Preflight, PreflightRequest
 from activities.storage import Buckets
 from activities.storage.bucket import secret_of
 from activities.storage.preflight import check_storage
 from api import names
 from api.common import Condition, SecretReference
+from api.market import Candidate
 from clients.kube import Json, Kube, KubeError, path
 
 OPERATOR = "CheckpointOperatorReady"
@@ -48,13 +50,38 @@ class PreflightActivities:
         self._gate = gate
         self._cloud = cloud
         self._buckets = buckets
-        self._answers = Answers(shared_for)
+        self._answers = Answers[list[Condition]](shared_for, all_true)
+        self._machine_types = Answers[MachineType | None](shared_for, lambda found: found is not None)
 
     @activity.defn(name=PREFLIGHT.name)
     async def preflight(self, request: PreflightRequest) -> Preflight:
-        """Look at the checkpoint operator, the registry, the credentials, the cloud and the bucket, all at once."""
-        found = await asyncio.gather(*(self._ask(request, question) for question in await self._questions(request)))
-        return Preflight(conditions=[condition for conditions in found for condition in conditions])
+        """Look at the checkpoint operator, registry, credentials, cloud, bucket and machines, all at once."""
+        questions = await self._questions(request)
+        machines, found = await asyncio.gather(
+            self.check_machines(request), asyncio.gather(*(self._ask(request, question) for question in questions))
+        )
+        told = [condition for conditions in found for condition in conditions]
+        return Preflight(conditions=[*told, *machines.conditions], unfit=machines.unfit)
+
+    @activity.defn(name=CHECK_MACHINES.name)
+    async def check_machines(self, request: PreflightRequest) -> Preflight:
+        """Hold the template against the machines that may be bought, and nothing else."""
+        secret, namespace, project = (
+            request.spec.gcp_credentials_secret_ref,
+            request.job.namespace,
+            request.vm_spec.gcp.project,
+        )
+        key = await self._identity(secret, namespace)
+
+        async def machine_type(candidate: Candidate) -> MachineType | None:
+            where = (project, candidate.zone, candidate.machine_type)
+
+            async def look() -> MachineType | None:
+                return await (await self._cloud.open(secret, namespace)).machine_type(*where)
+
+            return await self._machine_types.ask((key, *where), look, known=request.again)
+
+        return await check_machines(self._kube, request, machine_type)
 
     async def _ask(self, request: PreflightRequest, question: tuple[Hashable, Look]) -> list[Condition]:
         key, look = question
@@ -70,7 +97,7 @@ class PreflightActivities:
             self._identity(secret_of(storage, cloud) if storage else None, namespace),
         )
         vm, mode = request.vm_spec, config.mode
-        offers = (vm.gcp.project, vm.vm_image, vm.gcp.zone, *(each.model_dump_json() for each in request.candidates))
+        offers = (vm.gcp.project, vm.vm_image, vm.gcp.zone, vm.gcp.disk_type, *(each.model_dump_json() for each in request.candidates))
         rights = (bool(vm.gcp.service_account), bool(vm.gcp.network_tags), vm.gcp.external_ip)
         place = storage.model_dump_json() if storage else ""
         return [

@@ -33,6 +33,10 @@ class SecretReference(Model):
     namespace: Namespace | None = Field(default=None, max_length=63)
 
 
+MACHINE_FITS = "MachineFits"
+"""Type of the condition: True if some machine that may be bought can ever run the template's pod. False buys none."""
+
+
 class Condition(Model):
     """metav1.Condition: what a person reads and ``kubectl wait`` waits for."""
 

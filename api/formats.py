@@ -225,6 +225,19 @@ VM_IMAGE = Format(
     500,
     refused=_DOTS,
 )
+LABEL_KEY = Format(
+    r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$",
+    "not a label that may be set: write a key of your own, for example disktype or example.com/pool",
+    "example.com/no-label",
+    253,
+    refused=r"(^|[.])(kubernetes[.]io|k8s[.]io|dcnlab[.]com)/",
+)
+LABEL_VALUE = Format(
+    r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+    'not the value of a label: write letters, digits, "-", "_" and ".", for example ssd',
+    "",
+    63,
+)
 PRICE = Format(r"^[0-9]+([.][0-9]+)?$", 'not a price: write USD per hour, for example "2.48"', None, 12)
 SSH_USER = Format(
     r"^[a-z_][a-z0-9_-]{0,31}$",

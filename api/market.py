@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from api.common import SecretReference
-from api.formats import MACHINE_TYPE
+from api.formats import DISK_TYPE, MACHINE_TYPE
 from api.model import Model
 from api.spot_instance_vm import Gpu
 from api.timings import Timings
@@ -19,6 +19,8 @@ class Candidate(Model):
     machine_type: Annotated[str, MACHINE_TYPE]
     gpu: Gpu | None = None
     provisioning: ProvisioningModel = "Spot"
+    disk_type: Annotated[str, DISK_TYPE] | None = None  # None: the spec's own
+    disk_size_gb: int | None = None
 
     @property
     def region(self) -> str:
@@ -39,6 +41,7 @@ class VmWish(Model):
     avoid_zones: list[str] = []  # of the job's other replicas: preemptions in one zone come together
     same_gpu: bool = False  # a process image is to be restored: no other GPU than the spec's own
     image_gpu: Gpu | None = None  # and than this one, which it was dumped on
+    unfit: list[str] = []  # keys of candidates that the job's pods can never run on
 
 
 class MarketStart(Model):

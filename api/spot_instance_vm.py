@@ -33,6 +33,10 @@ class Alternative(Model):
     zone: Zone | None = Field(default=None, description="default: gcp.zone and gcp.zones")
     machine_type: Annotated[str, formats.MACHINE_TYPE] | None = Field(default=None, min_length=1, max_length=63)
     gpu: Gpu | None = None
+    disk_type: Annotated[str, formats.DISK_TYPE] | None = Field(
+        default=None, max_length=63, description="default: gcp.diskType"
+    )
+    disk_size_gb: int | None = Field(default=None, ge=10, le=65536, description="default: gcp.diskSizeGB")
 
 
 class Gcp(Model):
@@ -53,7 +57,12 @@ class Gcp(Model):
         min_length=1, max_length=63, description="for example n1-standard-4"
     )
     disk_size_gb: int = Field(default=100, ge=10, le=65536, description="boot disk, in GB")
-    disk_type: Annotated[str, formats.DISK_TYPE] = Field(default="pd-standard", max_length=63)
+    disk_type: Annotated[str, formats.DISK_TYPE] | None = Field(
+        default=None,
+        max_length=63,
+        description="default: the cheapest that the machine type boots from (pd-standard, on g2 and a3 pd-balanced, on "
+        "newer machines hyperdisk-balanced)",
+    )
     network_tags: list[Annotated[str, formats.NETWORK_TAG]] = Field(default=[], max_length=64)
     service_account: Annotated[str, formats.SERVICE_ACCOUNT] | None = Field(
         default=None, description="e-mail of the VM's service account"
@@ -83,6 +92,13 @@ class Gcp(Model):
     def notice_seconds(self) -> float:
         """Seconds between a preemption's notice and the soft off."""
         return parse_duration(self.preemption_notice_duration or "0s").total_seconds()
+
+
+class NodeLabel(Model):
+    """A label of the Nodes that are bought."""
+
+    key: Annotated[str, formats.LABEL_KEY] = Field(min_length=1)
+    value: Annotated[str, formats.LABEL_VALUE] = ""
 
 
 class KubeadmJoinConfig(Model):
@@ -130,6 +146,11 @@ class SpotInstanceVMSpec(Model):
     preemptible: bool = Field(default=True, description="false: buy on-demand VMs, never spot VMs")
     on_demand_fallback: OnDemandFallback | None = None
     startup_script: str | None = None
+    node_labels: list[NodeLabel] = Field(
+        default=[],
+        max_length=32,
+        description="labels of the Nodes beside the well-known ones, for a nodeSelector that names them",
+    )
     kubeadm_join_config: KubeadmJoinConfig | None = None
     ssh_user: Annotated[str, formats.SSH_USER] = Field(default="outlast", pattern=formats.SSH_USER.pattern)
     ssh_key_secret_ref: LocalReference | None = Field(

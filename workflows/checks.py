@@ -12,13 +12,20 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api.common import Condition
-    from workflows.policy.candidates import candidates_of
+    from api.common import MACHINE_FITS, Condition
 
 from workflows.calls import call, explain
 from workflows.job import Job
+from workflows.machine_fit import MachineFit, preflight_request
 
-CONDITIONS = ("CheckpointOperatorReady", "RegistryReady", "CredentialsReady", "CloudReady", "StorageReady")
+CONDITIONS = (
+    "CheckpointOperatorReady",
+    "RegistryReady",
+    "CredentialsReady",
+    "CloudReady",
+    "StorageReady",
+    MACHINE_FITS,
+)
 
 
 class Checks:
@@ -27,18 +34,31 @@ class Checks:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.state = job.state
+        self.machines = MachineFit(job)
         self._under_way = False
 
     async def passed(self) -> bool:
         """Look before money is spent; True if nothing stands in the way.
 
+        A job that nothing fits is not begun, so that its template can still be corrected, unless a node has room.
+
         Raises:
             ActivityError: the look failed.
         """
         self.state.checked_at = workflow.now()
-        preflight = await call(act.PREFLIGHT, self._request(), summary="what has to be right before money is spent")
-        self._take(preflight.conditions)
-        return preflight.passed
+        preflight = await call(
+            act.PREFLIGHT, preflight_request(self.job), summary="what has to be right before money is spent"
+        )
+        self._take(preflight)
+        if not preflight.passed or preflight.fits:
+            return preflight.passed
+        return workflow.patched("buy-what-fits") and await self._finds_room()
+
+    async def _finds_room(self) -> bool:
+        """True if a node of the cluster would take the pod though nothing that may be bought ever will."""
+        request = act.FindCapacity(job=self.job.ref, job_template=self.job.spec.job_template, avoid=[])
+        capacity = await call(act.FIND_CAPACITY, request, summary="no machine fits: a free GPU of the cluster?")
+        return bool(capacity.nodes)
 
     def due(self) -> datetime:
         """Compute when the job looks again: soon if something was not as it should be."""
@@ -68,7 +88,7 @@ class Checks:
             self._under_way = False
 
     async def _look_once(self) -> None:
-        request = self._request().model_copy(update={"again": True})
+        request = preflight_request(self.job).model_copy(update={"again": True})
         look = asyncio.create_task(call(act.PREFLIGHT, request, summary="is what it needs still there?"))
         await workflow.wait_condition(lambda: look.done() or self.job.parking or self.job.ending)
         if not look.done():  # a new run, in which nobody would hear a notice before this one ends, looks at once
@@ -84,16 +104,14 @@ class Checks:
                 if kind in self.state.conditions:
                     self._unknown(kind, *explain(error))
             return
-        self._take(preflight.conditions)
+        self._take(preflight)
 
-    def _request(self) -> act.PreflightRequest:
-        assert self.state.vm_spec is not None
-        vm_spec = self.state.vm_spec
-        candidates = candidates_of(vm_spec)
-        return act.PreflightRequest(job=self.job.ref, spec=self.job.spec, vm_spec=vm_spec, candidates=candidates)
-
-    def _take(self, conditions: list[Condition]) -> None:
+    def _take(self, preflight: act.Preflight) -> None:
         """Report what was found; a condition that does not apply any more is removed."""
+        self.machines.learn(preflight)
+        self._tell(preflight.conditions)
+
+    def _tell(self, conditions: list[Condition]) -> None:
         for kind in set(CONDITIONS) - {condition.type for condition in conditions}:
             self.state.conditions.pop(kind, None)
             self.state.known_at.pop(kind, None)

@@ -84,6 +84,7 @@ class Machines:
             avoid_zones=sorted(zones),
             same_gpu=any(point.kind == "Image" for point in self.state.points),
             image_gpu=gpu_of(furthest(self.state.points)),
+            unfit=self.state.unfit,
         )
 
     # --- what they tell

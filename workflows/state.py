@@ -302,6 +302,7 @@ class JobState(Mutable):
     hold: Hold | None = None  # who suspends each Job of this job: a queue, say
     admitted: bool = False  # its documents are right and the preflight has passed
     checked_at: datetime | None = None  # when what it needs was last looked at; None: that is due
+    unfit: list[str] = []  # keys of candidates on which no pod of the template can ever run
     known_at: dict[str, datetime] = {}  # by the check's condition: when it was last known
     replicas: dict[int, Replica] = {}
     retired: dict[int, tuple[int, int]] = {}  # index → (next incarnation, place) of replicas scaled down

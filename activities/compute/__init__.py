@@ -30,6 +30,9 @@ class MachineType:
 
     name: str
     gpus: dict[str, int]
+    cpus: int
+    memory_mb: int
+    arm: bool = False
 
 
 class Compute(Protocol):

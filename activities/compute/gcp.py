@@ -256,7 +256,8 @@ class GcpCompute:
         if found is None:
             return None
         gpus = {gpu.guest_accelerator_type: gpu.guest_accelerator_count for gpu in found.accelerators}
-        return MachineType(found.name, gpus)
+        arm = found.architecture == "ARM64"
+        return MachineType(found.name, gpus, found.guest_cpus, found.memory_mb, arm)
 
     async def exists(self, kind: Literal["zone", "accelerator", "image"], project: str, zone: str, name: str) -> bool:
         """Read a zone, an accelerator type or an image."""

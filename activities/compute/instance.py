@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from activities.cloud_errors import Invalid
+from activities.compute.disks import default_disk_type
 from api.formats import misshapen
 from api.market import Candidate
 from api.names import is_zone, shown
@@ -55,7 +56,7 @@ def instance_body(
         "name": name,
         "machineType": f"zones/{zone}/machineTypes/{machine_type}",
         "labels": dict(labels),
-        "disks": [_boot_disk(spec, zone)],
+        "disks": [_boot_disk(spec, candidate)],
         "networkInterfaces": [_network_interface(gcp, candidate.region)],
         "scheduling": _scheduling(gcp, candidate),
         "metadata": {"items": _metadata(spec, ssh_public_key)},
@@ -84,14 +85,25 @@ def _scheduling(gcp: Gcp, candidate: Candidate) -> Json:
     return spot
 
 
-def _boot_disk(spec: SpotInstanceVMSpec, zone: str) -> Json:
+def disk_type_of(gcp: Gcp, candidate: Candidate) -> str | None:
+    """The disk type that the spec names for a candidate; None if it leaves the choice to us."""
+    return candidate.disk_type or gcp.disk_type
+
+
+def disk_gb_of(gcp: Gcp, candidate: Candidate) -> int:
+    """The size of a candidate's boot disk."""
+    return candidate.disk_size_gb or gcp.disk_size_gb
+
+
+def _boot_disk(spec: SpotInstanceVMSpec, candidate: Candidate) -> Json:
+    disk_type = disk_type_of(spec.gcp, candidate) or default_disk_type(candidate.machine_type)
     return {
         "boot": True,
         "autoDelete": True,
         "initializeParams": {
             "sourceImage": image_path(spec.vm_image, spec.gcp.project),
-            "diskSizeGb": str(spec.gcp.disk_size_gb),
-            "diskType": f"zones/{zone}/diskTypes/{spec.gcp.disk_type}",
+            "diskSizeGb": str(disk_gb_of(spec.gcp, candidate)),
+            "diskType": f"zones/{candidate.zone}/diskTypes/{disk_type}",
         },
     }
 

@@ -4,12 +4,13 @@ import asyncio
 
 from activities.cloud_errors import CloudError, Invalid, Transient
 from activities.compute import Cloud, Compute
-from activities.compute.instance import has_gpus_built_in, image_path
+from activities.compute.disks import disk_problem
+from activities.compute.instance import disk_type_of, has_gpus_built_in, image_path
 from activities.refusals import kind_of
 from activities.signatures import PreflightRequest
 from api.common import Condition
 from api.market import Candidate
-from api.spot_instance_vm import SpotInstanceVMSpec
+from api.spot_instance_vm import Gcp, SpotInstanceVMSpec
 from clients.kube import KubeError
 
 CREDENTIALS = "CredentialsReady"
@@ -70,7 +71,7 @@ async def _check_spec(compute: Compute, request: PreflightRequest) -> Condition:
     if not await compute.exists("image", spec.gcp.project, spec.gcp.zone, image):
         message = f"vmImage: there is no {image}, or the credentials may not read it (gcloud compute images list)"
         return Condition(type=CLOUD, status="False", reason="Unsupported", message=message)
-    problems = await asyncio.gather(*(_problem_of(compute, spec.gcp.project, each) for each in candidates))
+    problems = await asyncio.gather(*(_problem_of(compute, spec.gcp, each) for each in candidates))
     told = [problem for problem in problems if problem]
     if len(told) == len(candidates):
         return Condition(type=CLOUD, status="False", reason="Unsupported", message="; ".join(told[:TOLD]))
@@ -79,14 +80,16 @@ async def _check_spec(compute: Compute, request: PreflightRequest) -> Condition:
     return Condition(type=CLOUD, status="True", reason="Available", message=message)
 
 
-async def _problem_of(compute: Compute, project: str, candidate: Candidate) -> str | None:
+async def _problem_of(compute: Compute, gcp: Gcp, candidate: Candidate) -> str | None:
     """The first thing of this candidate that the cloud does not have."""
-    zone, machine_type, gpu = candidate.zone, candidate.machine_type, candidate.gpu
+    project, zone, machine_type, gpu = gcp.project, candidate.zone, candidate.machine_type, candidate.gpu
     if not await compute.exists("zone", project, zone, zone):
         return f"gcp.zone: project {project} has no zone {zone} (gcloud compute zones list)"
     found = await compute.machine_type(project, zone, machine_type)
     if found is None:
         return f"gcp.machineType: {zone} has no {machine_type} (gcloud compute machine-types list --zones={zone})"
+    if problem := disk_problem(machine_type, disk_type_of(gcp, candidate)):
+        return problem
     if gpu and has_gpus_built_in(machine_type):
         if found.gpus.get(gpu.type) != gpu.count:
             built_in = ", ".join(f"{count} x {kind}" for kind, count in found.gpus.items()) or "none"

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Literal
 
 from activities.signatures.base import Done, JobRef, Signature
-from api.common import Condition, SecretReference
+from api.common import MACHINE_FITS, Condition, SecretReference
 from api.market import Candidate
 from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
@@ -78,18 +78,28 @@ class PreflightRequest(Model):
     spec: SpotInstanceJobSpec
     vm_spec: SpotInstanceVMSpec
     candidates: list[Candidate]  # that vm_spec allows
+    fallbacks: list[Candidate] = []  # that it allows once no spot VM can be had
     again: bool = False  # it is admitted: what another job was told lately will do
 
 
 class Preflight(Model):
-    """A condition for each thing looked at: CheckpointOperatorReady, RegistryReady, CredentialsReady, CloudReady."""
+    """A condition for each thing looked at: CheckpointOperatorReady, RegistryReady, CredentialsReady, CloudReady …
+
+    ``unfit`` are the keys of the candidates on which no pod of the template can ever run.
+    """
 
     conditions: list[Condition]
+    unfit: list[str] = []
 
     @property
     def passed(self) -> bool:
-        """Nothing stands in the way."""
-        return all(condition.status == "True" for condition in self.conditions)
+        """Nothing stands in the way of a machine that is there."""
+        return all(each.status == "True" for each in self.conditions if each.type != MACHINE_FITS)
+
+    @property
+    def fits(self) -> bool:
+        """A machine that is bought would be of use, as far as anybody knows."""
+        return all(each.status != "False" for each in self.conditions if each.type == MACHINE_FITS)
 
 
 class JobEvent(Model):
@@ -127,6 +137,7 @@ TAKE_STOCK = Signature("take_stock", JobRef, Stock)
 RELEASE_FINALIZERS = Signature("release_finalizers", ReleaseFinalizers, Done)
 
 PREFLIGHT = Signature("preflight", PreflightRequest, Preflight, timeout=50)
+CHECK_MACHINES = Signature("check_machines", PreflightRequest, Preflight, timeout=50)
 
 REPORT = Signature("report", Report, Done, timeout=20)
 WRITE_VM_ENTRY = Signature("write_vm_entry", WriteVmEntry, Done, timeout=10)

@@ -71,6 +71,8 @@ _P100 = _zones("us-central1-cf", "us-east1-bc", "us-west1-ab", "europe-west4-a",
 _A100 = _zones("us-central1-abcf", "us-east1-b", "us-west1-b", "europe-west4-ab")
 _A100_80 = _zones("us-central1-ac", "us-east1-b", "europe-west4-a")
 _L4 = _zones("us-central1-abc", "us-east1-bcd", "us-west1-abc", "europe-west4-abc", "asia-east1-ab")
+_H200 = _zones("us-central1-b", "us-east1-d", "europe-west4-a")
+_B200 = _zones("us-central1-b")
 _H100 = _zones("us-central1-ac", "us-east1-d", "us-west1-ab", "europe-west4-bc")
 
 ACCELERATORS: Mapping[str, Accelerator] = {
@@ -84,35 +86,54 @@ ACCELERATORS: Mapping[str, Accelerator] = {
         Accelerator("nvidia-a100-80gb", "NVIDIA A100 80GB", _A100_80, {}),
         Accelerator("nvidia-l4", "NVIDIA L4", _L4, {}),
         Accelerator("nvidia-h100-80gb", "NVIDIA H100 80GB", _H100, {}),
+        Accelerator("nvidia-h200-141gb", "NVIDIA H200 141GB", _H200, {}),
+        Accelerator("nvidia-b200", "NVIDIA B200 180GB", _B200, {}),
     )
 }
 
 
+# Boot disks that families refuse: https://cloud.google.com/compute/docs/disks/hyperdisks
+_NO_HYPERDISK = frozenset({"hyperdisk-balanced"})
 _NO_PD_STANDARD = frozenset({"pd-standard"})
+_NO_PD = frozenset({"pd-standard", "pd-balanced", "pd-ssd"})
 
 
 def _machine_types() -> list[MachineType]:
     gib = 1024
     types = [
-        MachineType(f"{family}-{kind}-{cpus}", cpus, int(cpus * per_cpu * gib), ZONES)
-        for family, kind, per_cpu, sizes in (
-            ("n1", "standard", 3.75, (1, 2, 4, 8, 16, 32, 64, 96)),
-            ("n1", "highmem", 6.5, (2, 4, 8, 16, 32, 64, 96)),
-            ("n1", "highcpu", 0.9, (2, 4, 8, 16, 32, 64, 96)),
-            ("n2", "standard", 4, (2, 4, 8, 16, 32, 48, 64, 80, 96, 128)),
-            ("e2", "standard", 4, (2, 4, 8, 16, 32)),
+        MachineType(f"{family}-{kind}-{cpus}", cpus, int(cpus * per_cpu * gib), ZONES, no_disk_types=refused)
+        for family, kind, per_cpu, sizes, refused in (
+            ("n1", "standard", 3.75, (1, 2, 4, 8, 16, 32, 64, 96), _NO_HYPERDISK),
+            ("n1", "highmem", 6.5, (2, 4, 8, 16, 32, 64, 96), _NO_HYPERDISK),
+            ("n1", "highcpu", 0.9, (2, 4, 8, 16, 32, 64, 96), _NO_HYPERDISK),
+            ("n2", "standard", 4, (2, 4, 8, 16, 32, 48, 64, 80, 96, 128), _NO_HYPERDISK),
+            ("e2", "standard", 4, (2, 4, 8, 16, 32), _NO_HYPERDISK),
+            ("c3", "standard", 4, (4, 8, 22, 44, 88, 176), _NO_PD_STANDARD),
+            ("c4", "standard", 3.75, (2, 4, 8, 16, 32, 48, 96, 192), _NO_PD),
+            ("n4", "standard", 4, (2, 4, 8, 16, 32, 48, 64, 80), _NO_PD),
+            ("h3", "standard", 4, (88,), _NO_PD_STANDARD),
         )
         for cpus in sizes
     ]
     for n in (1, 2, 4, 8):
-        types.append(MachineType(f"a2-highgpu-{n}g", 12 * n, 85 * gib * n, _A100, "nvidia-tesla-a100", n))
-        types.append(MachineType(f"a2-ultragpu-{n}g", 12 * n, 170 * gib * n, _A100_80, "nvidia-a100-80gb", n))
+        types.append(
+            MachineType(f"a2-highgpu-{n}g", 12 * n, 85 * gib * n, _A100, "nvidia-tesla-a100", n, _NO_HYPERDISK)
+        )
+        types.append(
+            MachineType(f"a2-ultragpu-{n}g", 12 * n, 170 * gib * n, _A100_80, "nvidia-a100-80gb", n, _NO_HYPERDISK)
+        )
         types.append(
             MachineType(f"a3-highgpu-{n}g", 26 * n, 234 * gib * n, _H100, "nvidia-h100-80gb", n, _NO_PD_STANDARD)
         )
-    types.append(MachineType("a2-megagpu-16g", 96, 1360 * gib, _A100, "nvidia-tesla-a100", 16))
+    types.append(MachineType("a2-megagpu-16g", 96, 1360 * gib, _A100, "nvidia-tesla-a100", 16, _NO_HYPERDISK))
+    types.append(MachineType("a3-ultragpu-8g", 224, 2952 * gib, _H200, "nvidia-h200-141gb", 8, _NO_PD))
+    types.append(MachineType("a4-highgpu-8g", 224, 3968 * gib, _B200, "nvidia-b200", 8, _NO_PD))
     for cpus, n in ((4, 1), (8, 1), (12, 1), (16, 1), (24, 2), (32, 1), (48, 4), (96, 8)):
-        types.append(MachineType(f"g2-standard-{cpus}", cpus, 4 * gib * cpus, _L4, "nvidia-l4", n, _NO_PD_STANDARD))
+        types.append(
+            MachineType(
+                f"g2-standard-{cpus}", cpus, 4 * gib * cpus, _L4, "nvidia-l4", n, _NO_PD_STANDARD | _NO_HYPERDISK
+            )
+        )
     return types
 
 

@@ -7,7 +7,7 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities import answers
-from activities.answers import RETOLD, Answers
+from activities.answers import RETOLD, Answers, all_true
 from api.common import Condition
 
 
@@ -18,7 +18,7 @@ class World:
         self.now = 0.0
         self.looks = 0
         self.status: Literal["True", "False", "Unknown"] = "True"
-        self.answers = Answers(600, lambda: self.now)
+        self.answers = Answers(600, all_true, lambda: self.now)
 
     async def look(self) -> list[Condition]:
         self.looks += 1

@@ -1,14 +1,16 @@
 """The world's API server as the job's documents see it: the SpotInstanceJob, what it names, its status and Events."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from temporalio.exceptions import ApplicationError
 
 from activities import signatures as act
 from api import errors, names
-from api.common import Condition
+from api.common import MACHINE_FITS, Condition
 from api.identity import borrowed
+from api.market import Candidate
 from api.messages import JobStart, SpecChanged
 from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
 from api.spot_instance_vm import ProvisionedInstance, SpotInstanceVMSpec
@@ -78,6 +80,7 @@ class Documents:
         self.remarks: list[str] = []  # on what the spec names
         self.hold: act.Hold | None = None  # who suspends the Jobs of this one, by what can be known before
         self.failing_checks: set[str] = set()  # of the preflight
+        self.misfit: Callable[[Candidate], str | None] = lambda candidate: None  # why the pod can never run there
         self.status = SpotInstanceJobStatus()
         self.statuses: list[SpotInstanceJobStatus] = []
         self.events: list[act.JobEvent] = []
@@ -134,7 +137,21 @@ class Documents:
                 Condition(type=kind, status="False" if kind in self.failing_checks else "True", reason="Checked")
                 for kind in kinds
             ]
+            + (machines := self.check_machines(request)).conditions,
+            unfit=machines.unfit,
         )
+
+    def check_machines(self, request: act.PreflightRequest) -> act.Preflight:
+        candidates = [*request.candidates, *request.fallbacks]
+        why = {each.key: said for each in candidates if (said := self.misfit(each))}
+        fits = len(why) < len(candidates)
+        told = Condition(
+            type=MACHINE_FITS,
+            status="True" if fits else "False",
+            reason="Fits" if fits else "TooSmall",
+            message="; ".join(f"{key}: {said}" for key, said in why.items()),
+        )
+        return act.Preflight(conditions=[told], unfit=list(why))
 
     def take_stock(self, ref: act.JobRef) -> act.Stock:
         jobs = self.cluster.jobs

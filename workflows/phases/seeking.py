@@ -4,11 +4,13 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from api.common import MACHINE_FITS
     from api.messages import IN_VAIN, VmReport
     from api.names import vm_key
     from workflows.policy.backoff import SOON, back_off
 
 from workflows.calls import call
+from workflows.machine_fit import MachineFit
 from workflows.phases.life import Life, Part
 from workflows.phases.queued import Queued
 from workflows.pod_check import PodCheck
@@ -21,6 +23,7 @@ class Seeking(Part):
     def __init__(self, life: Life) -> None:
         super().__init__(life)
         self.queue = Queued(life)
+        self.fit = MachineFit(life.job)
         self.pod_check = PodCheck(life.job, life.checkpointing)
 
     async def seek(self) -> None:
@@ -32,7 +35,8 @@ class Seeking(Part):
             self._take_reserved(self.me.reserved)
             return
         if self.me.live:
-            self._buy("its Job was let in")
+            if await self._fits():
+                self._buy("its Job was let in")
             return
         request = act.FindCapacity(
             job=self.job.ref, job_template=self.job.spec.job_template, avoid=self._nodes_to_avoid()
@@ -48,8 +52,19 @@ class Seeking(Part):
             self.me.candidates = capacity.nodes
             self.life.enter("NodeReady", f"room on {', '.join(capacity.nodes[:3])}")
             return
-        if await self._pod_is_admitted():
+        if await self._fits() and await self._pod_is_admitted():
             self._buy(capacity.reason)
+
+    async def _fits(self) -> bool:
+        """If nothing that may be bought would take it, wait for an edit; a free GPU is looked for meanwhile."""
+        if await self.fit.buys():
+            return not self.life.halted()
+        seen, said = self.state.vm_spec, self.state.conditions[MACHINE_FITS].message
+        self.life.say(f"nothing is bought: {said}")
+        await self.life.until(
+            lambda: self.state.vm_spec != seen, self.job.after(self.state.timings.resync), "a machine that fits"
+        )
+        return False
 
     async def _pod_is_admitted(self) -> bool:
         """Ask before money is spent; a refusal buys nothing, is told, and is looked at again within two minutes."""

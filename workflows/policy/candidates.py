@@ -38,4 +38,6 @@ def _shapes(spec: SpotInstanceVMSpec, model: ProvisioningModel) -> Iterator[Cand
                 machine_type=other.machine_type or gcp.machine_type,
                 gpu=other.gpu or spec.gpu,
                 provisioning=model,
+                disk_type=other.disk_type,
+                disk_size_gb=other.disk_size_gb,
             )

@@ -16,6 +16,7 @@ from workflows.calls import call, explain, scope_of
 from workflows.stages.machine import Part
 from workflows.vm_state import Try
 
+NOTHING_FITS = "the pod can run on nothing that the SpotInstanceVM allows now: the condition MachineFits says why"
 MAX_UNCLEAR = 5  # answers to one create call: a shortage may hide behind a 503
 
 
@@ -86,12 +87,16 @@ class Buying(Part):
 
     async def _ask_market(self) -> Choice:
         start, wish = self.start, self.state.wish
+        allowed = candidates_of(
+            start.spec, on_demand=self._on_demand_allowed(), same_gpu=wish.same_gpu, image_gpu=wish.image_gpu
+        )
+        fitting = [each for each in allowed if each.key not in wish.unfit]
+        if not fitting:
+            return Choice(candidate=None, reason=NOTHING_FITS, blocked_by=errors.UNSUPPORTED)
         question = Choose(
             asker=start.key,
             replica=start.replica,
-            candidates=candidates_of(
-                start.spec, on_demand=self._on_demand_allowed(), same_gpu=wish.same_gpu, image_gpu=wish.image_gpu
-            ),
+            candidates=fitting,
             avoid_zones=wish.avoid_zones,
             namespace=start.namespace,
             credentials=start.credentials,

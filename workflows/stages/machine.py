@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from api import names
     from api.market import Candidate, MarketNews, identity_of
     from api.messages import Stage, VmStart
+    from api.node_labels import node_labels
     from api.views import AgentView, NodeView, VmView
     from workflows.policy.notice import ends_at
 
@@ -195,11 +196,10 @@ class Machine:
         request = act.PrepareNode(
             node=act.NodeRef(name=node.name, uid=node.uid),
             labels={
+                **node_labels(self.candidate, start.spec.node_labels),
                 names.LABEL_JOB: start.job_id,
                 names.LABEL_REPLICA: str(start.replica),
                 names.LABEL_MANAGED_BY: names.MANAGED_BY,
-                "topology.kubernetes.io/zone": self.current.zone,
-                "topology.kubernetes.io/region": self.candidate.region,
             },
             annotations={names.ANNOTATION_WORKFLOW: names.job_workflow_id(start.namespace, start.job_name)},
             reserved=self.state.reserved,

@@ -1,0 +1,107 @@
+"""The PersistentVolumeClaims of a template: are they there, can so many replicas share them, and from where?"""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from api.common import Condition
+from api.names import is_segment, shown
+from clients.kube import Json, Kube, path
+
+SHARED = {"ReadWriteMany", "ReadOnlyMany"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that a template mounts.
+
+    Attributes:
+        name: of the PersistentVolumeClaim.
+        exists: False if there is none of that name.
+        phase: ``Bound``, ``Pending`` or ``Lost``.
+        modes: its access modes.
+        volume: the PersistentVolume to which it is bound; empty if it is not.
+        affinity: the NodeSelector of the nodes that reach the volume; None if all do, or nobody knows yet.
+        written: True if some container mounts it to write.
+    """
+
+    name: str
+    exists: bool = True
+    phase: str = ""
+    modes: tuple[str, ...] = ()
+    volume: str = ""
+    affinity: Json | None = None
+    written: bool = True
+
+
+async def read_claims(kube: Kube, namespace: str, pod: Json) -> list[Claim]:
+    """Read the claims that a pod spec mounts, each with the volume to which it is bound."""
+    mounted = {name: volume for volume in pod.get("volumes") or [] if (name := _claimed(volume))}
+    found = (_read(kube, namespace, name, _is_written(pod, volume)) for name, volume in mounted.items())
+    return list(await asyncio.gather(*found))
+
+
+async def _read(kube: Kube, namespace: str, name: str, written: bool) -> Claim:
+    claim = await kube.find(path("v1", "persistentvolumeclaims", namespace, name)) if is_segment(name) else None
+    if claim is None:
+        return Claim(name, exists=False)
+    spec, status = claim.get("spec") or {}, claim.get("status") or {}
+    volume = spec.get("volumeName") or ""
+    bound = await kube.find(path("v1", "persistentvolumes", name=volume)) if volume else None
+    affinity = (((bound or {}).get("spec") or {}).get("nodeAffinity") or {}).get("required")
+    modes = tuple(spec.get("accessModes") or ())
+    return Claim(name, True, status.get("phase") or "", modes, volume, affinity, written)
+
+
+def _claimed(volume: Any) -> str | None:
+    return (volume.get("persistentVolumeClaim") or {}).get("claimName")
+
+
+def _is_written(pod: Json, volume: Json) -> bool:
+    """True if some container may write the volume."""
+    if volume["persistentVolumeClaim"].get("readOnly"):
+        return False
+    containers = [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]
+    mounts = [mount for container in containers for mount in container.get("volumeMounts") or []]
+    return any(mount.get("name") == volume.get("name") and not mount.get("readOnly") for mount in mounts)
+
+
+def claim_problems(claims: Iterable[Claim], replicas: int, namespace: str) -> list[Condition]:
+    """List the claims with which the replicas can never all run."""
+    return [problem for claim in claims for problem in _problems(claim, replicas, namespace)]
+
+
+def _problems(claim: Claim, replicas: int, namespace: str) -> Iterable[Condition]:
+    if not claim.exists:
+        message = (
+            f"there is no PersistentVolumeClaim {shown(claim.name)[1:-1]} in namespace {namespace}: create it, or "
+            "correct the volumes of the jobTemplate"
+        )
+        yield Condition(type="Accepted", status="False", reason="VolumeClaimNotFound", message=message)
+    elif claim.phase == "Lost":
+        message = f"PersistentVolumeClaim {claim.name} has lost its volume {claim.volume}: create the claim anew"
+        yield Condition(type="Accepted", status="False", reason="VolumeClaimLost", message=message)
+    elif replicas > 1 and not SHARED & set(claim.modes):
+        message = (
+            f"PersistentVolumeClaim {claim.name} is {' and '.join(claim.modes)}, and the {replicas} replicas are on "
+            "different nodes: set replicas to 1, or use a claim that is ReadWriteMany"
+        )
+        yield Condition(type="Accepted", status="False", reason="VolumeNotShareable", message=message)
+
+
+def claim_remarks(claims: Iterable[Claim], replicas: int) -> list[str]:
+    """List what a person should know of claims that can be used."""
+    told = []
+    for claim in claims:
+        if replicas > 1 and claim.written and "ReadWriteMany" in claim.modes:
+            told.append(
+                f"all {replicas} replicas write to PersistentVolumeClaim {claim.name}: let each write into a directory "
+                "of its own (by the file /etc/outlast/replica), or set replicas to 1"
+            )
+        if claim.phase == "Pending" and not claim.volume:
+            told.append(
+                f"PersistentVolumeClaim {claim.name} is not bound yet: no pod runs before it is, unless its "
+                "StorageClass waits for the first one"
+            )
+    return told
