@@ -97,7 +97,13 @@ class PreflightActivities:
             self._identity(secret_of(storage, cloud) if storage else None, namespace),
         )
         vm, mode = request.vm_spec, config.mode
-        offers = (vm.gcp.project, vm.vm_image, vm.gcp.zone, vm.gcp.disk_type, *(each.model_dump_json() for each in request.candidates))
+        offers = (
+            vm.gcp.project,
+            vm.vm_image,
+            vm.gcp.zone,
+            vm.gcp.disk_type,
+            *(each.model_dump_json() for each in request.candidates),
+        )
         rights = (bool(vm.gcp.service_account), bool(vm.gcp.network_tags), vm.gcp.external_ip)
         place = storage.model_dump_json() if storage else ""
         return [

@@ -38,6 +38,7 @@ from activities.spec_checks import (
     vm_problems,
 )
 from activities.template_checks import template_problems
+from activities.volumes import claim_problems, claim_remarks, read_claims
 from api import names
 from api.common import Condition, SecretReference
 from api.formats import misshapen
@@ -106,6 +107,9 @@ class SpecActivities:
         verdict, others = await asyncio.gather(self._check_template(job, spec, labels), asyncio.gather(*used))
         problems += [] if verdict.admitted else [not_accepted(verdict.reason, verdict.message)]
         problems += [problem for each in others for problem in each]
+        claims = await read_claims(self._kube, job.namespace, spec.pod)
+        problems += claim_problems(claims, spec.replicas, job.namespace)
+        remarks += claim_remarks(claims, spec.replicas)
         refused = [each for each in borrowed(spec, vm) if not self._grants.permits(job.namespace, each)]
         remarks += [verdict.remark] if verdict.remark else []
         hold = hold_of(spec.job_template, labels, verdict) if verdict.admitted else None

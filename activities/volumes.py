@@ -37,9 +37,16 @@ class Claim:
 
 async def read_claims(kube: Kube, namespace: str, pod: Json) -> list[Claim]:
     """Read the claims that a pod spec mounts, each with the volume to which it is bound."""
-    mounted = {name: volume for volume in pod.get("volumes") or [] if (name := _claimed(volume))}
-    found = (_read(kube, namespace, name, _is_written(pod, volume)) for name, volume in mounted.items())
-    return list(await asyncio.gather(*found))
+    return list(await asyncio.gather(*(_read(kube, namespace, *each) for each in _mounted(pod).items())))
+
+
+def _mounted(pod: Json) -> dict[str, bool]:
+    """Name the claims that a pod spec mounts, and say of each whether it is written; none of what is no pod spec."""
+    try:
+        volumes = [(name, volume) for volume in pod.get("volumes") or [] if (name := _claimed(volume))]
+        return {name: _is_written(pod, volume) for name, volume in volumes}
+    except (AttributeError, KeyError, TypeError):  # the API server says so, to whom the template is shown
+        return {}
 
 
 async def _read(kube: Kube, namespace: str, name: str, written: bool) -> Claim:
@@ -55,7 +62,8 @@ async def _read(kube: Kube, namespace: str, name: str, written: bool) -> Claim:
 
 
 def _claimed(volume: Any) -> str | None:
-    return (volume.get("persistentVolumeClaim") or {}).get("claimName")
+    name: str | None = (volume.get("persistentVolumeClaim") or {}).get("claimName")
+    return name
 
 
 def _is_written(pod: Json, volume: Json) -> bool:

@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.backoff import SOON, back_off
     from workflows.policy.edits import Edit, judge
     from workflows.policy.grace import with_grace
-    from workflows.policy.outputs import outputs_warning
+    from workflows.policy.outputs import lost_outputs, outputs_warning
 
 from workflows.calls import call, explain
 from workflows.checkpointing import Checkpointing
@@ -121,7 +121,7 @@ class Admission:
             edit = Edit(spec, vm_spec)
         old, old_vm, self.state.spec = self.state.spec, self.state.vm_spec, edit.spec
         self._take_vm(edit.vm_spec)
-        self._tell(edit, document.remarks)
+        self._tell(edit, [*document.remarks, *lost_outputs(spec)])
         if old is not None and (_checked(old), old_vm) != (_checked(edit.spec), edit.vm_spec):
             self.state.checked_at = None
         if not self.state.admitted or old is None:

@@ -67,7 +67,7 @@ async def test_operator_and_registry_that_are_there_are_ready(
 ) -> None:
     found = await look(activities, request(world, f"{registry.address}/team/train"))
     assert (found["CheckpointOperatorReady"].status, found["RegistryReady"].status) == ("True", "True")
-    assert set(found) == {"CheckpointOperatorReady", "RegistryReady", "CredentialsReady", "CloudReady"}
+    assert set(found) == {"CheckpointOperatorReady", "RegistryReady", "CredentialsReady", "CloudReady", "MachineFits"}
 
 
 async def test_stub_of_the_operators_schema_is_refused(

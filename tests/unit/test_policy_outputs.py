@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from api.spot_instance_job import SpotInstanceJobSpec
-from workflows.policy.outputs import outputs_warning
+from workflows.policy.outputs import lost_outputs, outputs_warning
 
 EMPTY_DIR = {"name": "out", "emptyDir": {}}
 
@@ -36,3 +36,28 @@ def test_a_volume_that_stays_needs_no_warning(volume: dict[str, Any]) -> None:
 def test_neither_do_outputs_nor_mode_application() -> None:
     assert warning([EMPTY_DIR], outputs=["/out"]) is None
     assert warning([EMPTY_DIR], mode="Application") is None
+
+
+def lost(path: str, *mounts: dict[str, Any], volume: dict[str, Any] | None = None) -> list[str]:
+    volumes = [volume or EMPTY_DIR]
+    template = {"spec": {"template": {"spec": {"containers": [{"volumeMounts": list(mounts)}], "volumes": volumes}}}}
+    spec = {"jobTemplate": template, "checkpointConfig": {}, "spotInstanceVMRef": {"name": "vm"}, "outputs": [path]}
+    return lost_outputs(SpotInstanceJobSpec.model_validate(spec))
+
+
+@pytest.mark.parametrize("path", ["/results", "/results/", "/results/run/1"])
+def test_outputs_on_an_empty_dir_are_told(path: str) -> None:
+    [told] = lost(path, {"name": "out", "mountPath": "/results"})
+    assert f"{path} lies on the emptyDir out, which goes with the pod" in told
+    assert "a directory that is not on a volume" in told
+
+
+def test_outputs_on_a_volume_that_stays_are_told_to_stay_there() -> None:
+    claim = {"name": "out", "persistentVolumeClaim": {"claimName": "c"}}
+    [told] = lost("/results", {"name": "out", "mountPath": "/results"}, volume=claim)
+    assert "stays there, but is not uploaded" in told
+
+
+@pytest.mark.parametrize("mount", ["/result", "/results/tmp", "/data"])
+def test_outputs_beside_a_volume_need_no_warning(mount: str) -> None:
+    assert lost("/results", {"name": "out", "mountPath": mount}) == []

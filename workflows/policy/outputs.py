@@ -1,9 +1,35 @@
 """Does anything that a training writes outlive its pod?"""
 
+from typing import Any
+
 from api.spot_instance_job import SpotInstanceJobSpec
 
 GOES_WITH_THE_POD = {"name", "emptyDir", "configMap", "secret", "downwardAPI", "projected", "ephemeral"}
 """Keys of a volume whose content ends with its pod, or that cannot be written."""
+
+
+def lost_outputs(spec: SpotInstanceJobSpec) -> list[str]:
+    """Warn of each path in ``outputs`` that lies on a volume: only a container's own files are uploaded."""
+    return [told for path in spec.outputs if (told := _told(path, spec.pod))]
+
+
+def _told(path: str, pod: dict[str, Any]) -> str | None:
+    name = next((found for each in pod.get("containers") or [] if (found := _volume_at(path, each))), None)
+    volume = next((each for each in pod.get("volumes") or [] if each.get("name") == name), None)
+    if name is None or volume is None:
+        return None
+    remedy = "let the training write to a directory that is not on a volume, or upload its files itself"
+    if set(volume) - GOES_WITH_THE_POD:
+        return f"outputs: {path} lies on the volume {name} and stays there, but is not uploaded: for that, {remedy}"
+    kind = next(iter(set(volume) - {"name"}), "emptyDir")
+    return f"outputs: {path} lies on the {kind} {name}, which goes with the pod, and is not uploaded: {remedy}"
+
+
+def _volume_at(path: str, container: dict[str, Any]) -> str | None:
+    """The volume on which a path lies in a container; None if it is among the container's own files."""
+    mounts = {each.get("mountPath", "").rstrip("/"): each.get("name") for each in container.get("volumeMounts") or []}
+    over = [at for at in mounts if at and f"{path.rstrip('/')}/".startswith(f"{at}/")]
+    return mounts[max(over, key=len)] if over else None
 
 
 def outputs_warning(spec: SpotInstanceJobSpec) -> str | None:
@@ -11,6 +37,8 @@ def outputs_warning(spec: SpotInstanceJobSpec) -> str | None:
 
     A training in mode Application saves itself, and may have what it makes among that.
     """
+    if lost := lost_outputs(spec):
+        return "; ".join(lost)
     if spec.outputs or spec.checkpoint_config.mode == "Application":
         return None
     if any(set(volume) - GOES_WITH_THE_POD for volume in spec.pod.get("volumes") or []):
