@@ -16,7 +16,8 @@ def preflight_request(job: Job) -> act.PreflightRequest:
     vm_spec = job.state.vm_spec
     assert vm_spec is not None
     first = candidates_of(vm_spec)
-    allowed = candidates_of(vm_spec, on_demand=vm_spec.on_demand_fallback is not None)
+    falls_back = vm_spec.on_demand_fallback is not None and workflow.patched("buy-what-fits")
+    allowed = candidates_of(vm_spec, on_demand=falls_back)
     fallbacks = [each for each in allowed if each not in first]
     return act.PreflightRequest(job=job.ref, spec=job.spec, vm_spec=vm_spec, candidates=first, fallbacks=fallbacks)
 

@@ -55,6 +55,14 @@ GCP = {"project": "demo", "zone": ZONE, "machineType": "n1-standard-4"}
             {"gcp": GCP | {"machineType": "g2-standard-4"}},
             "has 1 x nvidia-l4 built in, the spec says 1 x nvidia-tesla-t4",
         ),
+        (
+            {"gcp": GCP | {"machineType": "g2-standard-4", "diskType": "pd-standard"}},
+            "g2-standard-4 does not boot from pd-standard: write pd-balanced",
+        ),
+        (
+            {"gcp": GCP | {"zone": "us-central1-b", "machineType": "a4-highgpu-8g", "diskType": "pd-ssd"}},
+            "write hyperdisk-balanced",
+        ),
         ({"vmImage": "projects/demo/global/images/none"}, "there is no projects/demo/global/images/none"),
         ({"vmImage": "cos-stable"}, "cannot run kubeadm"),
     ],

@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from api import names
     from api.market import Candidate, MarketNews, identity_of
     from api.messages import Stage, VmStart
-    from api.node_labels import node_labels
+    from api.node_labels import REGION, ZONE, node_labels
     from api.views import AgentView, NodeView, VmView
     from workflows.policy.notice import ends_at
 
@@ -196,7 +196,7 @@ class Machine:
         request = act.PrepareNode(
             node=act.NodeRef(name=node.name, uid=node.uid),
             labels={
-                **node_labels(self.candidate, start.spec.node_labels),
+                **self._well_known_labels(),
                 names.LABEL_JOB: start.job_id,
                 names.LABEL_REPLICA: str(start.replica),
                 names.LABEL_MANAGED_BY: names.MANAGED_BY,
@@ -208,6 +208,13 @@ class Machine:
         self.state.prepared = node.uid
         if self.state.reserved:
             self.see_node(view)
+
+    def _well_known_labels(self) -> dict[str, str]:
+        """What templates of others select nodes by."""
+        labels = node_labels(self.candidate, self.start.spec.node_labels)
+        if workflow.patched("well-known-labels"):
+            return labels
+        return {ZONE: labels[ZONE], REGION: labels[REGION]}
 
     def not_ready_since(self) -> datetime | None:
         """Since when the Node is not Ready, None where it is or is not known."""
