@@ -70,7 +70,7 @@ async def test_a_replica_that_lost_its_machine_buys_nothing_that_does_not_fit(wo
     world.notice(0)
     await world.pass_time(6 * 3600)
     assert len(world.cloud.asked) == 1
-    assert "nothing is bought: n1-highcpu-2" in (world.entry(0).message or "")
+    assert "no VM is bought: n1-highcpu-2" in (world.entry(0).message or "")
     if corrected:
         world.documents.edit_vm(vm_spec())
         await world.running(1)

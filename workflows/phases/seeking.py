@@ -60,7 +60,7 @@ class Seeking(Part):
         if await self.fit.buys():
             return not self.life.halted()
         seen, said = self.state.vm_spec, self.state.conditions[MACHINE_FITS].message
-        self.life.say(f"nothing is bought: {said}")
+        self.life.say(f"no VM is bought: {said}")
         await self.life.until(
             lambda: self.state.vm_spec != seen, self.job.after(self.state.timings.resync), "a machine that fits"
         )
