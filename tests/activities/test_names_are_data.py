@@ -132,7 +132,9 @@ def documents(namespace: str, registry: str = "https://gcr.io", endpoint: str = 
     storage = {"type": "s3", "bucket": "bucket", "endpoint": endpoint, "region": "us-east-1"}
     config["checkpointStorage"] |= {**storage, "credentialsSecretRef": {"name": "s3"}}
     vm["gcp"] |= {"zones": ["us-central1-b"], "preemptionNoticeDuration": "120s"}
-    vm["gcp"]["alternatives"] = [{"zone": "us-central1-c", "machineType": "n1-standard-8", "gpu": vm["gpu"]}]
+    vm["gcp"]["alternatives"] = [
+        {"zone": "us-central1-c", "machineType": "n1-standard-8", "gpu": vm["gpu"], "diskSizeGB": 100}
+    ]
     vm["onDemandFallback"] = {"after": "1h", "maxReplicas": 1, "pricePerHour": "1.5"}
     vm["sshKeySecretRef"] = vm["kubeadmJoinConfig"]["tokenSecretRef"] = {"name": "ssh"}
     job, vm = (
@@ -201,6 +203,7 @@ class Stage:
             "take_stock": job,
             "release_finalizers": act.ReleaseFinalizers(job=job, vm_name="spot", secrets=secret_refs),
             "preflight": act.PreflightRequest(job=job, spec=spec, vm_spec=vm_spec, candidates=[candidate]),
+            "check_machines": act.PreflightRequest(job=job, spec=spec, vm_spec=vm_spec, candidates=[candidate]),
             "report": act.Report(
                 job=job,
                 events=[act.JobEvent(reason="Tried", message="said", at=now)],
