@@ -25,7 +25,7 @@ async def test_what_can_never_fit_is_told_and_never_bought(world: World) -> None
     await world.until(lambda: world.documents.condition("MachineFits"), within=120)
     assert condition(world)[0] == "False"
     assert TOO_LITTLE in condition(world)[1]
-    await world.pass_time(12 * 3600)
+    await world.pass_time(3 * 3600)
     assert world.cloud.asked == []
 
 
