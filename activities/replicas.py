@@ -5,6 +5,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities import ownership
 from activities.claims import Claims
+from activities.hindrances import read_start
 from activities.job_builder import build_job
 from activities.pods import compile_pattern, pods_of, reported_progress
 from activities.registry_credentials import pull_secret, pulls_by, repository_credentials
@@ -12,11 +13,13 @@ from activities.signatures import (
     CREATE_REPLICA,
     OBSERVE_REPLICA,
     READ_PROGRESS,
+    READ_START,
     STOP_REPLICA,
     CreateReplica,
     ProgressReading,
     ReadProgress,
     ReplicaRef,
+    StartReading,
     StopReplica,
 )
 from api import errors, names
@@ -109,6 +112,21 @@ class ReplicaActivities:
         if job is not None and not ownership.belongs_to(job, ref.job.job_id):
             job = None
         return replica_view(name, job, await pods_of(self._kube, ref))
+
+    @activity.defn(name=READ_START.name)
+    async def read_start(self, ref: ReplicaRef) -> StartReading:
+        """Read why the pod does not run yet: from the Job, the pod and the Events of both."""
+        view = await self._observe(ref)
+        job = await self._kube.find(path("batch/v1", "jobs", ref.job.namespace, view.job_name))
+        pods = await pods_of(self._kube, ref)
+        pod = next((each for each in pods if view.pod and each["metadata"]["uid"] == view.pod.uid), None)
+        if job is None or job["metadata"]["uid"] != view.job_uid:
+            return StartReading()
+        uid = (pod or job)["metadata"]["uid"]
+        events = await self._kube.list(
+            path("events.k8s.io/v1", "events", ref.job.namespace), fieldSelector=f"regarding.uid={uid}"
+        )
+        return read_start(job, pod, events)
 
     @activity.defn(name=STOP_REPLICA.name)
     async def stop_replica(self, request: StopReplica) -> ReplicaView:

@@ -1,5 +1,6 @@
 """A place in the cluster, and what runs there: the Job of each incarnation, its pod, its log, its outputs."""
 
+from datetime import datetime
 from typing import Any
 
 from activities.signatures.base import JobRef, Signature
@@ -99,6 +100,15 @@ class ReplicaRef(Model):
     job: JobRef
     replica: int
     incarnation: int
+
+
+class StartReading(Model):
+    """Why an incarnation's pod does not run yet, as far as the cluster says."""
+
+    reason: str = ""  # FailedCreate, ImagePullBackOff, FailedMount …; empty if nothing is known to keep it
+    message: str = ""  # the words of the Job controller, the scheduler or the kubelet
+    busy: str = ""  # what goes on meanwhile: an image is pulled, an init container runs
+    progressed_at: datetime | None = None  # when something last went on
 
 
 class StopReplica(Model):
@@ -214,6 +224,7 @@ FIND_STRANGERS = Signature("find_strangers", FindStrangers, Strangers, timeout=1
 CHECK_POD = Signature("check_pod", CheckPod, PodVerdict, timeout=30)
 CREATE_REPLICA = Signature("create_replica", CreateReplica, ReplicaView, timeout=10)
 OBSERVE_REPLICA = Signature("observe_replica", ReplicaRef, ReplicaView, timeout=10)
+READ_START = Signature("read_start", ReplicaRef, StartReading, timeout=10)
 STOP_REPLICA = Signature("stop_replica", StopReplica, ReplicaView, timeout=10)
 SET_BUDGET = Signature("set_budget", SetBudget, Budget, timeout=10)
 SAVE_LOGS = Signature("save_logs", SaveLogs, SavedLog, timeout=30)
