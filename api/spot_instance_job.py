@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from api import formats
 from api.common import Condition, LocalReference, SecretReference
-from api.duration import GoDuration, GoDurationOrAuto
+from api.duration import GoDuration, GoDurationOrAuto, parse_duration
 from api.model import Model
 
 VM_REF, TEMPLATE_REF = "spotInstanceVMRef", "instanceTemplateRef"
@@ -126,6 +126,11 @@ class SpotInstanceJobSpec(Model):
         description="paths in the containers whose files are uploaded to checkpointStorage once the training has "
         "ended; in a container's own file system, on a VM that was bought",
     )
+    start_deadline: GoDuration | None = Field(
+        default=None,
+        description="how long the image pulls and init containers of a replica may take on its VM, all together, until "
+        "the VM is given back; default: 2h",
+    )
     keep_failed_for: GoDuration | None = Field(
         default=None, description="how long the VM of a replica that failed for good is kept for its owner to look at"
     )
@@ -159,6 +164,11 @@ class SpotInstanceJobSpec(Model):
         """The template's PodSpec, empty where it has none."""
         found: dict[str, Any] = self.job_template.get("spec", {}).get("template", {}).get("spec", {})
         return found
+
+    @property
+    def seconds_to_start(self) -> float | None:
+        """How long pulls and init containers may take; None if the job does not say."""
+        return parse_duration(self.start_deadline).total_seconds() if self.start_deadline else None
 
     @property
     def restarts_allowed(self) -> int:

@@ -9,7 +9,10 @@ class Timings(Model):
     schedule_wait: float = 15  # for the scheduler to place a replica on a free GPU before a VM is bought
     room_deadline: float = 600  # for the scheduler to find room for a replica on the VM that was bought for it
     queue_patience: float = 300  # for a queue to let in the Job of a replica that has a machine, before that is let go
-    startup_deadline: float = 1200  # for a pod on its node to run: image pull and restore
+    startup_deadline: float = 1200  # for a pod on its node to run, or to show that its start goes on
+    start_deadline: float = 7200  # for the same with images that are pulled and init containers, unless the job says
+    correction_wait: float = 600  # for a correction of what keeps a pod from running, until its VM is given back
+    cause_check: float = 120  # between looks at whether that is corrected, while no VM is bought
     verdict_delay: float = 60  # after an end, until the VM that is still RUNNING makes it the training's own
     pod_stop: float = 90  # for a preempted replica's pod to be confirmed stopped before it is stopped by us
     checkpoint_start: float = 60  # for the checkpoint operator to show a first phase

@@ -95,6 +95,10 @@ class Directing:
         replicas = self.state.replicas.values()
         return [replica for replica in replicas if replica.halt != "ScaledDown" and not replica.proof]
 
+    def _knows_who_ran(self) -> bool:
+        """True unless the job goes on from before replicas remembered whether they ever ran."""
+        return workflow.patched("pods-start")
+
     def _tell(self) -> None:
         """The conditions that people wait for."""
         replicas, state, job = list(self.state.replicas.values()), self.state, self.job
@@ -107,14 +111,16 @@ class Directing:
         if not state.admitted:
             return
         running = [replica for replica in replicas if replica.phase == "Running"]
-        recovering = [replica for replica in replicas if replica.recovery]
+        lost = [replica for replica in replicas if replica.recovery]
+        recovering = [replica for replica in lost if replica.has_run] if self._knows_who_ran() else lost
         job.condition(
             "Running", bool(running), "ReplicasRunning" if running else "NoReplicaRuns", f"{len(running)} run"
         )
         why = "; ".join(
             f"replica {replica.index}: {replica.recovery.cause}" for replica in recovering if replica.recovery
         )
-        job.condition("Recovering", bool(recovering), "ReplicaLost" if recovering else "AllReplicasWell", why)
+        well = "AllReplicasWell" if running or not self._knows_who_ran() else "NoReplicaRuns"
+        job.condition("Recovering", bool(recovering), "ReplicaLost" if recovering else well, why)
         self.starts.tell()
         self.suspending.tell()
         if (held := queue.told(replicas, state.hold, job.start)) is not None:

@@ -14,6 +14,11 @@ from workflows.state import Replica, Trouble
 PODS_START = "PodsStart"
 """The condition. ``True``: every pod that was started runs. ``Unknown``: none was started yet, or none is now."""
 
+TOO_LATE = "StartTimeout"
+"""The reason if nobody says why a pod did not run in its time."""
+TAKEN_AWAY = "PodTakenAway"
+"""The reason if a pod was deleted or evicted again and again before it ran."""
+
 _REASON = re.compile(r"[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?")
 _LONGEST = 1000  # characters of a message: a kubelet may say more, and root on a bought node whatever it likes
 
@@ -42,6 +47,12 @@ class Starts:
     def runs(self, me: Replica) -> None:
         """Forget what kept a replica's pod from running."""
         me.trouble = None
+
+    def goes_on(self, me: Replica) -> None:
+        """Forget a hindrance that is gone; that earlier tries took too long is shown by none but a pod that runs."""
+        if me.trouble is not None and me.trouble.reason not in {TOO_LATE, TAKEN_AWAY}:
+            me.trouble = None
+            self.job.touch()
 
     def tell(self) -> None:
         """Level-triggered: make the condition say what is known of all replicas."""

@@ -129,7 +129,7 @@ class Replica(Mutable):
     preemptions: int = 0
     failures: int = 0  # of steps, one after the other: for the back-off
     retry_at: datetime | None = None
-    in_vain: int = 0  # VMs in a row that ran and never became a node for it
+    in_vain: int = 0  # VMs in a row that never ran a pod of it
     asking: bool = False  # whether its pod would be admitted: it may be about to buy a VM
     refusals: int = 0  # in a row, of its pod before a VM was bought for it
     crowded: int = 0  # VMs in a row that became a node and had no room for it
@@ -139,6 +139,7 @@ class Replica(Mutable):
     ends: Ends = Field(default_factory=Ends)
     disruptions: int = 0  # pods that were taken away though their machine stood
     disruption: str | None = None  # why its present pod is taken away, in the words of whoever does it
+    ran: bool = False  # a pod of it ran
     reserved: str | None = None  # key of the spot VM that is to take it over from on-demand
     return_at: datetime | None = None  # when such a one is sought
     return_checkpoint: int | None = None  # number of the checkpoint that it goes over with
@@ -153,6 +154,11 @@ class Replica(Mutable):
         """Take in what was told of its present incarnation; who takes its pod away is remembered beyond the pod."""
         self.view, self.view_version = view, version
         self.disruption = (view.pod.disruption if view.pod else None) or self.disruption
+
+    @property
+    def has_run(self) -> bool:
+        """True if a pod of it ran, also if that was before replicas remembered it."""
+        return self.ran or self.running_since is not None or self.restore is not None or self.preemptions > 0
 
 
 class Source(Mutable):
@@ -324,6 +330,7 @@ class JobState(Mutable):
     armed_at: datetime | None = None  # when the checkpoint timer began
     interval_told: float | None = None  # seconds, where checkpointInterval is auto
     ever_checkpointed: bool = False
+    ever_ran: bool = False  # a pod of some replica
     on_demand_told: bool = False  # that on-demand would cost less
     budget: BudgetState = Field(default_factory=BudgetState)
     suspended: bool = False

@@ -37,7 +37,9 @@ class Cluster:
         self.sigterm_exit = 143
         self.finished: set[tuple[int, int]] = set()  # incarnations whose training came to its own good end
         self.told_to_end: set[str] = set()  # images of processes that had a SIGTERM before they were dumped
-        self.slow_start = 0.0
+        self.slow_start = 0.0  # of which nobody says why
+        self.busy = ""  # what goes on during a slow start: an image is pulled, an init container runs
+        self.makes_no_pods = ""  # the Job controller says why, which no dry run had shown
         self.registry_down = False  # for the kubelets
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
         self.stranger: str | None = None  # a GPU pod of another team, ready to take what it can get
@@ -193,6 +195,9 @@ class Cluster:
 
     def _schedule(self, job: Job) -> None:
         if job.deleting or self.jobs.get(job.key) is not job or job.failed or job.suspended:
+            return
+        if job.pod is None and self.makes_no_pods:
+            self.clock.after(60, lambda: self._schedule(job))
             return
         if job.pod is None:
             job.pod = Pod(name=f"{job.name}-pod", uid=self._uid())
@@ -392,6 +397,18 @@ class Cluster:
             queue=job.queue,
             suspended_by=job.suspended_by,
         )
+
+    def start_reading(self, key: tuple[int, int]) -> act.StartReading:
+        """Why the pod of an incarnation does not run, as its Events say."""
+        job = self.jobs.get(key)
+        if job is None:
+            return act.StartReading()
+        if job.pod is None:
+            reason = "FailedCreate" if self.makes_no_pods else "NoPod"
+            return act.StartReading(reason=reason, message=self.makes_no_pods or "no Event says why")
+        if job.pod.waiting_reason:
+            return act.StartReading(reason=job.pod.waiting_reason, message=job.pod.message or "")
+        return act.StartReading(busy=self.busy)
 
     def changed(self, job: Job) -> None:
         """A Job or its pod changed: the bridge tells."""

@@ -41,6 +41,9 @@ class ClusterCalls:
     def observe_replica(self, ref: act.ReplicaRef) -> ReplicaView:
         return self.cluster.view((ref.replica, ref.incarnation), ref.job)
 
+    def read_start(self, ref: act.ReplicaRef) -> act.StartReading:
+        return self.cluster.start_reading((ref.replica, ref.incarnation))
+
     def stop_replica(self, request: act.StopReplica) -> ReplicaView:
         job = self.cluster.jobs.get((request.ref.replica, request.ref.incarnation))
         if job is not None:

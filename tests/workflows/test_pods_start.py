@@ -2,6 +2,8 @@
 
 from tests.workflows.world import World
 
+HOUR = 3600.0
+
 
 def pods_start(world: World) -> tuple[str, str]:
     """Status and reason of the condition."""
@@ -36,3 +38,76 @@ async def test_the_kubelets_words_are_told_while_a_restore_waits_for_the_registr
     assert len(world.documents.told("PodDoesNotStart")) == 1
     world.cluster.registry_down = False
     await world.until(lambda: pods_start(world) == ("True", "PodsRun"), 60)
+
+
+def billed_hours(world: World) -> float:
+    """Hours for which VMs existed."""
+    ends = {name: world.cloud.gone.get(name) or world.clock.now for name in world.cloud.known}
+    return sum((ends[name] - vm.created_at).total_seconds() for name, vm in world.cloud.known.items()) / HOUR
+
+
+async def test_a_pod_that_admission_refuses_is_told_at_once_and_costs_one_machine(world: World) -> None:
+    world.cluster.makes_no_pods = 'pods "llm-r0" is forbidden: exceeded quota: nothing, requested: pods=1'
+    await world.submit(replicas=1)
+    await world.until(lambda: world.phase(0) == "Starting")
+    await world.until(lambda: pods_start(world) == ("False", "FailedCreate"), 120)
+    said = world.documents.condition("PodsStart")
+    assert said is not None
+    assert "exceeded quota: nothing" in said.message
+    await world.pass_time(12 * HOUR)
+    assert len(world.cloud.created) == 1
+    assert billed_hours(world) < 0.5
+    assert pods_start(world) == ("False", "FailedCreate")
+    world.cluster.makes_no_pods = ""
+    await world.running(1, within=600)
+    assert len(world.cloud.created) == 2
+
+
+async def test_a_pod_that_nobody_makes_costs_one_machine(world: World) -> None:
+    world.cluster._schedule = lambda job: None  # type: ignore[method-assign]
+    await world.submit(replicas=1)
+    await world.pass_time(12 * HOUR)
+    assert len(world.cloud.created) == 1
+    assert pods_start(world) == ("False", "NoPod")
+
+
+async def test_a_job_that_waits_without_a_machine_is_deleted_as_any_other(world: World) -> None:
+    world.cluster.makes_no_pods = "exceeded quota"
+    await world.submit(replicas=1)
+    await world.pass_time(HOUR)
+    assert world.cloud.instances == {}
+    await world.delete()
+    await world.ended()
+    await world.nothing_left()
+
+
+async def test_an_init_container_at_work_is_not_late(world: World) -> None:
+    world.cluster.slow_start, world.cluster.busy = 1800, "init container fetch has run since 10:00"
+    await world.submit(replicas=1)
+    await world.running(1, within=HOUR)
+    assert len(world.cloud.created) == 1
+    assert not world.documents.told("StartTimeout")
+
+
+async def test_work_that_takes_longer_than_the_start_deadline_is_given_up(world: World) -> None:
+    world.cluster.slow_start, world.cluster.busy = 1800, "image train:1 has been pulled since 10:00"
+    await world.submit(replicas=1, startDeadline="15m")
+    await world.pass_time(12 * HOUR)
+    assert len(world.cloud.created) < 16  # ever more rarely, up to once an hour
+    assert pods_start(world) == ("False", "StartTimeout")
+
+
+async def test_a_start_of_which_nothing_is_heard_is_given_up_ever_more_rarely(world: World) -> None:
+    world.cluster.slow_start = 1500
+    await world.submit(replicas=1)
+    await world.pass_time(12 * HOUR)
+    assert len(world.cloud.created) < 16
+
+
+async def test_what_we_let_go_of_ourselves_is_no_loss_to_the_market(world: World) -> None:
+    world.cluster.slow_start = 1500
+    await world.submit(replicas=1)
+    await world.until(lambda: len(world.documents.told("StartTimeout")) == 1, HOUR)
+    await world.pass_time(300)
+    assert not [call for call in world.of("tell_market") if "Lost" in repr(call.request)]
+    assert world.entry(0).preemptions == 0

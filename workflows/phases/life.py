@@ -83,6 +83,11 @@ class Life:
         self.me.message = f"{message}; the next VM is bought at {self.me.retry_at:%H:%M:%S} UTC" if in_vain else message
         self.job.touch()
 
+    @property
+    def counts_in_vain(self) -> bool:
+        """True if each VM that never ran a pod counts as bought in vain; workflows that began earlier count others."""
+        return workflow.patched("pods-start")
+
     async def observe(self, why: str) -> None:
         """Look; what the bridge tells meanwhile may be newer than the answer, and what is newer still it tells too."""
         version = self.me.view_version
@@ -169,6 +174,7 @@ class Life:
     def replace(self, cause: str, *, machine_stays: bool, ask_survivor: bool = True, announce: bool = True) -> None:
         """Begin a recovery, in one workflow task: the survivor's checkpoint is asked for, a place is sought."""
         me = self.me
+        me.ran = me.has_run
         me.recovery = me.recovery or Recovery(cause=cause, noticed_at=workflow.now())
         me.recovery.node_ready_at = None
         if not machine_stays:
@@ -188,7 +194,8 @@ class Life:
             me.vm_key = me.node = None
         elif me.vm_key is None and me.node is not None:
             me.candidates = [me.node]  # a free GPU is the scheduler's to give, also to who just had it
-        self.enter("NodeReady" if me.node else "Preempted", cause)
+        waits: Phase = "Preempted" if me.has_run or not self.counts_in_vain else "Pending"
+        self.enter("NodeReady" if me.node else waits, cause)
         if ask_survivor and self.checkpointing.settled(me.recovery):
             me.recovery.checkpoint = None
             self.checkpointing.for_recovery(me.recovery)

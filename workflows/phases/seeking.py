@@ -125,7 +125,9 @@ class Seeking(Part):
                 self._machine_failed(f"{report.reason}: {report.message}", report)
                 return
             if report is not None and report.stage == "Ready":
-                self.me.node, self.me.failures, self.me.in_vain = report.node_name, 0, 0
+                self.me.node, self.me.failures = report.node_name, 0
+                if not self.life.counts_in_vain:
+                    self.me.in_vain = 0
                 self.job.condition("CapacityAvailable", True, "Provisioned")
                 self.life.enter("NodeReady", f"{report.node_name} is Ready")
                 return

@@ -69,6 +69,11 @@ def does_not_start(pod: PodView) -> bool:
     return pod.waiting_reason in _DID_NOT_START
 
 
+def did_not_start(pod: PodView) -> bool:
+    """True if the pod has ended because a container could not be started, or an init container failed."""
+    return pod.phase == "Failed" and not pod.disrupted and bool(pod.exit_code)
+
+
 def waits_for_others(pod: PodView) -> bool:
     """For a registry, for room, or for a ConfigMap that is not there: another machine would wait just as long."""
     return pod.waiting_reason in {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "Unschedulable", _CONFIG}
