@@ -50,6 +50,8 @@ def _stays(spec: type[Model], field: Fixed, listed: str, while_: str) -> Schema:
     """
     new, old, items = f"self.spec.{field.path}", f"oldSelf.spec.{field.path}", f"oldSelf.status.{listed}"
     free = [f"!has(oldSelf.status) || !has({items}) || {items}.size() == 0"]
+    if field.from_start:
+        free.append("(has(oldSelf.status.started) && !oldSelf.status.started)")
     paths = [f"{field.path}.{part}" for part in field.parts] or [field.path]
     free += [_misshapen(f"oldSelf.spec.{at}", how) for path in paths for at, how in formats_in(spec, path)]
     same = f"({_same(new, old)})"

@@ -29,6 +29,7 @@ class Fixed:
     path: str
     remedy: str
     parts: tuple[str, ...] = ()
+    from_start: bool = False  # not before a pod has run, which the status tells by ``started``
 
     def message(self, while_: str) -> str:
         """Say that it cannot be changed ``while_`` something is so, and what to do."""
@@ -56,7 +57,7 @@ class Fixed:
 
 
 JOB = (
-    Fixed("jobTemplate", CONTINUE),
+    Fixed("jobTemplate", CONTINUE, from_start=True),
     Fixed(
         "spotInstanceVMRef",
         f"edit the SpotInstanceVM that it names (the next VM is bought by it), or {CONTINUE}",
@@ -77,7 +78,7 @@ JOB = (
         parts=("type", "bucket", "pathPrefix", "endpoint", "region"),
     ),
 )
-"""Of a SpotInstanceJob, once its replicas have begun."""
+"""Of a SpotInstanceJob, once its replicas have begun; those ``from_start`` once a pod of them has run."""
 JOB_BEGUN = "once its replicas have begun"
 
 VM = (

@@ -218,6 +218,9 @@ class SpotInstanceJobStatus(Model):
     conditions: list[Condition] = []
     replicas: int | None = Field(default=None, description="replicas that are meant to exist: the scale subresource's")
     active_replicas: int | None = None
+    started: bool | None = Field(
+        default=None, description="a pod of it has run; until then its jobTemplate may still be corrected"
+    )
     last_checkpoint_time: datetime | None = None
     last_checkpoint_image: str | None = None
     job_statuses: list[JobStatusEntry] = []

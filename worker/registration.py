@@ -11,6 +11,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from activities.budgets import BudgetActivities
 from activities.capacity import CapacityActivities
+from activities.causes import CauseActivities
 from activities.certificates.activities import CertificateActivities
 from activities.checkpoints import CheckpointActivities
 from activities.compute.activities import ComputeActivities
@@ -72,6 +73,7 @@ def activities(client: Client, kube: Kube, settings: Settings, cluster_id: str) 
     instances = [
         AlarmActivities(kube),
         CapacityActivities(kube),
+        CauseActivities(kube, gate),
         CertificateActivities(kube, cloud),
         CheckpointActivities(kube),
         ComputeActivities(cloud, keys),

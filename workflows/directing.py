@@ -121,6 +121,8 @@ class Directing:
         )
         well = "AllReplicasWell" if running or not self._knows_who_ran() else "NoReplicaRuns"
         job.condition("Recovering", bool(recovering), "ReplicaLost" if recovering else well, why)
+        if self._knows_who_ran():
+            state.started = state.has_run
         self.starts.tell()
         self.suspending.tell()
         if (held := queue.told(replicas, state.hold, job.start)) is not None:

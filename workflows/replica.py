@@ -18,6 +18,7 @@ from workflows.phases.life import HaltedError, Life
 from workflows.phases.preparing import Preparing
 from workflows.phases.queued import Queued
 from workflows.phases.releasing import Releasing
+from workflows.phases.rest import Rest
 from workflows.phases.running import Running
 from workflows.phases.seeking import Seeking
 from workflows.phases.starting import Starting
@@ -68,14 +69,9 @@ class ReplicaLife:
                 self._failed(error)
 
     async def _rest(self) -> None:
-        """Until the step may be taken again; or its machine is lost meanwhile, or somebody corrects what to buy."""
+        """Until the step may be taken again."""
         if self.me.retry_at:
-            lost, wanted = self.life.machine_lost(), self.job.state.vm_spec
-            await self.life.until(
-                lambda: (self.life.machine_lost() and not lost) or self.job.state.vm_spec != wanted,
-                self.me.retry_at,
-                f"back-off after: {self.me.message}",
-            )
+            await Rest(self.life).run()
         if not self.job.parking:
             self.me.retry_at = None
 

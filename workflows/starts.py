@@ -36,7 +36,9 @@ class Starts:
             return
         reason = reason[:100] if _REASON.fullmatch(reason[:100]) else "PodWaits"
         before = me.trouble
-        now = Trouble(reason=reason, message=message[:_LONGEST], since=before.since if before else workflow.now())
+        now = Trouble(reason=reason, message=message[:_LONGEST], since=workflow.now())
+        if before is not None:
+            now.since, now.seen = before.since, before.seen and before.reason == reason
         if now == before:
             return
         me.trouble = now

@@ -77,6 +77,7 @@ class Trouble(Mutable):
     reason: str
     message: str
     since: datetime
+    seen: bool = False  # by a look of ours: once it is not seen any more, it is gone
 
 
 class Ends(Mutable):
@@ -330,7 +331,7 @@ class JobState(Mutable):
     armed_at: datetime | None = None  # when the checkpoint timer began
     interval_told: float | None = None  # seconds, where checkpointInterval is auto
     ever_checkpointed: bool = False
-    ever_ran: bool = False  # a pod of some replica
+    started: bool | None = None  # a pod of some replica ran; None in a job that is older than this field
     on_demand_told: bool = False  # that on-demand would cost less
     budget: BudgetState = Field(default_factory=BudgetState)
     suspended: bool = False
@@ -348,6 +349,11 @@ class JobState(Mutable):
     wishes: list[PatchSpec] = []  # of people, by signal: on their way into the spec
     conditions: dict[str, Condition] = {}
     events: list[JobEvent] = []  # still to be written
+
+    @property
+    def has_run(self) -> bool:
+        """True if a pod of this job ran, also if that was before jobs remembered it."""
+        return bool(self.started) or self.ever_checkpointed or bool(self.points) or bool(self.ledger.incarnations)
 
     @property
     def last_dump_seconds(self) -> float:

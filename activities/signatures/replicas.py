@@ -111,6 +111,25 @@ class StartReading(Model):
     progressed_at: datetime | None = None  # when something last went on
 
 
+class FindCause(Model):
+    """Is what kept a pod of this template from running still so? Asked while nothing is bought for it."""
+
+    job: JobRef
+    job_template: dict[str, Any]
+    reason: str  # of the condition PodsStart
+    restore: RestorePoint | None = None
+    image_pull: SecretReference | None = None  # checkpointRepoCredentialRef
+    checkpoint_image_repo: str | None = None
+    cloud_credentials: SecretReference | None = None
+
+
+class Cause(Model):
+    """``missing`` says what is still not there; ``known`` if that can be told for such a reason."""
+
+    missing: str = ""
+    known: bool = True
+
+
 class StopReplica(Model):
     """Stop the pod and keep the Job, or delete the Job with its pod. ``force`` once the machine is known to be gone."""
 
@@ -225,6 +244,7 @@ CHECK_POD = Signature("check_pod", CheckPod, PodVerdict, timeout=30)
 CREATE_REPLICA = Signature("create_replica", CreateReplica, ReplicaView, timeout=10)
 OBSERVE_REPLICA = Signature("observe_replica", ReplicaRef, ReplicaView, timeout=10)
 READ_START = Signature("read_start", ReplicaRef, StartReading, timeout=10)
+FIND_CAUSE = Signature("find_cause", FindCause, Cause, timeout=30)
 STOP_REPLICA = Signature("stop_replica", StopReplica, ReplicaView, timeout=10)
 SET_BUDGET = Signature("set_budget", SetBudget, Budget, timeout=10)
 SAVE_LOGS = Signature("save_logs", SaveLogs, SavedLog, timeout=30)

@@ -39,6 +39,7 @@ class Cluster:
         self.told_to_end: set[str] = set()  # images of processes that had a SIGTERM before they were dumped
         self.slow_start = 0.0  # of which nobody says why
         self.busy = ""  # what goes on during a slow start: an image is pulled, an init container runs
+        self.missing_images: set[str] = set()  # of templates
         self.makes_no_pods = ""  # the Job controller says why, which no dry run had shown
         self.registry_down = False  # for the kubelets
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
@@ -251,6 +252,11 @@ class Cluster:
             pod.waiting_reason, pod.message = "ImagePullBackOff", "dial tcp: connect: connection refused"
             self.changed(job)
             self.clock.after(10, lambda: self._start(job))
+            return
+        if restore is None and job.image in self.missing_images:
+            pod.waiting_reason, pod.message = "ImagePullBackOff", f"{job.image}: not found"
+            self.changed(job)
+            self.clock.after(60, lambda: self._start(job))
             return
         pod.waiting_reason = pod.message = None
         trouble = self.bad.get(_plain(restore.label)) if restore else None

@@ -44,6 +44,12 @@ class ClusterCalls:
     def read_start(self, ref: act.ReplicaRef) -> act.StartReading:
         return self.cluster.start_reading((ref.replica, ref.incarnation))
 
+    def find_cause(self, request: act.FindCause) -> act.Cause:
+        image = request.job_template["spec"]["template"]["spec"]["containers"][0]["image"]
+        if request.reason != "ImagePullBackOff" or not self.cluster.missing_images:
+            return act.Cause(known=request.reason == "ImagePullBackOff")
+        return act.Cause(missing=f"image {image} does not exist" if image in self.cluster.missing_images else "")
+
     def stop_replica(self, request: act.StopReplica) -> ReplicaView:
         job = self.cluster.jobs.get((request.ref.replica, request.ref.incarnation))
         if job is not None:

@@ -94,5 +94,11 @@ class Job:
         return labels.get(QUEUE_LABEL)
 
     @property
+    def image(self) -> str:
+        """Of its first container, as the template has it."""
+        containers = self.request.job_template.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
+        return str(containers[0]["image"]) if containers else ""
+
+    @property
     def key(self) -> tuple[int, int]:
         return self.request.replica, self.request.incarnation

@@ -190,7 +190,7 @@ class Starting(Part):
         )
         recovery, self.me.recovery = self.me.recovery, None
         self.me.failures, self.me.crowded, self.me.in_vain, self.me.avoid = 0, 0, 0, []
-        self.state.ever_ran = self.me.ran = True
+        self.me.ran = True
         self.room.found()
         self.life.starts.runs(self.me)
         if self.me.restore:

@@ -45,6 +45,8 @@ def judge(state: JobState, spec: SpotInstanceJobSpec, vm_spec: SpotInstanceVMSpe
     vm_fields = fixed.edited(fixed.VM, state.vm_spec, vm_spec)
     if not (state.replicas or state.retired or state.vms):
         return Edit(spec, vm_spec, anew=bool(fields or vm_fields))
+    if state.started is False and not state.has_run:
+        fields = [each for each in fields if not each.from_start]
     old_vm = state.vm_spec
     if spec.spot_instance_vm_ref != state.spec.spot_instance_vm_ref:
         vm_spec, vm_fields = old_vm, []  # what was read is the spec of another SpotInstanceVM

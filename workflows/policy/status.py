@@ -21,6 +21,7 @@ def job_status(start: JobStart, state: JobState, now: datetime) -> SpotInstanceJ
         conditions=_sorted(state.conditions.values()),
         replicas=len([replica for replica in meant if replica.halt != "ScaledDown"]),
         active_replicas=len([replica for replica in meant if replica.phase == "Running"]),
+        started=state.started,
         last_checkpoint_time=last.last_checkpoint_time if last else None,
         last_checkpoint_image=last.last_checkpoint_image if last else None,
         job_statuses=[_entry(start, state, replica) for _, replica in sorted(state.replicas.items())],

@@ -1,0 +1,134 @@
+"""Whether what kept a pod from running is still so: an image, a Secret or a ConfigMap that does not exist.
+
+Asked while nothing is bought for the pod, so that the first correction is taken up soon.
+"""
+
+import base64
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.gate import Gate
+from activities.registry import Registry
+from activities.registry_credentials import DOCKER_HUB_KEY, Credentials, repository_credentials
+from activities.repository import DOCKER_HUB, Image, parse_image, parse_repository
+from activities.signatures import FIND_CAUSE, Cause, FindCause
+from api import errors
+from clients.kube import Json, Kube, KubeError, path
+
+IMAGES = {"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"}
+SOURCES = {"CreateContainerConfigError", "FailedMount"}
+"""Reasons of the kubelet for a Secret or a ConfigMap that is absent, or lacks a key."""
+
+
+class CauseActivities:
+    """Looks at what a template names. ``kube`` may read Secrets and ConfigMaps, ``gate`` leads to registries."""
+
+    def __init__(self, kube: Kube, gate: Gate) -> None:
+        self._kube = kube
+        self._gate = gate
+
+    @activity.defn(name=FIND_CAUSE.name)
+    async def find_cause(self, request: FindCause) -> Cause:
+        """Say what of the template is missing, if things of that kind can be looked at from here."""
+        pod = request.job_template.get("spec", {}).get("template", {}).get("spec", {})
+        if request.reason in IMAGES:
+            return await self._missing_image(request, pod)
+        if request.reason in SOURCES:
+            return await self._missing_source(request, pod)
+        return Cause(known=False)
+
+    async def _missing_image(self, request: FindCause, pod: Json) -> Cause:
+        restored = request.restore.images if request.restore else {}
+        for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
+            text = restored.get(container.get("name", ""), container.get("image", ""))
+            try:
+                image = parse_image(text)
+                async with Registry(
+                    image.repository, await self._credentials(request, pod, image), self._gate
+                ) as there:
+                    found = await there.digest(image.reference)
+            except ValueError as error:
+                return Cause(missing=f"image of container {container.get('name')}: {error}")
+            except ApplicationError as error:
+                if error.type != errors.PERMISSION:
+                    return Cause(known=False)  # an address that only nodes reach, say
+                return Cause(missing=f"{image}: {error.message}")
+            except ConnectionError:
+                return Cause(known=False)
+            if found is None:
+                return Cause(missing=f"image {image} does not exist: push it, or correct jobTemplate")
+        return Cause()
+
+    async def _credentials(self, request: FindCause, pod: Json, image: Image) -> Credentials | None:
+        """Those that the pod pulls by: of its ``imagePullSecrets``, else those of the checkpoint repository."""
+        for reference in pod.get("imagePullSecrets") or []:
+            secret = await self._find("secrets", request.job.namespace, reference.get("name", ""))
+            if secret is not None and (found := _login(secret, image.repository.host)) is not None:
+                return found
+        repository = request.checkpoint_image_repo
+        if repository is None or parse_repository(repository).host != image.repository.host:
+            return None
+        return await repository_credentials(
+            self._kube, repository, request.image_pull, request.cloud_credentials, request.job.namespace
+        )
+
+    async def _missing_source(self, request: FindCause, pod: Json) -> Cause:
+        for kind, name, keys in sources(pod):
+            found = await self._find(kind, request.job.namespace, name)
+            what = f"{'Secret' if kind == 'secrets' else 'ConfigMap'} {request.job.namespace}/{name}"
+            if found is None:
+                return Cause(missing=f"{what}, which jobTemplate names, does not exist: create it")
+            there = {**(found.get("data") or {}), **(found.get("binaryData") or {})}
+            if lacking := [key for key in keys if key not in there]:
+                return Cause(missing=f"{what} lacks the key {', '.join(lacking)}, which jobTemplate names: add it")
+        return Cause()
+
+    async def _find(self, kind: str, namespace: str, name: str) -> Json | None:
+        try:
+            return await self._kube.find(path("v1", kind, namespace, name))
+        except KubeError as error:
+            if error.status == 403:  # not one of the chosen namespaces
+                return None
+            raise
+
+
+def sources(pod: Json) -> Iterator[tuple[str, str, list[str]]]:
+    """(kind, name, keys) of each Secret and ConfigMap without which the pod cannot run."""
+    for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
+        for entry in container.get("env") or []:
+            taken = entry.get("valueFrom") or {}
+            yield from _source("secrets", taken.get("secretKeyRef"), "name")
+            yield from _source("configmaps", taken.get("configMapKeyRef"), "name")
+        for entry in container.get("envFrom") or []:
+            yield from _source("secrets", entry.get("secretRef"), "name")
+            yield from _source("configmaps", entry.get("configMapRef"), "name")
+    for volume in pod.get("volumes") or []:
+        yield from _source("secrets", volume.get("secret"), "secretName")
+        yield from _source("configmaps", volume.get("configMap"), "name")
+
+
+def _source(kind: str, reference: Any, named: str) -> Iterator[tuple[str, str, list[str]]]:
+    if not isinstance(reference, dict) or reference.get("optional") or not reference.get(named):
+        return
+    keys = [reference["key"]] if reference.get("key") else [each["key"] for each in reference.get("items") or []]
+    yield kind, reference[named], keys
+
+
+def _login(secret: Json, host: str) -> Credentials | None:
+    """The login for a registry in a ``kubernetes.io/dockerconfigjson`` Secret; None if it has none, or is no such."""
+    key = DOCKER_HUB_KEY if host == DOCKER_HUB else host
+    try:
+        config = json.loads(base64.b64decode((secret.get("data") or {}).get(".dockerconfigjson", "")))
+        entry = config["auths"].get(key) or config["auths"].get(f"https://{key}")
+        if not entry:
+            return None
+        user, _, password = base64.b64decode(entry.get("auth", "")).decode().partition(":")
+        return Credentials(
+            entry.get("username") or user, entry.get("password") or password, named_by="imagePullSecrets"
+        )
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return None
