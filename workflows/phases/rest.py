@@ -1,5 +1,7 @@
 """The rest after a step that failed: until its time, until somebody corrects the cause, or its machine is lost."""
 
+from datetime import datetime
+
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
@@ -23,9 +25,7 @@ class Rest(Part):
                     or self.state.vm_spec != wanted
                     or self.job.spec.job_template != template
                 ),
-                min(self.me.retry_at, self.job.after(self.state.timings.cause_check))
-                if self._looks
-                else self.me.retry_at,
+                self._next_look(self.me.retry_at),
                 f"back-off after: {self.me.message}",
             )
             if edited or not self._looks:
@@ -33,6 +33,13 @@ class Rest(Part):
             missing = await self._is_missing()
             if missing is False or (workflow.now() >= self.me.retry_at and missing is None):
                 break
+
+    def _next_look(self, retry_at: datetime) -> datetime:
+        """The end of the rest; as long as the cause is seen to be there only the next look at it."""
+        look = self.job.after(self.state.timings.cause_check)
+        if not self._looks:
+            return retry_at
+        return look if self.me.trouble and self.me.trouble.seen else min(retry_at, look)
 
     @property
     def _looks(self) -> bool:
