@@ -64,8 +64,7 @@ class Room(Part):
             return self._tell(NO_ROOM, f"{lack}. Who has the room could not be looked at: {explain(error)[1]}")
         if found.pods:
             return self.taken(f"{', '.join(found.pods)} on {node}: {found.lacks}")
-        remedy = "Let jobTemplate ask for less, or the SpotInstanceVM for a larger gcp.machineType"
-        return self._tell(NO_ROOM, f"{lack}. {remedy}")
+        return self._tell(NO_ROOM, f"{lack}. {_remedy(pod)}")
 
     def taken(self, by: str) -> Lack:
         """Tell people that pods of others have the room."""
@@ -81,6 +80,7 @@ class Room(Part):
         if told is None or told.message != text:
             self.job.event(reason, text, warning=True)
         self.job.condition("CapacityAvailable", False, reason, text)
+        self.life.starts.fails(self.me, reason, message)
         self.life.say(text)
         return Lack(reason, message)
 
@@ -89,3 +89,9 @@ class Room(Part):
         told = self.state.conditions.get("CapacityAvailable")
         if self.me.vm_key is not None and told is not None and told.reason in {errors.ROOM_TAKEN, NO_ROOM}:
             self.job.condition("CapacityAvailable", True, "Provisioned")
+
+
+def _remedy(pod: PodView) -> str:
+    if "persistentvolumeclaim" in (pod.message or "").lower():
+        return "Create the PersistentVolumeClaim that jobTemplate names, or see that it is bound in this zone"
+    return "Let jobTemplate ask for less, or the SpotInstanceVM for a larger gcp.machineType"
