@@ -228,6 +228,10 @@ class Stage:
                 cloud_credentials=cloud,
             ),
             "observe_replica": ref,
+            "read_start": ref,
+            "find_cause": act.FindCause(
+                job=job, job_template=spec.job_template, reason="ImagePullBackOff", restore=point
+            ),
             "stop_replica": act.StopReplica(ref=ref.model_copy(update={"incarnation": 9}), delete_job=True),
             "set_budget": act.SetBudget(job=job, held=True),
             "save_logs": act.SaveLogs(ref=ref, storage=storage, cloud=cloud),
