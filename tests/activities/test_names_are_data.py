@@ -125,6 +125,7 @@ def documents(namespace: str, registry: str = "https://gcr.io", endpoint: str = 
     given = {each["kind"]: each["spec"] for each in yaml.safe_load_all(OBJECTS.read_text())}
     job, vm = given["SpotInstanceJob"], given["SpotInstanceVM"]
     job |= {"spotInstanceVMRef": {"name": "spot"}, "outputs": ["/out"], "keepFailedFor": "1h"}
+    job["startDeadline"] = "2h"
     job["gcpCredentialsSecretRef"] = {"name": "gcp", "namespace": namespace}
     config = job["checkpointConfig"]
     config["checkpointImageRepo"] = f"{registry.partition('://')[2]}/team/repo"
