@@ -8,11 +8,16 @@ from typing import Any
 import pytest
 
 from api import names
+from api.market import Candidate
+from api.node_labels import node_labels
+from api.spot_instance_vm import Gpu, NodeLabel
 from sandbox.errors import SandboxError
 from tests.bridge.policies import AS_WORKER
 from tests.bridge.test_worker_policy import POD, create
 
 Json = dict[str, Any]
+
+CANDIDATE = Candidate(zone="us-central1-a", machine_type="n1-standard-4", gpu=Gpu(type="nvidia-tesla-t4", count=1))
 
 MARK = {"key": names.TAINT_PREEMPTED, "value": "20260101T000000Z", "effect": "NoSchedule"}
 GPU = {"key": names.GPU_RESOURCE, "value": "0a1b2c3d", "effect": "NoSchedule"}
@@ -73,6 +78,7 @@ async def delete(control_plane: Any, kind: str, name: str, *options: str) -> Non
     [
         {"metadata": {"labels": {names.LABEL_JOB: "0a1b2c3d", names.LABEL_MANAGED_BY: names.MANAGED_BY}}},
         {"metadata": {"labels": {"topology.kubernetes.io/zone": "a", "topology.kubernetes.io/region": "b"}}},
+        {"metadata": {"labels": node_labels(CANDIDATE, [NodeLabel(key="example.com/pool", value="ssd")])}},
         {"metadata": {"labels": {names.LABEL_PLACE: "0a1b2c3d-r0-i0"}}},
         {"metadata": {"annotations": {names.ANNOTATION_WORKFLOW: "default/train"}}},
         {"spec": {"unschedulable": True}},
@@ -100,6 +106,8 @@ async def test_it_takes_the_agents_mark_off_any_node(control_plane: Any, other: 
     "change",
     [
         {"metadata": {"labels": {names.LABEL_MANAGED_BY: names.MANAGED_BY}}},
+        {"metadata": {"labels": {"example.com/pool": "ssd"}}},
+        {"metadata": {"labels": {"pool": "b"}}},
         {"metadata": {"annotations": {names.ANNOTATION_WORKFLOW: "default/train"}}},
         {"spec": {"unschedulable": True}},
     ],
