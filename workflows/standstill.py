@@ -12,8 +12,9 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from workflows.policy.backoff import back_off
 
-QUICK = timedelta(seconds=1)
-"""A step that took longer has waited for something, or is slow enough by itself."""
+QUICK = timedelta(seconds=0.4)
+"""A step that took longer has waited for something: the shortest pause of a step is the 0.5 s of a joining Node."""
+FIRST_PAUSE = 1.0
 
 
 class Standstill:
@@ -29,11 +30,11 @@ class Standstill:
         self._began, self._before = workflow.now(), self._state.model_copy(deep=True)
 
     def pause(self) -> timedelta | None:
-        """How long to pause before the next step; None after one that changed the state or took its time."""
+        """Decide how long to pause before the next step; None after one that changed the state or took its time."""
         if workflow.now() - self._began >= QUICK or self._state != self._before:
             self._times = 0
             return None
         self._times += 1
         if self._times == 1:  # a step may find at once that another coroutine has changed what it was to do
             return None
-        return back_off(self._times - 1, QUICK.total_seconds(), ceiling=300.0)
+        return back_off(self._times - 1, FIRST_PAUSE, ceiling=300.0)

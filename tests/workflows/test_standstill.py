@@ -31,6 +31,14 @@ async def test_a_step_that_does_nothing_pauses(
         assert max(len(run.history.events) for run in world.env.runs()) < 600  # type: ignore[attr-defined]
 
 
+async def test_a_joining_node_that_is_looked_at_often_is_no_standstill(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    assert "stands still" not in caplog.text
+
+
 @pytest.mark.parametrize("why", ["away", "forbidden"])
 async def test_a_job_deleted_before_its_spec_could_be_read(world: World, why: str) -> None:
     if why == "away":
