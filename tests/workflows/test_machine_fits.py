@@ -58,6 +58,19 @@ async def test_a_free_gpu_of_the_cluster_is_taken_though_nothing_bought_would_fi
     assert condition(world)[0] == "False"
 
 
+async def test_a_template_that_is_corrected_after_the_free_gpu_was_lost_is_bought_for_at_once(world: World) -> None:
+    world.documents.misfit = too_small
+    world.cluster.add_node("own-1")
+    world.cluster.missing_images = {"train:1"}
+    await world.submit(replicas=1)
+    await world.until(lambda: world.documents.told("PodDoesNotStart"))
+    world.cluster.remove_node("own-1")
+    await world.until(lambda: "no VM is bought" in (world.entry(0).message or ""), within=1800)
+    world.documents.misfit = lambda candidate: None
+    world.documents.edit(job_template={"spec": {"template": {"spec": {"containers": [{"name": "t", "image": "i"}]}}}})
+    await world.until(lambda: world.cloud.created, within=30)
+
+
 @pytest.mark.parametrize("corrected", [True, False])
 async def test_a_replica_that_lost_its_machine_buys_nothing_that_does_not_fit(world: World, corrected: bool) -> None:
     """The SpotInstanceVM was edited to something too small while it ran."""

@@ -59,10 +59,12 @@ class Seeking(Part):
         """If nothing that may be bought would take it, wait for an edit; a free GPU is looked for meanwhile."""
         if await self.fit.buys():
             return not self.life.halted()
-        seen, said = self.state.vm_spec, self.state.conditions[MACHINE_FITS].message
-        self.life.say(f"no VM is bought: {said}")
+        vm_spec, template = self.state.vm_spec, self.job.spec.job_template
+        self.life.say(f"no VM is bought: {self.state.conditions[MACHINE_FITS].message}")
         await self.life.until(
-            lambda: self.state.vm_spec != seen, self.job.after(self.state.timings.resync), "a machine that fits"
+            lambda: self.state.vm_spec != vm_spec or self.job.spec.job_template != template,
+            self.job.after(self.state.timings.resync),
+            "a machine that fits",
         )
         return False
 
