@@ -10,6 +10,7 @@ from workflows.checkpointing import Checkpointing
 from workflows.job import Job
 from workflows.machines import Machines
 from workflows.proving import Proving
+from workflows.stability import tell_stability
 from workflows.starts import Starts
 from workflows.state import TERMINAL, Failure, Halt, Replica
 from workflows.suspending import Suspending
@@ -88,7 +89,7 @@ class Directing:
             if index not in self.state.replicas:
                 incarnation, place = self.state.retired.pop(index, (-1, 0))
                 self.state.replicas[index] = Replica(
-                    index=index, incarnation=incarnation, place=place, since=workflow.now()
+                    index=index, incarnation=incarnation, place=place, since=workflow.now(), ran=False
                 )
 
     def _meant(self) -> list[Replica]:
@@ -124,6 +125,7 @@ class Directing:
         if self._knows_who_ran():
             state.started = state.has_run
         self.starts.tell()
+        tell_stability(job)
         self.suspending.tell()
         if (held := queue.told(replicas, state.hold, job.start)) is not None:
             job.condition(queue.QUEUED, True, *held)

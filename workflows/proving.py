@@ -42,7 +42,7 @@ class Proving:
     def _begin(self) -> None:
         index = max([*self.state.replicas, *self.state.retired], default=-1) + 1
         self.state.proofs += 1
-        self.state.replicas[index] = Replica(index=index, proof=True, since=workflow.now())
+        self.state.replicas[index] = Replica(index=index, proof=True, since=workflow.now(), ran=False)
         point = furthest(self.state.points)
         image = point.label if point else "a checkpoint"
         self.job.event(

@@ -140,7 +140,7 @@ class Replica(Mutable):
     ends: Ends = Field(default_factory=Ends)
     disruptions: int = 0  # pods that were taken away though their machine stood
     disruption: str | None = None  # why its present pod is taken away, in the words of whoever does it
-    ran: bool = False  # a pod of it ran
+    ran: bool | None = None  # a pod of it ran; None in a replica that is older than this field
     reserved: str | None = None  # key of the spot VM that is to take it over from on-demand
     return_at: datetime | None = None  # when such a one is sought
     return_checkpoint: int | None = None  # number of the checkpoint that it goes over with
@@ -156,10 +156,17 @@ class Replica(Mutable):
         self.view, self.view_version = view, version
         self.disruption = (view.pod.disruption if view.pod else None) or self.disruption
 
+    def forget_trouble(self) -> None:
+        """Forget what was wrong before it was let go: whoever resumes it later may have put that right."""
+        self.trouble, self.ends, self.disruption, self.held = None, Ends(), None, False
+        self.in_vain = self.crowded = self.refusals = self.ignored = 0
+
     @property
     def has_run(self) -> bool:
         """True if a pod of it ran, also if that was before replicas remembered it."""
-        return self.ran or self.running_since is not None or self.restore is not None or self.preemptions > 0
+        if self.ran is None:
+            return self.running_since is not None or self.restore is not None or self.preemptions > 0
+        return self.ran or self.running_since is not None
 
 
 class Source(Mutable):
@@ -352,8 +359,13 @@ class JobState(Mutable):
 
     @property
     def has_run(self) -> bool:
-        """True if a pod of this job ran, also if that was before jobs remembered it."""
-        return bool(self.started) or self.ever_checkpointed or bool(self.points) or bool(self.ledger.incarnations)
+        """True if a pod of this job ran, also if that was before jobs remembered it.
+
+        Once that is remembered, restore points show nothing: ``restoreFrom`` may name those of another job.
+        """
+        if self.started is None and (self.ever_checkpointed or self.points or self.ledger.incarnations):
+            return True
+        return bool(self.started) or any(replica.has_run for replica in self.replicas.values())
 
     @property
     def last_dump_seconds(self) -> float:

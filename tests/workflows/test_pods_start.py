@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tests.workflows.checkpoints import REPOSITORY
 from tests.workflows.cluster_objects import Job
 from tests.workflows.world import World
 
@@ -196,3 +197,15 @@ async def test_a_command_that_does_not_exist_ends_the_training_as_its_own_failur
     await world.submit(replicas=1)
     await world.until(lambda: world.documents.condition("Failed") is not None, 2 * HOUR)
     assert any("pythn" in message for message in world.documents.told("ReplicaRestarts"))
+
+
+async def test_an_image_of_another_job_does_not_count_as_having_run(world: World) -> None:
+    image = f"{REPOSITORY}:yesterday"
+    world.checkpoints.push(image, 500)
+    world.cluster.makes_no_pods = "exceeded quota"
+    await world.submit(replicas=1, checkpoint={"restoreFrom": image})
+    await world.pass_time(HOUR)
+    assert world.documents.status.started is False
+    recovering = world.documents.condition("Recovering")
+    assert recovering is not None
+    assert (recovering.status, recovering.reason) == ("False", "NoReplicaRuns")

@@ -201,3 +201,28 @@ async def test_a_broken_node_is_left(world: World) -> None:
     await world.running(1)
     world.cluster.mark(ON_FREE, "KernelDeadlock")
     await world.until(lambda: world.active == 1 and world.node_of(0) != ON_FREE)
+
+
+async def test_an_instability_ends_with_the_replica_that_had_it(world: World) -> None:
+    await world.submit(replicas=2)
+    await world.running(2)
+    soon(world, lambda job: world.cluster.evict(job) if job.request.replica == 1 else None)
+    world.cluster.evict(world.cluster.job_of(1))
+    await world.until(lambda: world.documents.condition("Stable"))
+    world.documents.edit(replicas=1)
+    await world.until(lambda: stable(world).status == "True", within=300)
+    assert world.active == 1
+
+
+async def test_a_resumed_replica_does_not_wait_for_what_was_wrong_before(world: World) -> None:
+    soon(world, world.cluster.evict)
+    await world.submit(replicas=1)
+    await world.pass_time(4 * HOUR)
+    world.documents.edit(suspend=True, suspend_unsaved=True)
+    await world.until(lambda: world.phase(0) == "Suspended")
+    assert stable(world).status == "True"
+    world.cluster.on_start = lambda job: None
+    world.documents.edit(suspend=False)
+    await world.running(1, within=900)
+    await world.pass_time(60)
+    assert stable(world).status == "True"

@@ -39,6 +39,7 @@ class Releasing(Part):
         )
         self.me.recovery = self.me.node = self.me.vm_key = self.me.view = None
         self.me.live = False
+        self.me.forget_trouble()
         self.life.enter(self.me.outcome or "Released", self.me.halt or self.me.message)
 
     def _runs_on(self) -> bool:

@@ -6,22 +6,10 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from api.views import evicted_by_api
-    from workflows.policy.standing import (
-        End,
-        Kind,
-        after_a_good_run,
-        count,
-        good_after,
-        instability,
-        leaves,
-        left,
-        ran_well,
-    )
+    from workflows.policy.standing import End, Kind, after_a_good_run, count, good_after, leaves, left, ran_well
 
 from workflows.phases.life import Part
 
-STABLE = "Stable"
-"""The condition: no replica's pod ends again and again. There is none as long as that never happened."""
 SHUN = timedelta(hours=1)
 """How long a replica keeps away from a node of the cluster on which its pods ended again and again."""
 MOST_SHUNNED = 8
@@ -91,12 +79,12 @@ class Standing(Part):
         seconds = (workflow.now() - self.me.running_since).total_seconds()
         if ran_well(seconds, saved=self._saved()):
             self.me.ends = after_a_good_run(self.me.ends)
-            self._tell()
+            self.job.touch()
 
     def rest(self, end: End) -> None:
         """Wait before the next machine is bought: ever longer, if the ones before did not help either."""
         self._shun(end.node)
-        self.me.in_vain = max(self.me.ends.machines - 1, 0)
+        self.me.in_vain = max(self.me.in_vain, self.me.ends.machines - 1)
         self.life.back_off(end.why, in_vain=True)
 
     # --- parts
@@ -121,7 +109,7 @@ class Standing(Part):
                 f"replica {self.me.index} leaves {end.node}{self._because(end)}: {end.why}",
                 warning=True,
             )
-        self._tell()
+        self.job.touch()
         return leave
 
     def _because(self, end: End) -> str:
@@ -165,14 +153,3 @@ class Standing(Part):
         now = workflow.now()
         kept = {name: until for name, until in self.me.shunned.items() if until > now and name != node}
         self.me.shunned = dict([*kept.items(), (node, now + SHUN)][-MOST_SHUNNED:])
-
-    def _tell(self) -> None:
-        """Tell people who evicts it and how often; once that is over, that it is."""
-        trouble = instability(self.state.replicas.values())
-        known = self.state.conditions.get(STABLE)
-        if trouble is not None:
-            self.job.condition(STABLE, False, *trouble)
-            if known is None or known.status != "False" or known.reason != trouble[0]:
-                self.job.event(trouble[0], trouble[1], warning=True)
-        elif known is not None and known.status == "False":
-            self.job.condition(STABLE, True, "RunsWell", "every replica that runs has run well since")

@@ -102,8 +102,9 @@ def good_after(*, saved: bool) -> float:
 
 
 def instability(replicas: Iterable[Replica]) -> tuple[str, str] | None:
-    """(reason, message) of the condition Stable; None if no replica's pod ended again and again."""
-    troubled = [replica for replica in replicas if replica.ends.reason and replica.outcome is None]
+    """Give the reason and message of ``Stable=False``; None if no replica that is meant to run has such trouble."""
+    meant = [replica for replica in replicas if replica.outcome is None and replica.halt is None]
+    troubled = [replica for replica in meant if replica.ends.reason]
     if not troubled:
         return None
     told = ". ".join(f"Replica {replica.index} {replica.ends.message}" for replica in troubled)
