@@ -64,7 +64,7 @@ class CauseActivities:
         return Cause()
 
     async def _credentials(self, request: FindCause, pod: Json, image: Image) -> Credentials | None:
-        """Those that the pod pulls by: of its ``imagePullSecrets``, else those of the checkpoint repository."""
+        """Find what the pod pulls with: its ``imagePullSecrets``, else the checkpoint repository's credentials."""
         for reference in pod.get("imagePullSecrets") or []:
             secret = await self._find("secrets", request.job.namespace, reference.get("name", ""))
             if secret is not None and (found := _login(secret, image.repository.host)) is not None:
@@ -97,7 +97,7 @@ class CauseActivities:
 
 
 def sources(pod: Json) -> Iterator[tuple[str, str, list[str]]]:
-    """(kind, name, keys) of each Secret and ConfigMap without which the pod cannot run."""
+    """Give the kind, name and keys of each Secret and ConfigMap without which the pod cannot run."""
     for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
         for entry in container.get("env") or []:
             taken = entry.get("valueFrom") or {}
@@ -119,7 +119,7 @@ def _source(kind: str, reference: Any, named: str) -> Iterator[tuple[str, str, l
 
 
 def _login(secret: Json, host: str) -> Credentials | None:
-    """The login for a registry in a ``kubernetes.io/dockerconfigjson`` Secret; None if it has none, or is no such."""
+    """Read a registry's login from a ``kubernetes.io/dockerconfigjson`` Secret; None if it holds none."""
     key = DOCKER_HUB_KEY if host == DOCKER_HUB else host
     try:
         config = json.loads(base64.b64decode((secret.get("data") or {}).get(".dockerconfigjson", "")))

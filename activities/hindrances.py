@@ -49,7 +49,7 @@ def _without_pod(job: Json | None, events: list[Json]) -> StartReading:
 
 
 def _init_container(pod: Json) -> str:
-    """Which init container is at work; empty if none is."""
+    """Say which init container is at work; empty if none is."""
     sidecars = {
         each["name"]
         for each in (pod.get("spec") or {}).get("initContainers") or []
@@ -63,7 +63,7 @@ def _init_container(pod: Json) -> str:
 
 
 def _pull(events: list[Json]) -> str:
-    """Which image is being pulled; empty if none is. The kubelet pulls a pod's images one after the other."""
+    """Say which image is being pulled; empty if none is. The kubelet pulls a pod's images one after the other."""
     pulls = [event for event in events if event.get("reason") in {"Pulling", "Pulled", "Failed", "BackOff"}]
     if not pulls or pulls[-1]["reason"] != "Pulling":
         return ""
@@ -72,7 +72,7 @@ def _pull(events: list[Json]) -> str:
 
 
 def _progressed_at(pod: Json, events: list[Json]) -> datetime | None:
-    """When something last went on: by its Events and by its containers' states."""
+    """Find when the start last made progress, by the pod's Events and its containers' states."""
     status = pod.get("status") or {}
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     states = [state for each in containers for state in (each.get("state") or {}).values()]
@@ -83,13 +83,13 @@ def _progressed_at(pod: Json, events: list[Json]) -> datetime | None:
 
 
 def _sorted(events: Iterable[Json], regarding: Json | None) -> list[Json]:
-    """Those of one object, the newest last."""
+    """Sort the Events of one object, the newest last."""
     uid = regarding["metadata"].get("uid") if regarding else None
     return sorted((each for each in events if (each.get("regarding") or {}).get("uid") == uid), key=_at)
 
 
 def _at(event: Json) -> datetime:
-    """When it last happened: a series or an old client's count is one object that changes."""
+    """Read when it last happened: a series, or an old client's count, is one object that changes."""
     series = event.get("series") or {}
     times = [series.get("lastObservedTime"), event.get("deprecatedLastTimestamp"), event.get("eventTime")]
     times.append(event["metadata"].get("creationTimestamp"))

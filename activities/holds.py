@@ -9,12 +9,12 @@ BY_TEMPLATE = "jobTemplate.spec.suspend"
 
 
 def labels_for_queues(labels: Json | None) -> dict[str, str]:
-    """Those of a SpotInstanceJob's own labels that count for its Jobs, unless the template says otherwise."""
+    """Pick the labels of a SpotInstanceJob that count for its Jobs unless the template says otherwise."""
     return {key: labels[key] for key in QUEUE_LABELS if labels and key in labels}
 
 
 def hold_of(template: Json, labels: dict[str, str], verdict: PodVerdict) -> Hold | None:
-    """Who holds each Job; None if nobody does.
+    """Say who holds each Job; None if nobody does.
 
     Args:
         template: the ``jobTemplate``.

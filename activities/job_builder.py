@@ -61,7 +61,7 @@ def build_job(request: CreateReplica) -> Json:
 
 
 def job_to_judge(request: CreateReplica) -> Json:
-    """The Job to create with what the workflow does in its controller's place: the API server judges that as well.
+    """Build the Job with the fields that the workflow keeps in its stead, so that the API server judges them.
 
     Raises:
         ValueError: as :func:`build_job`.
@@ -128,7 +128,7 @@ def _metadata(given: Json | None, request: CreateReplica) -> Json:
 
 
 def _with_labels(given: Json | None, labels: dict[str, str]) -> Json:
-    """The template's metadata on top of these labels."""
+    """Put the template's metadata on top of these labels."""
     theirs = given or {}
     return {**theirs, "labels": labels | (theirs.get("labels") or {})}
 
@@ -180,7 +180,7 @@ def _affinity(affinity: Json, request: CreateReplica) -> Json:
 
 
 def _pins(request: CreateReplica) -> list[Json]:
-    """The nodes that the Job is for: by name, or by the label that whatever is bought for it will bear."""
+    """Name the nodes that the Job is for, or the label of the node that will be bought for it."""
     named = {"key": HOSTNAME, "operator": "In", "values": request.nodes}
     if request.place is None:
         return [named]
@@ -189,7 +189,7 @@ def _pins(request: CreateReplica) -> list[Json]:
 
 
 def _terms(required: Json, pins: list[Json]) -> list[Json]:
-    """The template's node selector terms, each narrowed to each of ``pins``, because terms are alternatives."""
+    """Narrow each of the template's node selector terms to each of ``pins``, because terms are alternatives."""
     given: list[Json] = required.get("nodeSelectorTerms") or []
     if not given:
         return [{"matchExpressions": [pin]} for pin in pins]

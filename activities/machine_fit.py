@@ -46,7 +46,7 @@ class Misfit:
 def misfit(
     template: Json, claims: Iterable[Claim], spec: SpotInstanceVMSpec, candidate: Candidate, machine: MachineType
 ) -> Misfit | None:
-    """The first thing for which a pod of ``template`` ({metadata, spec}) can never run on such a machine.
+    """Find the first reason why a pod of ``template`` ({metadata, spec}) can never run on such a machine.
 
     Raises:
         KeyError, TypeError, ValueError: the template is none.
@@ -79,7 +79,7 @@ def _of_a_plugin(resource: str) -> bool:
 
 
 def _too_small(template: Json, spec: SpotInstanceVMSpec, candidate: Candidate, machine: MachineType) -> Misfit | None:
-    """The first resource of which the whole machine has too little; GPUs first, as they are what is bought."""
+    """Find the first resource of which the whole machine has too little; GPUs first, as they are what is bought."""
     demand, offer = demand_of(template), _offer(spec, candidate, machine)
     gpus = max(demand.amounts.get(GPU_RESOURCE, Decimal(0)), Decimal(len(demand.devices)))
     amounts = {GPU_RESOURCE: gpus, **{name: each for name, each in demand.amounts.items() if name != GPU_RESOURCE}}
@@ -104,7 +104,7 @@ _REMEDIES = {
 
 
 def _offer(spec: SpotInstanceVMSpec, candidate: Candidate, machine: MachineType) -> dict[str, Decimal]:
-    """What a Node of this machine has to give, at most."""
+    """Compute what a Node of this machine can give at most."""
     built_in = has_gpus_built_in(candidate.machine_type)
     gpus = sum(machine.gpus.values()) if built_in else candidate.gpu.count if candidate.gpu else 0
     memory = Decimal(machine.memory_mb * MI)

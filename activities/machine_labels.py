@@ -72,7 +72,7 @@ def unsure(pod: Json, labels: Mapping[str, str]) -> list[str]:
 
 
 def _failing(term: Json, labels: Mapping[str, str]) -> list[str]:
-    """What of a term is never met; a term without any expression matches nothing."""
+    """List what of a term is never met; a term without expressions matches nothing."""
     expressions = [*(term.get("matchExpressions") or []), *(term.get("matchFields") or [])]
     if not expressions:
         return ["no node at all: a term is empty"]

@@ -56,7 +56,7 @@ def _remarks(template: Json, claims: list[Claim], request: PreflightRequest) -> 
 
 
 def _told(judged: list[tuple[Candidate, Misfit | None]], remarks: list[str]) -> Preflight:
-    """One candidate that fits is enough; the others are passed over, and are told, as they may be a slip of the pen."""
+    """Write the condition: one candidate that fits is enough; the others are named, as they may be slips."""
     if not judged:
         return Preflight(conditions=[_condition("Unknown", "NoMachineType", "no machine type could be looked at")])
     misfits = [(candidate, found) for candidate, found in judged if found]

@@ -155,7 +155,7 @@ class _Answer:
 
 
 def _pod_of(job: Json) -> Json:
-    """The pod that the Job's controller makes, owned by the Job, since policies refuse pods that nobody owns.
+    """Build the pod as the Job's controller would: owned by the Job, since policies refuse pods that nobody owns.
 
     Its name is fixed, or no two refusals of the same pod would have the same words.
     """
@@ -172,7 +172,7 @@ def _pod_of(job: Json) -> Json:
 
 
 def _held(job: Json, pod: Json) -> Json:
-    """Who keeps a Job or its pod from going on, by how the server would store them."""
+    """Read who would hold the Job or its pod, from how the server would store them."""
     gates = (pod.get("spec") or {}).get("schedulingGates") or []
     return {"suspended": is_suspended(job), "queue": queue_of(job), "gates": [str(gate.get("name")) for gate in gates]}
 

@@ -64,7 +64,7 @@ def remedy(words: str, namespace: str) -> str:
 
 
 def own_words(message: str, resource: str) -> str:
-    """The server's message without the name of an object that was never made.
+    """Strip from the server's message the name of an object that was never made.
 
     >>> own_words('pods "llm-asked" is forbidden: exceeded quota: q', "pods")
     'exceeded quota: q'

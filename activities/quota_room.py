@@ -35,7 +35,7 @@ def lacks_room(quotas: list[Json], pod: Json, count: int) -> str:
 
 
 def _usage(pod: Json, hard: Json) -> Iterator[tuple[str, Decimal]]:
-    """What a pod takes of each resource that a quota bounds."""
+    """List what a pod takes of each resource that a quota bounds."""
     requests, limits = demand_of(pod).amounts, _limits(pod)
     for resource in hard:
         kind, dot, name = resource.partition(".")
@@ -48,7 +48,7 @@ def _usage(pod: Json, hard: Json) -> Iterator[tuple[str, Decimal]]:
 
 
 def _limits(pod: Json) -> dict[str, Decimal]:
-    """The limits of a pod's containers; those of its init containers count while they are more, which is rare."""
+    """Sum the limits of a pod's containers. Init containers are left out: theirs are rarely more."""
     total: dict[str, Decimal] = {}
     for container in (pod.get("spec") or {}).get("containers") or []:
         for name, amount in ((container.get("resources") or {}).get("limits") or {}).items():

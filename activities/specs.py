@@ -240,7 +240,7 @@ class SpecActivities:
 
 
 def _first_of(job: JobRef, spec: SpotInstanceJobSpec) -> CreateReplica:
-    """What the job's first replica will be on a VM that is bought for it."""
+    """Describe the job's first replica on a VM that is bought for it."""
     config = spec.checkpoint_config
     return CreateReplica(
         job=job,

@@ -88,7 +88,7 @@ class SshKeys:
 
 
 async def user_of(compute: Compute, project: str, access: SshAccess, user: str, key: asyncssh.SSHKey) -> str:
-    """The user by whom a machine is entered: ``user``, or with OS Login the account's own.
+    """Find the user to log in as: ``user``, or with OS Login the account's own.
 
     Raises:
         CloudError: OS Login refuses.

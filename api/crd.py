@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def files() -> dict[Path, str]:
-    """Every file that is generated, with what belongs in it."""
+    """List every generated file with its content."""
     crds = {DIRECTORY / f"{names.GROUP}_{kind.plural}.yaml": render(kind) for kind in KINDS}
     return crds | {WARNINGS: WARNINGS_HEADER + "---\n".join(map(_yaml, unkept.policy()))}
 

@@ -190,7 +190,7 @@ def replica_job_name(name: str, job: str, replica: int, incarnation: int) -> str
 
 
 def place_label(job: str, replica: int, incarnation: int) -> str:
-    """Value of the label by which a Job that queues is pinned: whichever machine is bought for it will bear it."""
+    """Make the value of the label that pins a Job that queues: the machine that is bought for it will carry it."""
     return f"{job}-r{replica}-i{incarnation}"
 
 

@@ -122,7 +122,7 @@ def _life(status: SpotInstanceJobStatus, conditions: dict[str, Condition]) -> Ov
 
 
 def _before(conditions: dict[str, Condition]) -> Overview:
-    """Nothing was begun: say what is wrong with the specs or with what they need."""
+    """Say what is wrong with the specs or with what they need, before anything was begun."""
     accepted = conditions.get("Accepted")
     if accepted is None:
         return Overview("Reading the spec")
@@ -160,7 +160,7 @@ def _remarkable(conditions: dict[str, Condition]) -> Iterator[Condition]:
 
 
 def _said(words: str, message: str) -> Overview:
-    """Words for what it is doing, with what is known of it behind them."""
+    """Join the words for what it is doing and what is known of that."""
     bare = message.partition(":")[2].strip() if message.lower().startswith(f"{words.lower()}:") else message
     return Overview(f"{words}: {bare}" if bare else words, message)
 

@@ -66,7 +66,7 @@ def node_view(node: Json) -> NodeView:
 
 
 def node_marks(node: Json) -> list[str]:
-    """Keys of the taints and types of the conditions by which anybody announces this node's end or ruin, sorted."""
+    """List, sorted, the taints' keys and conditions' types that announce this node's end or ruin."""
     taints = [taint["key"] for taint in (node.get("spec") or {}).get("taints") or []]
     conditions = (node.get("status") or {}).get("conditions") or []
     marks = {key for key in taints if key in _MARK_TAINTS or key.startswith(_MARK_TAINT_PREFIXES)}
@@ -77,7 +77,7 @@ def node_marks(node: Json) -> list[str]:
 
 
 def _said(conditions: list[Json], wanted: Mapping[str, str]) -> list[str]:
-    """Types of the conditions that have the status that matters, sorted."""
+    """List, sorted, the types of the conditions whose status is the one that matters."""
     return sorted({c["type"] for c in conditions if wanted.get(c["type"]) == c["status"]})
 
 
@@ -230,7 +230,7 @@ def _disrupted(status: Json) -> bool:
 
 
 def _disruption(status: Json, conditions: list[Json]) -> str | None:
-    """The words of whoever takes the pod away. The kubelet's own reason says more than its condition."""
+    """Quote whoever takes the pod away. The kubelet's own reason says more than its condition."""
     if _disrupted(status):
         return _words(status)
     return next((_words(condition) for condition in conditions if _holds(condition, "DisruptionTarget")), None)
@@ -256,7 +256,7 @@ def _waiting(pod: Json) -> tuple[str | None, str | None]:
 
 
 def _exit_code(pod: Json) -> int | None:
-    """Of the first container that failed; 0 once all have ended well; None before, or if none ever ran."""
+    """Read the exit code of the first container that failed; 0 once all ended well, None before or if none ran."""
     first, last = _counted(pod)
     codes = [_code(each) for each in last]
     failed = next((code for code in [*map(_code, first), *codes] if code), None)
@@ -266,7 +266,7 @@ def _exit_code(pod: Json) -> int | None:
 
 
 def _container_ends(pod: Json) -> list[ContainerEnd]:
-    """Those of its containers, and of an init container that failed: one that ended well is no end of anything."""
+    """List the ends of its containers and of init containers that failed; one that ended well is no end of anything."""
     first, last = _counted(pod)
     failed = [_end(each, init=True) for each in first if _code(each)]
     return failed + [_end(each) for each in last if _code(each) is not None]
@@ -285,7 +285,7 @@ def _end(status: Json, *, init: bool = False) -> ContainerEnd:
 
 
 def _counted(pod: Json) -> tuple[list[Json], list[Json]]:
-    """The statuses of the init containers and of the others whose ends say something.
+    """Pick the init containers and the others whose ends say something; gives their statuses.
 
     An init container that is restarted always is a sidecar: stopped after the others, with whatever code. A container
     with a restart policy of its own, as Kubernetes 1.34 has it, may be started again as long as its pod lives.

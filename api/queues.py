@@ -10,7 +10,7 @@ Json = dict[str, Any]
 
 
 def queue_of(job: Json) -> str | None:
-    """The queue that a Job's label names."""
+    """Read the queue that a Job's label names."""
     return (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
 
 
@@ -20,7 +20,7 @@ def is_suspended(job: Json) -> bool:
 
 
 def suspended_by(job: Json) -> str | None:
-    """The field manager that has written ``spec.suspend`` since the Job was created, for example ``kubectl-patch``.
+    """Find the field manager that wrote ``spec.suspend`` after the Job was created, for example ``kubectl-patch``.
 
     None if that is whoever created the Job: then the suspension is its own, or a webhook's.
     """

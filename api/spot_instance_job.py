@@ -155,7 +155,7 @@ class SpotInstanceJobSpec(Model):
 
     @property
     def job_spec(self) -> dict[str, Any]:
-        """The template's JobSpec; empty if it has none."""
+        """Give the template's JobSpec; empty if it has none."""
         found = self.job_template.get("spec")
         return found if isinstance(found, dict) else {}
 
@@ -167,7 +167,7 @@ class SpotInstanceJobSpec(Model):
 
     @property
     def seconds_to_start(self) -> float | None:
-        """How long pulls and init containers may take; None if the job does not say."""
+        """Give the seconds that pulls and init containers may take; None if the job does not say."""
         return parse_duration(self.start_deadline).total_seconds() if self.start_deadline else None
 
     @property

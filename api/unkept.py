@@ -39,7 +39,7 @@ class Unkept:
 
     @property
     def message(self) -> str:
-        """The sentence that people read."""
+        """Give the sentence that people read."""
         return f"jobTemplate.{self.path} {self.effect}: {self.advice}"
 
     def is_in(self, template: Json, labels: Mapping[str, str]) -> bool:
@@ -51,7 +51,7 @@ class Unkept:
 
     @property
     def expression(self) -> str:
-        """The same in CEL: true if there is nothing to warn of."""
+        """Write the same in CEL: true if there is nothing to warn of."""
         harmless = ", ".join(f"dyn({_literal(each)})" for each in (None, *self.harmless))
         nothing = f"{_TEMPLATE}{_steps(self.path)}.orValue(null) in [{harmless}]"
         if not self.queued:
@@ -77,7 +77,7 @@ class Shortened:
 
     @property
     def expression(self) -> str:
-        """The same in CEL: true if there is nothing to warn of."""
+        """Write the same in CEL: true if there is nothing to warn of."""
         steps = _steps(f"{POD}.tolerations")
         keys = ", ".join(f"dyn({_literal(each)})" for each in (None, *_LOST_NODES))
         return (
@@ -87,7 +87,7 @@ class Shortened:
 
 
 def _at(template: Json, path: str) -> Any:
-    """What is at a path; None if there is nothing."""
+    """Read what is at a path; None if there is nothing."""
     found: Any = template
     for step in path.split("."):
         found = found.get(step) if isinstance(found, dict) else None
@@ -95,12 +95,12 @@ def _at(template: Json, path: str) -> Any:
 
 
 def _steps(path: str) -> str:
-    """The way to a field that may be absent, in CEL."""
+    """Write in CEL the way to a field that may be absent."""
     return "".join(f".?{step}" for step in path.split("."))
 
 
 def _literal(value: str | int | bool | None) -> str:
-    """A value in CEL."""
+    """Write a value in CEL."""
     if isinstance(value, str):
         return f"'{value}'"
     return "null" if value is None else str(value).lower()
@@ -186,7 +186,7 @@ POLICY = "outlast-unkept-fields"
 
 
 def policy() -> list[Json]:
-    """The policy that warns at apply, and its binding."""
+    """Make the policy that warns at apply, and its binding."""
     version = {"apiVersion": "admissionregistration.k8s.io/v1"}
     name = {"metadata": {"name": POLICY}}
     rule = {

@@ -180,7 +180,7 @@ class Admission:
         )
 
     def _pause(self) -> timedelta:
-        """Until what is missing is looked for again: what a person has corrected is taken up within two minutes."""
+        """Compute the pause before the next look: what a person has corrected is taken up within two minutes."""
         failures, retry = max(1, self.failures), self.state.timings.retry
         pause, soon = back_off(failures, retry), back_off(failures, retry, ceiling=SOON)
         return soon if soon < pause and workflow.patched("look-again-soon") else pause

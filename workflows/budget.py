@@ -29,7 +29,7 @@ class Budget:
         self.checkpointing = checkpointing
 
     async def run(self) -> None:
-        """Until the job ends, make the budget and delete it as the checkpoints come."""
+        """Make the budget, and delete it as the checkpoints come, until the job ends."""
         if not workflow.patched("disruption-budget"):
             return
         while not self.job.parking and not self.job.ending:
@@ -50,7 +50,7 @@ class Budget:
     # --- what is so
 
     def _trains(self) -> list[Replica]:
-        """Those that an eviction would stop."""
+        """List the replicas that an eviction would stop."""
         return [one for one in self.state.replicas.values() if one.phase == "Running" and not one.proof]
 
     def _facts(self) -> tuple[object, ...]:
@@ -107,7 +107,7 @@ class Budget:
         return self.state.admitted and self.checkpointing.takes_images and not self.state.suspended
 
     def _wanted(self) -> bool | None:
-        """Whether evictions are to wait; None as long as nothing trains that they could stop."""
+        """Decide whether evictions are to wait; None as long as nothing trains that they could stop."""
         if not self.state.admitted:
             return None
         if not self._is_possible():
@@ -126,7 +126,7 @@ class Budget:
         return held_until(since, self.checkpointing.pacing.choice().seconds, total)
 
     def _next(self) -> datetime:
-        """When the clock alone changes something."""
+        """Compute when the clock alone changes something."""
         if not self.state.admitted or not self._is_possible() or not self._trains():
             return self.job.after(self.state.timings.recheck)
         moments = [self._until()] + ([self.state.budget.open_until] if self.state.budget.open_until else [])

@@ -41,7 +41,7 @@ class Deadline:
         return self.job.parking or self.job.ending
 
     def _first_start(self) -> datetime | None:
-        """When the first replica first ran."""
+        """Find when the first replica first ran."""
         if self.clock.begun:
             return self.clock.since or workflow.now()
         starts = [each.running_since for each in self.job.state.replicas.values() if not each.proof]
@@ -61,7 +61,7 @@ class Deadline:
         return (self.clock.since or workflow.now()) + timedelta(seconds=limit - self.clock.seconds)
 
     async def _time_is_up(self, limit: float) -> None:
-        """An end that came in time and is still being judged counts first."""
+        """Fail the job, unless an end that came in time is still being judged and counts first."""
         await self.job.until(
             lambda: self._over() or not any(each.phase == "Judging" for each in self.job.state.replicas.values()),
             self.job.after(2 * self.job.state.timings.verdict_delay),

@@ -44,7 +44,7 @@ class PodCheck:
             me.asking = False
 
     def _waiting(self, me: Replica) -> list[int]:
-        """Other replicas for whose pods there has to be room. Of those that ask now, the first has the first place."""
+        """List the other replicas for whose pods there has to be room. Of those that ask now, the first comes first."""
         return [
             each.index
             for each in self.state.replicas.values()

@@ -69,7 +69,7 @@ class ReplicaLife:
                 self._failed(error)
 
     async def _rest(self) -> None:
-        """Until the step may be taken again."""
+        """Wait until the step may be retried."""
         if self.me.retry_at:
             await Rest(self.life).run()
         if not self.job.parking:

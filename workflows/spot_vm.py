@@ -114,7 +114,7 @@ class SpotVM:
         return self.state.released or self.state.reason
 
     def _details(self) -> str:
-        """Markdown for the Web UI's card: a run by continue-as-new has no static summary, and the SDK sets none."""
+        """Write Markdown for the Web UI's card: a run by continue-as-new has no static summary of its own."""
         start, state = self.start, self.state
         about = f"**{start.namespace}/{start.job_name}** · replica {start.replica} · {self.machine.candidate.key}"
         return f"{about}\n\n{state.stage} {state.reason} {state.message}".rstrip()

@@ -12,7 +12,7 @@ STABLE = "Stable"
 
 
 def tell_stability(job: Job) -> None:
-    """Level-triggered: say who ends a replica's pods and how often; once that is over, say that it is."""
+    """Say who ends a replica's pods and how often, and once that is over, that it is. Level-triggered."""
     trouble, known = instability(job.state.replicas.values()), job.state.conditions.get(STABLE)
     if trouble is not None:
         job.condition(STABLE, False, *trouble)

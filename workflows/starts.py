@@ -57,7 +57,7 @@ class Starts:
             self.job.touch()
 
     def tell(self) -> None:
-        """Level-triggered: make the condition say what is known of all replicas."""
+        """Make the condition say what is known of all replicas. Level-triggered."""
         if not self._applies():
             return
         meant = [replica for replica in self.state.replicas.values() if replica.halt is None and not replica.proof]

@@ -60,7 +60,7 @@ class Suspending:
             self.job.condition("Suspended", False, "Resumed")
 
     def _waits_for(self) -> tuple[str, str]:
-        """The reason and message of a suspension that waits for its checkpoint."""
+        """Give the reason and message of a suspension that waits for its checkpoint."""
         tries, record = self.state.suspend_tries, self._record
         if not workflow.patched("suspend-waits"):
             told = f"waits for a checkpoint, try {tries} of {OLD_TRIES}"
@@ -73,7 +73,7 @@ class Suspending:
 
     @property
     def _record(self) -> Checkpoint | None:
-        """The last checkpoint that was asked for before suspending."""
+        """Find the last checkpoint that was asked for before suspending."""
         return self.state.checkpoints.get(self.state.suspend_checkpoint or 0)
 
     def _is_saved(self) -> bool:

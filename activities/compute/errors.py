@@ -173,7 +173,7 @@ def _typed(complaint: _Complaint) -> CloudError:
 
 
 def _remedy(message: str) -> str:
-    """What to do about a refusal that does not say so itself, read behind it."""
+    """Say what to do about a refusal that does not say so itself; it follows the refusal."""
     if _OS_LOGIN.search(message):
         return ": the organisation's policy demands OS Login; set gcp.sshAccess: OSLogin in the SpotInstanceVM"
     return ""

@@ -86,12 +86,12 @@ def _scheduling(gcp: Gcp, candidate: Candidate) -> Json:
 
 
 def disk_type_of(gcp: Gcp, candidate: Candidate) -> str | None:
-    """The disk type that the spec names for a candidate; None if it leaves the choice to us."""
+    """Give the disk type that the spec names for a candidate; None if it leaves the choice to Outlast."""
     return candidate.disk_type or gcp.disk_type
 
 
 def disk_gb_of(gcp: Gcp, candidate: Candidate) -> int:
-    """The size of a candidate's boot disk."""
+    """Give the size of a candidate's boot disk."""
     return candidate.disk_size_gb or gcp.disk_size_gb
 
 

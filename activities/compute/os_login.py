@@ -59,7 +59,7 @@ class OsLogin:
         return profile
 
     def _account(self) -> str:
-        """The account's e-mail address."""
+        """Give the account's e-mail address."""
         if getattr(self._credentials, "service_account_email", None) == UNKNOWN:
             self._credentials.refresh(Request())
         if isinstance(self._credentials, AnonymousCredentials):
@@ -74,7 +74,7 @@ class OsLogin:
 
 
 def _user_in(profile: dict[str, Any], project: str) -> str:
-    """The user name in a login profile; that of the project, if the profile has several."""
+    """Read the user name in a login profile; if it has several, that of the project."""
     accounts = [each for each in profile.get("posixAccounts") or [] if each.get("username")]
     own = [each for each in accounts if each.get("accountId") == project]
     primary = [each for each in accounts if each.get("primary")]

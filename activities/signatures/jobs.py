@@ -93,12 +93,12 @@ class Preflight(Model):
 
     @property
     def passed(self) -> bool:
-        """Nothing stands in the way of a machine that is there."""
+        """True if nothing stands in the way of a start on a machine that exists."""
         return all(each.status == "True" for each in self.conditions if each.type != MACHINE_FITS)
 
     @property
     def fits(self) -> bool:
-        """A machine that is bought would be of use, as far as anybody knows."""
+        """True if a machine that is bought would be of use, as far as is known."""
         return all(each.status != "False" for each in self.conditions if each.type == MACHINE_FITS)
 
 

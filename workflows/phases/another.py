@@ -37,7 +37,7 @@ class Another(Part):
         self.life.replace(cause, machine_stays=keep_machine, ask_survivor=ask_survivor, announce=told)
 
     async def elsewhere(self, why: str) -> None:
-        """None of the cluster's free nodes was to be had."""
+        """Seek elsewhere: none of the cluster's free nodes could be had."""
         if self.me.pinned:
             self.queue.buy_instead(why)
             return
@@ -54,7 +54,7 @@ class Another(Part):
         self.job.condition("CapacityAvailable", False, lack.reason, self.me.message)
 
     async def bad_image(self, trouble: str, pod: PodView | None) -> None:
-        """The image is at fault once two nodes could not start it, at once where the registry has it no more."""
+        """Blame the image once two nodes could not start it, or at once if the registry no longer has it."""
         why = (pod.message or pod.waiting_reason or "") if pod else ""
         same_machine = trouble == "MissingImage"
         self.life.restore_failed(f"{trouble}: {why}", missing=same_machine)
@@ -70,7 +70,7 @@ class Another(Part):
             await self.standing.failed(why)
 
     async def never_ran(self, why: str, pod: PodView | None) -> None:
-        """On the machine that it has, after a pause; the second time in a row on another one."""
+        """Start again on the same machine after a pause; the second time in a row on another one."""
         why = f"{why}: {self.me.disruption}" if self.me.disruption else why
         if pod is not None and did_not_start(pod) and self.life.counts_in_vain:
             why = f"a container did not start, or an init container failed: {pod.message or pod.exit_code}"
@@ -85,7 +85,7 @@ class Another(Part):
         self.standing.count_never_ran(end)
 
     async def too_late(self, pod: PodView | None) -> None:
-        """Its machine is not kept any longer for a pod that does not run."""
+        """Keep the machine no longer for a pod that does not run."""
         trouble = self.me.trouble
         reason = trouble.message if trouble else self.me.message or "its pod did not run in time"
         if pod is not None and does_not_start(pod):
@@ -115,12 +115,12 @@ class Another(Part):
         self.life.say(f"{reason}; the next VM is bought when its pod can be made")
 
     async def _failed_by_itself(self, reason: str) -> None:
-        """No other machine would help."""
+        """Count a failure of the training, for which no other machine would help."""
         await self.incarnation.delete(reason)
         self.life.failed_by_itself(reason)
 
     async def timed_out(self, pod: PodView | None) -> None:
-        """As workflows did that began before a machine without a running pod was given back."""
+        """Act as earlier releases did, which kept a machine without a running pod."""
         if self.me.candidates:
             await self.elsewhere("the scheduler gave the free GPU to another pod")
             return

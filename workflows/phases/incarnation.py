@@ -34,7 +34,7 @@ class Incarnation(Part):
         return view
 
     async def _take_over(self, later: int) -> ReplicaView:
-        """A person has reset the workflow to before this incarnation was begun."""
+        """Go on with a later incarnation: a person has reset the workflow to before it was begun."""
         self.job.event("TakenOver", f"replica {self.me.index} goes on with its incarnation {later}", warning=True)
         self.me.incarnation, self.me.view, self.me.view_version = later, None, 0
         return await self._create()

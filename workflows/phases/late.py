@@ -40,7 +40,7 @@ class Late(Part):
         return workflow.patched("pods-start")
 
     def begin(self) -> None:
-        """Another incarnation waits, made of the template as it is now."""
+        """Begin the wait of another incarnation, made of the template as it is now."""
         self.reading, self.look_at, self.hindered_since, self.well = act.StartReading(), None, None, False
         self.template, self.vm_spec = self.job.spec.job_template, self.state.vm_spec
 
@@ -73,7 +73,7 @@ class Late(Part):
         return self.job.spec.job_template != self.template or vm_edited
 
     def _leaves_at(self, pod: PodView | None) -> datetime | None:
-        """When the machine goes back, or the replica leaves for another; None if it waits at nobody's expense."""
+        """Compute when the machine goes back, or the replica leaves it; None if it waits at nobody's expense."""
         if self.me.node is None or (self.me.vm_key is None and pod is not None and waits_for_others(pod)):
             return None
         allowed = self.job.spec.seconds_to_start or self.state.timings.start_deadline
@@ -105,7 +105,7 @@ class Late(Part):
             self.life.starts.goes_on(self.me)
 
     def _first_look(self, pod: PodView | None) -> datetime:
-        """A Job has its pod at once; a pod on its node may take a minute without a word."""
+        """Compute the first look: a Job has its pod at once; a pod on its node may take a minute without a word."""
         return self.me.since + timedelta(seconds=self.state.timings.schedule_wait if pod is None else LOOK_SECONDS)
 
     def _next_look(self, pod: PodView | None) -> datetime:

@@ -131,7 +131,7 @@ class Life:
         self.replace(cause, machine_stays=machine_stays)
 
     def failed_by_itself(self, why: str, *, machine_stays: bool = True) -> None:
-        """The training failed: again, on the machine it has if that ``stays``, as long as ``maxRestarts`` allows."""
+        """Start a failed training again, on its machine if ``machine_stays``, as long as ``maxRestarts`` allows."""
         self.me.restarts += 1
         if self.me.restore and self.ran_seconds() < self.state.timings.verdict_delay:
             # It crashed at once: the image may be what is broken. Each crash counts as a node's failure to start it.

@@ -61,7 +61,7 @@ class Queued(Part):
                 await self.life.observe("is it still held?")
 
     def _go_on(self) -> None:
-        """Somebody has let it in: to the machine that it has, to a node that was free, or to buy one."""
+        """Go on once somebody has let it in: to the machine that it has, to a node that was free, or to buy one."""
         me = self.me
         me.held, me.failures = False, 0
         me.candidates = [node for node in me.candidates if not going(node, self.state.nodes, self.state.notices)]
@@ -88,7 +88,7 @@ class Queued(Part):
 
     @property
     def _patience(self) -> datetime:
-        """Until when an idle machine is kept: a Job that follows another is mostly let in at once."""
+        """Compute until when an idle machine is kept: a Job that follows another is mostly let in at once."""
         return self.me.since + timedelta(seconds=self.state.timings.queue_patience)
 
     def _has_failed_machine(self) -> bool:
@@ -188,7 +188,7 @@ class Queued(Part):
         self._seek_again(why)
 
     async def _begin_anew(self) -> None:
-        """Its Job was deleted, or it failed, before it had a machine."""
+        """Begin another incarnation: its Job was deleted, or failed, before it had a machine."""
         why = f"Job {self.life.job_name} was deleted or failed before it had a machine"
         self.job.event("StartFailed", f"replica {self.me.index}: {why}", warning=True)
         if self.me.vm_key is not None and self.me.node is None:

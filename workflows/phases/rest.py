@@ -35,7 +35,7 @@ class Rest(Part):
                 break
 
     def _next_look(self, retry_at: datetime) -> datetime:
-        """The end of the rest; as long as the cause is seen to be there only the next look at it."""
+        """Compute the end of the wait; while the cause is seen to last, that is the next look at it."""
         look = self.job.after(self.state.timings.cause_check)
         if not self._looks:
             return retry_at

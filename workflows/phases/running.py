@@ -61,7 +61,7 @@ class Running(Part):
         return has_ended(pod, self.job.spec.main_container) and workflow.patched("ends-beside-others")
 
     def _next_look(self) -> datetime:
-        """When nobody tells anything, when the patience with a NotReady node ends, or when it has run well."""
+        """Compute the next look: after silence, at the end of the patience with its node, or once it has run well."""
         well_at = self.standing.well_at()
         return self._next_check() if well_at is None else min(self._next_check(), well_at)
 

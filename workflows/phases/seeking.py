@@ -56,7 +56,7 @@ class Seeking(Part):
             self._buy(capacity.reason)
 
     async def _fits(self) -> bool:
-        """If nothing that may be bought would take it, wait for an edit; a free GPU is looked for meanwhile."""
+        """True if some machine fits; else wait for an edit, and look for a free GPU from time to time."""
         if await self.fit.buys():
             return not self.life.halted()
         vm_spec, template = self.state.vm_spec, self.job.spec.job_template
@@ -185,7 +185,7 @@ class Seeking(Part):
         self.life.enter("Preempted" if self.me.recovery else "Pending", self.me.message)
 
     async def node_ready(self) -> None:
-        """Where it runs is settled; now from what, if its Job is not there yet."""
+        """Go on to what it starts from, or let a Job that exists already onto the machine."""
         if self.me.live:
             await self.queue.let_onto_machine()
             return

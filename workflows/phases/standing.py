@@ -24,7 +24,7 @@ class Standing(Part):
         return workflow.patched("ends-that-leave-the-machine")
 
     async def disrupted(self, why: str) -> None:
-        """Somebody took its pod away: again where it is, or elsewhere."""
+        """Start again where it is, or elsewhere, after somebody took its pod away."""
         if not self.counts:
             self.life.preempted(why, machine_stays=True)
             return
@@ -42,7 +42,7 @@ class Standing(Part):
             self.life.back_off(why)
 
     async def failed(self, why: str) -> None:
-        """The training failed by itself: the second time in a row on one machine that may be the machine's fault."""
+        """Count a failure of the training; the second in a row on one machine may be the machine's fault."""
         if not self.counts or self.me.restarts >= self.job.spec.restarts_allowed:
             self.life.failed_by_itself(why)
             return
@@ -67,7 +67,7 @@ class Standing(Part):
     # --- afterwards
 
     def well_at(self) -> datetime | None:
-        """When the present run will have shown that the trouble is over; None if there was none."""
+        """Compute when the present run will have shown that the trouble is over; None if there was none."""
         if not self.me.ends.recent or self.me.running_since is None:
             return None
         return self.me.running_since + timedelta(seconds=good_after(saved=self._saved()))
@@ -145,7 +145,7 @@ class Standing(Part):
         return self.me.vm_key is not None or (node is not None and not node.schedulable)
 
     def _saved(self) -> bool:
-        """The present run has left something to go on from; in mode Application the training sees to that."""
+        """True if this run left something to go on from; in mode Application the training sees to that."""
         mine = f"{self.me.index}.{self.me.incarnation}"
         return not self.checkpointing.takes_images or any(point.lineage == mine for point in self.state.points)
 

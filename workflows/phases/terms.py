@@ -45,7 +45,7 @@ class Terms(Part):
         return True
 
     def _fail(self, reason: str, why: str) -> None:
-        """Its end is that of the whole job; its machine may be kept, as that of any replica that failed for good."""
+        """Fail the whole job; the machine may be kept, as that of any replica that failed for good."""
         self.me.outcome = "Failed"
         self.job.fail(reason, f"replica {self.me.index}: {why}")
         self.life.enter("Releasing", why)

@@ -9,7 +9,7 @@ WINDOW = timedelta(seconds=60)
 
 
 def held_until(since: datetime, interval: float, dump: float) -> datetime:
-    """When evictions pass even if no checkpoint was done: one was due an interval ``since``, and takes ``dump``."""
+    """Compute when evictions pass without a checkpoint: one was due an interval after ``since``, and takes ``dump``."""
     return since + timedelta(seconds=bounded(bounded(interval) + bounded(dump)))
 
 

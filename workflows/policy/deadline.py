@@ -6,7 +6,7 @@ from workflows.policy.bounds import bounded
 
 
 def deadline_seconds(spec: SpotInstanceJobSpec) -> float | None:
-    """The shorter of the Job's and its pod's limit; None if the template has neither."""
+    """Give the shorter of the Job's and its pod's limit; None if the template has neither."""
     limits = [each.get("activeDeadlineSeconds") for each in (spec.job_spec, spec.pod) if isinstance(each, dict)]
     numbers = [bounded(limit) for limit in limits if isinstance(limit, int) and not isinstance(limit, bool)]
     return min(numbers, default=None)

@@ -26,7 +26,7 @@ def _told(path: str, pod: dict[str, Any]) -> str | None:
 
 
 def _volume_at(path: str, container: dict[str, Any]) -> str | None:
-    """The volume on which a path lies in a container; None if it is among the container's own files."""
+    """Find the volume on which a path lies in a container; None if it is among the container's own files."""
     mounts = {each.get("mountPath", "").rstrip("/"): each.get("name") for each in container.get("volumeMounts") or []}
     over = [at for at in mounts if at and f"{path.rstrip('/')}/".startswith(f"{at}/")]
     return mounts[max(over, key=len)] if over else None

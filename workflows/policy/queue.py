@@ -25,7 +25,7 @@ def comes_first(replica: Replica, hold: Hold | None) -> bool:
 
 
 def news(view: ReplicaView | None) -> News | None:
-    """Why a Job that was let in needs no machine now; None if it waits for one, or if nothing is known of it."""
+    """Say why a Job that was let in needs no machine now; None if it waits for one, or if nothing is known of it."""
     if view is None:
         return None
     if not view.job_exists or view.job_failed is not None:
@@ -48,7 +48,7 @@ def is_gated(view: ReplicaView) -> bool:
 
 
 def waits_for(view: ReplicaView | None, hold: Hold | None) -> str:
-    """What such a Job waits for, in words."""
+    """Say what such a Job waits for."""
     if news(view) == "Held":
         return f"{holder(view, hold)} holds its Job"
     return "its Job has no pod yet" if view is None or view.pod is None else f"{holder(view, hold)} holds its pod"
@@ -67,7 +67,7 @@ def lasting(view: ReplicaView, *, ran: bool) -> Hold | None:
 
 
 def holder(view: ReplicaView | None, hold: Hold | None) -> str:
-    """Who holds a Job, in words."""
+    """Say who holds a Job."""
     if view is not None and view.queue is not None:
         return f"queue {view.queue}"
     if view is not None and view.suspended_by is not None:
@@ -76,7 +76,7 @@ def holder(view: ReplicaView | None, hold: Hold | None) -> str:
 
 
 def told(replicas: Iterable[Replica], hold: Hold | None, start: JobStart) -> tuple[str, str] | None:
-    """(reason, message) of the condition: by whom which Jobs are held, and what helps; None if none is."""
+    """Give the condition's reason and message: who holds which Jobs, and what helps; None if none is held."""
     held = [replica for replica in replicas if replica.phase == "Queued"]
     if not held:
         return None

@@ -97,7 +97,7 @@ def ran_well(seconds: float, *, saved: bool) -> bool:
 
 
 def good_after(*, saved: bool) -> float:
-    """Seconds after which a run is a good one."""
+    """Give the seconds after which a run is a good one."""
     return HOUR / 6 if saved else HOUR
 
 

@@ -210,7 +210,7 @@ class Machine:
             self.see_node(view)
 
     def _well_known_labels(self) -> dict[str, str]:
-        """What templates of others select nodes by."""
+        """Name the labels by which templates select nodes."""
         labels = node_labels(self.candidate, self.start.spec.node_labels)
         if workflow.patched("well-known-labels"):
             return labels
