@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from activities import ownership
+from activities.probes import bear_dumps, remark
 from activities.registry_credentials import pulls_by
 from activities.signatures import CreateReplica
 from api import names
@@ -85,12 +86,16 @@ def _build(request: CreateReplica) -> Json:
 
     _own_job_spec(spec, held=request.suspended)
     _own_pod(pod, request)
+    raised = [each for container in pod["containers"] for each in bear_dumps(container, request.probe_patience)]
     pod_template["metadata"] = _metadata(pod_template.get("metadata"), request)
+    metadata = _metadata(_with_labels(template.get("metadata"), request.labels), request)
+    if raised:
+        metadata["annotations"][names.ANNOTATION_PROBES] = remark(raised, request.probe_patience)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            **_metadata(_with_labels(template.get("metadata"), request.labels), request),
+            **metadata,
             "name": names.replica_job_name(request.job.name, request.job.job_id, request.replica, request.incarnation),
             "namespace": request.job.namespace,
             "ownerReferences": [ownership.owner(request.job)],

@@ -111,6 +111,11 @@ def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
         )
     if config.progress is not None:
         yield from _told(compile_pattern, config.progress.log_pattern, "checkpointConfig.progress")
+    elif spec.stall_timeout is not None and parse_duration(spec.stall_timeout).total_seconds() > 0:
+        yield (
+            "stallTimeout needs to know how far the training is: set checkpointConfig.progress.logPattern to an "
+            "expression that matches what it logs, or leave stallTimeout out"
+        )
     if config.mode == "Application" and config.restore_from == LATEST_TAG:
         yield (
             "checkpointConfig.restoreFrom: LatestTag is of images; in mode Application name a prefix in the bucket of "

@@ -11,6 +11,7 @@ from activities.fitting import ZONE
 from activities.holds import hold_of, labels_for_queues
 from activities.identity import Grants, not_lent
 from activities.pod_admission import PodAdmission
+from activities.probes import remarks_on
 from activities.secret import Sharing
 from activities.signatures import (
     LOAD_JOB,
@@ -102,6 +103,7 @@ class SpecActivities:
         problems += not_shared([use for use, good in zip(uses, permitted, strict=True) if not good], job.namespace)
         shared = [use for use, good in zip(uses, permitted, strict=True) if good]
         remarks = unkept(spec.job_template, metadata.get("labels") or {})
+        remarks += remarks_on(spec, self._timings.checkpoint_step)
         used = (self._use(job, use, remarks) for use in shared)
         labels = labels_for_queues(metadata.get("labels") or {})
         verdict, others = await asyncio.gather(self._check_template(job, spec, labels), asyncio.gather(*used))

@@ -33,6 +33,7 @@ MANAGED_BY = "outlast"
 LABEL_HELD = f"{PREFIX}/held"  # on a Secret or a SpotInstanceVM that some job holds by its finalizer
 ANNOTATION_WORKFLOW = f"{PREFIX}/workflow"  # "<namespace>/<name>": where the bridge sends an object's changes
 ANNOTATION_RESTORED_FROM = f"{PREFIX}/restored-from"
+ANNOTATION_PROBES = f"{PREFIX}/probes"  # on a replica's Job: what was changed of the template's probes, and why
 ANNOTATION_NODE = f"{PREFIX}/node"  # on a CheckpointBackup: where its pod runs
 ANNOTATION_STORAGE = f"{PREFIX}/storage-"  # + type, bucket, prefix, endpoint: where this incarnation saves itself
 ANNOTATION_TAG = f"{PREFIX}/tag"  # on a CheckpointBackup: the tag of the images asked for

@@ -114,6 +114,11 @@ class SpotInstanceJobSpec(Model):
         ge=0,
         description="failures of the training itself; default: jobTemplate's backoffLimit, else 3",
     )
+    stall_timeout: GoDuration | None = Field(
+        default=None,
+        description="how long the training may report no progress (checkpointConfig.progress) until it is restarted; "
+        "default: 6h if it reports any, 0s: for ever",
+    )
     suspend: bool = False
     suspend_unsaved: bool = Field(
         default=False,

@@ -129,6 +129,7 @@ class Admission:
         self.state.admitted = not edit.anew
         before, now = old.checkpoint_config, self.job.spec.checkpoint_config
         if before.checkpoint_interval != now.checkpoint_interval:
+            self.checkpointing.pacing.end_pause()
             self.checkpointing.arm()
         if before.progress and before.progress != now.progress and workflow.patched("progress-by-seconds"):
             self.state.compare_by_seconds()

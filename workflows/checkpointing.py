@@ -10,13 +10,19 @@ from datetime import datetime
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from api.fixed import CONTINUE
     from workflows.policy.progress import lineage_seconds
     from workflows.policy.survivor import source_for_checkpoint
 
-from workflows.following import Following
+from workflows.following import KILLS, SUCCEED, Following
 from workflows.job import Job
 from workflows.pacing import Pacing
-from workflows.state import Checkpoint, Recovery, Replica, Source
+from workflows.state import Checkpoint, Dump, Recovery, Replica, Source
+
+REMEDY = (
+    "a dump needs memory beside the training's, and a process that is dumped answers no probe. Raise the container's "
+    f"resources.limits.memory or let its probes wait longer: {CONTINUE}"
+)
 
 
 class Checkpointing:
@@ -54,6 +60,8 @@ class Checkpointing:
         if self._due() is None:
             return "checkpoints to be possible"
         choice = self.pacing.choice()
+        if self.pacing.paused:
+            return "the end of the pause after a checkpoint that killed its training"
         return f"the next checkpoint, each {choice.seconds:.0f} s: {choice.reason}"
 
     def _wanted(self) -> bool:
@@ -95,7 +103,7 @@ class Checkpointing:
 
     def for_recovery(self, recovery: Recovery) -> None:
         """Ask the furthest survivor for a fresh image; its own dump pauses it, so a young one is good enough."""
-        if not self.takes_images:
+        if not self.takes_images or self.pacing.paused:
             return
         survivor = self.source(but=recovery.asked) or self.source()
         if survivor is None:
@@ -140,9 +148,25 @@ class Checkpointing:
         )
         self.state.checkpoint_number = record.number
         self.state.checkpoints[record.number] = record
+        self._note(record)
         self.job.spawn(self.following.follow(record), f"checkpoint {record.number}")
         self.job.touch()
         return record
+
+    def _note(self, record: Checkpoint) -> None:
+        """Its training may be killed by it; that it is dumped once more shows that the one before did not."""
+        replica = self.state.replicas.get(record.replica)
+        if replica is None or not replica.live or replica.incarnation != record.incarnation:
+            return
+        if replica.dump and replica.dump.incarnation == record.incarnation and replica.dump.usable:
+            self.state.kills = 0
+        replica.dump = Dump(number=record.number, incarnation=record.incarnation, requested_at=record.requested_at)
+
+    def killed(self, number: int, why: str) -> None:
+        """A checkpoint killed its training: pause, and tell what helps."""
+        until = self.pacing.pause(number)
+        next_one = f"The next one is tried at {until:%d %b %H:%M} UTC, or at once on the signal checkpoint_now"
+        self.job.condition(SUCCEED, False, KILLS, f"checkpoint {number} {why}: {REMEDY}. {next_one}")
 
     def resume(self) -> None:
         """After continue-as-new: go on with those under way."""

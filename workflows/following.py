@@ -22,6 +22,7 @@ from workflows.state import Checkpoint
 
 DUMPS_REMEMBERED = 3
 SUCCEED = "CheckpointsSucceed"
+KILLS = "CheckpointKillsTraining"
 
 
 class Following:
@@ -218,10 +219,12 @@ class Following:
     def _keep(self, record: Checkpoint, point: RestorePoint) -> None:
         now, state = workflow.now(), self.state
         record.outcome = "Usable"
+        self._note_end(record)
         seconds = (now - record.requested_at).total_seconds()
         state.recent_dumps = [*state.recent_dumps, seconds][-DUMPS_REMEMBERED:]
         state.ever_checkpointed = True
         self.retention.add(point)
+        self.pacing.succeeded(record.number)
         self.pacing.measured(seconds)
         source = state.replicas.get(record.replica)
         if source is not None:
@@ -233,14 +236,20 @@ class Following:
         )
         if "CheckpointsProven" not in state.conditions:
             self.job.condition("CheckpointsProven", False, "NeverRestored", "no replica has started from an image yet")
-        if SUCCEED in state.conditions:
+        if SUCCEED in state.conditions and not self.pacing.paused:
             self.job.condition(SUCCEED, True, "Completed")
 
     def _fail(self, record: Checkpoint, message: str) -> None:
         record.outcome, record.message = "Failed", message
+        self._note_end(record)
         self.job.event("CheckpointFailed", f"checkpoint {record.number}: {message}", warning=True)
-        if not self.source_lost(record):
+        if not self.source_lost(record) and not self.pacing.paused:
             self.job.condition(SUCCEED, False, "CheckpointFailed", f"checkpoint {record.number}: {message}")
         self.retention.give_up(record)
         self.on_failure(record)
         self.job.spawn(self.retention.run(), "retire checkpoints")
+
+    def _note_end(self, record: Checkpoint) -> None:
+        source = self.state.replicas.get(record.replica)
+        if source is not None and source.dump is not None and source.dump.number == record.number:
+            source.dump.ended_at, source.dump.usable = workflow.now(), record.outcome == "Usable"

@@ -26,4 +26,11 @@ def to_create(
         checkpoint_image_repo=config.checkpoint_image_repo,
         cloud_credentials=job.spec.gcp_credentials_secret_ref,
         storage=config.checkpoint_storage,
+        probe_patience=_probe_patience(job),
     )
+
+
+def _probe_patience(job: Job) -> float:
+    """Seconds for which the training's probes have to bear that it stands still: a dump takes no longer."""
+    frozen = job.spec.checkpoint_config.mode == "Image" and workflow.patched("own-ends")
+    return job.state.timings.checkpoint_step if frozen else 0

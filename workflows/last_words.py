@@ -19,9 +19,9 @@ from workflows.logs import Logs
 from workflows.reporting import Reporting
 
 PATIENCE_SECONDS = 3600.0
-"""For each step, from its first try; then the objects go all the same."""
-OLD_TRIES = 10
-"""What workflows take instead that came to their end on an earlier release."""
+"""For the last status: an outage of the API server shorter than that costs nobody how a job has ended."""
+TRIES = 10
+"""Of each step at least; then the objects go all the same."""
 CONDITION = "ReportWritten"
 
 
@@ -34,22 +34,23 @@ class LastWords:
         self.reporting = reporting
 
     async def say(self) -> None:
-        """Take each step, and retry it for an hour: an outage shorter than that costs nobody the last status."""
+        """Take each step, and retry it a few times; the last status for an hour."""
         if workflow.patched("logs-shortened"):
             await self._try(self._shorten_logs)
             if (storage := self._bucket()) is not None:
                 await self._try(lambda: self._write_report(storage))
-        await self._try(self.reporting.flush)
+        # Nobody reads of a deleted job.
+        await self._try(self.reporting.flush, seconds=0 if self.state.shutdown else PATIENCE_SECONDS)
 
-    async def _try(self, step: Callable[[], Awaitable[bool]]) -> None:
-        deadline = self.job.after(0 if self.state.shutdown else PATIENCE_SECONDS)  # nobody reads of a deleted job
+    async def _try(self, step: Callable[[], Awaitable[bool]], *, seconds: float = 0) -> None:
+        deadline = self.job.after(seconds)
         for tries in itertools.count(1):
             if await step():
                 return
-            if tries >= OLD_TRIES and (workflow.now() >= deadline or not workflow.patched("patient-last-words")):
+            if tries >= TRIES and (workflow.now() >= deadline or not workflow.patched("patient-last-words")):
                 return
             pause = timedelta(seconds=self.state.timings.retry)
-            await workflow.sleep(pause if tries <= OLD_TRIES else back_off(tries - OLD_TRIES, self.state.timings.retry))
+            await workflow.sleep(pause if tries <= TRIES else back_off(tries - TRIES, self.state.timings.retry))
 
     async def _shorten_logs(self) -> bool:
         try:

@@ -1,6 +1,6 @@
 """When the next checkpoint is due: at the interval that a person set, or one tuned to what this job has measured."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.duration import AUTO, parse_duration
     from api.market import HazardQuestion
+    from workflows.policy.backoff import back_off
     from workflows.policy.hazard import PRIOR_PER_HOUR
     from workflows.policy.interval import Choice, choose, smoothed, worth_telling
 
@@ -16,6 +17,9 @@ from workflows.calls import call, explain
 from workflows.job import Job
 
 LEAST_SECONDS = 1.0
+PAUSE_SECONDS = 3600.0
+"""After a checkpoint that killed its training; a day after a second one in a row, and 24 days after a third: a dump
+that cannot fit never will, and a training that is killed again and again never ends."""
 
 
 class Pacing:
@@ -55,10 +59,34 @@ class Pacing:
     def _set(self) -> None:
         choice = self.choice()
         since = self.state.armed_at or workflow.now()
-        self.state.next_checkpoint_at = max(workflow.now(), since + timedelta(seconds=choice.seconds))
+        due = since + timedelta(seconds=choice.seconds)
+        self.state.next_checkpoint_at = max(workflow.now(), due, self.state.paused_until or due)
         if self._is_auto and worth_telling(self.state.interval_told, choice.seconds):
             self.state.interval_told = choice.seconds
             self.job.event("CheckpointInterval", f"a checkpoint every {choice.seconds:.0f} s: {choice.reason}")
+
+    @property
+    def paused(self) -> bool:
+        """True while no checkpoint is made of a training that goes on, because the last one killed it."""
+        return self.state.paused_until is not None and workflow.now() < self.state.paused_until
+
+    def pause(self, number: int) -> datetime:
+        """Checkpoint ``number`` killed its training: give the moment until which none is scheduled."""
+        self.state.killer, self.state.kills = number, self.state.kills + 1
+        wait = back_off(self.state.kills, PAUSE_SECONDS, factor=24, ceiling=24 * 24)
+        until = self.state.paused_until = workflow.now() + wait
+        self._set()
+        return until
+
+    def succeeded(self, number: int) -> None:
+        """A later checkpoint has an image, so the schedule goes on; if that one kills, too, the pause is longer."""
+        if self.state.paused_until is not None and number > self.state.killer:
+            self.state.paused_until = None
+            self._set()
+
+    def end_pause(self) -> None:
+        """A person has changed something: the next checkpoint is due as usual."""
+        self.state.kills, self.state.paused_until = 0, None
 
     @property
     def _is_auto(self) -> bool:

@@ -25,26 +25,40 @@ class Readings:
 
     async def read_all(self) -> None:
         """Ask each training how far it is, before the furthest is chosen."""
-        pattern = self.job.spec.checkpoint_config.progress
-        if pattern is not None:
+        if self.reported:
             running = [replica for replica in self.state.replicas.values() if replica.phase == "Running"]
-            await asyncio.gather(*(self._read(replica, pattern.log_pattern) for replica in running))
+            await asyncio.gather(*(self.read(replica) for replica in running))
 
-    async def _read(self, replica: Replica, pattern: str) -> None:
+    @property
+    def reported(self) -> bool:
+        """True if the trainings report how far they are."""
+        return self.job.spec.checkpoint_config.progress is not None
+
+    async def read(self, replica: Replica) -> None:
+        """Ask one training how far it is."""
         incarnation = replica.incarnation
-        ref = act.ReplicaRef(job=self.job.ref, replica=replica.index, incarnation=incarnation)
-        request = act.ReadProgress(ref=ref, log_pattern=pattern)
+        progress = await self.ask(replica)
+        if progress is not None and replica.incarnation == incarnation:
+            self.take(replica, progress)
+
+    async def ask(self, replica: Replica) -> float | None:
+        """What a training reported last, also one that has ended; None if that is not known."""
+        pattern = self.job.spec.checkpoint_config.progress
+        if pattern is None:
+            return None
+        ref = act.ReplicaRef(job=self.job.ref, replica=replica.index, incarnation=replica.incarnation)
+        request = act.ReadProgress(ref=ref, log_pattern=pattern.log_pattern)
         try:
-            reading = await call(act.READ_PROGRESS, request, summary=f"how far is replica {replica.index}?")
+            return (await call(act.READ_PROGRESS, request, summary=f"how far is replica {replica.index}?")).progress
         except ActivityError as error:
             workflow.logger.warning("progress of replica %s: %s", replica.index, explain(error)[1])
-            return
-        if reading.progress is not None and replica.incarnation == incarnation:
-            self.take(replica, reading.progress)
+            return None
 
     def take(self, replica: Replica, progress: float) -> None:
         """A training whose reported progress stands still is Stalled, and never a source."""
         now = workflow.now()
+        if replica.first_reading is None:
+            replica.first_reading = progress
         if progress != replica.reading:
             replica.reading, replica.reading_at, replica.stalled = progress, now, False
             return

@@ -6,6 +6,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.views import RestorePoint
     from workflows.policy.restore import BAD_AFTER_NODES, furthest, misfit, same, usable
+    from workflows.policy.stalls import holds_stall
 
 from workflows.calls import call
 from workflows.job import Job
@@ -125,7 +126,7 @@ class Restoring:
             self.job.condition("Restorable", True, "Found")
 
     def proven(self, restored: RestorePoint) -> None:
-        """A replica runs from it."""
+        """A replica trains from it."""
         self.state.points = [
             point.model_copy(update={"proven": True}) if same(point, restored) else point for point in self.state.points
         ]
@@ -136,6 +137,28 @@ class Restoring:
         nodes = [f"missing-{count}" for count in range(BAD_AFTER_NODES)] if missing else [node]
         self.state.points = [
             point.model_copy(update={"failed_on": [*point.failed_on, *nodes]}) if same(point, tried) else point
+            for point in self.state.points
+        ]
+
+    def broke(self, tried: RestorePoint, incarnation: str, why: str) -> None:
+        """A training ended soon after its restore: what was dumped of it meanwhile is no better than its image."""
+        self.failed(tried, incarnation, missing=False)
+        self.state.points = [
+            point.model_copy(update={"proven": False}) if same(point, tried) else point for point in self.state.points
+        ]
+        self._give_up(incarnation, [point for point in self.state.points if point.lineage == incarnation])
+        self.job.condition("CheckpointsProven", False, "EndedAfterRestore", f"{tried.label}: {why}")
+
+    def hung(self, replica: Replica) -> None:
+        """A training has come to stand still: what was dumped of it since would only stand still, too."""
+        doubtful = [point for point in self.state.points if holds_stall(point, replica)]
+        self._give_up(f"{replica.index}.{replica.incarnation}", doubtful)
+
+    def _give_up(self, incarnation: str, points: list[RestorePoint]) -> None:
+        """Images of this incarnation are of no use on any machine."""
+        marks = [f"dumped-of-{incarnation}-{count}" for count in range(BAD_AFTER_NODES)]
+        self.state.points = [
+            point.model_copy(update={"failed_on": [*point.failed_on, *marks]}) if point in points else point
             for point in self.state.points
         ]
 

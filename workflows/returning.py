@@ -60,11 +60,12 @@ class Returning:
         """When spot is tried again for it, None if it is on spot or is meant to be on-demand."""
         if self.state.vm_spec is not None and not self.state.vm_spec.preemptible:
             return None
-        return return_time(replica, self.state.vms.get(replica.vm_key or ""), self._wait)
+        at = return_time(replica, self.state.vms.get(replica.vm_key or ""), self._wait)
+        return at and max(at, self.state.paused_until or at)  # it goes over by a checkpoint
 
     def _step(self, replica: Replica) -> Step | None:
         vms, record = self.state.vms, self.state.checkpoints.get(replica.return_checkpoint or 0)
-        return next_step(
+        step = next_step(
             replica,
             vms.get(replica.vm_key or ""),
             vms.get(replica.reserved or ""),
@@ -72,6 +73,7 @@ class Returning:
             workflow.now(),
             images=self.state.spec is not None and self.checkpointing.takes_images,
         )
+        return "GiveUp" if step == "Checkpoint" and self.checkpointing.pacing.paused else step
 
     def _next(self) -> datetime:
         """The earliest moment at which time alone makes a step due."""

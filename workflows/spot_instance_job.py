@@ -44,6 +44,7 @@ from workflows.replica import ReplicaLife
 from workflows.reporting import Reporting
 from workflows.rescue import Rescue
 from workflows.returning import Returning
+from workflows.stalls import Stalls
 from workflows.state import TERMINAL, JobState
 from workflows.teardown import Teardown
 
@@ -166,6 +167,7 @@ class SpotInstanceJob:
         self.job.spawn(Published(self.job).run(), "published checkpoints")
         self.job.spawn(Deadline(self.job).run(), "deadline")
         self.job.spawn(Budget(self.job, self.checkpointing).run(), "disruption budget")
+        self.job.spawn(Stalls(self.job, self.checkpointing.following.readings).run(), "trainings that stand still")
         while not self._over():
             await self._turn()
             if self.job.parking:

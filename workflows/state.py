@@ -97,6 +97,24 @@ class Ends(Mutable):
         return bool(self.here or self.machines or self.reason)
 
 
+class Dump(Mutable):
+    """The last checkpoint that was made of a replica: its end may be of that one's doing."""
+
+    number: int
+    incarnation: int
+    requested_at: datetime
+    ended_at: datetime | None = None
+    usable: bool = False
+
+
+class Death(Mutable):
+    """A training's end by itself: what it had started from, and how far it was."""
+
+    start: str  # label of the restore point; empty after a start from the beginning
+    position: float
+    reported: bool = False  # position is the training's own figure, not seconds
+
+
 class Replica(Mutable):
     """One replica: where it is in its life and what is known of it."""
 
@@ -124,7 +142,12 @@ class Replica(Mutable):
     base_seconds: float = 0  # of training in what it was restored from
     reading: float | None = None  # the last progress that it reported itself
     reading_at: datetime | None = None
+    first_reading: float | None = None  # of this incarnation
     stalled: bool = False
+    dump: Dump | None = None
+    to_prove: bool = False  # it runs from an image that has yet to show that it trains on
+    hung: str = ""  # what it has reported for longer than the job bears: it is to be started again
+    broken: int = 0  # restores in a row after which it ended soon
     restarts: int = 0
     ignored: int = 0  # failures that podFailurePolicy ignores, one soon after the other
     preemptions: int = 0
@@ -339,6 +362,10 @@ class JobState(Mutable):
     interval_told: float | None = None  # seconds, where checkpointInterval is auto
     ever_checkpointed: bool = False
     started: bool | None = None  # a pod of some replica ran; None in a job that is older than this field
+    deaths: list[Death] = []  # the last few, of all replicas
+    kills: int = 0  # checkpoints in a row that killed the training they were made of
+    killer: int = 0  # the number of the last of those
+    paused_until: datetime | None = None  # no checkpoint is made of a training that goes on, for it may kill it
     on_demand_told: bool = False  # that on-demand would cost less
     budget: BudgetState = Field(default_factory=BudgetState)
     suspended: bool = False
@@ -380,6 +407,7 @@ class JobState(Mutable):
         ]
         for replica in self.replicas.values():
             replica.reading, replica.reading_at, replica.stalled = None, None, False
+            replica.first_reading = None
         for record in self.checkpoints.values():
             if record.outcome is None:
                 record.reading, record.by_seconds = None, True

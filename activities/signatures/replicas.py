@@ -45,6 +45,7 @@ class CreateReplica(Model):
     checkpoint_image_repo: str | None = None
     cloud_credentials: SecretReference | None = None
     storage: CheckpointStorage | None = None  # where the training may keep checkpoints of its own
+    probe_patience: float = 0  # seconds for which its probes have to bear that it is dumped
 
 
 POD_REFUSED = "PodRefused"

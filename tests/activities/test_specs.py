@@ -261,6 +261,17 @@ async def test_a_join_token_of_ones_own_is_remarked_on(world: World, specs: Spec
     assert "any Node of the cluster" in remark
 
 
+async def test_a_probe_that_is_changed_is_remarked_on(world: World, specs: SpecActivities, kube: Kube) -> None:
+    probed = training()
+    probed["spec"]["template"]["spec"]["containers"][0]["livenessProbe"] = {"exec": {"command": ["true"]}}
+    await change(world, jobTemplate=probed)
+    document = await load(world, specs)
+    assert document.problems == []
+    (remark,) = document.remarks
+    assert "livenessProbe.failureThreshold 3 to" in remark
+    assert "spec.stallTimeout" in remark
+
+
 async def test_secret_of_another_namespace_is_held_and_let_go(world: World, specs: SpecActivities, kube: Kube) -> None:
     shared = {names.ANNOTATION_SHARED: world.job.namespace}
     body = {"metadata": {"generateName": "gcp-", "annotations": shared}, "data": {"credentials.json": "e30="}}

@@ -327,3 +327,32 @@ def test_how_a_training_stops_and_where_it_may_run_stays_the_templates() -> None
 def identity_items(job: Json) -> list[Json]:
     volumes = pod_of(job)["volumes"]
     return next(volume["downwardAPI"]["items"] for volume in volumes if "downwardAPI" in volume)
+
+
+LIVENESS = {"httpGet": {"path": "/", "port": 80}, "periodSeconds": 5}
+
+
+@pytest.mark.parametrize("kind", ["livenessProbe", "startupProbe"])
+def test_a_probe_bears_that_the_training_stands_still_while_it_is_dumped(kind: str) -> None:
+    job = build(template(container={kind: LIVENESS, "readinessProbe": LIVENESS}), probe_patience=600)
+    main = pod_of(job)["containers"][0]
+    assert main[kind] == {**LIVENESS, "failureThreshold": 120}
+    assert main["readinessProbe"] == LIVENESS, "it ends nothing"
+    said = job["metadata"]["annotations"]["training.dcnlab.com/probes"]
+    assert f"main.{kind}.failureThreshold 3 to 120" in said
+
+
+@pytest.mark.parametrize(
+    ("probe", "patience"),
+    [
+        (LIVENESS, 0),
+        ({"periodSeconds": 60, "failureThreshold": 10}, 600),
+        ({"periodSeconds": "5"}, 600),
+        ("none", 600),
+        (None, 600),
+    ],
+)
+def test_a_probe_that_bears_it_or_need_not_stays_as_it_is(probe: Any, patience: float) -> None:
+    job = build(template(container={"livenessProbe": probe}), probe_patience=patience)
+    assert pod_of(job)["containers"][0]["livenessProbe"] == probe
+    assert "training.dcnlab.com/probes" not in job["metadata"]["annotations"]

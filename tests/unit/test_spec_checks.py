@@ -39,6 +39,13 @@ def test_problem_says_what_to_change(config: dict[str, Any], says: str) -> None:
     assert says in condition.message
 
 
+def test_a_stall_timeout_needs_to_know_the_progress() -> None:
+    [condition] = spec_problems(spec(stallTimeout="30m"))
+    assert "set checkpointConfig.progress.logPattern" in condition.message
+    assert spec_problems(spec(stallTimeout="0s")) == []
+    assert spec_problems(spec({"progress": {"logPattern": r"step=(\d+)"}}, stallTimeout="30m")) == []
+
+
 @pytest.mark.parametrize(
     "config",
     [

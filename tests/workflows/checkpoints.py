@@ -37,6 +37,7 @@ class Backup:
     image: str | None = None
     held: float = 0
     told_to_end: bool = False  # before it was dumped
+    hung: bool = False  # when it was dumped
 
     def wanted_image(self) -> str:
         """The image that it is to become."""
@@ -58,6 +59,8 @@ class Checkpoints:
         self.registry: dict[str, RestorePoint] = {}  # by image
         self.registry_down = False
         self.deletes_nothing = False
+        self.kills: int | None = None  # exit code of a training that is killed by each dump
+        self.kills_late = False  # once its image is there
         self.stalled: float | None = None  # what every training reports, once it reports no progress
 
     # --- activities
@@ -155,17 +158,25 @@ class Checkpoints:
             del self.backups[backup.number]
             self._changed(backup.number, backup.job)
             return
+        if self.kills is not None and phase == ("Completed" if self.kills_late else "ImageBuilding"):
+            killed = next(job for job in self.cluster.history.values() if job.pod is backup.pod)
+            code = self.kills
+            self.cluster.clock.after(1, lambda: self.cluster.end_pod(killed, code))
+            backup.plan = backup.plan if self.kills_late else "fail"
         if backup.plan == "fail" and phase == "ImageBuilding":
             phase, backup.message = "Failed", "CRIU: freezing timed out"
         if phase == "Checkpointing":
             job = next(job for job in self.cluster.history.values() if job.pod is backup.pod)
             backup.held, backup.told_to_end = self.cluster.progress(job), backup.pod.deleting
+            backup.hung = backup.held >= (float("inf") if backup.pod.stands_at is None else backup.pod.stands_at)
         backup.phase = phase
         if phase == "Completed" and backup.plan == "not-deleted":
             phase, backup.phase, backup.message = "CompletedWithError", "CompletedWithError", "the pod was not deleted"
         if phase == "Completed" and backup.plan not in {"empty", "unpushed"}:
             backup.image = backup.wanted_image()
             self.push(backup.image, backup.progress, backup.held)
+            if backup.hung:
+                self.cluster.hung.add(backup.image)
             if backup.told_to_end:
                 self.cluster.told_to_end.add(backup.image)
         if phase in {"Checkpointing", "Failed", "Completed", "CompletedWithError"}:

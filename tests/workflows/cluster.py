@@ -36,11 +36,15 @@ class Cluster:
         self.steps: float = 100_000  # of the whole training, one a second
         self.sigterm_exit = 143
         self.finished: set[tuple[int, int]] = set()  # incarnations whose training came to its own good end
+        self.hung: set[str] = set()  # images of processes that stood still
         self.told_to_end: set[str] = set()  # images of processes that had a SIGTERM before they were dumped
         self.slow_start = 0.0  # of which nobody says why
         self.busy = ""  # what goes on during a slow start: an image is pulled, an init container runs
         self.missing_images: set[str] = set()  # of templates
         self.makes_no_pods = ""  # the Job controller says why, which no dry run had shown
+        self.breaks_after: float | None = None  # seconds in which a restored training exits 1
+        self.bug_at: float | None = None  # the step at which every training exits 1
+        self.hangs_at: float | None = None  # the step at which every training stands still
         self.registry_down = False  # for the kubelets
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
         self.stranger: str | None = None  # a GPU pod of another team, ready to take what it can get
@@ -266,9 +270,14 @@ class Cluster:
             return
         pod.phase, pod.started_at = "Running", self.clock.now
         pod.base = self.held[_plain(restore.label)] if restore else 0.0
+        pod.stands_at = pod.base if restore and _plain(restore.label) in self.hung else self.hangs_at
         self.changed(job)
         self.on_start(job)
         self.clock.after(max(0.0, self.steps - pod.base), lambda: self._finish(job, pod))
+        if restore and restore.kind == "Image" and self.breaks_after is not None:
+            self.clock.after(self.breaks_after, lambda: self.end_pod(job, 1))
+        if self.bug_at is not None:
+            self.clock.after(max(0.1, self.bug_at - pod.base), lambda: self.end_pod(job, 1))
         if restore and _plain(restore.label) in self.told_to_end:
             self.clock.after(STOP_SECONDS, lambda: self.end_pod(job, self.sigterm_exit, told=True))
 
@@ -437,7 +446,13 @@ class Cluster:
         pod = job.pod
         if pod is None or pod.started_at is None:
             return 0.0
-        return pod.base + ((pod.stopped_at or self.clock.now) - pod.started_at).total_seconds()
+        steps = pod.base + ((pod.stopped_at or self.clock.now) - pod.started_at).total_seconds()
+        return steps if pod.stands_at is None else min(steps, pod.stands_at)
+
+    def hang(self, job: Job) -> None:
+        """Its training stands still from now on, and so does each one that is made of its memory."""
+        assert job.pod is not None
+        job.pod.stands_at = self.progress(job)
 
     def training(self) -> list[Job]:
         """Those whose process runs."""

@@ -47,6 +47,7 @@ class Pod:
     conditions: dict[str, str] = field(default_factory=dict)
     waiting_reason: str | None = None
     message: str | None = None
+    stands_at: float | None = None  # the step at which its training stands still
     base: float = 0  # steps in the memory it started from
 
     @property

@@ -63,6 +63,7 @@ async def test_no_rule_counts(world: World) -> None:
     await training(world)
     world.cluster.end_pod(world.cluster.job_of(0), 1)
     await world.until(lambda: world.entry(0).restarts == 1 and world.active == 1)
+    await world.pass_time(400)  # sooner it would be the image's fault
     world.cluster.end_pod(world.cluster.job_of(0), 1)
     assert await world.ended() == "Failed"
     failed = world.documents.condition("Failed")

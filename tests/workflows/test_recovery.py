@@ -39,7 +39,7 @@ async def test_the_replica_is_restored_from_the_survivors_image(world: World) ->
     assert restored.request.restore.lineage == "1.0"
     assert "@sha256:" in restored.request.restore.label
     assert restored.pod.base >= 199
-    assert world.documents.condition("CheckpointsProven").status == "True"
+    await world.until(lambda: world.documents.condition("CheckpointsProven").status == "True", within=90)
     assert world.entry(0).preemptions == 1
     assert world.entry(0).restarts == 0
 

@@ -47,7 +47,7 @@ ELSEWHERE = {
     "adopt_orphan", "find_orphans", "find_orphaned_objects", "find_orphaned_images", "find_orphaned_claims",
     "find_orphaned_holds", "remove_taint", "remove_claim", "sound_alarm",
     "ask_hazard", "find_image", "find_stored", "find_strangers", "save_outputs", "write_report",
-    "answer_certificates",
+    "answer_certificates", "read_start", "find_cause",
 }  # fmt: skip
 """Activities that neither a training's life nor its end ever asks for: each has tests of its own."""
 

@@ -133,7 +133,8 @@ class Life:
     def failed_by_itself(self, why: str, *, machine_stays: bool = True) -> None:
         """Start a failed training again, on its machine if ``machine_stays``, as long as ``maxRestarts`` allows."""
         self.me.restarts += 1
-        if self.me.restore and self.ran_seconds() < self.state.timings.verdict_delay:
+        crashed = self.me.restore is not None and self.ran_seconds() < self.state.timings.verdict_delay
+        if self.me.restore and crashed and not workflow.patched("own-ends"):  # see Blame
             # It crashed at once: the image may be what is broken. Each crash counts as a node's failure to start it.
             self.restoring.failed(self.me.restore, f"{self.me.node}#{self.me.restarts}", missing=False)
         allowed = self.job.spec.restarts_allowed
@@ -187,7 +188,7 @@ class Life:
             if not self.checkpointing.takes_images:
                 self.job.spawn(self._ask_to_save(old), f"SIGTERM for {me.index}.{me.incarnation}")
             me.live, me.view = False, None
-            me.running_since = me.reading = me.reading_at = None  # its memory is lost
+            me.running_since = me.reading = me.reading_at = me.first_reading = None  # its memory is lost
         if not machine_stays:
             if announce:
                 self.machines.warn(me.vm_key, cause)

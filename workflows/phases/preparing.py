@@ -48,8 +48,9 @@ class Preparing(Part):
         self.me.incarnation += 1
         self.me.live = True
         self.me.base_seconds = self.me.restore.seconds if self.me.restore else 0
-        self.me.running_since = self.me.reading = self.me.reading_at = None
         self.me.view, self.me.view_version, self.me.stalled, self.me.disruption = None, 0, False, None
+        self.me.running_since = self.me.reading = self.me.reading_at = self.me.first_reading = None
+        self.me.to_prove, self.me.hung = False, ""
         self.life.enter("Queued" if self.me.pinned else "Starting", why)
 
     async def _await_survivor(self, recovery: Recovery) -> None:

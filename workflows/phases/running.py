@@ -12,7 +12,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.verdict import has_ended, verdict
 
 from workflows.calls import call
+from workflows.phases.blame import Blame
+from workflows.phases.hang import Hang
 from workflows.phases.life import Life, Part
+from workflows.phases.proof import Proof
 from workflows.phases.queued import Queued
 from workflows.phases.standing import Standing
 from workflows.phases.terms import Terms
@@ -25,6 +28,9 @@ class Running(Part):
         super().__init__(life)
         self.standing = Standing(life)
         self.terms = Terms(life)
+        self.blame = Blame(life)
+        self.proof = Proof(life)
+        self.hang = Hang(life, self.blame, self.standing)
 
     async def train(self) -> None:
         """Watch it run: until its pod ends, its machine is going, or it was silent for long enough to look."""
@@ -43,15 +49,19 @@ class Running(Part):
                 self.life.enter("Judging", "its pod has ended" if pod else "its pod is gone")
                 self.me.deadline = self.job.after(self.state.timings.verdict_delay)
                 return
+            if self.me.hung:
+                await self.hang.end()
+                return
+            await self.proof.look()
             version = self.me.view_version
             changed = await self.life.until(
                 lambda seen=version: (  # type: ignore[misc]
-                    self.me.view_version != seen or self.me.moving or self.life.machine_lost()
+                    self.me.view_version != seen or self.me.moving or self.me.hung or self.life.machine_lost()
                 ),
                 self._next_look(),
                 f"replica {self.me.index} trains on {self.me.node}",
             )
-            if not changed:
+            if not changed and not self._is_for_proof():
                 await self._look()
 
     def _is_over(self, pod: PodView) -> bool:
@@ -60,10 +70,14 @@ class Running(Part):
             return True
         return has_ended(pod, self.job.spec.main_container) and workflow.patched("ends-beside-others")
 
+    def _is_for_proof(self) -> bool:
+        """It woke up early, only to see whether it trains."""
+        return self.proof.due is not None and workflow.now() >= self.proof.due
+
     def _next_look(self) -> datetime:
         """Compute the next look: after silence, at the end of the patience with its node, or once it has run well."""
-        well_at = self.standing.well_at()
-        return self._next_check() if well_at is None else min(self._next_check(), well_at)
+        times = (self._next_check(), self.standing.well_at(), self.proof.due)
+        return min(at for at in times if at is not None)
 
     def _next_check(self) -> datetime:
         timings = self.state.timings
@@ -118,7 +132,9 @@ class Running(Part):
             self.job.event("ReplicaSucceeded", f"replica {self.me.index}: {why}")
             self.life.enter("Releasing", why)
             return
-        if not self.terms.decide(pod):
+        if self.blame.killed_by_checkpoint(why) or self.terms.decide(pod):
+            return
+        if not await self.blame.restore_broke(why):
             await self.standing.failed(why)
 
     def _ends_as_told(self) -> bool:

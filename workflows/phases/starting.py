@@ -195,7 +195,9 @@ class Starting(Part):
         self.life.starts.runs(self.me)
         if self.me.restore:
             if self.me.restore.kind == "Image":  # of its own checkpoint a training was only told
-                self.restoring.proven(self.me.restore)
+                self.me.to_prove = workflow.patched("own-ends")
+                if not self.me.to_prove:
+                    self.restoring.proven(self.me.restore)
             self.job.event(
                 "Restored",
                 f"replica {self.me.index} runs on {self.me.node} from progress {self.me.restore.progress:.0f}"

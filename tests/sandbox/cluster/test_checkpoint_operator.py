@@ -204,3 +204,22 @@ async def test_deletion_waits_for_the_finalizer(
         return False
 
     await eventually("CheckpointBackup gone", gone)
+
+
+@pytest.mark.parametrize(("threshold", "phase"), [(1, "Failed"), (60, "Completed")])
+async def test_a_liveness_probe_kills_what_is_being_dumped_unless_it_bears_that(
+    admin: KubeClient, namespace: str, nodes: Nodes, backups: Backups, threshold: int, phase: str
+) -> None:
+    patience = {"periodSeconds": 1, "failureThreshold": threshold, "terminationGracePeriodSeconds": 1}
+    probed: Json = {"env": env(SANDBOX_STEPS=100000), "livenessProbe": {"exec": {"command": ["true"]}, **patience}}
+    await start_training(admin, namespace, "probed", await nodes.start(), container=probed)
+    await backups.create("one", "probed")
+    assert (await backups.reach("one"))["phase"] == phase
+
+    async def state() -> Json | None:
+        pod = await admin.get(f"/api/v1/namespaces/{namespace}/pods/probed")
+        found: Json = pod["status"]["containerStatuses"][0]["state"]
+        return found if phase == "Completed" or "terminated" in found else None
+
+    found = await eventually("its end, if it comes to one", state)
+    assert "running" in found if phase == "Completed" else found["terminated"]["exitCode"] == 137

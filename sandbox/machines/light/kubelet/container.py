@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from uuid import uuid4
 
@@ -86,10 +87,25 @@ class Container:
         if timeout and seconds > timeout:
             await self._process.dump(timeout)
             raise CheckpointError("context deadline exceeded")
-        memory = await self._process.dump(seconds)
+        probing = asyncio.create_task(self._probe_in_vain())
+        try:
+            memory = await self._process.dump(seconds)
+        finally:
+            probing.cancel()
         # What a restored container was restored from is not its base: that stays the first image.
         base = self.image.checkpoint.base_image if self.image.checkpoint else self.spec["image"]
         Checkpoint(self.name, base, tuple(self._mounts()), memory).write(path, now())
+
+    async def _probe_in_vain(self) -> None:
+        """Stop a process whose livenessProbe loses patience: while it is dumped it answers none."""
+        probe, pod = self.spec.get("livenessProbe"), self._context.pod["spec"]
+        if probe is None:
+            return
+        await asyncio.sleep(self._context.node.scaled(probe["periodSeconds"] * probe["failureThreshold"]))
+        self.terminate()
+        grace = probe.get("terminationGracePeriodSeconds", pod.get("terminationGracePeriodSeconds", 30))
+        await asyncio.sleep(self._context.node.scaled(grace))
+        self.kill()
 
     def end_unstarted(self) -> None:
         """Give it the final state that the kubelet gives to a container which the stopped pod never had."""
