@@ -46,7 +46,7 @@ async def test_a_request_is_not_forgotten_where_the_workflow_goes_on_in_a_new_ru
     node = world.node_of(0)
     world.down.add("answer_certificates")
     world.machines.ask_certificate(node)
-    monkeypatch.setattr(history, "EVENTS", 20)
+    monkeypatch.setattr(history, "EVENTS", 60)  # more than a run takes to begin
     await world.pass_time(1500)
     assert await runs(world, names.vm_workflow_id(names.vm_key_of(node) or "")) > 1
     world.down.clear()

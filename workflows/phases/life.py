@@ -134,7 +134,8 @@ class Life:
         """Start a failed training again, on its machine if ``machine_stays``, as long as ``maxRestarts`` allows."""
         self.me.restarts += 1
         crashed = self.me.restore is not None and self.ran_seconds() < self.state.timings.verdict_delay
-        if self.me.restore and crashed and not workflow.patched("own-ends"):  # see Blame
+        is_image = self.me.restore is not None and self.me.restore.kind == "Image"  # of these see Blame
+        if self.me.restore and crashed and (not is_image or not workflow.patched("own-ends")):
             # It crashed at once: the image may be what is broken. Each crash counts as a node's failure to start it.
             self.restoring.failed(self.me.restore, f"{self.me.node}#{self.me.restarts}", missing=False)
         allowed = self.job.spec.restarts_allowed
