@@ -23,6 +23,7 @@ async def test_it_is_kept_that_long_and_then_released(world: World) -> None:
     assert abs((entry.kept_until - failed_at).total_seconds() - 7200) < 20
     assert f"gcloud compute ssh {machine} --zone us-central1-a --project p" in entry.message
     assert f"kubectl debug node/{machine}" in entry.message
+    await world.until(lambda: world.documents.condition("Failed") is not None, within=10)
     assert world.documents.condition("Failed").status == "True"
     assert world.documents.told("Kept")
     await world.pass_time(7000)
