@@ -198,6 +198,17 @@ async def test_machines_that_join_in_vain_are_bought_ever_more_rarely_and_people
     assert world.documents.condition("CapacityAvailable").status == "True"
 
 
+async def test_a_gpu_of_the_cluster_that_becomes_free_ends_the_search_for_a_vm(world: World) -> None:
+    world.machines.failing_joins = 10**6
+    await world.submit(replicas=1)
+    await world.until(lambda: world.documents.condition("CapacityAvailable"), within=1800)
+    world.cluster.add_node("own-1")
+    await world.running(1, within=4000)
+    await world.pass_time(5)
+    condition = world.documents.condition("CapacityAvailable")
+    assert (condition.status, condition.reason) == ("True", "FreeGPU")
+
+
 async def test_who_corrects_what_is_bought_does_not_wait_for_the_next(world: World) -> None:
     world.machines.failing_joins = 10**6
     await world.submit(replicas=1)

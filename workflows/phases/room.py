@@ -87,8 +87,16 @@ class Room(Part):
     def found(self) -> None:
         """Tell people that there is room by now, if they were told that there was none."""
         told = self.state.conditions.get("CapacityAvailable")
-        if self.me.vm_key is not None and told is not None and told.reason in {errors.ROOM_TAKEN, NO_ROOM}:
+        if told is None or told.status != "False":
+            return
+        if self.me.vm_key is not None and told.reason in {errors.ROOM_TAKEN, NO_ROOM}:
             self.job.condition("CapacityAvailable", True, "Provisioned")
+        elif self.me.vm_key is None and not self._others_seek() and workflow.patched("free-gpu-told"):
+            self.job.condition("CapacityAvailable", True, "FreeGPU", "a GPU of the cluster was free")
+
+    def _others_seek(self) -> bool:
+        others = [replica for replica in self.state.replicas.values() if replica is not self.me]
+        return any(replica.phase in {"Pending", "Preempted", "Provisioning"} for replica in others)
 
 
 def _remedy(pod: PodView) -> str:
