@@ -59,6 +59,7 @@ TROUBLES = (
     Trouble("Queued", "Queued", _WAITING, when="True"),
     Trouble("PodsStart", "Pods do not start", _WAITING),
     Trouble("Restorable", "Held", frozenset({"Restoring"})),
+    Trouble("MachineFits", "No machine fits", frozenset({"Pending", "Preempted"})),
     Trouble("CapacityAvailable", "Buying a VM", _SEEKING | {"Starting"}),
     Trouble("Stable", "Unstable", _WAITING),
 )

@@ -12,20 +12,12 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api.common import MACHINE_FITS, Condition
+    from api.common import Condition
+    from api.overview import CHECKS
 
 from workflows.calls import call, explain
 from workflows.job import Job
 from workflows.machine_fit import MachineFit, preflight_request
-
-CONDITIONS = (
-    "CheckpointOperatorReady",
-    "RegistryReady",
-    "CredentialsReady",
-    "CloudReady",
-    "StorageReady",
-    MACHINE_FITS,
-)
 
 
 class Checks:
@@ -65,7 +57,7 @@ class Checks:
         if self.state.checked_at is None:
             return workflow.now()
         timings = self.state.timings
-        found = [self.state.conditions[kind].status for kind in CONDITIONS if kind in self.state.conditions]
+        found = [self.state.conditions[kind].status for kind in CHECKS if kind in self.state.conditions]
         well = all(status == "True" for status in found)
         return self.state.checked_at + timedelta(seconds=timings.recheck if well else timings.resync)
 
@@ -100,7 +92,7 @@ class Checks:
         try:
             preflight = await look
         except ActivityError as error:
-            for kind in CONDITIONS:
+            for kind in CHECKS:
                 if kind in self.state.conditions:
                     self._unknown(kind, *explain(error))
             return
@@ -112,7 +104,7 @@ class Checks:
         self._tell(preflight.conditions)
 
     def _tell(self, conditions: list[Condition]) -> None:
-        for kind in set(CONDITIONS) - {condition.type for condition in conditions}:
+        for kind in set(CHECKS) - {condition.type for condition in conditions}:
             self.state.conditions.pop(kind, None)
             self.state.known_at.pop(kind, None)
         for condition in conditions:

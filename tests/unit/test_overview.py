@@ -51,6 +51,12 @@ CASES = [
     (status("Queued", said="queue research holds its Job"), "Queued: queue research holds its Job"),
     (status("Starting", "Provisioning", said="ImagePullBackOff"), "Buying a VM: ImagePullBackOff"),
     (status("Starting", "Starting", said="ImagePullBackOff"), "Starting: ImagePullBackOff"),
+    (
+        status(
+            "Running", "Preempted", told=[LOST, CAPACITY, condition("MachineFits", message="n1: too little memory")]
+        ),
+        "Recovering 1/2: no machine fits: n1: too little memory",
+    ),
     (status("Running", "Running"), "Running 2/2"),
     (status("Running", "Provisioning", said="VM runs"), "Running 1/2: buying a VM: VM runs"),
     (status("Running", "Provisioning", told=[LOST, CAPACITY]), f"Recovering 1/2: buying a VM: {NO_CAPACITY}"),
