@@ -6,6 +6,7 @@ from typing import Any
 from temporalio import activity
 
 from activities import ownership
+from activities.fitting import holds
 from activities.signatures import SET_BUDGET, Budget, JobRef, SetBudget
 from api import names
 from clients.kube import Json, Kube, KubeError, path
@@ -87,17 +88,4 @@ def _selects(budget: Json, labels: Mapping[str, str]) -> bool:
     if selector is None:
         return False
     same = all(labels.get(key) == value for key, value in (selector.get("matchLabels") or {}).items())
-    return same and all(_holds(each, labels) for each in selector.get("matchExpressions") or [])
-
-
-def _holds(expression: Json, labels: Mapping[str, str]) -> bool:
-    value, values = labels.get(expression["key"]), expression.get("values") or []
-    match expression["operator"]:
-        case "In":
-            return value in values
-        case "NotIn":
-            return value not in values
-        case "Exists":
-            return value is not None
-        case _:
-            return value is None
+    return same and all(holds(each, labels) for each in selector.get("matchExpressions") or [])

@@ -17,10 +17,10 @@ from activities.registry_credentials import DOCKER_HUB_KEY, Credentials, reposit
 from activities.repository import DOCKER_HUB, Image, parse_image, parse_repository
 from activities.signatures import FIND_CAUSE, Cause, FindCause
 from api import errors
+from api.waiting import CONFIG, PULLS
 from clients.kube import Json, Kube, KubeError, path
 
-IMAGES = {"ImagePullBackOff", "ErrImagePull", "ErrImageNeverPull", "InvalidImageName"}
-SOURCES = {"CreateContainerConfigError", "FailedMount"}
+SOURCES = {CONFIG, "FailedMount"}
 """Reasons of the kubelet for a Secret or a ConfigMap that is absent, or lacks a key."""
 
 
@@ -35,7 +35,7 @@ class CauseActivities:
     async def find_cause(self, request: FindCause) -> Cause:
         """Say what of the template is missing, if things of that kind can be looked at from here."""
         pod = request.job_template.get("spec", {}).get("template", {}).get("spec", {})
-        if request.reason in IMAGES:
+        if request.reason in PULLS:
             return await self._missing_image(request, pod)
         if request.reason in SOURCES:
             return await self._missing_source(request, pod)

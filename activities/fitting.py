@@ -14,12 +14,12 @@ from decimal import Decimal
 from typing import Any
 
 from api.names import GPU_RESOURCE, LABEL_JOB, vm_key_of
+from api.node_labels import ZONE
 from api.projections import node_marks, node_view
 
 Json = dict[str, Any]
 Amounts = dict[str, Decimal]
 
-ZONE = "topology.kubernetes.io/zone"
 _CDI = ("container.devices.cdi.k8s.io/", "cdi.k8s.io/")
 _ALL_DEVICES = "all"
 _GPU_PRESENT, _GPU_COUNT = "nvidia.com/gpu.present", "nvidia.com/gpu.count"  # of NVIDIA's feature discovery
@@ -163,7 +163,7 @@ def _matches(term: Json, node: Json) -> bool:
 
 
 def holds(expression: Json, values: Mapping[str, str]) -> bool:
-    """True if these values meet a match expression of a node selector term."""
+    """True if these values meet a match expression of a node selector term or a label selector."""
     actual, given = values.get(expression["key"]), expression.get("values") or []
     match expression["operator"]:
         case "In":

@@ -1,10 +1,9 @@
 """Who will suspend the Jobs of a SpotInstanceJob, told before there is one. Pure."""
 
 from activities.signatures import Hold, PodVerdict
-from api.queues import QUEUE_LABEL, QUEUE_LABELS
+from api.queues import QUEUE_LABEL, QUEUE_LABELS, WEBHOOK
 from clients.kube import Json
 
-WEBHOOK = "an admission webhook"
 BY_TEMPLATE = "jobTemplate.spec.suspend"
 
 

@@ -13,6 +13,7 @@ from activities.probes import bear_dumps, remark
 from activities.registry_credentials import pulls_by
 from activities.signatures import CreateReplica
 from api import names
+from api.node_labels import HOSTNAME
 from api.storage import incarnation_prefix
 
 Json = dict[str, Any]
@@ -20,8 +21,6 @@ Json = dict[str, Any]
 IDENTITY_PATH = "/etc/outlast"
 """Where a container reads who it is: a volume, because a restored process keeps the environment of its source."""
 IDENTITY_VOLUME = "outlast-identity"
-
-HOSTNAME = "kubernetes.io/hostname"
 
 # What the workflow does in the controller's place: a deadline counts over all incarnations, and what a failure means is
 # said over them, too. The controller would begin anew from step 0 after a failure that a rule ignores.

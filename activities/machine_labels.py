@@ -18,7 +18,6 @@ Json = dict[str, Any]
 
 NAME = "outlast-…"
 """Stands for the Node's name, which is made when it is bought and which no template can know."""
-HOSTNAME = "kubernetes.io/hostname"
 _SET_BY_OTHERS = re.compile(
     r"^(nvidia[.]com|feature[.]node[.]kubernetes[.]io|([^/]*[.])?topology[.][^/]*|[^/]*[.]csi[.][^/]*)/"
 )
@@ -37,7 +36,7 @@ def labels_of(candidate: Candidate, declared: Iterable[NodeLabel], *, arm: bool 
         **dict.fromkeys(_ZONE_TOO, candidate.zone),
         **dict.fromkeys(_REGION_TOO, candidate.region),
         **dict.fromkeys(_TYPE_TOO, candidate.machine_type),
-        HOSTNAME: NAME,
+        well_known.HOSTNAME: NAME,
         "metadata.name": NAME,
         LABEL_JOB: NAME,
         "kubernetes.io/os": "linux",

@@ -7,7 +7,6 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import finalizers
-from activities.fitting import ZONE
 from activities.holds import hold_of, labels_for_queues
 from activities.identity import Grants, not_lent
 from activities.pod_admission import PodAdmission
@@ -44,6 +43,7 @@ from api import names
 from api.common import Condition, SecretReference
 from api.formats import misshapen
 from api.identity import borrowed
+from api.node_labels import ZONE
 from api.projections import is_mirror
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec

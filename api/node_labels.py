@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from api.market import Candidate
 from api.spot_instance_vm import NodeLabel
 
+HOSTNAME = "kubernetes.io/hostname"
 INSTANCE_TYPE = "node.kubernetes.io/instance-type"
 REGION = "topology.kubernetes.io/region"
 ZONE = "topology.kubernetes.io/zone"

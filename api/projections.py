@@ -13,6 +13,7 @@ from api.names import GPU_RESOURCE, TAINT_PREEMPTED
 from api.node_conditions import BROKEN, UNFIT
 from api.queues import is_suspended, queue_of, suspended_by
 from api.views import AgentView, CheckpointView, ContainerEnd, NodeView, PodView, ReplicaView
+from api.waiting import PULLS
 
 Json = dict[str, Any]
 
@@ -94,10 +95,6 @@ def _marked_at(spec: Json) -> datetime | None:
         return None
 
 
-# Reasons of a pod that has no image yet.
-_PULLS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"}
-
-
 def agent_view(pods: Iterable[Json], *, installed: bool) -> AgentView:
     """The node agent by its ``pods`` on one node; ``installed`` if there is a DaemonSet that makes them."""
     pod = max(pods, key=lambda each: (_alive(each), each["metadata"].get("creationTimestamp") or ""), default=None)
@@ -114,7 +111,7 @@ def agent_view(pods: Iterable[Json], *, installed: bool) -> AgentView:
         return AgentView(running=True)
     reason = view.waiting_reason or view.phase
     said = view.message or f"pod {view.name} is {view.phase}"
-    if reason in _PULLS:
+    if reason in PULLS:
         said += "; if its registry is private, give outlast-agent a pull Secret (deploy/components/private-registry)"
     return AgentView(running=False, reason=reason, message=said)
 

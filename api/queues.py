@@ -5,6 +5,8 @@ from typing import Any
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 QUEUE_LABELS = (QUEUE_LABEL, "kueue.x-k8s.io/priority-class", "kueue.x-k8s.io/max-exec-time-seconds")
 """Labels of a Job by which Kueue admits it. On a SpotInstanceJob they count for each of its Jobs."""
+WEBHOOK = "an admission webhook"
+"""Who holds a Job that was suspended in the moment of its creation, in words."""
 
 Json = dict[str, Any]
 

@@ -6,7 +6,9 @@ from typing import Literal
 from activities.signatures import Hold
 from api.messages import JobStart
 from api.names import replica_job_name
+from api.queues import WEBHOOK
 from api.views import ReplicaView
+from api.waiting import GATED
 from workflows.state import Replica
 
 News = Literal["Over", "Held", "Placed"]
@@ -14,8 +16,7 @@ News = Literal["Over", "Held", "Placed"]
 QUEUED = "Queued"
 """The condition: True while the Job of a replica is held, by a queue or by whoever suspended it."""
 BY_QUEUE, BY_OTHERS, NOT_CREATED, NO_POD, NOT_HELD = "HeldByQueue", "HeldByOthers", "NotCreated", "NoPod", "NotHeld"
-WEBHOOK, GATE = "an admission webhook", "a scheduling gate"
-GATED = "SchedulingGated"  # what the scheduler says of such a pod
+GATE = "a scheduling gate"
 TOLD = 3  # replicas whose Jobs one message names
 
 

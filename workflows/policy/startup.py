@@ -3,6 +3,7 @@
 from typing import Literal
 
 from api.views import PodView
+from api.waiting import CONFIG, PULLS
 
 Startup = Literal["Waiting", "Running", "Ended", "NeverRan", "InitFailed", "BadImage", "MissingImage"]
 
@@ -14,7 +15,6 @@ _DID_NOT_START = {
     "CrashLoopBackOff",
 }
 _REFUSED = ("denied", "unauthorized", "authorization", "authentication", "forbidden")
-_CONFIG = "CreateContainerConfigError"  # a ConfigMap or a Secret that the pod names is not there
 _ABSENT = ("not found", "manifest unknown", "name unknown", "blob unknown", "blob_unknown", "does not exist")
 # What containerd, CRI-O and docker say of content that is not what its digest says.
 _DAMAGED = ("unexpected commit digest", "digest did not match", "failed size validation", "invalid tar header")
@@ -52,7 +52,7 @@ def init_failure(pod: PodView | None) -> str:
 
 def _would_run_as_root(pod: PodView) -> bool:
     """An image of a process names no user, which `runAsNonRoot` without `runAsUser` forbids on every machine."""
-    return pod.waiting_reason == _CONFIG and "runasnonroot" in (pod.message or "").lower()
+    return pod.waiting_reason == CONFIG and "runasnonroot" in (pod.message or "").lower()
 
 
 def _pull(message: str) -> Startup:
@@ -76,4 +76,4 @@ def did_not_start(pod: PodView) -> bool:
 
 def waits_for_others(pod: PodView) -> bool:
     """For a registry, for room, or for a ConfigMap that is not there: another machine would wait just as long."""
-    return pod.waiting_reason in {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "Unschedulable", _CONFIG}
+    return pod.waiting_reason in PULLS | {CONFIG, "Unschedulable"}
