@@ -16,7 +16,7 @@ from activities.compute import Cloud
 from activities.heartbeat import heartbeats
 from activities.runtimes import Runtime, runtime_of
 from activities.signatures import Done, JoinProgress, StartJoin, TokenRef
-from activities.ssh import SshKeys, Unreachable, connect, run, user_of
+from activities.ssh import SshKeys, Unreachable, connect, login, run
 from activities.tokens import Tokens, token_id_of
 from api import errors
 from api.names import is_segment, shown
@@ -173,7 +173,9 @@ class JoinActivities:
             return
         key = await self._ssh_keys.load(join.ssh_key, join.namespace)
         access = join.spec.gcp.ssh_access
-        user = await user_of(compute, vm.project, access, join.spec.ssh_user, key)
+        user = join.spec.ssh_user
+        if access == "OSLogin":
+            user = await login(compute, vm, key, join.ssh_key)
         async with connect(join.address, self._ssh_port, user, key, host_keys, access) as machine:
             yield machine
 

@@ -13,6 +13,7 @@ from api import names
 from api.common import Condition
 from api.duration import AUTO, parse_duration
 from api.formats import misshapen
+from api.identity import owns_account
 from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
@@ -85,9 +86,12 @@ def format_problems(model: Model, what: str = "") -> list[Condition]:
     return [not_accepted("InvalidSpec", f"{what}{told}")] if told else []
 
 
-def spec_problems(spec: SpotInstanceJobSpec) -> list[Condition]:
-    """What the CRD's schema cannot refuse."""
-    return [not_accepted("InvalidSpec", message) for message in _messages(spec)]
+def spec_problems(
+    spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec | None = None, namespace: str = ""
+) -> list[Condition]:
+    """What the CRD's schema cannot refuse; ``namespace`` is that of the job and its SpotInstanceVM."""
+    messages = [*_messages(spec), *(_login_messages(spec, vm, namespace) if vm is not None else [])]
+    return [not_accepted("InvalidSpec", message) for message in messages]
 
 
 def vm_problems(vm: SpotInstanceVMSpec, where: str) -> list[Condition]:
@@ -96,6 +100,20 @@ def vm_problems(vm: SpotInstanceVMSpec, where: str) -> list[Condition]:
     if digest is None or is_ca_cert_hash(digest):
         return []
     return [not_accepted("InvalidSpec", f"{where}: kubeadmJoinConfig.caCertHash {NO_HASH}")]
+
+
+FOREIGN_PROFILE = (
+    "sshKeySecretRef: gcp.sshAccess: OSLogin would let this key into every VM that the service account of the "
+    "credentials may enter, and their Secret is not of this namespace: leave sshKeySecretRef out, so that Outlast "
+    "enters by its own key, or name a Secret of this namespace in gcpCredentialsSecretRef"
+)
+
+
+def _login_messages(spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec, namespace: str) -> Iterator[str]:
+    """Refuse to put a tenant's SSH key into the OS Login profile of an account that is lent to it or shared with it."""
+    named = vm.gcp.ssh_access == "OSLogin" and vm.ssh_key_secret_ref is not None
+    if named and not owns_account(spec.gcp_credentials_secret_ref, namespace):
+        yield f"SpotInstanceVM's {FOREIGN_PROFILE}"
 
 
 def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:

@@ -98,7 +98,7 @@ class SpecActivities:
             return document.model_copy(update={"spec": spec, "problems": problems})
         vm, problems = await self._read_vm(job, spec, hold=True)
         uses = secrets_in_use(spec, None if problems else vm, job.namespace)
-        problems += spec_problems(spec) + template_problems(spec)
+        problems += spec_problems(spec, vm, job.namespace) + template_problems(spec)
         permitted = await asyncio.gather(*(self._permits(job, use) for use in uses))
         problems += not_shared([use for use, good in zip(uses, permitted, strict=True) if not good], job.namespace)
         shared = [use for use, good in zip(uses, permitted, strict=True) if good]

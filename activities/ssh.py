@@ -13,11 +13,15 @@ from pathlib import Path
 import asyncssh
 from temporalio.exceptions import ApplicationError
 
+from activities.cloud_errors import Invalid
 from activities.compute import Compute
 from activities.secret import read_secret
+from activities.signatures import VmRef
+from activities.spec_checks import FOREIGN_PROFILE
 from api import errors
 from api.common import LocalReference
 from api.formats import SSH_USER
+from api.identity import owns_account
 from api.names import shown
 from api.spot_instance_vm import SshAccess
 from clients.kube import Kube
@@ -87,13 +91,18 @@ class SshKeys:
             ) from None
 
 
-async def user_of(compute: Compute, project: str, access: SshAccess, user: str, key: asyncssh.SSHKey) -> str:
-    """Find the user to log in as: ``user``, or with OS Login the account's own.
+async def login(compute: Compute, vm: VmRef, key: asyncssh.SSHKey, named_by: LocalReference | None) -> str:
+    """Let ``key`` log in by OS Login as the account of the VM's credentials, and give the user name.
+
+    The key stays in that account's profile and opens all that the account may enter. So a key of a namespace
+    (``named_by`` its Secret) goes into no account that is another's.
 
     Raises:
         CloudError: OS Login refuses.
     """
-    return await compute.login(project, public_key(key)) if access == "OSLogin" else user
+    if named_by is not None and not owns_account(vm.credentials, vm.namespace):
+        raise Invalid(FOREIGN_PROFILE)
+    return await compute.login(vm.project, public_key(key))
 
 
 def public_key(key: asyncssh.SSHKey) -> str:

@@ -21,7 +21,7 @@ from activities.signatures import (
     VmOperation,
     VmRef,
 )
-from activities.ssh import SshKeys, public_key
+from activities.ssh import SshKeys, login, public_key
 from api import names
 from api.market import Price
 from api.views import VmView
@@ -53,7 +53,7 @@ class ComputeActivities:
             compute = await self._cloud.open(vm.credentials, vm.namespace)
             key = await self._ssh_keys.load(create.ssh_public_key_of, vm.namespace)
             if create.spec.gcp.ssh_access == "OSLogin":  # what is refused here costs no VM
-                await compute.login(vm.project, public_key(key))
+                await login(compute, vm, key, create.ssh_public_key_of)
             body = instance_body(
                 create.spec,
                 name=vm.name,

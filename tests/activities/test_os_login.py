@@ -12,9 +12,10 @@ from temporalio.exceptions import ApplicationError
 from activities.cloud_errors import Invalid
 from activities.compute.os_login import OsLogin, _user_in
 from activities.compute.preflight import check_cloud
-from activities.ssh import public_key
+from activities.ssh import login, public_key
 from api import errors
-from tests.activities.compute_setting import ZONE, Setting, create_vm, setting
+from api.common import LocalReference, SecretReference
+from tests.activities.compute_setting import ZONE, Setting, create_vm, setting, vm_ref
 from tests.activities.test_preflight_cloud import preflight
 
 __all__ = ["setting"]
@@ -42,6 +43,19 @@ async def test_the_policy_refuses_a_vm_without_and_the_message_says_what_to_do(s
         await setting.created(create_vm())
     assert refused.value.type == errors.INVALID
     assert setting.gce.instances() == []
+
+
+async def test_a_tenants_key_is_not_imported_into_an_account_that_is_lent_to_it(setting: Setting) -> None:
+    compute = await setting.cloud.open(None, "default")
+    key, own = asyncssh.generate_private_key("ssh-ed25519"), LocalReference(name="mine")
+    with pytest.raises(Invalid, match="leave sshKeySecretRef out"):
+        await login(compute, vm_ref(), key, own)
+    shared = vm_ref().model_copy(update={"credentials": SecretReference(name="gcp", namespace="vault")})
+    with pytest.raises(Invalid, match="leave sshKeySecretRef out"):
+        await login(compute, shared, key, own)
+    assert dict(setting.gce.fleet.logins) == {}
+    owned = vm_ref().model_copy(update={"credentials": SecretReference(name="gcp")})
+    assert await login(compute, owned, key, own) == await login(compute, vm_ref(), key, None)
 
 
 async def test_a_key_is_imported_once_a_while(setting: Setting) -> None:

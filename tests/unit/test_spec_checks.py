@@ -60,6 +60,24 @@ def test_good_spec_has_no_problems(config: dict[str, Any]) -> None:
     assert spec_problems(spec(config)) == []
 
 
+OS_LOGIN = {"gcp": VM["gcp"] | {"sshAccess": "OSLogin"}, "sshKeySecretRef": {"name": "mine"}}  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("credentials", [None, {"name": "gcp", "namespace": "vault"}], ids=["lent", "shared"])
+def test_a_tenants_key_goes_into_no_login_profile_of_somebody_elses_account(credentials: Any) -> None:
+    [condition] = spec_problems(spec(gcpCredentialsSecretRef=credentials), vm(**OS_LOGIN), "ml")
+    assert condition.message.startswith(
+        "SpotInstanceVM's sshKeySecretRef: gcp.sshAccess: OSLogin would let this key in"
+    )
+
+
+@pytest.mark.parametrize("credentials", [{"name": "gcp"}, {"name": "gcp", "namespace": "ml"}])
+def test_a_tenants_key_may_go_into_the_login_profile_of_its_own_account(credentials: Any) -> None:
+    assert spec_problems(spec(gcpCredentialsSecretRef=credentials), vm(**OS_LOGIN), "ml") == []
+    assert spec_problems(spec(), vm(sshKeySecretRef={"name": "mine"}), "ml") == []
+    assert spec_problems(spec(), vm(**OS_LOGIN | {"sshKeySecretRef": None}), "ml") == []
+
+
 def test_a_spec_that_temporal_would_not_take_is_refused_with_the_remedy() -> None:
     assert too_large("spec", {"jobTemplate": "#" * (LARGEST_SPEC - 100)}) == []
     [condition] = too_large("SpotInstanceVM spot", {"startupScript": "#" * LARGEST_SPEC})
