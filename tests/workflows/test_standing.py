@@ -226,3 +226,16 @@ async def test_a_resumed_replica_does_not_wait_for_what_was_wrong_before(world: 
     await world.running(1, within=900)
     await world.pass_time(60)
     assert stable(world).status == "True"
+
+
+async def test_machines_that_break_one_after_the_other_are_bought_ever_later(world: World) -> None:
+    soon(world, lambda job: world.cluster.mark(job.pod.node, "GPUMissing") if job.pod else None, after=5)
+    await world.submit(replicas=1)
+    await world.until(lambda: world.documents.condition("Stable"))
+    assert len(world.cloud.created) <= 2
+    assert (stable(world).status, stable(world).reason) == ("False", "MachinesBreak")
+    assert "lost 2 machines in a row to GPUMissing" in stable(world).message
+    await world.pass_time(4 * HOUR)
+    assert len(world.cloud.created) <= 8
+    world.cluster.on_start = lambda job: None
+    await world.until(lambda: stable(world).status == "True", within=3 * HOUR)

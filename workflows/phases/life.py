@@ -9,7 +9,9 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api.names import replica_job_name
+    from api.node_conditions import BROKEN
     from workflows.policy.backoff import back_off
+    from workflows.policy.standing import End, count, left
     from workflows.policy.survivor import going
     from workflows.policy.verdict import deciding_end
 
@@ -20,6 +22,7 @@ from workflows.logs import Logs
 from workflows.machines import Machines
 from workflows.rescue import Rescue
 from workflows.restoring import Restoring
+from workflows.stability import tell_stability
 from workflows.starts import Starts
 from workflows.state import Old, Phase, Recovery, Replica
 
@@ -120,9 +123,25 @@ class Life:
             return False  # a free GPU of the cluster: the scheduler has not chosen yet
         if not self.machine_lost():
             return False
-        notice = self.state.notices.get(self.me.node or "")
+        notice, node = self.state.notices.get(self.me.node or ""), self.me.node
         self.preempted(notice.source if notice else "its machine is gone", machine_stays=False)
+        if notice is not None and node is not None and notice.source in BROKEN:
+            self._count_broken(node, notice.source)
         return True
+
+    def _count_broken(self, node: str, why: str) -> None:
+        """Count a machine that broke; after the second in a row each further one is bought ever later.
+
+        The same cause, say a driver that does not suit the machines, breaks them all soon after they are bought.
+        """
+        if not workflow.patched("broken-machines"):
+            return
+        end = End(kind="Broke", node=node, why=why)
+        self.me.ends = left(count(self.me.ends, end), end)
+        tell_stability(self.job)
+        if self.me.ends.machines > 1:
+            self.me.in_vain = max(self.me.in_vain, self.me.ends.machines - 1)
+            self.back_off(f"{node} is broken: {why}", in_vain=True)
 
     def preempted(self, cause: str, *, machine_stays: bool) -> None:
         """Its end was not its own: that never counts against ``maxRestarts``."""

@@ -7,6 +7,7 @@ with workflow.unsafe.imports_passed_through():
     from api.common import MACHINE_FITS
     from api.messages import IN_VAIN, VmReport
     from api.names import vm_key
+    from api.node_conditions import BROKEN
     from workflows.policy.backoff import SOON, back_off
 
 from workflows.calls import call
@@ -178,11 +179,17 @@ class Seeking(Part):
     def _machine_failed(self, message: str, report: VmReport | None = None) -> None:
         self.me.vm_key = None
         self.job.event("VMLost", f"replica {self.me.index}: {message}", warning=True)
-        in_vain = report is not None and report.reason in IN_VAIN
+        in_vain = report is not None and (report.reason in IN_VAIN or self._broke(report))
         if report is not None and in_vain:
             self.job.condition("CapacityAvailable", False, report.reason, message)
         self.life.back_off(message, in_vain=in_vain)
         self.life.enter("Preempted" if self.me.recovery else "Pending", self.me.message)
+
+    def _broke(self, report: VmReport) -> bool:
+        """True if its Node is said to be broken before it took a replica."""
+        notice = self.state.notices.get(report.vm_name or "")
+        source = notice.source if notice else report.reason
+        return source in BROKEN and workflow.patched("broken-machines")
 
     async def node_ready(self) -> None:
         """Go on to what it starts from, or let a Job that exists already onto the machine."""

@@ -10,8 +10,8 @@ from typing import Literal
 from api.model import Model
 from workflows.state import Ends, Replica
 
-Kind = Literal["Disrupted", "NeverRan", "Failed"]
-"""Somebody took the pod away; it ended before it ran; the training itself failed."""
+Kind = Literal["Disrupted", "NeverRan", "Failed", "Broke"]
+"""Somebody took the pod away; it ended before it ran; the training itself failed; its machine is said to be broken."""
 
 ENDS_PER_MACHINE = 2
 """Ends in a row on one machine after which it is left."""
@@ -21,6 +21,7 @@ HOUR = 3600.0
 EVICTED = "EvictedAgainAndAgain"
 DELETED = "DeletedAgainAndAgain"
 NEVER_RAN = "NeverRuns"
+BREAK = "MachinesBreak"
 FAILS = "FailsAgainAndAgain"
 
 _REMEDIES = {
@@ -63,7 +64,7 @@ def leaves(ends: Ends, end: End) -> bool:
     A training that fails by itself tries one other machine: ``maxRestarts`` bounds its failures, and if it fails there,
     too, a third machine costs money and shows nothing.
     """
-    if end.leave:
+    if end.leave or end.kind == "Broke":
         return True
     if end.kind == "Failed":
         return ends.failed_here >= ENDS_PER_MACHINE and not ends.left_failing
@@ -118,6 +119,9 @@ def _told(ends: Ends, end: End) -> tuple[str, str]:
     where = f"{_plural(number, 'time')} in a row on {end.node}{machines}"
     if end.kind == "Failed":
         return FAILS, f"failed {where}: {end.why}"
+    if end.kind == "Broke":
+        helps = "look at vmImage and its GPU driver, and at whoever sets that condition of a Node"
+        return BREAK, f"lost {_plural(ends.machines + 1, 'machine')} in a row to {end.why}. What helps: {helps}"
     if end.kind == "NeverRan" and end.disruption is None:
         return NEVER_RAN, f"ended before it ran {where}: {end.why}"
     if end.disruption is None:
