@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from activities.hindrances import read_start
 from api.projections import pod_view
 from api.views import PodView
 from sandbox.control_plane import ControlPlane
@@ -86,6 +87,65 @@ async def test_a_container_that_fails_beside_a_living_one_leaves_the_pod_running
     assert has_ended(view, None)
     assert has_ended(view, "trainer")
     assert not has_ended(view, "tensorboard")
+
+
+async def test_init_containers_run_first_one_after_the_other(
+    admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane
+) -> None:
+    node = await nodes.start()
+    pod = training_pod("fetches", node, container={"env": env(SANDBOX_STEPS=2)})
+    fetch = {"name": "fetch", "image": "busybox:1.37", "env": env(SANDBOX_STEPS=5)}
+    side = {"name": "push", "image": "busybox:1.37", "restartPolicy": "Always"}
+    pod["spec"]["initContainers"] = [side, {"name": "quick", "image": "busybox:1.37"}, fetch]
+    await create(admin, namespace, pod)
+    path = f"/api/v1/namespaces/{namespace}/pods/fetches"
+
+    async def fetching() -> Json | None:
+        status = (await admin.get(path))["status"]
+        return status if "running" in status.get("initContainerStatuses", [{}] * 3)[2].get("state", {}) else None
+
+    status = await eventually("fetch runs", fetching, pause=0.02)
+    assert status["phase"] == "Pending"
+    assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
+    assert status["initContainerStatuses"][1]["state"]["terminated"]["exitCode"] == 0
+    await phase(admin, namespace, "fetches", "Succeeded")
+    log = await control_plane.kubectl("logs", "fetches", "-c", "fetch", "-n", namespace)
+    assert log.splitlines()[-1] == "training done after 5 steps"
+
+
+async def test_an_init_container_that_fails_fails_the_pod(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
+    node = await nodes.start()
+    pod = training_pod("unfetched", node)
+    fails = env(SANDBOX_STEPS=9, SANDBOX_FAIL_AT_STEP=1, SANDBOX_EXIT_CODE=6)
+    pod["spec"]["initContainers"] = [{"name": "fetch", "image": "busybox:1.37", "env": fails}]
+    await create(admin, namespace, pod)
+    failed = pod_view(await phase(admin, namespace, "unfetched", "Failed", "Succeeded"))
+    assert (failed.phase, failed.started_at) == ("Failed", None)
+    assert [(end.name, end.exit_code, end.init) for end in failed.ends] == [("fetch", 6, True)]
+
+
+async def test_a_pull_takes_time_and_is_told(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
+    node = await nodes.start()
+    made = await create(
+        admin, namespace, training_pod("large", node, container={"env": env(SANDBOX_PULL_SECONDS=10, SANDBOX_STEPS=2)})
+    )
+    pod_path, events = (
+        f"/api/v1/namespaces/{namespace}/pods/large",
+        f"/apis/events.k8s.io/v1/namespaces/{namespace}/events",
+    )
+
+    async def busy() -> str:
+        pod, told = await admin.get(pod_path), (await admin.get(events))["items"]
+        return read_start(None, pod, told).busy
+
+    assert "image pytorch/pytorch:2.9 has been pulled since" in await eventually("the pull", busy, pause=0.02)
+    await phase(admin, namespace, "large", "Succeeded")
+    told = [
+        each["reason"]
+        for each in (await admin.get(events))["items"]
+        if each["regarding"].get("uid") == made["metadata"]["uid"]
+    ]
+    assert {"Pulling", "Pulled"} <= set(told)
 
 
 async def test_on_failure_starts_again_from_step_0(

@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from sandbox.kube_client import UNREACHABLE, ApiError
 from sandbox.machines.light.kubelet.checkpoint import Checkpoint
+from sandbox.machines.light.kubelet.events import tell
 from sandbox.machines.light.kubelet.images import Image, PullError
 from sandbox.machines.light.kubelet.logs import ContainerLog
 from sandbox.machines.light.kubelet.process import OUR_PROGRAM, CheckpointError, Json, Process, RealProcess
@@ -20,8 +21,15 @@ FIRST_BACK_OFF = 10.0
 LONGEST_BACK_OFF = 300.0
 RETRY_SECONDS = 2.0
 DUMP_SECONDS = 4.0
+PULL_SECONDS = "SANDBOX_PULL_SECONDS"
+"""In the environment of a container: how long its image takes to be pulled, before each start of it."""
 LAYERS = "var/lib/containers/storage/overlay"
 """Where CRI-O keeps the writable layers of containers, each in `<id>/diff`."""
+
+
+def init_containers(pod: Json) -> list[Json]:
+    """Those that run before the others. Sidecars are none: nothing on a light machine asks anything of them."""
+    return [each for each in pod["spec"].get("initContainers", ()) if each.get("restartPolicy") != "Always"]
 
 
 class CreateError(Exception):
@@ -31,10 +39,12 @@ class CreateError(Exception):
 class Container:
     """One container; `state` and `last_state` are as in the Pod's status. Durations are emulated ones."""
 
-    def __init__(self, spec: Json, context: PodContext) -> None:
+    def __init__(self, spec: Json, context: PodContext, *, init: bool = False) -> None:
         self.spec = spec
         self.name: str = spec["name"]
-        self.state: Json = {"waiting": {"reason": "ContainerCreating"}}
+        self.init = init
+        waits = init or not init_containers(context.pod)
+        self.state: Json = {"waiting": {"reason": "ContainerCreating" if waits else "PodInitializing"}}
         self.last_state: Json = {}
         self.restarts = 0
         self.image = Image(id="")
@@ -126,6 +136,12 @@ class Container:
         return "waiting" not in self.state or bool(self.last_state)
 
     @property
+    def exit_code(self) -> int | None:
+        """How it ended; None if it has not, or is started again."""
+        code: int | None = self.state.get("terminated", {}).get("exitCode")
+        return code
+
+    @property
     def status(self) -> Json:
         """Its ContainerStatus."""
         return {
@@ -135,7 +151,7 @@ class Container:
             "containerID": self._id,
             "state": self.state,
             "lastState": self.last_state,
-            "ready": self.running,
+            "ready": self.exit_code == 0 if self.init else self.running,
             "started": self.running,
             "restartCount": self.restarts,
         }
@@ -144,6 +160,7 @@ class Container:
         back_off = FIRST_BACK_OFF
         while True:
             try:
+                await self._download()
                 return await self._context.node.images.get(self._context.pod, self.spec)
             except PullError as error:
                 reason, why = error.reason, str(error)
@@ -153,6 +170,20 @@ class Container:
             self._set_waiting("ImagePullBackOff", f'Back-off pulling image "{self.spec["image"]}": {reason}: {why}')
             await self._context.pause(back_off)
             back_off = min(2 * back_off, LONGEST_BACK_OFF)
+
+    async def _download(self) -> None:
+        """Take as long as `SANDBOX_PULL_SECONDS` of its environment says, and tell of it as a kubelet does."""
+        seconds = self._knob(PULL_SECONDS)
+        if not seconds:
+            return
+        image = self.spec["image"]
+        await tell(self._context, "Pulling", f'Pulling image "{image}"')
+        await self._context.pause(seconds)
+        await tell(self._context, "Pulled", f'Successfully pulled image "{image}" in {seconds:g}s')
+
+    def _knob(self, name: str) -> float:
+        given = next((each.get("value") for each in self.spec.get("env", ()) if each["name"] == name), None)
+        return float(given or 0)
 
     async def _create(self) -> Process:
         back_off = RETRY_SECONDS
@@ -179,6 +210,8 @@ class Container:
         self._id = f"cri-o://{uuid4().hex}{uuid4().hex}"
         if is_ours:
             return await RealProcess.start(command[1:], env, log.write)
+        if self.init:
+            env = {"SANDBOX_STEPS": "0", **env}
         if (checkpoint := self.image.checkpoint) is None:
             memory = Memory(step=0, environment=env, hostname=env["HOSTNAME"])
         elif refusal := checkpoint.refusal(self.name, mounts):
@@ -197,7 +230,7 @@ class Container:
 
     def _starts_again(self, code: int) -> bool:
         policy = self._context.pod["spec"].get("restartPolicy", "Always")
-        return policy == "Always" or (policy == "OnFailure" and code != 0)
+        return (policy == "Always" and not self.init) or (policy != "Never" and code != 0)
 
     def _terminated(self, code: int) -> Json:
         return {

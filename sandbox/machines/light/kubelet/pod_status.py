@@ -34,9 +34,12 @@ def gates(pod: Json) -> bool:
 class PodStatus:
     """The status of one pod, over time."""
 
-    def __init__(self, context: PodContext, containers: Sequence[Container]) -> None:
+    def __init__(
+        self, context: PodContext, containers: Sequence[Container], init_containers: Sequence[Container] = ()
+    ) -> None:
         self._context = context
         self._containers = containers
+        self._inits = init_containers
         self._started = now()
         self._conditions: dict[str, Json] = {}
 
@@ -61,8 +64,8 @@ class PodStatus:
 
     def _phase(self, ended: bool, verdict: Verdict | None) -> str:
         if ended:
-            codes = [container.state["terminated"]["exitCode"] for container in self._containers]
-            return "Failed" if verdict or any(codes) else "Succeeded"
+            well = all(container.exit_code == 0 for container in (*self._inits, *self._containers))
+            return "Succeeded" if well and not verdict else "Failed"
         return "Running" if all(container.has_started for container in self._containers) else "Pending"
 
     def _current_conditions(self, phase: str, verdict: Verdict | None) -> list[Json]:
@@ -70,7 +73,7 @@ class PodStatus:
         running = all(container.running for container in self._containers)
         reason = "" if running else terminal or "ContainersNotReady"
         self._condition("PodReadyToStartContainers", terminal is None)
-        self._condition("Initialized", True)
+        self._condition("Initialized", all(container.exit_code == 0 for container in self._inits))
         self._condition("ContainersReady", running, reason)
         passed = gates(self._context.pod)
         self._condition("Ready", running and passed, reason or ("" if passed else "ReadinessGatesNotReady"))
@@ -92,16 +95,11 @@ class PodStatus:
         }
 
     def _init_statuses(self) -> list[Json]:
-        """Init containers count as having completed: there is nothing on a light machine for them to set up."""
+        """Sidecars count as having completed: there is nothing on a light machine for them to do."""
+        run = {container.name: container.status for container in self._inits}
         done = {"exitCode": 0, "reason": "Completed", "startedAt": self._started, "finishedAt": self._started}
+        sidecar = {"state": {"terminated": done}, "ready": True, "restartCount": 0}
         return [
-            {
-                "name": container["name"],
-                "image": container["image"],
-                "imageID": container["image"],
-                "state": {"terminated": done},
-                "ready": True,
-                "restartCount": 0,
-            }
-            for container in self._context.pod["spec"].get("initContainers", ())
+            run.get(spec["name"]) or {"name": spec["name"], "image": spec["image"], "imageID": spec["image"], **sidecar}
+            for spec in self._context.pod["spec"].get("initContainers", ())
         ]

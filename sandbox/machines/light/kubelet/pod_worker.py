@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from sandbox.kube_client import STRATEGIC_MERGE, UNREACHABLE, ApiError
-from sandbox.machines.light.kubelet.container import RETRY_SECONDS, Container
+from sandbox.machines.light.kubelet.container import RETRY_SECONDS, Container, init_containers
 from sandbox.machines.light.kubelet.pod_status import (
     NODE_SHUTDOWN,
     NODE_SHUTTING_DOWN,
@@ -39,7 +39,8 @@ class PodWorker:
         self._dirty = asyncio.Event()
         self._context = PodContext(pod, node, self._dirty.set)
         self.containers = [Container(spec, self._context) for spec in pod["spec"]["containers"]]
-        self._status = PodStatus(self._context, self.containers)
+        self._inits = [Container(spec, self._context, init=True) for spec in init_containers(pod)]
+        self._status = PodStatus(self._context, self.containers, self._inits)
         self._verdict: Verdict | None = None
         self._ended = asyncio.Event()
         self._delete = asyncio.Event()
@@ -63,7 +64,11 @@ class PodWorker:
 
     def container(self, name: str) -> Container | None:
         """One of its containers."""
-        return next((container for container in self.containers if container.name == name), None)
+        return next((container for container in self._all if container.name == name), None)
+
+    @property
+    def _all(self) -> list[Container]:
+        return [*self._inits, *self.containers]
 
     async def run(self) -> None:
         """Run the pod to its end and tell the API server; returns once the Pod is deleted or forgotten."""
@@ -97,7 +102,7 @@ class PodWorker:
         """Send SIGTERM, and SIGKILL after `grace` real seconds; called again, the shorter grace wins."""
         if not self._context.stopping.is_set():
             self._context.stopping.set()
-            for container in self.containers:
+            for container in self._all:
                 container.terminate()
         asyncio.get_running_loop().call_later(grace, self.kill)
 
@@ -122,7 +127,7 @@ class PodWorker:
 
     def kill(self) -> None:
         """Send SIGKILL to everything that runs."""
-        for container in self.containers:
+        for container in self._all:
             container.kill()
 
     async def _live(self) -> None:
@@ -130,6 +135,9 @@ class PodWorker:
         try:
             self._dirty.set()
             await self._mount_when_possible()
+            if not await self._initialize():
+                self._end()
+                return
             async with asyncio.TaskGroup() as group:
                 for container in self.containers:
                     group.create_task(self._run_container(container))
@@ -137,8 +145,21 @@ class PodWorker:
             pass
         for container in self.containers:
             container.end_unstarted()
+        self._end()
+
+    def _end(self) -> None:
         self._ended.set()
         self._dirty.set()
+
+    async def _initialize(self) -> bool:
+        """Run the init containers one after the other; False if one failed for good. Raises Stopped."""
+        for container in self._inits:
+            await container.run()
+            if self._context.stopping.is_set():
+                raise Stopped
+            if container.exit_code:
+                return False
+        return True
 
     async def _run_container(self, container: Container) -> None:
         try:

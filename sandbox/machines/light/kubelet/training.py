@@ -7,7 +7,7 @@ Environment (read from its memory, so a restored one keeps what it was first giv
 
 | variable | meaning | default |
 |---|---|---|
-| `SANDBOX_STEPS` | steps until it is done and exits 0 | 60 |
+| `SANDBOX_STEPS` | steps until it is done and exits 0 | 60; 0 in an init container |
 | `SANDBOX_STEP_SECONDS` | duration of a step, divided by the sandbox's speed | 1.0 |
 | `SANDBOX_SEED` | seed of the loss | 42 |
 | `SANDBOX_ON_SIGTERM` | `exit143`, `exit0` or `ignore` | `exit143` |
@@ -15,6 +15,9 @@ Environment (read from its memory, so a restored one keeps what it was first giv
 | `SANDBOX_EXIT_CODE` | that exit code | 1 |
 | `SANDBOX_OUTPUT` | path of a file that it writes in its own file system when it is done | none |
 | `SANDBOX_SAVE_EVERY` | steps after which it saves itself into its checkpoint storage, and at SIGTERM | never |
+| `SANDBOX_PULL_SECONDS` | how long its image is pulled before it starts, read by the kubelet | 0 |
+
+An image of the sandbox's registry that does not exist fails to be pulled; those of other hosts always exist.
 """
 
 from __future__ import annotations
