@@ -290,7 +290,7 @@ class Cluster:
         pod = job.pod
         if pod is None or pod.stopped_at is not None or pod.phase != "Running":
             return
-        pod.stopped_at, pod.exit_code, pod.disrupted = self.clock.now, code, disrupted
+        pod.stopped_at, pod.exit_code, pod.disrupted = self.clock.now, pod.exit_code or code, disrupted
         pod.phase = "Failed" if code else "Succeeded"
         pod.ends.append(ContainerEnd(name="train", exit_code=code, finished_at=self.clock.now))
         if code == 0 and not told:

@@ -1,5 +1,7 @@
 """Ends that our own work causes: a checkpoint that kills its training, a restore that does not last."""
 
+from typing import Any
+
 import pytest
 
 from tests.workflows.world import World
@@ -100,6 +102,31 @@ async def test_a_training_that_exits_1_during_its_checkpoint_has_failed(world: W
     world.checkpoints.kills = 1
     await world.submit(replicas=1)
     await world.until(lambda: world.entry(0).restarts == 1, within=HOUR)
+
+
+def training(*containers: str, **spec: Any) -> dict[str, Any]:
+    """A jobTemplate with these containers."""
+    pod = {"restartPolicy": "Never", "containers": [{"name": name, "image": f"{name}:1"} for name in containers]}
+    return {"spec": {"template": {"spec": pod}, **spec}}
+
+
+async def test_a_checkpoint_that_kills_its_training_fails_no_job_by_its_failure_policy(world: World) -> None:
+    fatal = {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [1]}}
+    world.checkpoints.kills = 137
+    await world.submit(replicas=1, jobTemplate=training("train", podFailurePolicy={"rules": [fatal]}))
+    await world.until(lambda: world.documents.told("CheckpointKilled"), within=HOUR)
+    await world.running(1)
+    assert world.documents.condition("Failed") is None
+
+
+async def test_another_container_that_is_killed_beside_the_main_one_is_not_the_trainings_end(world: World) -> None:
+    world.checkpoints.kills = 1
+    await world.submit(replicas=1, mainContainer="train", jobTemplate=training("train", "tensorboard"))
+    await world.running(1)
+    await world.until(lambda: dumps(world) == 1, within=HOUR)
+    world.cluster.end_container(world.cluster.job_of(0), "tensorboard", 137)
+    await world.until(lambda: world.entry(0).restarts == 1, within=HOUR)
+    assert not world.documents.told("CheckpointKilled")
 
 
 # --- a restore that breaks

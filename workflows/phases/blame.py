@@ -8,6 +8,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from workflows.policy.backoff import back_off
     from workflows.policy.blame import DEATHS_KEPT, at_the_same_place, death_of, ended_soon, killed_by
+    from workflows.policy.verdict import deciding_end
 
 from workflows.phases.life import Life, Part
 
@@ -37,7 +38,8 @@ class Blame(Part):
         me, pod = self.me, self.me.view.pod if self.me.view else None
         if pod is None or me.dump is None:
             return False
-        if not killed_by(me.dump, me.incarnation, pod.exit_code, pod.finished_at or me.since):
+        end = deciding_end(pod, self.job.spec.main_container)
+        if end is None or not killed_by(me.dump, me.incarnation, end.exit_code, end.finished_at or me.since):
             return False
         if not workflow.patched("own-ends"):
             return False
