@@ -18,6 +18,8 @@ PROGRESS = {"Pulling", "Pulled", "Created", "Started", "SuccessfulAttachVolume",
 EVENT_LESS = "NoPod"
 """The reason if the Job has no pod and no Event says why."""
 
+EARLIEST = datetime.min.replace(tzinfo=UTC)
+
 _IMAGE = re.compile(r'[Ii]mage "([^"]{1,500})"')
 
 
@@ -77,7 +79,7 @@ def _progressed_at(pod: Json, events: list[Json]) -> datetime | None:
     containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
     states = [state for each in containers for state in (each.get("state") or {}).values()]
     times = [text for state in states for key in ("startedAt", "finishedAt") if (text := state.get(key))]
-    moments = [datetime.fromisoformat(text) for text in times]
+    moments = [read_time(text) for text in times]
     moments += [_at(event) for event in events if event.get("reason") in PROGRESS]
     return max(moments, default=None)
 
@@ -93,4 +95,12 @@ def _at(event: Json) -> datetime:
     series = event.get("series") or {}
     times = [series.get("lastObservedTime"), event.get("deprecatedLastTimestamp"), event.get("eventTime")]
     times.append(event["metadata"].get("creationTimestamp"))
-    return max((datetime.fromisoformat(text) for text in times if text), default=datetime.min.replace(tzinfo=UTC))
+    return max((read_time(text) for text in times if text), default=EARLIEST)
+
+
+def read_time(text: str) -> datetime:
+    """Read a time that a tenant or a kubelet may have made up: nothing is later than now, and none is refused."""
+    try:
+        return min(datetime.fromisoformat(text), datetime.now(UTC))
+    except (ValueError, TypeError):  # the year 0, which the API server takes
+        return EARLIEST

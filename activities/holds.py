@@ -5,6 +5,7 @@ from api.queues import QUEUE_LABEL, QUEUE_LABELS, WEBHOOK
 from clients.kube import Json
 
 BY_TEMPLATE = "jobTemplate.spec.suspend"
+TOLD = 3  # gates that a message names
 
 
 def labels_for_queues(labels: Json | None) -> dict[str, str]:
@@ -29,7 +30,8 @@ def hold_of(template: Json, labels: dict[str, str], verdict: PodVerdict) -> Hold
     if verdict.suspended:
         return Hold(by=WEBHOOK)
     if gates := verdict.gates or _gates(template):
-        return Hold(by=f"scheduling gate {', '.join(gates)}", suspends=False)
+        more = f" (and {len(gates) - TOLD} more)" if len(gates) > TOLD else ""
+        return Hold(by=f"scheduling gate {', '.join(gates[:TOLD])}{more}", suspends=False)
     return None
 
 

@@ -25,6 +25,7 @@ _NO_RIGHT = re.compile(r'^pods is forbidden: User "[^"]*" cannot create resource
 _OLD_POLICY = "the worker may make and change no pods"
 _BY_ADMISSION = ("denied the request", "failed calling webhook")
 _LONGEST = 600  # characters of the server's words: Pod Security has some for each container, and the advice comes last
+_LONGEST_OF_TEMPLATE = 4096  # the server repeats the values that it refuses
 _ENDED = ("Succeeded", "Failed")
 _MAY_NOT_ASK = (
     "whether its pods would be admitted is not known before a VM is bought, because the worker may not ask: "
@@ -93,7 +94,7 @@ class PodAdmission:
                 return _Answer()
             if error.status not in (400, 422):
                 raise
-            return _Answer(refusal=_refused(INVALID_JOB_TEMPLATE, f"jobTemplate: {said}"))
+            return _Answer(refusal=_refused(INVALID_JOB_TEMPLATE, f"jobTemplate: {said[:_LONGEST_OF_TEMPLATE]}"))
 
     async def _ask_for_pod(self, request: CreateReplica, pod: Json) -> "_Answer":
         try:

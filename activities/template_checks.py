@@ -1,6 +1,7 @@
 """What of a ``jobTemplate`` a SpotInstanceJob cannot keep, though the API server would take it. Pure."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 from activities.spec_checks import not_accepted
 from api.common import Condition
@@ -8,10 +9,13 @@ from api.failure_policy import DISRUPTION, failure_rules
 from api.names import shown
 from api.spot_instance_job import SpotInstanceJobSpec
 
+MOST_PROBLEMS = 16
+"""Told of one template: a spec may hold thousands of wrong rules, and Temporal takes 2 MiB."""
+
 
 def template_problems(spec: SpotInstanceJobSpec) -> list[Condition]:
     """List them, each with its remedy."""
-    return [not_accepted("InvalidJobTemplate", message) for message in _messages(spec)]
+    return [not_accepted("InvalidJobTemplate", message) for message in islice(_messages(spec), MOST_PROBLEMS)]
 
 
 def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
@@ -23,7 +27,7 @@ def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
     yield from _failure_policy(spec)
     containers = [each.get("name") for each in spec.pod.get("containers") or [] if isinstance(each, dict)]
     if spec.main_container is not None and spec.main_container not in containers:
-        there = ", ".join(shown(name) for name in containers)
+        there = ", ".join(shown(name) for name in containers[:MOST_PROBLEMS])
         yield (
             f"mainContainer: jobTemplate has no container {shown(spec.main_container)}: name one of {there}, or leave "
             "it out"

@@ -135,7 +135,12 @@ LONGEST_WORDS = 500
 """Characters kept of what somebody says about a pod's end."""
 
 _ON_THE_WAY = {"ContainerCreating", "PodInitializing"}
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 _MOST_CONDITIONS = 32
+_MOST_ENDS = 128
+_LONGEST_NAME = 63
+_LONGEST_REASON = 256
+_LONGEST_MESSAGE = 2048
 _MOST_SAID = 256  # characters of a container's last words; a program may leave 4096
 
 
@@ -172,6 +177,7 @@ def pod_view(pod: Json) -> PodView:
     waiting_reason, waiting_message = _waiting(pod)
     ended = [state for each in containers if (state := (each.get("state") or {}).get("terminated"))]
     code, ends = _exit_code(pod), _container_ends(pod)
+    said = status.get("message") or waiting_message or _last_words(ended)
     over = bool(ends) or not _alive(pod) or "deletionTimestamp" in metadata
     return PodView(
         name=metadata["name"],
@@ -187,11 +193,13 @@ def pod_view(pod: Json) -> PodView:
         else None,
         exit_code=code,
         ends=ends,
-        reason=status.get("reason") or None,
+        reason=_short(status["reason"], _LONGEST_REASON) if status.get("reason") else None,
         # While it runs they come and go, and nobody asks for them.
-        conditions={c["type"]: c["status"] for c in conditions[:_MOST_CONDITIONS]} if over else {},
-        waiting_reason=waiting_reason,
-        message=status.get("message") or waiting_message or _last_words(ended),
+        conditions={_short(c["type"], _LONGEST_REASON): c["status"] for c in conditions[:_MOST_CONDITIONS]}
+        if over
+        else {},
+        waiting_reason=_short(waiting_reason, _LONGEST_REASON) if waiting_reason else None,
+        message=_short(said, _LONGEST_MESSAGE) if said else None,
     )
 
 
@@ -213,6 +221,11 @@ def checkpoint_view(backup: Json) -> CheckpointView:
         progress=float(progress) if progress else None,
         reported=annotations.get(names.ANNOTATION_REPORTED) == "true",
     )
+
+
+def _short(text: str, longest: int) -> str:
+    """Keep the beginning: root on a bought node writes what he likes, and Temporal takes 2 MiB in all."""
+    return text[:longest]
 
 
 def _alive(pod: Json) -> bool:
@@ -266,14 +279,14 @@ def _container_ends(pod: Json) -> list[ContainerEnd]:
     """List the ends of its containers and of init containers that failed; one that ended well is no end of anything."""
     first, last = _counted(pod)
     failed = [_end(each, init=True) for each in first if _code(each)]
-    return failed + [_end(each) for each in last if _code(each) is not None]
+    return (failed + [_end(each) for each in last if _code(each) is not None])[:_MOST_ENDS]
 
 
 def _end(status: Json, *, init: bool = False) -> ContainerEnd:
     state = status["state"]["terminated"]
     finished, said = state.get("finishedAt"), state.get("message") or state.get("reason")
     return ContainerEnd(
-        name=status["name"],
+        name=_short(status["name"], _LONGEST_NAME),
         exit_code=int(state["exitCode"]),
         finished_at=_time(finished) if finished else None,
         message=said[:_MOST_SAID] if said else None,
@@ -331,4 +344,8 @@ def _holds(condition: Json, kind: str) -> bool:
 
 
 def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+    """Read a time; whoever is root on a node may write the years 0 and 9999, of which no date can be computed."""
+    try:
+        return min(max(datetime.fromisoformat(text), _EARLIEST), _LATEST)
+    except ValueError:
+        return _EARLIEST

@@ -16,6 +16,8 @@ with workflow.unsafe.imports_passed_through():
 from workflows.state import Failure, JobState
 
 EVENTS_KEPT = 50
+LONGEST = 8192
+"""Characters of a condition's or an Event's message: others' words are in it, and Temporal takes 2 MiB of state."""
 
 
 class Job:
@@ -101,6 +103,7 @@ class Job:
     def condition(self, kind: str, status: bool | None, reason: str, message: str = "") -> None:
         """Set a condition; its transition time moves with its status alone, as the API conventions ask."""
         word: Literal["True", "False", "Unknown"] = "Unknown" if status is None else "True" if status else "False"
+        message = message[:LONGEST]
         old = self.state.conditions.get(kind)
         if old and (old.status, old.reason, old.message) == (word, reason, message):
             return
@@ -118,7 +121,7 @@ class Job:
     def event(self, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell people in the CR's Events; the oldest untold ones give way where the API server is long away."""
         kind: Literal["Normal", "Warning"] = "Warning" if warning else "Normal"
-        self.state.events.append(JobEvent(type=kind, reason=reason, message=message, at=workflow.now()))
+        self.state.events.append(JobEvent(type=kind, reason=reason, message=message[:LONGEST], at=workflow.now()))
         del self.state.events[:-EVENTS_KEPT]
         workflow.logger.info("%s: %s", reason, message)
         self.touch()

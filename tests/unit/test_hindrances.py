@@ -1,5 +1,6 @@
 """What keeps a pod from running is read from its Job, itself and their Events."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -82,3 +83,12 @@ def test_a_series_is_as_new_as_its_last_event() -> None:
 
 def test_nothing_is_known_of_a_job_that_is_gone() -> None:
     assert read_start(None, None, []).reason == ""
+
+
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59Z", "0000-01-01T00:00:00Z"])
+def test_a_time_that_somebody_made_up_is_no_later_than_now(at: str) -> None:
+    forged = event("Pulling", 'Pulling image "r/train:1"', 1) | {"eventTime": at}
+    init = {"terminated": {"exitCode": 0, "startedAt": at, "finishedAt": at}}
+    reading = read_start(JOB, pod(init=init), [forged])
+    assert reading.progressed_at is not None
+    assert reading.progressed_at <= datetime.now(UTC)

@@ -320,3 +320,17 @@ def test_who_takes_a_pod_away_is_told(status: dict[str, Any], said: str | None) 
     view = pod_view({"metadata": {"name": "p", "uid": "u"}, "spec": {}, "status": status})
     assert view.disruption == said
     assert evicted_by_api(view.disruption) is (said is not None and "Eviction API" in said)
+
+
+@pytest.mark.parametrize("at", ["0000-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_what_root_on_a_node_says_of_a_pod_is_bounded(at: str) -> None:
+    long = "x" * 100_000
+    ended = {"terminated": {"exitCode": 1, "startedAt": at, "finishedAt": at, "message": long}}
+    statuses = [{"name": f"{long}{number}", "state": ended} for number in range(500)]
+    conditions = [{"type": f"{long}{number}", "status": "True"} for number in range(500)]
+    status = {"phase": "Failed", "reason": long, "message": long, "conditions": conditions}
+    pod = {"metadata": {"name": "p", "uid": "u"}, "status": status | {"containerStatuses": statuses}}
+    view = pod_view(pod)
+    assert len(view.model_dump_json()) < 100_000
+    assert view.finished_at is not None
+    assert 1970 <= view.finished_at.year <= 2100

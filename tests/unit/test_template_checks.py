@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from activities.template_checks import template_problems
+from activities.template_checks import MOST_PROBLEMS, template_problems
 from tests.workflows.documents import job_spec
 
 
@@ -55,3 +55,8 @@ def test_problem_names_the_field_and_the_remedy(changes: dict[str, Any], says: s
 )
 def test_what_can_be_kept_is_no_problem(changes: dict[str, Any]) -> None:
     assert template_problems(job_spec(**changes)) == []
+
+
+def test_a_template_with_thousands_of_wrong_rules_is_told_in_a_few_words() -> None:
+    wrong = job_spec(jobTemplate=policy(*[by_code("FailIndex")] * 5000))
+    assert len(template_problems(wrong)) == MOST_PROBLEMS

@@ -68,3 +68,10 @@ async def test_a_training_that_saves_itself_needs_no_budget(world: World) -> Non
     await world.running(1)
     await world.pass_time(300)
     assert not world.cluster.budget
+
+
+async def test_no_interval_keeps_evictions_waiting_for_more_than_an_hour(world: World) -> None:
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "8760h"})
+    await world.running(1)
+    await world.until(lambda: world.cluster.budget)
+    await world.until(lambda: not world.cluster.budget, within=2 * 3600)

@@ -7,10 +7,13 @@ from workflows.policy.bounds import bounded
 WINDOW = timedelta(seconds=60)
 """How long evictions pass after a checkpoint. ``kubectl drain`` asks every 5 s, the Cluster Autoscaler every 10 s."""
 
+LONGEST_HOLD = 3600.0
+"""Seconds of a ``checkpointInterval`` for which evictions wait: GKE, too, gives an hour to a drain."""
+
 
 def held_until(since: datetime, interval: float, dump: float) -> datetime:
     """Compute when evictions pass without a checkpoint: one was due an interval after ``since``, and takes ``dump``."""
-    return since + timedelta(seconds=bounded(bounded(interval) + bounded(dump)))
+    return since + timedelta(seconds=bounded(min(bounded(interval), LONGEST_HOLD) + bounded(dump)))
 
 
 def is_held(now: datetime, *, open_until: datetime | None, until: datetime) -> bool:
