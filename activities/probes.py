@@ -41,7 +41,7 @@ def remark(changed: list[str], seconds: float) -> str:
 
 
 def remarks_on(spec: SpotInstanceJobSpec, seconds: float) -> list[str]:
-    """What people should know before the first replica begins; dumps of ``seconds`` are borne."""
+    """List what people should know before the first replica begins; dumps of ``seconds`` are borne."""
     containers = deepcopy(spec.pod.get("containers"))
     if spec.checkpoint_config.mode != "Image" or not isinstance(containers, list):
         return []

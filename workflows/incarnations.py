@@ -31,6 +31,6 @@ def to_create(
 
 
 def _probe_patience(job: Job) -> float:
-    """Seconds for which the training's probes have to bear that it stands still: a dump takes no longer."""
+    """Give the seconds for which the training's probes have to bear that it stands still: no dump takes longer."""
     frozen = job.spec.checkpoint_config.mode == "Image" and workflow.patched("own-ends")
     return job.state.timings.checkpoint_step if frozen else 0

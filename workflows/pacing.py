@@ -71,7 +71,7 @@ class Pacing:
         return self.state.paused_until is not None and workflow.now() < self.state.paused_until
 
     def pause(self, number: int) -> datetime:
-        """Checkpoint ``number`` killed its training: give the moment until which none is scheduled."""
+        """Pause after checkpoint ``number`` killed its training; gives the moment until which none is scheduled."""
         self.state.killer, self.state.kills = number, self.state.kills + 1
         wait = back_off(self.state.kills, PAUSE_SECONDS, factor=24, ceiling=24 * 24)
         until = self.state.paused_until = workflow.now() + wait
@@ -79,13 +79,13 @@ class Pacing:
         return until
 
     def succeeded(self, number: int) -> None:
-        """A later checkpoint has an image, so the schedule goes on; if that one kills, too, the pause is longer."""
+        """Resume the schedule after a later checkpoint made an image; if the next one kills, the pause is longer."""
         if self.state.paused_until is not None and number > self.state.killer:
             self.state.paused_until = None
             self._set()
 
     def end_pause(self) -> None:
-        """A person has changed something: the next checkpoint is due as usual."""
+        """End the pause, because a person has changed something: the next checkpoint is due as usual."""
         self.state.kills, self.state.paused_until = 0, None
 
     @property

@@ -42,7 +42,7 @@ class Readings:
             self.take(replica, progress)
 
     async def ask(self, replica: Replica) -> float | None:
-        """What a training reported last, also one that has ended; None if that is not known."""
+        """Read what a training reported last, even one that has ended; None if that is not known."""
         pattern = self.job.spec.checkpoint_config.progress
         if pattern is None:
             return None

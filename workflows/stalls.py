@@ -49,7 +49,7 @@ class Stalls:
         return [(replica, stands) for replica, stands in found if stands is not None]
 
     def _next(self, seconds: float) -> datetime:
-        """In a part of the patience; earlier if that of one has come to its end by then."""
+        """Compute the next look: after a part of the patience, or earlier if one training's ends before."""
         usual = self.job.after(pause(seconds))
         ends = [stands.until for _, stands in self._standing(seconds) if stands.until > workflow.now()]
         return min([usual, *ends])

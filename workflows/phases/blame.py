@@ -50,7 +50,7 @@ class Blame(Part):
         return True
 
     def _restore_broke(self, why: str, *, soon: bool) -> bool:
-        """The image is to blame if its training ends soon, and not at a step where it has ended after another start."""
+        """Blame the image if its training ends soon, unless it ended at the same step after another start."""
         me, ran = self.me, self.life.ran_seconds()
         death = death_of(me, ran if ran < float("inf") else self._seconds_since_start())
         again = at_the_same_place(death, self.state.deaths)
@@ -67,7 +67,7 @@ class Blame(Part):
         return True
 
     def _try_another(self, told: str) -> None:
-        """The next image, or a start from the beginning; slower each time, for all of them may be broken."""
+        """Try the next image, or a start from the beginning; slower each time, for all of them may be broken."""
         me, label = self.me, self.me.restore.label if self.me.restore else ""
         self.job.event(
             "RestoreFailed",

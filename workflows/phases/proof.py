@@ -23,7 +23,7 @@ class Proof(Part):
 
     @property
     def due(self) -> datetime | None:
-        """When to look whether it trains; None if there is nothing to prove."""
+        """Compute when to look whether it trains; None if there is nothing to prove."""
         if not self.me.to_prove or self.me.running_since is None:
             return None
         if self.looked_at is None or self.looked_at < self.me.running_since:

@@ -71,7 +71,7 @@ class Running(Part):
         return has_ended(pod, self.job.spec.main_container) and workflow.patched("ends-beside-others")
 
     def _is_for_proof(self) -> bool:
-        """It woke up early, only to see whether it trains."""
+        """True if it woke up early only to see whether it trains."""
         return self.proof.due is not None and workflow.now() >= self.proof.due
 
     def _next_look(self) -> datetime:

@@ -37,7 +37,7 @@ def ended_soon(restore: RestorePoint | None, ran: float, *, unproven: bool) -> b
 
 
 def death_of(replica: Replica, ran: float) -> Death:
-    """Where in the training it ended: by what it reported last, else by the seconds that it has trained in all."""
+    """Say where in the training it ended: by what it reported last, else by the seconds that it has trained."""
     restore, reading = replica.restore, replica.reading
     start = restore.label if restore else ""
     if reading is None and restore is not None and restore.reported:

@@ -27,7 +27,7 @@ class Standing:
 
 
 def patience(spec: SpotInstanceJobSpec) -> float | None:
-    """Seconds for which a training may report no progress; None for as long as it likes."""
+    """Give the seconds for which a training may report no progress; None for as long as it likes."""
     if spec.checkpoint_config.progress is None:
         return None
     if spec.stall_timeout is None:
@@ -36,12 +36,12 @@ def patience(spec: SpotInstanceJobSpec) -> float | None:
 
 
 def pause(seconds: float) -> float:
-    """How long to wait between two looks at what trainings report, with so many seconds of patience."""
+    """Compute the pause between two looks at what trainings report, from the seconds of patience."""
     return max(bounded(seconds) / LOOKS, LEAST_SECONDS)
 
 
 def standing(replica: Replica, seconds: float, now: datetime) -> Standing | None:
-    """Since when it has reported no progress; None if nothing is known, or while it is frozen by a dump of ours."""
+    """Find since when it reported no progress; None if nothing is known, or while a dump of ours freezes it."""
     if replica.phase != "Running" or replica.halt or replica.running_since is None:
         return None
     restore, progress, since = replica.restore, replica.reading, replica.reading_at
