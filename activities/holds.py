@@ -1,8 +1,8 @@
-"""Who will suspend the Jobs of a SpotInstanceJob, told before there is one. Pure."""
+"""Who will suspend the Jobs of a SpotInstanceJob, told before there is one."""
 
 from activities.signatures import Hold, PodVerdict
 from api.queues import QUEUE_LABEL, QUEUE_LABELS, WEBHOOK
-from clients.kube import Json
+from clients.kube import Json, Kube, KubeError
 
 BY_TEMPLATE = "jobTemplate.spec.suspend"
 TOLD = 3  # gates that a message names
@@ -33,6 +33,19 @@ def hold_of(template: Json, labels: dict[str, str], verdict: PodVerdict) -> Hold
         more = f" (and {len(gates) - TOLD} more)" if len(gates) > TOLD else ""
         return Hold(by=f"scheduling gate {', '.join(gates[:TOLD])}{more}", suspends=False)
     return None
+
+
+async def looked_after(kube: Kube, hold: Hold | None) -> Hold | None:
+    """Add whether the cluster serves Kueue's API, if a queue holds the Jobs; everybody may ask for that."""
+    if hold is None or not hold.by.startswith("queue "):
+        return hold
+    try:
+        served = await kube.find("/apis/kueue.x-k8s.io") is not None
+    except KubeError as error:
+        if error.status != 403:
+            raise
+        served = True
+    return hold.model_copy(update={"served": served})
 
 
 def _gates(template: Json) -> list[str]:

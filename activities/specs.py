@@ -7,7 +7,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities import finalizers
-from activities.holds import hold_of, labels_for_queues
+from activities.holds import hold_of, labels_for_queues, looked_after
 from activities.identity import Grants, not_lent
 from activities.pod_admission import PodAdmission
 from activities.probes import remarks_on
@@ -38,7 +38,7 @@ from activities.spec_checks import (
     vm_problems,
 )
 from activities.template_checks import template_problems
-from activities.volumes import claim_problems, claim_remarks, read_claims
+from activities.volumes import look_at_volumes
 from api import names
 from api.common import Condition, SecretReference
 from api.formats import misshapen
@@ -109,12 +109,12 @@ class SpecActivities:
         verdict, others = await asyncio.gather(self._check_template(job, spec, labels), asyncio.gather(*used))
         problems += [] if verdict.admitted else [not_accepted(verdict.reason, verdict.message)]
         problems += [problem for each in others for problem in each]
-        claims = await read_claims(self._kube, job.namespace, spec.pod)
-        problems += claim_problems(claims, spec.replicas, job.namespace)
-        remarks += claim_remarks(claims, spec.replicas)
+        unusable, told = await look_at_volumes(self._kube, job.namespace, spec.pod, spec.replicas)
+        problems += unusable
+        remarks += [*told, *([verdict.remark] if verdict.remark else [])]
         refused = [each for each in borrowed(spec, vm) if not self._grants.permits(job.namespace, each)]
-        remarks += [verdict.remark] if verdict.remark else []
         hold = hold_of(spec.job_template, labels, verdict) if verdict.admitted else None
+        hold = await looked_after(self._kube, hold)
         found = {"spec": spec, "vm_spec": vm, "problems": problems, "remarks": remarks, "hold": hold}
         return document.model_copy(update={**found, "not_lent": [not_lent(each, job.namespace) for each in refused]})
 

@@ -1,4 +1,4 @@
-"""The PersistentVolumeClaims of a template: are they there, can so many replicas share them, and from where?"""
+"""The volumes of a template: are they there, can so many replicas share them, and from where?"""
 
 import asyncio
 from collections.abc import Iterable
@@ -7,9 +7,15 @@ from typing import Any
 
 from api.common import Condition
 from api.names import is_segment, shown
-from clients.kube import Json, Kube, path
+from clients.kube import Json, Kube, KubeError, path
 
 SHARED = {"ReadWriteMany", "ReadOnlyMany"}
+STORAGE = "storage.k8s.io/v1"
+LATER = "WaitForFirstConsumer"
+"""The binding mode of a StorageClass whose volumes are made for the first pod, where that is scheduled."""
+ABSENT = "Absent"
+UNKNOWN = "Unknown"
+"""Beside the binding modes: there is no such StorageClass, or it may not be read."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,8 @@ class Claim:
         volume: the PersistentVolume to which it is bound; empty if it is not.
         affinity: the NodeSelector of the nodes that reach the volume; None if all do, or nobody knows yet.
         written: True if some container mounts it to write.
+        storage_class: the StorageClass that it names; empty if none.
+        binding: when that binds the claim, if it is not bound: its ``volumeBindingMode``, ``Absent`` or ``Unknown``.
     """
 
     name: str
@@ -33,6 +41,14 @@ class Claim:
     volume: str = ""
     affinity: Json | None = None
     written: bool = True
+    storage_class: str = ""
+    binding: str = UNKNOWN
+
+
+async def look_at_volumes(kube: Kube, namespace: str, pod: Json, replicas: int) -> tuple[list[Condition], list[str]]:
+    """Say which volumes of a pod spec the replicas can never have, and what a person should know of the others."""
+    claims, absent = await asyncio.gather(read_claims(kube, namespace, pod), inline_problems(kube, pod))
+    return [*claim_problems(claims, replicas, namespace), *absent], claim_remarks(claims, replicas)
 
 
 async def read_claims(kube: Kube, namespace: str, pod: Json) -> list[Claim]:
@@ -57,8 +73,50 @@ async def _read(kube: Kube, namespace: str, name: str, written: bool) -> Claim:
     volume = spec.get("volumeName") or ""
     bound = await kube.find(path("v1", "persistentvolumes", name=volume)) if volume else None
     affinity = (((bound or {}).get("spec") or {}).get("nodeAffinity") or {}).get("required")
-    modes = tuple(spec.get("accessModes") or ())
-    return Claim(name, True, status.get("phase") or "", modes, volume, affinity, written)
+    modes, phase = tuple(spec.get("accessModes") or ()), status.get("phase") or ""
+    storage_class = spec.get("storageClassName") or ""
+    binding = await _binding(kube, storage_class) if phase == "Pending" and not volume else UNKNOWN
+    return Claim(name, True, phase, modes, volume, affinity, written, storage_class, binding)
+
+
+async def _binding(kube: Kube, storage_class: str) -> str:
+    """Say when a StorageClass binds its claims; a claim that names none waits for a volume that a person makes."""
+    if not is_segment(storage_class):
+        return ABSENT
+    try:
+        found = await kube.find(path(STORAGE, "storageclasses", name=storage_class))
+    except KubeError as error:
+        if error.status != 403:
+            raise
+        return UNKNOWN
+    return (found.get("volumeBindingMode") or "Immediate") if found else ABSENT
+
+
+async def inline_problems(kube: Kube, pod: Json) -> list[Condition]:
+    """List the volumes of drivers that the cluster lacks: a kubelet makes inline volumes of registered ones only."""
+    try:
+        drivers = sorted({each["csi"]["driver"] for each in pod.get("volumes") or [] if each.get("csi")})
+        absent = [each for each in drivers if is_segment(each) and not await _has_driver(kube, each)]
+    except (AttributeError, KeyError, TypeError):  # the API server says so, to whom the template is shown
+        return []
+    return [_without_driver(each) for each in absent]
+
+
+async def _has_driver(kube: Kube, name: str) -> bool:
+    try:
+        return await kube.find(path(STORAGE, "csidrivers", name=name)) is not None
+    except KubeError as error:
+        if error.status != 403:
+            raise
+        return True
+
+
+def _without_driver(name: str) -> Condition:
+    message = (
+        f"the cluster has no CSIDriver {name}, of which jobTemplate has a volume: install that driver, so that it also "
+        "runs on bought nodes, or correct the volumes of the jobTemplate"
+    )
+    return Condition(type="Accepted", status="False", reason="VolumeDriverNotFound", message=message)
 
 
 def _claimed(volume: Any) -> str | None:
@@ -96,6 +154,20 @@ def _problems(claim: Claim, replicas: int, namespace: str) -> Iterable[Condition
             "different nodes: set replicas to 1, or use a claim that is ReadWriteMany"
         )
         yield Condition(type="Accepted", status="False", reason="VolumeNotShareable", message=message)
+    elif claim.binding in {ABSENT, "Immediate"}:
+        message = f"PersistentVolumeClaim {claim.name} is not bound, and no pod runs before it is: {_unbound(claim)}"
+        yield Condition(type="Accepted", status="False", reason="VolumeClaimNotBound", message=message)
+
+
+def _unbound(claim: Claim) -> str:
+    """Say why a claim that does not wait for a pod is not bound, and what helps."""
+    if not claim.storage_class:
+        return "it names no StorageClass; create a PersistentVolume for it, or create it anew with storageClassName"
+    if claim.binding == ABSENT:
+        return f"there is no StorageClass {claim.storage_class}; create that, or create the claim anew with another"
+    return (
+        f"StorageClass {claim.storage_class} binds at once; `kubectl describe pvc {claim.name}` says what it waits for"
+    )
 
 
 def claim_remarks(claims: Iterable[Claim], replicas: int) -> list[str]:
@@ -107,7 +179,7 @@ def claim_remarks(claims: Iterable[Claim], replicas: int) -> list[str]:
                 f"all {replicas} replicas write to PersistentVolumeClaim {claim.name}: let each write into a directory "
                 "of its own (by the file /etc/outlast/replica), or set replicas to 1"
             )
-        if claim.phase == "Pending" and not claim.volume:
+        if claim.phase == "Pending" and not claim.volume and claim.binding == UNKNOWN:
             told.append(
                 f"PersistentVolumeClaim {claim.name} is not bound yet: no pod runs before it is, unless its "
                 "StorageClass waits for the first one"

@@ -28,6 +28,7 @@ class Hold(Model):
     by: str
     labels: dict[str, str] = {}
     suspends: bool = True  # False: its pods are held, by scheduling gates
+    served: bool = True  # False: it is a queue of Kueue's, and the cluster had no Kueue when the job was read
 
 
 class JobDocument(Model):

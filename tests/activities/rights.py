@@ -87,6 +87,8 @@ def rights(method: str, path: str, content_type: str) -> Iterator[Right]:
     parts = path.strip("/").split("/")
     group = "" if parts[0] == "api" else parts[1]
     rest = parts[2 if parts[0] == "api" else 3 :]
+    if not rest:
+        return  # what a group serves: everybody may read that
     if rest[0] == "namespaces" and len(rest) > 2:
         rest = rest[2:]
     resource = "/".join([rest[0], *rest[2:3]])

@@ -69,10 +69,21 @@ async def check(machines: PreflightActivities, request: PreflightRequest) -> tup
     return condition.status, f"{condition.reason}: {condition.message}", found.unfit
 
 
-async def claim(world: World, name: str, mode: str = "ReadWriteOnce", zone: str | None = None) -> None:
-    """A claim; with a zone it is bound to a volume that only nodes of that zone reach."""
+async def storage_class(world: World, binding: str) -> str:
+    """A StorageClass that no provisioner serves."""
+    name = f"{world.job.namespace}-{binding.lower()}"
+    body = {"metadata": {"name": name}, "provisioner": "nobody.example", "volumeBindingMode": binding}
+    await world.kube.create(path("storage.k8s.io/v1", "storageclasses"), body)
+    return name
+
+
+async def claim(
+    world: World, name: str, mode: str = "ReadWriteOnce", zone: str | None = None, of: str | None = None
+) -> None:
+    """A claim that waits for its first pod; with a zone it is bound to a volume that only nodes of that zone reach."""
     metadata, size = {"name": name}, {"storage": "1Gi"}
-    spec = {"accessModes": [mode], "resources": {"requests": size}, "storageClassName": ""}
+    of = "" if zone else await storage_class(world, "WaitForFirstConsumer") if of is None else of
+    spec = {"accessModes": [mode], "resources": {"requests": size}, "storageClassName": of}
     volume = f"{world.job.namespace}-{name}"
     if zone:
         expression = {"key": "topology.gke.io/zone", "operator": "In", "values": [zone]}
@@ -152,6 +163,44 @@ async def test_a_claim_that_is_not_there_is_told_and_heals(world: World, specs: 
     assert told.startswith("VolumeClaimNotFound: there is no PersistentVolumeClaim data in namespace")
     await claim(world, "data")
     assert (await load(world, specs, mounts("data"), 1))[0] == []
+
+
+async def test_a_claim_that_no_pod_can_wait_for_is_told_and_heals(world: World, specs: SpecActivities) -> None:
+    """Its StorageClass is not there, binds at once and has not yet, or it names none: a VM would wait in vain."""
+    at_once = await storage_class(world, "Immediate")
+    for name, of in (("absent", "nobody-has-it"), ("slow", at_once), ("by-hand", "")):
+        await claim(world, name, of=of)
+
+    async def told(name: str) -> str:
+        [problem] = (await load(world, specs, mounts(name), 1))[0]
+        assert problem.startswith(f"VolumeClaimNotBound: PersistentVolumeClaim {name} is not bound, and no pod runs")
+        return problem
+
+    assert "there is no StorageClass nobody-has-it; create that, or create the claim anew" in await told("absent")
+    assert f"StorageClass {at_once} binds at once; `kubectl describe pvc slow` says" in await told("slow")
+    assert "it names no StorageClass; create a PersistentVolume for it" in await told("by-hand")
+    body = {
+        "metadata": {"name": "nobody-has-it"},
+        "provisioner": "a.example",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    }
+    await world.kube.create(path("storage.k8s.io/v1", "storageclasses"), body)
+    try:
+        assert (await load(world, specs, mounts("absent"), 1))[0] == []
+    finally:
+        await world.kube.delete(path("storage.k8s.io/v1", "storageclasses", name="nobody-has-it"))
+
+
+async def test_a_volume_of_a_driver_that_the_cluster_lacks_is_told_and_heals(
+    world: World, specs: SpecActivities
+) -> None:
+    driver = f"{world.job.namespace}.csi.example"
+    inline = template({"volumes": [{"name": "bucket", "csi": {"driver": driver}}]})
+    [told], _ = await load(world, specs, inline, 1)
+    assert told.startswith(f"VolumeDriverNotFound: the cluster has no CSIDriver {driver}, of which jobTemplate has")
+    body = {"metadata": {"name": driver}, "spec": {"volumeLifecycleModes": ["Ephemeral"]}}
+    await world.kube.create(path("storage.k8s.io/v1", "csidrivers"), body)
+    assert (await load(world, specs, inline, 1))[0] == []
 
 
 @pytest.mark.parametrize("mode", ["ReadWriteOnce", "ReadWriteOncePod"])

@@ -43,7 +43,8 @@ async def test_a_job_that_nobody_holds_is_known_as_that(world: World, specs: Spe
 
 async def test_a_queue_is_known_by_the_jobs_own_label(world: World, specs: SpecActivities) -> None:
     await world.kube.patch(world.job_path, {"metadata": {"labels": {QUEUE_LABEL: "research", "team": "a"}}})
-    assert await hold(world, specs) == Hold(by="queue research", labels={QUEUE_LABEL: "research"})
+    told = await hold(world, specs)
+    assert told == Hold(by="queue research", labels={QUEUE_LABEL: "research"}, served=False), "there is no Kueue"
 
 
 async def test_a_webhook_that_suspends_every_job_is_known_before_there_is_one(

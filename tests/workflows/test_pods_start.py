@@ -121,6 +121,11 @@ async def test_a_missing_image_costs_little_until_it_is_pushed(world: World) -> 
     world.cluster.missing_images = {"train:1"}
     await world.submit(replicas=2)
     await world.until(lambda: pods_start(world) == ("False", "ImagePullBackOff"))
+    said = world.documents.condition("PodsStart")
+    assert said is not None
+    assert (
+        "train:1: not found. Push the image, or correct its name or the imagePullSecrets in jobTemplate" in said.message
+    )
     await world.pass_time(4 * HOUR)
     assert len(world.cloud.created) == 2
     assert billed_hours(world) < 1.5

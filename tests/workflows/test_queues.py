@@ -49,6 +49,14 @@ async def test_nothing_is_bought_for_a_job_that_a_queue_holds(world: World, queu
     assert len(world.cluster.history) == 1, "it would lose its turn"
 
 
+async def test_a_queue_of_a_cluster_without_kueue_is_told_as_that(world: World, queue: Queue) -> None:
+    world.documents.hold = act.Hold(by="queue research", served=False)
+    await submit(world)
+    await queued(world)
+    await world.until(lambda: "had no Kueue" in (told(world).message or ""), 60)
+    assert "`kubectl -n " in (told(world).message or ""), "the way out"
+
+
 async def test_a_job_that_is_let_in_buys_one_machine_and_runs_to_its_end(world: World, queue: Queue) -> None:
     world.cluster.steps = 917
     await submit(world)

@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from api.spot_instance_vm import SpotInstanceVMSpec
     from api.views import PodView
     from workflows.policy.patience import given_back_at
-    from workflows.policy.startup import waits_for_others
+    from workflows.policy.startup import remedy, waits_for_others
 
 from workflows.calls import call, explain
 from workflows.phases.life import Life, Part
@@ -98,11 +98,16 @@ class Late(Part):
         before, self.well = self.well, not self.reading.reason
         if self.reading.reason:
             self.hindered_since = self.hindered_since or workflow.now()
-            where = f" on {self.me.node}" if self.me.node else ""
-            self.life.starts.fails(self.me, self.reading.reason, f"{self.life.job_name}{where}: {self.reading.message}")
+            self.life.starts.fails(self.me, self.reading.reason, self._said())
         elif before:  # between two tries a pull that fails looks like one that goes on
             self.hindered_since = None
             self.life.starts.goes_on(self.me)
+
+    def _said(self) -> str:
+        """What keeps it from running, what helps, and of which pod that is said: people read the beginning first."""
+        helps = remedy(self.reading.reason, restored=self.me.restore is not None)
+        where = f" on {self.me.node}" if self.me.node else ""
+        return f"{self.reading.message.rstrip('.')}{f'. {helps}' if helps else ''} ({self.life.job_name}{where})"
 
     def _first_look(self, pod: PodView | None) -> datetime:
         """Compute the first look: a Job has its pod at once; a pod on its node may take a minute without a word."""

@@ -80,7 +80,7 @@ class Room(Part):
         if told is None or told.message != text:
             self.job.event(reason, text, warning=True)
         self.job.condition("CapacityAvailable", False, reason, text)
-        self.life.starts.fails(self.me, reason, message)
+        self.life.starts.fails(self.me, reason, message.removeprefix(f"replica {self.me.index} "))
         self.life.say(text)
         return Lack(reason, message)
 

@@ -6,7 +6,7 @@ from typing import Literal
 from activities.signatures import Hold
 from api.messages import JobStart
 from api.names import replica_job_name
-from api.queues import WEBHOOK
+from api.queues import QUEUE_LABEL, WEBHOOK
 from api.views import ReplicaView
 from api.waiting import GATED
 from workflows.state import Replica
@@ -101,7 +101,13 @@ def _told(replica: Replica, hold: Hold | None, start: JobStart) -> tuple[str, st
             NO_POD,
             f"Job {name} was let in and has no pod; `kubectl -n {start.namespace} describe job {name}` says why",
         )
+    release = f'kubectl -n {start.namespace} patch job {name} -p \'{{"spec":{{"suspend":false}}}}\''
+    if by.startswith("queue ") and hold is not None and not hold.served:
+        return (
+            BY_QUEUE,
+            f"{by} holds Job {name}, and the cluster had no Kueue when the job was accepted: `{release}` lets it go "
+            f"on; or create the SpotInstanceJob anew without the label {QUEUE_LABEL}",
+        )
     if by.startswith("queue "):
         return BY_QUEUE, f"{by} holds Job {name}; `kubectl -n {start.namespace} get workloads` says why"
-    release = f'kubectl -n {start.namespace} patch job {name} -p \'{{"spec":{{"suspend":false}}}}\''
     return BY_OTHERS, f"{by} holds Job {name}, which `{release}` lets go on"

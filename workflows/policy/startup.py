@@ -77,3 +77,17 @@ def did_not_start(pod: PodView) -> bool:
 def waits_for_others(pod: PodView) -> bool:
     """For a registry, for room, or for a ConfigMap that is not there: another machine would wait just as long."""
     return pod.waiting_reason in PULLS | {CONFIG, "Unschedulable"}
+
+
+def remedy(reason: str, *, restored: bool) -> str:
+    """Say what helps against a hindrance of the kubelet's; empty if its words have to do.
+
+    Args:
+        reason: the kubelet's.
+        restored: the pod starts from a checkpoint's image, which is nobody's to push.
+    """
+    if reason in PULLS and not restored:
+        return "Push the image, or correct its name or the imagePullSecrets in jobTemplate"
+    if reason in {CONFIG, "FailedMount"}:
+        return "Create what it names, or correct jobTemplate"
+    return ""
