@@ -39,7 +39,7 @@ async def _check(kube: Kube, request: PreflightRequest, machine_types: MachineTy
         asyncio.gather(*(machine_types(each) for each in candidates)),
     )
     if without_devices:
-        everything = [each.key for each in candidates]
+        everything = [each.label for each in candidates]
         return Preflight(conditions=[_condition("False", DEVICES, without_devices)], unfit=everything)
     judged = [
         (candidate, misfit(template, claims, request.vm_spec, candidate, machine))
@@ -60,10 +60,10 @@ def _told(judged: list[tuple[Candidate, Misfit | None]], remarks: list[str]) -> 
     if not judged:
         return Preflight(conditions=[_condition("Unknown", "NoMachineType", "no machine type could be looked at")])
     misfits = [(candidate, found) for candidate, found in judged if found]
-    unfit = [candidate.key for candidate, _ in misfits]
+    unfit = [candidate.label for candidate, _ in misfits]
     by_message: dict[str, list[str]] = {}
     for candidate, found in misfits:
-        by_message.setdefault(found.message, []).append(candidate.key)
+        by_message.setdefault(found.message, []).append(candidate.label)
     said = [f"{', '.join(keys[:TOLD])}: {message}" for message, keys in list(by_message.items())[:TOLD]]
     if len(misfits) == len(judged):
         return Preflight(conditions=[_condition("False", misfits[0][1].reason, "; ".join(said))], unfit=unfit)

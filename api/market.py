@@ -33,6 +33,13 @@ class Candidate(Model):
         gpus = f" + {self.gpu.count} x {self.gpu.type}" if self.gpu else ""
         return f"{self.machine_type}{gpus} in {self.zone} ({self.provisioning})"
 
+    @property
+    def label(self) -> str:
+        """What tells it from every other candidate of a spec: its disk as well, if that is not the spec's own."""
+        size = f"{self.disk_size_gb} GB" if self.disk_size_gb else ""
+        disk = " ".join(part for part in (self.disk_type or "", size) if part)
+        return f"{self.key} with disk {disk}" if disk else self.key
+
 
 class VmWish(Model):
     """What a job wants of a VM that is still to be bought; told again with each ``ensure``."""
@@ -41,7 +48,7 @@ class VmWish(Model):
     avoid_zones: list[str] = []  # of the job's other replicas: preemptions in one zone come together
     same_gpu: bool = False  # a process image is to be restored: no other GPU than the spec's own
     image_gpu: Gpu | None = None  # and than this one, which it was dumped on
-    unfit: list[str] = []  # keys of candidates that the job's pods can never run on
+    unfit: list[str] = []  # labels of candidates that the job's pods can never run on
 
 
 class MarketStart(Model):

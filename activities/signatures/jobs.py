@@ -86,7 +86,7 @@ class PreflightRequest(Model):
 class Preflight(Model):
     """A condition for each thing looked at: CheckpointOperatorReady, RegistryReady, CredentialsReady, CloudReady …
 
-    ``unfit`` are the keys of the candidates on which no pod of the template can ever run.
+    ``unfit`` are the labels of the candidates on which no pod of the template can ever run.
     """
 
     conditions: list[Condition]

@@ -64,3 +64,12 @@ def test_image_that_was_dumped_on_another_gpu_than_the_specs_own_needs_that() ->
     assert told(spec, same_gpu=True, image_gpu=Gpu(type=L4)) == [other]
     assert told(spec, same_gpu=True, image_gpu=Gpu(type=L4, count=2)) == [OWN.format("a")], "not to be had any more"
     assert told(spec, image_gpu=Gpu(type=L4)) == [OWN.format("a"), other], "no process image is to be restored"
+
+
+def test_alternatives_that_differ_by_their_disk_alone_are_candidates_of_their_own() -> None:
+    spec = vm_spec(alternatives=[{"diskType": "pd-ssd"}, {"diskSizeGB": 500}, {"diskType": "pd-ssd"}])
+    found = candidates_of(spec)
+    disks = [(candidate.disk_type, candidate.disk_size_gb) for candidate in found]
+    assert disks == [(None, None), ("pd-ssd", None), (None, 500)]
+    assert len({candidate.key for candidate in found}) == 1  # capacity is that of the machine type
+    assert found[1].label == f"{found[1].key} with disk pd-ssd"

@@ -22,7 +22,7 @@ def candidates_of(
         shapes = [candidate for candidate in shapes if candidate.gpu == wanted]
     found: dict[str, Candidate] = {}
     for candidate in shapes:
-        found.setdefault(candidate.key, candidate)
+        found.setdefault(candidate.label, candidate)
     return list(found.values())
 
 

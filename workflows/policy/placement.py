@@ -42,7 +42,7 @@ def choose(request: Choose, state: MarketState, now: datetime) -> Choice:
     return Choice(
         candidate=free[0].candidate,
         price=free[0].price,
-        reason="; ".join([_praise(free[0]), *(f"not {one.candidate.key}: {one.why}" for one in passed_over[:3])]),
+        reason="; ".join([_praise(free[0]), *(f"not {one.candidate.label}: {one.why}" for one in passed_over[:3])]),
         considered=ranked,
     )
 
@@ -95,9 +95,9 @@ def _longest(candidate: Candidate, request: Choose, state: MarketState, now: dat
 
 def _praise(one: Considered) -> str:
     if one.cost is None:
-        return f"{one.candidate.key}: first of those that can be had"
+        return f"{one.candidate.label}: first of those that can be had"
     return (
-        f"{one.candidate.key}: ${one.cost:.3f} per useful hour (${one.price:.3f}, {one.losses_per_hour:.3f} losses/h)"
+        f"{one.candidate.label}: ${one.cost:.3f} per useful hour (${one.price:.3f}, {one.losses_per_hour:.3f} losses/h)"
     )
 
 
@@ -107,7 +107,7 @@ def _none(ranked: list[Considered], request: Choose, state: MarketState, now: da
     others = f" ({len(ranked)} candidates rest)" if len(ranked) > 1 else ""
     reason = (
         f"{words(resting, next_up.candidate, request)}; since {resting.since:%Y-%m-%d %H:%M} UTC{others}; "
-        f"next: {next_up.candidate.key} at {resting.until:%H:%M:%S} UTC"
+        f"next: {next_up.candidate.label} at {resting.until:%H:%M:%S} UTC"
     )
     until = next_up.rests_until
     if resting.tried_by and until:

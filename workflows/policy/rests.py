@@ -44,7 +44,7 @@ def shared_key(news: MarketNews) -> str | None:
 
 def own_key(vm: str, candidate: Candidate) -> str:
     """What rests for one VM alone."""
-    return own_prefix(vm) + candidate.key
+    return own_prefix(vm) + candidate.label
 
 
 def own_prefix(vm: str) -> str:

@@ -90,7 +90,7 @@ class Buying(Part):
         allowed = candidates_of(
             start.spec, on_demand=self._on_demand_allowed(), same_gpu=wish.same_gpu, image_gpu=wish.image_gpu
         )
-        fitting = [each for each in allowed if each.key not in wish.unfit]
+        fitting = [each for each in allowed if each.label not in wish.unfit]
         if not fitting:
             return Choice(candidate=None, reason=NOTHING_FITS, blocked_by=errors.UNSUPPORTED)
         question = Choose(
