@@ -22,6 +22,7 @@ from clients.kube import Json, Kube, KubeError, path
 
 SOURCES = {CONFIG, "FailedMount"}
 """Reasons of the kubelet for a Secret or a ConfigMap that is absent, or lacks a key."""
+PULL_SECRETS = "imagePullSecrets"
 
 
 class CauseActivities:
@@ -35,27 +36,35 @@ class CauseActivities:
     async def find_cause(self, request: FindCause) -> Cause:
         """Say what of the template is missing, if things of that kind can be looked at from here."""
         pod = request.job_template.get("spec", {}).get("template", {}).get("spec", {})
-        if request.reason in PULLS:
-            return await self._missing_image(request, pod)
-        if request.reason in SOURCES:
-            return await self._missing_source(request, pod)
-        return Cause(known=False)
+        try:
+            if request.reason in PULLS:
+                return await self._missing_image(request, pod)
+            if request.reason in SOURCES:
+                return await self._missing_source(request, pod)
+        except KubeError as error:
+            if error.status != 403:
+                raise
+        return Cause(known=False)  # also if this is not one of the namespaces that the worker may look into
 
     async def _missing_image(self, request: FindCause, pod: Json) -> Cause:
         restored = request.restore.images if request.restore else {}
         for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
             text = restored.get(container.get("name", ""), container.get("image", ""))
+            credentials = None
             try:
                 image = parse_image(text)
-                async with Registry(
-                    image.repository, await self._credentials(request, pod, image), self._gate
-                ) as there:
+                credentials = await self._credentials(request, pod, image)
+                async with Registry(image.repository, credentials, self._gate) as there:
                     found = await there.digest(image.reference)
             except ValueError as error:
                 return Cause(missing=f"image of container {container.get('name')}: {error}")
             except ApplicationError as error:
                 if error.type != errors.PERMISSION:
                     return Cause(known=False)  # an address that only nodes reach, say
+                if absent := await self._absent_login(request, pod):
+                    return Cause(missing=absent)
+                if credentials is None or credentials.named_by != PULL_SECRETS:
+                    return Cause(known=False)  # nodes may have a login of their own
                 return Cause(missing=f"{image}: {error.message}")
             except ConnectionError:
                 return Cause(known=False)
@@ -76,6 +85,15 @@ class CauseActivities:
             self._kube, repository, request.image_pull, request.cloud_credentials, request.job.namespace
         )
 
+    async def _absent_login(self, request: FindCause, pod: Json) -> str:
+        """Name the Secret of ``imagePullSecrets`` that does not exist; empty if all of them do."""
+        for reference in pod.get("imagePullSecrets") or []:
+            name = reference.get("name", "")
+            if name and await self._find("secrets", request.job.namespace, name) is None:
+                said = f"Secret {request.job.namespace}/{name}, which {PULL_SECRETS} of jobTemplate names, does not"
+                return f"{said} exist: create it"
+        return ""
+
     async def _missing_source(self, request: FindCause, pod: Json) -> Cause:
         for kind, name, keys in sources(pod):
             found = await self._find(kind, request.job.namespace, name)
@@ -88,12 +106,7 @@ class CauseActivities:
         return Cause()
 
     async def _find(self, kind: str, namespace: str, name: str) -> Json | None:
-        try:
-            return await self._kube.find(path("v1", kind, namespace, name))
-        except KubeError as error:
-            if error.status == 403:  # not one of the chosen namespaces
-                return None
-            raise
+        return await self._kube.find(path("v1", kind, namespace, name))
 
 
 def sources(pod: Json) -> Iterator[tuple[str, str, list[str]]]:
@@ -127,8 +140,6 @@ def _login(secret: Json, host: str) -> Credentials | None:
         if not entry:
             return None
         user, _, password = base64.b64decode(entry.get("auth", "")).decode().partition(":")
-        return Credentials(
-            entry.get("username") or user, entry.get("password") or password, named_by="imagePullSecrets"
-        )
+        return Credentials(entry.get("username") or user, entry.get("password") or password, named_by=PULL_SECRETS)
     except (ValueError, KeyError, AttributeError, TypeError):
         return None

@@ -1,5 +1,7 @@
 """Whether what kept a pod from running is still so: a real registry, real Secrets and ConfigMaps."""
 
+import base64
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from activities.signatures import FindCause
 from clients.kube import Kube
 from sandbox.oci import CONFIG_TYPE, MANIFEST_TYPE, OciClient
 from sandbox.registry import Registry
+from tests.activities.guarded_registry import PASSWORD, USER, guarded_registry
 from tests.activities.world import World, loopback_gate, run
 
 
@@ -20,6 +23,11 @@ def causes(kube: Kube) -> CauseActivities:
 def asks(world: World, reason: str, **pod: Any) -> FindCause:
     """About a template with this pod."""
     return FindCause(job=world.job, job_template={"spec": {"template": {"spec": pod}}}, reason=reason)
+
+
+def login(registry: str, password: str) -> str:
+    """A Docker configuration."""
+    return json.dumps({"auths": {registry: {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode()}}})
 
 
 async def test_an_image_is_missing_until_it_is_pushed(
@@ -66,3 +74,27 @@ async def test_a_volumes_config_map_is_missing_until_it_is_there(world: World, c
 
 async def test_of_other_reasons_nothing_is_known(world: World, causes: CauseActivities) -> None:
     assert not (await run(causes.find_cause, asks(world, "FailedCreatePodSandBox", containers=[]))).known
+
+
+async def test_a_login_that_is_absent_is_named(world: World, causes: CauseActivities) -> None:
+    async with guarded_registry(bearer=False) as guarded:
+        pod: dict[str, Any] = {
+            "containers": [{"name": "train", "image": f"{guarded.address}/p/repo:1"}],
+            "imagePullSecrets": [{"name": "puller"}],
+        }
+        request = asks(world, "ImagePullBackOff", **pod)
+        said = (await run(causes.find_cause, request)).missing
+        assert f"Secret {world.job.namespace}/puller, which imagePullSecrets of jobTemplate names" in said
+        secret = await world.secret("puller", **{".dockerconfigjson": login(guarded.address, "wrong")})
+        assert guarded.address in (await run(causes.find_cause, request)).missing
+        change = {"stringData": {".dockerconfigjson": login(guarded.address, PASSWORD)}}
+        await world.kube.patch(secret, change)
+        found = await run(causes.find_cause, request)
+    assert (found.missing, found.known) == ("", True)
+
+
+async def test_a_registry_that_refuses_us_may_let_nodes_in(world: World, causes: CauseActivities) -> None:
+    async with guarded_registry(bearer=False) as guarded:
+        containers = [{"name": "train", "image": f"{guarded.address}/p/repo:1"}]
+        found = await run(causes.find_cause, asks(world, "ImagePullBackOff", containers=containers))
+    assert (found.missing, found.known) == ("", False)
