@@ -57,7 +57,16 @@ class Directing:
             self.job.event("Failed", self.state.failure.message, warning=True)
         elif (failed and not any_is_enough) or len(failed) == len(replicas):
             self.state.outcome = "Failed"
-            self.job.event("Failed", f"replica {failed[0].index} used up its restarts", warning=True)
+            self.state.failure = self._restarts_used_up(failed[0])
+            self.job.event("Failed", self.state.failure.message, warning=True)
+
+    def _restarts_used_up(self, replica: Replica) -> Failure:
+        """Say how often a replica failed, how it did so at last, and where its words are."""
+        log = f"; its log: {replica.log}" if replica.log else ""
+        times = f"failed {replica.restarts} times, of which maxRestarts allows {self.job.spec.restarts_allowed}"
+        return Failure(
+            reason="RestartsUsedUp", message=f"replica {replica.index} {times}; the last time: {replica.message}{log}"
+        )
 
     def _halt_all(self) -> None:
         reason: Halt = "Deleted" if self.state.shutdown else "Failed" if self.state.outcome == "Failed" else "Completed"

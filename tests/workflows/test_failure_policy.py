@@ -69,6 +69,7 @@ async def test_no_rule_counts(world: World) -> None:
     failed = world.documents.condition("Failed")
     assert failed is not None
     assert failed.reason == "RestartsUsedUp"
+    assert "replica 0 failed 2 times, of which maxRestarts allows 1; the last time: exit code 1" in failed.message
 
 
 async def test_a_machine_that_goes_is_no_failure_whatever_the_exit_code(world: World) -> None:
