@@ -48,7 +48,7 @@ class Restoring:
         if on_record and config.on_unrestorable == "Hold":
             return None
         self._restorable()
-        if replica.incarnation >= 0:
+        if replica.has_run or (replica.incarnation >= 0 and not workflow.patched("pods-start")):
             self.job.event("ColdStart", f"replica {replica.index}: nothing to restore, starts anew", warning=True)
         return None, FROM_THE_BEGINNING
 

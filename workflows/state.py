@@ -159,6 +159,7 @@ class Replica(Mutable):
     crowded: int = 0  # VMs in a row that became a node and had no room for it
     avoid: list[str] = []  # nodes where it did not start
     trouble: Trouble | None = None  # why its pod does not run, until it does
+    hindered_since: datetime | None = None  # since when something keeps its present pod from running
     shunned: dict[str, datetime] = {}  # nodes where it ended again and again, and until when it keeps away
     ends: Ends = Field(default_factory=Ends)
     disruptions: int = 0  # pods that were taken away though their machine stood
@@ -339,7 +340,7 @@ class JobState(Mutable):
     hold: Hold | None = None  # who suspends each Job of this job: a queue, say
     admitted: bool = False  # its documents are right and the preflight has passed
     checked_at: datetime | None = None  # when what it needs was last looked at; None: that is due
-    unfit: list[str] = []  # keys of candidates on which no pod of the template can ever run
+    unfit: list[str] = []  # labels of candidates on which no pod of the template can ever run
     known_at: dict[str, datetime] = {}  # by the check's condition: when it was last known
     replicas: dict[int, Replica] = {}
     retired: dict[int, tuple[int, int]] = {}  # index → (next incarnation, place) of replicas scaled down

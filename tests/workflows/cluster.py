@@ -38,8 +38,8 @@ class Cluster:
         self.finished: set[tuple[int, int]] = set()  # incarnations whose training came to its own good end
         self.hung: set[str] = set()  # images of processes that stood still
         self.told_to_end: set[str] = set()  # images of processes that had a SIGTERM before they were dumped
-        self.slow_start = 0.0  # of which nobody says why
-        self.busy = ""  # what goes on during a slow start: an image is pulled, an init container runs
+        self.slow_start = 0.0
+        self.busy = "init container fetch has run since 10:00"  # during a slow start; empty if nobody says what goes on
         self.missing_images: set[str] = set()  # of templates
         self.makes_no_pods = ""  # the Job controller says why, which no dry run had shown
         self.breaks_after: float | None = None  # seconds in which a restored training exits 1

@@ -138,3 +138,18 @@ async def test_each_run_says_what_it_is_about(world: World) -> None:
         handle = world.env.client.get_workflow_handle(workflow_id)
         metadata = await handle.query("__temporal_workflow_metadata")
         assert about in metadata.current_details
+
+
+async def test_the_patience_with_a_pod_is_no_longer_for_a_new_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.cluster.missing_images = {"train:1"}
+    await world.submit(replicas=1)
+    await world.until(lambda: world.phase(0) == "Starting")
+    await world.pass_time(300)
+    before = await runs(world)
+    monkeypatch.setattr(history, "EVENTS", 50)
+    monkeypatch.setattr(history, "EVENTS_IN_RECOVERY", 50)
+    await world.pass_time(330)
+    assert await runs(world) > before
+    assert len(world.documents.told("StartTimeout")) == 1

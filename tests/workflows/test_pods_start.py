@@ -86,7 +86,7 @@ async def test_a_job_that_waits_without_a_machine_is_deleted_as_any_other(world:
 
 
 async def test_an_init_container_at_work_is_not_late(world: World) -> None:
-    world.cluster.slow_start, world.cluster.busy = 1800, "init container fetch has run since 10:00"
+    world.cluster.slow_start = 1800
     await world.submit(replicas=1)
     await world.running(1, within=HOUR)
     assert len(world.cloud.created) == 1
@@ -102,14 +102,14 @@ async def test_work_that_takes_longer_than_the_start_deadline_is_given_up(world:
 
 
 async def test_a_start_of_which_nothing_is_heard_is_given_up_ever_more_rarely(world: World) -> None:
-    world.cluster.slow_start = 1500
+    world.cluster.slow_start, world.cluster.busy = 1500, ""
     await world.submit(replicas=1)
     await world.pass_time(4 * HOUR)
     assert len(world.cloud.created) <= 6
 
 
 async def test_what_we_let_go_of_ourselves_is_no_loss_to_the_market(world: World) -> None:
-    world.cluster.slow_start = 1500
+    world.cluster.slow_start, world.cluster.busy = 1500, ""
     await world.submit(replicas=1)
     await world.until(lambda: len(world.documents.told("StartTimeout")) == 1, HOUR)
     await world.pass_time(300)

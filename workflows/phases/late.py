@@ -29,7 +29,6 @@ class Late(Part):
         super().__init__(life)
         self.reading = act.StartReading()
         self.look_at: datetime | None = None
-        self.hindered_since: datetime | None = None
         self.well = False  # the last look found no hindrance
         self.template: dict[str, Any] = {}
         self.vm_spec: SpotInstanceVMSpec | None = None
@@ -41,7 +40,7 @@ class Late(Part):
 
     def begin(self) -> None:
         """Begin the wait of another incarnation, made of the template as it is now."""
-        self.reading, self.look_at, self.hindered_since, self.well = act.StartReading(), None, None, False
+        self.reading, self.look_at, self.well = act.StartReading(), None, False
         self.template, self.vm_spec = self.job.spec.job_template, self.state.vm_spec
 
     async def turn(self, pod: PodView | None) -> Turn:
@@ -77,7 +76,7 @@ class Late(Part):
         if self.me.node is None or (self.me.vm_key is None and pod is not None and waits_for_others(pod)):
             return None
         allowed = self.job.spec.seconds_to_start or self.state.timings.start_deadline
-        return given_back_at(self.me, self.reading, self.hindered_since, self.state.timings, allowed)
+        return given_back_at(self.me, self.reading, self.me.hindered_since, self.state.timings, allowed)
 
     async def _look(self, pod: PodView | None) -> None:
         """Learn why it does not run: the kubelet's and the scheduler's words are known, for others' Events are read."""
@@ -97,10 +96,10 @@ class Late(Part):
             return
         before, self.well = self.well, not self.reading.reason
         if self.reading.reason:
-            self.hindered_since = self.hindered_since or workflow.now()
+            self.me.hindered_since = self.me.hindered_since or workflow.now()
             self.life.starts.fails(self.me, self.reading.reason, self._said())
         elif before:  # between two tries a pull that fails looks like one that goes on
-            self.hindered_since = None
+            self.me.hindered_since = None
             self.life.starts.goes_on(self.me)
 
     def _said(self) -> str:

@@ -51,6 +51,7 @@ class Preparing(Part):
         self.me.view, self.me.view_version, self.me.stalled, self.me.disruption = None, 0, False, None
         self.me.running_since = self.me.reading = self.me.reading_at = self.me.first_reading = None
         self.me.to_prove, self.me.hung = False, ""
+        self.me.hindered_since = None
         self.life.enter("Queued" if self.me.pinned else "Starting", why)
 
     async def _await_survivor(self, recovery: Recovery) -> None:
