@@ -57,8 +57,11 @@ class Directing:
             self.job.event("Failed", self.state.failure.message, warning=True)
         elif (failed and not any_is_enough) or len(failed) == len(replicas):
             self.state.outcome = "Failed"
-            self.state.failure = self._restarts_used_up(failed[0])
-            self.job.event("Failed", self.state.failure.message, warning=True)
+            said = f"replica {failed[0].index} used up its restarts"
+            if workflow.patched("failed-in-words"):
+                self.state.failure = self._restarts_used_up(failed[0])
+                said = self.state.failure.message
+            self.job.event("Failed", said, warning=True)
 
     def _restarts_used_up(self, replica: Replica) -> Failure:
         """Say how often a replica failed, how it did so at last, and where its words are."""
