@@ -43,7 +43,7 @@ class Starts:
             return
         me.trouble = now
         if before is None or before.reason != reason:
-            self.job.event("PodDoesNotStart", f"replica {me.index}: {now.message}", warning=True)
+            self.job.event("PodDoesNotStart", _of_replica(me.index, now), warning=True)
         self.job.touch()
 
     def runs(self, me: Replica) -> None:
@@ -63,7 +63,7 @@ class Starts:
         meant = [replica for replica in self.state.replicas.values() if replica.halt is None and not replica.proof]
         troubles = [(replica.index, replica.trouble) for replica in meant if replica.trouble]
         if troubles:
-            said = "; ".join(f"replica {index}: {trouble.message}" for index, trouble in troubles[:3])
+            said = "; ".join(_of_replica(index, trouble) for index, trouble in troubles[:3])
             self.job.condition(PODS_START, False, troubles[0][1].reason, said)
         elif any(replica.phase == "Running" for replica in meant):
             self.job.condition(PODS_START, True, "PodsRun")
@@ -78,3 +78,9 @@ class Starts:
 
     def _applies(self) -> bool:
         return workflow.patched("pods-start")
+
+
+def _of_replica(index: int, trouble: Trouble) -> str:
+    """Say of which replica it is, if its message does not begin with that."""
+    named = f"replica {index}"
+    return trouble.message if trouble.message.startswith(f"{named} ") else f"{named}: {trouble.message}"

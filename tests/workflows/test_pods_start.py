@@ -214,3 +214,17 @@ async def test_an_image_of_another_job_does_not_count_as_having_run(world: World
     recovering = world.documents.condition("Recovering")
     assert recovering is not None
     assert (recovering.status, recovering.reason) == ("False", "NoReplicaRuns")
+
+
+async def test_a_gpu_of_the_cluster_is_left_to_others_until_the_image_is_pushed(world: World) -> None:
+    world.cluster.add_node("own")
+    world.cluster.missing_images = {"train:1"}
+    await world.submit(replicas=1)
+    await world.until(lambda: pods_start(world) == ("False", "ImagePullBackOff"))
+    await world.pass_time(4 * HOUR)
+    assert world.cluster.running_on("own") == []
+    assert world.cloud.created == []
+    assert pods_start(world) == ("False", "ImagePullBackOff")
+    world.cluster.missing_images.clear()
+    await world.running(1, within=300)
+    assert world.node_of(0) == "own"

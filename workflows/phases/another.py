@@ -91,6 +91,8 @@ class Another(Part):
         if pod is not None and does_not_start(pod):
             self.job.event("StartTimeout", f"replica {self.me.index} on {self.me.node}: {reason}", warning=True)
             await self._failed_by_itself(reason)
+        elif self.me.vm_key is None and pod is not None and waits_for_others(pod):
+            await self._free_gpu(trouble.reason if trouble else TOO_LATE, reason)
         elif self.me.vm_key is None:
             await self.again("StartTimeout", keep_machine=False)
         elif pod is None:
@@ -105,6 +107,15 @@ class Another(Part):
             self.life.starts.fails(self.me, reason, message)
         await self.again(reason, keep_machine=False)
         self.life.back_off(message, in_vain=True)
+
+    async def _free_gpu(self, reason: str, message: str) -> None:
+        """Leave a GPU of the cluster to others until the cause is corrected, which no other machine would help."""
+        node = self.me.node
+        self.job.event("StartTimeout", f"replica {self.me.index} on {node}: {message}", warning=True)
+        await self.again(reason, keep_machine=False)
+        self.me.avoid = [each for each in self.me.avoid if each != node]
+        self.life.back_off(message, in_vain=True)
+        self.life.say(f"{message}; tried again at {self.me.retry_at:%H:%M:%S} UTC")
 
     async def _spare_machine(self, reason: str) -> None:
         """Let go of the VM and keep the Job: nothing is bought until its controller can make the pod."""

@@ -11,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from api.spot_instance_vm import SpotInstanceVMSpec
     from api.views import PodView
     from workflows.policy.patience import given_back_at
-    from workflows.policy.startup import remedy, waits_for_others
+    from workflows.policy.startup import remedy
 
 from workflows.calls import call, explain
 from workflows.phases.life import Life, Part
@@ -50,7 +50,7 @@ class Late(Part):
         if self.me.trouble and self.state.vm_spec != self.vm_spec and self.me.vm_key:
             return "MachineEdited"
         await self._look(pod)
-        leaves_at = self._leaves_at(pod)
+        leaves_at = self._leaves_at()
         if leaves_at is not None and workflow.now() >= leaves_at:
             return "TooLate"
         self.life.say(self._words(pod))
@@ -71,9 +71,9 @@ class Late(Part):
         vm_edited = self.me.trouble is not None and self.state.vm_spec != self.vm_spec
         return self.job.spec.job_template != self.template or vm_edited
 
-    def _leaves_at(self, pod: PodView | None) -> datetime | None:
-        """Compute when the machine goes back, or the replica leaves it; None if it waits at nobody's expense."""
-        if self.me.node is None or (self.me.vm_key is None and pod is not None and waits_for_others(pod)):
+    def _leaves_at(self) -> datetime | None:
+        """Compute when the VM goes back, or the GPU of the cluster to others; None if the pod is on no machine."""
+        if self.me.node is None:
             return None
         allowed = self.job.spec.seconds_to_start or self.state.timings.start_deadline
         return given_back_at(self.me, self.reading, self.me.hindered_since, self.state.timings, allowed)
