@@ -112,6 +112,11 @@ class Restoring:
         self.job.condition("Restorable", False, "NoUsableCheckpoint", message)
         return message
 
+    def fits_others(self, replica: Replica) -> bool:
+        """True if there is a process image, though none that goes on on the machine of this replica."""
+        best = furthest(self._images())
+        return best is not None and bool(misfit(best, self.state.fingerprint_under(replica)))
+
     def unpinned(self, replica: Replica) -> RestorePoint | None:
         """What it would start from on its machine now, where its digests are not known."""
         point = furthest(self._images(), self.state.fingerprint_under(replica))

@@ -37,8 +37,11 @@ async def test_on_another_machine_the_job_holds_and_says_what_differs(
     assert (condition.status, condition.reason) == ("False", "NoneFits")
     assert told in condition.message
     assert told in world.entry(0).message
-    await world.pass_time(900)
+    await world.pass_time(2 * 3600)
     assert world.training() == []
+    assert len(world.cloud.created) <= 5  # its machine is given back, and others are tried ever more rarely
+    world.documents.edit(checkpoint={"on_unrestorable": "ColdStart"})
+    await world.running(1)
 
 
 async def test_a_person_may_have_it_begin_anew_there(world: World) -> None:

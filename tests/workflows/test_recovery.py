@@ -104,8 +104,12 @@ async def test_unusable_points_hold_the_job_until_a_person_decides(world: World)
     await world.pass_time(900)
     assert world.training() == []
     assert "onUnrestorable" in world.documents.condition("Restorable").message
+    await world.pass_time(7200)
+    assert world.cloud.instances == {}
+    bought = len(world.cloud.created)
     world.documents.edit(checkpoint={"on_unrestorable": "ColdStart"})
     await world.running(1)
+    assert len(world.cloud.created) == bought + 1
     assert world.cluster.job_of(0).request.restore is None
     assert world.documents.condition("Restorable").status == "True"
 

@@ -207,7 +207,7 @@ class Life:
             self.state.ledger.end(me.index, me.incarnation, workflow.now(), cause)
             if not self.checkpointing.takes_images:
                 self.job.spawn(self._ask_to_save(old), f"SIGTERM for {me.index}.{me.incarnation}")
-            me.live, me.view = False, None
+            me.live, me.view, me.hindered_since = False, None, None
             me.running_since = me.reading = me.reading_at = me.first_reading = None  # its memory is lost
         if not machine_stays:
             if announce:

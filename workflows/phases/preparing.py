@@ -11,7 +11,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.survivor import out_of_sight
 
 from workflows.calls import call
-from workflows.phases.life import Part
+from workflows.phases.held import Held
+from workflows.phases.life import Life, Part
 from workflows.state import Old, Recovery, Replica
 
 POLL_SECONDS = 3.0  # until the first look at an old pod of which nothing is heard; doubles to ten times this
@@ -22,6 +23,10 @@ PIN_PATIENCE = timedelta(seconds=30)
 
 class Preparing(Part):
     """Restoring."""
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life)
+        self.held = Held(life)
 
     async def restore(self) -> None:
         """Wait for the survivor's checkpoint and for the predecessor's end; then the furthest point *then*."""
@@ -39,7 +44,10 @@ class Preparing(Part):
             self.me.halt = "ScaledDown"  # there is nothing to be seen on this machine
             return
         if choice is None:
-            await self._hold()
+            await self.held.wait()
+            return
+        if self.held.has_no_machine:
+            self.held.ends()
             return
         if self.life.lost_place():
             return
@@ -158,18 +166,3 @@ class Preparing(Part):
             point.created_at + PIN_PATIENCE,
             f"replica {self.me.index}: {self.me.message}",
         )
-
-    async def _hold(self) -> None:
-        """Nothing to start from though there was something once: a person decides, or a sibling's image comes."""
-        config = self.job.spec.checkpoint_config
-        self.life.say(self.restoring.held(self.me))
-        await self.life.until(
-            lambda: (
-                self.restoring.usable_point(self.me)
-                or self.job.spec.checkpoint_config != config
-                or self.life.machine_lost()
-            ),
-            self.job.after(self.state.timings.resync),
-            f"replica {self.me.index}: {self.me.message}",
-        )
-        self.life.lost_place()

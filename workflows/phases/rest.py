@@ -18,12 +18,14 @@ class Rest(Part):
     async def run(self) -> None:
         """Wait. What a person corrects is taken up at once: an edit, or the thing that was missing."""
         lost, wanted, template = self.life.machine_lost(), self.state.vm_spec, self.job.spec.job_template
+        config = self.job.spec.checkpoint_config
         while self.me.retry_at and not self.job.parking:
             edited = await self.life.until(
                 lambda: (
                     (self.life.machine_lost() and not lost)
                     or self.state.vm_spec != wanted
                     or self.job.spec.job_template != template
+                    or (self.me.hindered_since is not None and self.job.spec.checkpoint_config != config)
                 ),
                 self._next_look(self.me.retry_at),
                 f"back-off after: {self.me.message}",
