@@ -37,7 +37,7 @@ from activities.spec_checks import (
     unreadable,
     vm_problems,
 )
-from activities.template_checks import template_problems
+from activities.template_checks import template_problems, template_remarks
 from activities.volumes import look_at_volumes
 from api import names
 from api.common import Condition, SecretReference
@@ -103,7 +103,7 @@ class SpecActivities:
         problems += not_shared([use for use, good in zip(uses, permitted, strict=True) if not good], job.namespace)
         shared = [use for use, good in zip(uses, permitted, strict=True) if good]
         remarks = unkept(spec.job_template, metadata.get("labels") or {})
-        remarks += remarks_on(spec, self._timings.checkpoint_step)
+        remarks += remarks_on(spec, self._timings.checkpoint_step) + template_remarks(spec)
         used = (self._use(job, use, remarks) for use in shared)
         labels = labels_for_queues(metadata.get("labels") or {})
         verdict, others = await asyncio.gather(self._check_template(job, spec, labels), asyncio.gather(*used))

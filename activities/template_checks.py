@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 from activities.spec_checks import not_accepted
 from api.common import Condition
@@ -18,6 +19,22 @@ def template_problems(spec: SpotInstanceJobSpec) -> list[Condition]:
     return [not_accepted("InvalidJobTemplate", message) for message in islice(_messages(spec), MOST_PROBLEMS)]
 
 
+def template_remarks(spec: SpotInstanceJobSpec) -> list[str]:
+    """List what a template leaves open that may cost money."""
+    names = _containers(spec)
+    if spec.main_container is not None or len(names) < 2:
+        return []
+    there = ", ".join(shown(name) for name in names)
+    return [
+        f"jobTemplate has the containers {there}: the training ends, and its machine with it, once all of them have "
+        "exited 0. If the end of one counts alone, name it in mainContainer"
+    ]
+
+
+def _containers(spec: SpotInstanceJobSpec) -> list[Any]:
+    return [each.get("name") for each in spec.pod.get("containers") or [] if isinstance(each, dict)]
+
+
 def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
     if spec.job_spec.get("successPolicy") is not None:
         yield (
@@ -25,7 +42,7 @@ def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
             "spec.completionPolicy whether one replica's success is enough (Any) or all have to succeed (All)"
         )
     yield from _failure_policy(spec)
-    containers = [each.get("name") for each in spec.pod.get("containers") or [] if isinstance(each, dict)]
+    containers = _containers(spec)
     if spec.main_container is not None and spec.main_container not in containers:
         there = ", ".join(shown(name) for name in containers[:MOST_PROBLEMS])
         yield (

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from activities.template_checks import MOST_PROBLEMS, template_problems
+from activities.template_checks import MOST_PROBLEMS, template_problems, template_remarks
 from tests.workflows.documents import job_spec
 
 
@@ -60,3 +60,11 @@ def test_what_can_be_kept_is_no_problem(changes: dict[str, Any]) -> None:
 def test_a_template_with_thousands_of_wrong_rules_is_told_in_a_few_words() -> None:
     wrong = job_spec(jobTemplate=policy(*[by_code("FailIndex")] * 5000))
     assert len(template_problems(wrong)) == MOST_PROBLEMS
+
+
+def test_several_containers_of_which_none_is_named_are_remarked_on() -> None:
+    [remark] = template_remarks(job_spec(jobTemplate=template(("train", "proxy"))))
+    assert "'train', 'proxy'" in remark
+    assert "name it in mainContainer" in remark
+    assert template_remarks(job_spec(jobTemplate=template(("train", "proxy")), mainContainer="train")) == []
+    assert template_remarks(job_spec()) == []

@@ -99,6 +99,7 @@ async def test_work_that_takes_longer_than_the_start_deadline_is_given_up(world:
     await world.pass_time(4 * HOUR)
     assert len(world.cloud.created) <= 7  # ever more rarely, up to once an hour
     assert pods_start(world) == ("False", "StartTimeout")
+    assert "longer than startDeadline allows" in str(world.documents.condition("PodsStart"))
 
 
 async def test_a_start_of_which_nothing_is_heard_is_given_up_ever_more_rarely(world: World) -> None:

@@ -84,10 +84,10 @@ class Another(Part):
         await self.again(why, keep_machine=not leave, announce=not leave)
         self.standing.count_never_ran(end)
 
-    async def too_late(self, pod: PodView | None) -> None:
-        """Keep the machine no longer for a pod that does not run."""
+    async def too_late(self, pod: PodView | None, busy: str) -> None:
+        """Give up the machine of a pod that does not run; ``busy`` says what goes on."""
         trouble = self.me.trouble
-        reason = trouble.message if trouble else self.me.message or "its pod did not run in time"
+        reason = trouble.message if trouble else _overdue(busy)
         if pod is not None and does_not_start(pod):
             self.job.event("StartTimeout", f"replica {self.me.index} on {self.me.node}: {reason}", warning=True)
             await self._failed_by_itself(reason)
@@ -143,3 +143,10 @@ class Another(Part):
             self.me.deadline = self.job.after(self.state.timings.startup_deadline)  # nor here: a person has to act
         else:
             await self.again("StartTimeout", keep_machine=False)
+
+
+def _overdue(busy: str) -> str:
+    """Say what was not done in time, and what helps."""
+    if busy:
+        return f"{busy}, which is longer than startDeadline allows: raise that, or let less be fetched"
+    return "its pod did not run in time, and no Event says why: look at the kubelet's log of the machine meanwhile"

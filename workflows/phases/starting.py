@@ -103,7 +103,7 @@ class Starting(Part):
                 self.me.in_vain = 0
                 await self.another.again("the SpotInstanceVM was edited", keep_machine=False)
             case "TooLate":
-                await self.another.too_late(pod)
+                await self.another.too_late(pod, self.late.reading.busy)
             case "Waits":
                 return False
         return not self._is_spared
