@@ -24,7 +24,7 @@ def template_remarks(spec: SpotInstanceJobSpec) -> list[str]:
     names = _containers(spec)
     if spec.main_container is not None or len(names) < 2:
         return []
-    there = ", ".join(shown(name) for name in names)
+    there = ", ".join(shown(name) for name in names[:MOST_PROBLEMS])
     return [
         f"jobTemplate has the containers {there}: the training ends, and its machine with it, once all of them have "
         "exited 0. If the end of one counts alone, name it in mainContainer"

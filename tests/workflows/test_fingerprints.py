@@ -39,7 +39,7 @@ async def test_on_another_machine_the_job_holds_and_says_what_differs(
     assert told in world.entry(0).message
     await world.pass_time(2 * 3600)
     assert world.training() == []
-    assert len(world.cloud.created) <= 5  # its machine is given back, and others are tried ever more rarely
+    assert len(world.cloud.created) <= 8  # its machine is given back, and others are tried ever more rarely
     world.documents.edit(checkpoint={"on_unrestorable": "ColdStart"})
     await world.running(1)
 

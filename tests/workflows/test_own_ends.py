@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.workflows.cluster_objects import Job
 from tests.workflows.world import World
 
 HOUR = 3600.0
@@ -199,6 +200,26 @@ async def test_a_survivor_is_not_asked_without_end(world: World) -> None:
     assert world.entry(1).restarts == 0
     assert world.training()[0] == (0, 0)
     assert len(world.cluster.history) <= 14
+
+
+async def test_a_good_image_is_not_blamed_for_one_broken_machine(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.until(lambda: dumps(world) == 1, within=HOUR)
+    await world.pass_time(60)
+    start = world.cluster._start
+
+    def breaks(job: Job) -> None:
+        node = job.pod.node if job.pod else None
+        world.cluster.breaks_after = 20 if node == world.cloud.created[1] else None
+        start(job)
+
+    world.cluster._start = breaks  # type: ignore[method-assign]
+    world.notice(0, 5)
+    await world.until(lambda: proven(world) == "True", within=HOUR)
+    assert world.entry(0).restored_from is not None
+    assert len(world.cloud.created) == 3
+    assert len(world.cloud.instances) == 1
+    assert world.entry(0).restarts == 0
 
 
 # --- what is proven

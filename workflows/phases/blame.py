@@ -27,11 +27,11 @@ class Blame(Part):
         last = await self.readings.ask(self.me)
         self.me.reading = self.me.reading if last is None else last
         soon = ended_soon(self.me.restore, self.life.ran_seconds(), unproven=self.me.to_prove)
-        return self._restore_broke(why, soon=soon)
+        return await self._restore_broke(why, soon=soon)
 
-    def restore_hung(self, why: str) -> bool:
+    async def restore_hung(self, why: str) -> bool:
         """True if a training that stands still made no progress since its restore: then a recovery has begun."""
-        return self._restore_broke(why, soon=self.me.to_prove)
+        return await self._restore_broke(why, soon=self.me.to_prove)
 
     def killed_by_checkpoint(self, why: str) -> bool:
         """True if its own checkpoint killed the training: then a recovery has begun."""
@@ -49,7 +49,7 @@ class Blame(Part):
         self.life.replace(f"its checkpoint killed it: {why}", machine_stays=True, ask_survivor=False)
         return True
 
-    def _restore_broke(self, why: str, *, soon: bool) -> bool:
+    async def _restore_broke(self, why: str, *, soon: bool) -> bool:
         """Blame the image if its training ends soon, unless it ended at the same step after another start."""
         me, ran = self.me, self.life.ran_seconds()
         death = death_of(me, ran if ran < float("inf") else self._seconds_since_start())
@@ -63,11 +63,15 @@ class Blame(Part):
             return False
         self.restoring.broke(me.restore, f"{me.index}.{me.incarnation}", told)
         me.broken += 1
-        self._try_another(told)
+        await self._try_another(told)
         return True
 
-    def _try_another(self, told: str) -> None:
-        """Try the next image, or a start from the beginning; slower each time, for all of them may be broken."""
+    async def _try_another(self, told: str) -> None:
+        """Try another machine first, then the next image or a start from the beginning.
+
+        One machine may be what is broken, and two that fail in the same way are not. Slower each time, for all images
+        may be broken.
+        """
         me, label = self.me, self.me.restore.label if self.me.restore else ""
         self.job.event(
             "RestoreFailed",
@@ -75,7 +79,10 @@ class Blame(Part):
             warning=True,
         )
         nothing_else = not self.restoring.usable_point(me)
-        self.life.replace("RestoreFailed", machine_stays=True, ask_survivor=nothing_else)
+        key, leaves = me.vm_key, me.broken == 1 and me.vm_key is not None
+        self.life.replace("RestoreFailed", machine_stays=not leaves, ask_survivor=nothing_else, announce=False)
+        if leaves:
+            await self.machines.release(key, "RestoreFailed")
         if me.broken > 1:
             me.retry_at = workflow.now() + back_off(me.broken - 1, self.state.timings.retry, factor=6, ceiling=360)
             self.life.say(f"{told}; the next restore is tried at {me.retry_at:%H:%M:%S} UTC")

@@ -27,5 +27,5 @@ class Hang(Part):
         await call(act.STOP_REPLICA, stop, summary=f"stop {self.life.job_name}: it {why}")
         self.me.hung = ""
         self.restoring.hung(self.me)
-        if not self.blame.restore_hung(why):
+        if not await self.blame.restore_hung(why):
             await self.standing.failed(why)
