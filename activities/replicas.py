@@ -27,6 +27,9 @@ from api.projections import replica_view
 from api.views import ReplicaView
 from clients.kube import Json, Kube, KubeError, path, selector
 
+EVENTS_READ = 200
+"""Events of one pod or Job that are read: its tenant may create any number of them."""
+
 
 class ReplicaActivities:
     """Creates, watches and ends replicas.
@@ -123,8 +126,8 @@ class ReplicaActivities:
         if job is None or job["metadata"]["uid"] != view.job_uid:
             return StartReading()
         uid = (pod or job)["metadata"]["uid"]
-        events = await self._kube.list(
-            path("events.k8s.io/v1", "events", ref.job.namespace), fieldSelector=f"regarding.uid={uid}"
+        events = await self._kube.some(
+            path("events.k8s.io/v1", "events", ref.job.namespace), EVENTS_READ, fieldSelector=f"regarding.uid={uid}"
         )
         return read_start(job, pod, events)
 

@@ -165,6 +165,11 @@ class Kube:
             if not token:
                 return items, page["metadata"]["resourceVersion"]
 
+    async def some(self, path: str, at_most: int, **query: Any) -> list[Json]:
+        """Read at most so many objects of a collection, when others decide how many there are."""
+        page = await self.get(path, limit=at_most, **query)
+        return list(page["items"])
+
     async def list(self, path: str, **query: Any) -> list[Json]:
         """All objects of a collection; ``labelSelector`` and ``fieldSelector`` narrow it."""
         items, _ = await self.snapshot(path, **query)

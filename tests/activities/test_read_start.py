@@ -47,6 +47,8 @@ async def test_a_service_account_that_is_not_there_is_told(world: World, replica
 async def test_the_scheduler_is_told_word_by_word(world: World, replicas: ReplicaActivities) -> None:
     await run(replicas.create_replica, world.create_replica())  # its node does not exist
     assert "nodes" in (await told(world, replicas, "Unschedulable")).message
+    events = world.path("events.k8s.io/v1", "events")
+    assert len(await world.kube.list(events)) > len(await world.kube.some(events, 1)) == 1
 
 
 async def _has_status(kube: Kube, where: str) -> bool:
