@@ -125,7 +125,7 @@ def documents(namespace: str, registry: str = "https://gcr.io", endpoint: str = 
     given = {each["kind"]: each["spec"] for each in yaml.safe_load_all(OBJECTS.read_text())}
     job, vm = given["SpotInstanceJob"], given["SpotInstanceVM"]
     job |= {"spotInstanceVMRef": {"name": "spot"}, "outputs": ["/out"], "keepFailedFor": "1h"}
-    job["startDeadline"] = "2h"
+    job |= {"startDeadline": "2h", "stallTimeout": "1h"}
     job["gcpCredentialsSecretRef"] = {"name": "gcp", "namespace": namespace}
     config = job["checkpointConfig"]
     config["checkpointImageRepo"] = f"{registry.partition('://')[2]}/team/repo"
@@ -134,10 +134,17 @@ def documents(namespace: str, registry: str = "https://gcr.io", endpoint: str = 
     config["checkpointStorage"] |= {**storage, "credentialsSecretRef": {"name": "s3"}}
     vm["gcp"] |= {"zones": ["us-central1-b"], "preemptionNoticeDuration": "120s"}
     vm["gcp"]["alternatives"] = [
-        {"zone": "us-central1-c", "machineType": "n1-standard-8", "gpu": vm["gpu"], "diskSizeGB": 100}
+        {
+            "zone": "us-central1-c",
+            "machineType": "n1-standard-8",
+            "gpu": vm["gpu"],
+            "diskSizeGB": 100,
+            "diskType": "pd-ssd",
+        }
     ]
     vm["onDemandFallback"] = {"after": "1h", "maxReplicas": 1, "pricePerHour": "1.5"}
     vm["sshKeySecretRef"] = vm["kubeadmJoinConfig"]["tokenSecretRef"] = {"name": "ssh"}
+    vm["kubeadmJoinConfig"]["criSocket"] = "unix:///run/containerd/containerd.sock"
     job, vm = (
         example(schema(kind)["properties"]["spec"], each) for kind, each in zip(KINDS[:2], (job, vm), strict=True)
     )
@@ -198,6 +205,19 @@ class Stage:
         sweep = act.SweepRequest(cluster_id="c", namespace=where)
         containers, asked = ["train", "side"], {"job": job, "config": config, "cloud_credentials": cloud}
         secret_refs = [each for each in (cloud, config.checkpoint_repo_credential_ref) if each]
+        incarnation = act.CreateReplica(
+            job=job,
+            job_template=spec.job_template,
+            replica=0,
+            incarnation=1,
+            nodes=[name],
+            bought=True,
+            restore=point,
+            image_pull=config.checkpoint_repo_credential_ref,
+            storage=storage,
+            checkpoint_image_repo=config.checkpoint_image_repo,
+            cloud_credentials=cloud,
+        )
         return {
             "load_job": job,
             "patch_spec": act.PatchSpec(job=job, replicas=2),
@@ -215,19 +235,8 @@ class Stage:
             ),
             "find_capacity": act.FindCapacity(job=job, job_template=spec.job_template, avoid=[name]),
             "find_strangers": act.FindStrangers(job=job, job_template=spec.job_template, node=name),
-            "create_replica": act.CreateReplica(
-                job=job,
-                job_template=spec.job_template,
-                replica=0,
-                incarnation=1,
-                nodes=[name],
-                bought=True,
-                restore=point,
-                image_pull=config.checkpoint_repo_credential_ref,
-                storage=storage,
-                checkpoint_image_repo=config.checkpoint_image_repo,
-                cloud_credentials=cloud,
-            ),
+            "create_replica": incarnation,
+            "check_pod": act.CheckPod(incarnation=incarnation),
             "observe_replica": ref,
             "read_start": ref,
             "find_cause": act.FindCause(
