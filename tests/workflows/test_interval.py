@@ -23,7 +23,7 @@ async def test_the_default_holds_until_a_checkpoint_is_measured_then_dalys_inter
     assert (world.checkpoints.history[0].created_at - begun).total_seconds() < 1801
     await world.until(lambda: len(world.checkpoints.history) == 3, within=30_000)
     # 80 s, and a machine lost every 240 h or a little less often: hours of quiet weigh little against the prior.
-    assert between(world) == [pytest.approx(12_000, rel=0.1)] * 2
+    assert between(world) == [pytest.approx(12_000, rel=0.13)] * 2
     told = world.documents.told("CheckpointInterval")
     assert "until a checkpoint is measured" in told[0]
     assert "takes 8" in told[1]
