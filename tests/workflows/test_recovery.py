@@ -152,8 +152,10 @@ async def test_a_pull_that_is_refused_waits_and_condemns_no_image(world: World) 
     world.notice(0)
     await world.until(lambda: "ImagePullBackOff" in (world.entry(0).message or ""))
     await world.pass_time(1500)
-    assert world.entry(0).incarnation == 1
-    assert len(world.cloud.created) == 2
+    assert len(world.cloud.created) <= 5, "a VM that waits is given back, and the next is bought ever later"
+    world.cluster.bad.clear()
+    await world.running(1, within=3700)
+    assert (world.entry(0).restored_from or "").startswith(image)
 
 
 async def test_progress_decides_and_not_time(world: World) -> None:

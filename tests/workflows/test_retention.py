@@ -122,11 +122,10 @@ async def test_a_registry_that_is_down_delays_a_recovery_and_never_fails_it(worl
     await world.until(lambda: "ImagePullBackOff" in (world.entry(0).message or ""))
     await world.pass_time(3600)
     assert world.of("find_image") == []
-    assert world.entry(0).incarnation == 1
-    assert len(world.cloud.created) == 2
+    assert len(world.cloud.created) <= 5, "a VM that waits is given back, and the next is bought ever later"
     world.checkpoints.registry_down = world.cluster.registry_down = False
-    await world.running(1)
-    assert world.checkpoints.history[1].tag in world.job(0, 1).request.restore.label
+    await world.running(1, within=3700)
+    assert world.checkpoints.history[1].tag in (world.entry(0).restored_from or "")
     assert world.entry(0).restarts == 0
 
 
