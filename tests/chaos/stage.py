@@ -105,7 +105,16 @@ class Stage:
         self.tell("shutdown", Shutdown(uid=self.world.documents.uid))
 
 
-CLOUD = {"create_vm", "observe_create", "observe_vm", "delete_vm", "read_price", "find_preempted", "find_orphans"}
+CLOUD = {
+    "create_vm",
+    "observe_create",
+    "observe_vm",
+    "delete_vm",
+    "read_price",
+    "find_preempted",
+    "find_orphans",
+    "check_machines",
+}
 REGISTRY = {
     "find_image", "pin_images", "delete_images", "find_orphaned_images", "find_stored", "save_outputs", "write_report",
 }  # fmt: skip
@@ -117,6 +126,7 @@ KUBERNETES = {
     "create_checkpoint", "observe_checkpoint", "delete_checkpoint", "prepare_node", "observe_node", "cordon_and_drain",
     "delete_node", "revoke_token", "find_orphaned_objects", "remove_taint", "find_orphaned_claims", "remove_claim",
     "find_orphaned_holds", "sound_alarm", "answer_certificates", "find_strangers", "set_budget",
+    "check_pod", "read_start", "find_cause",
 }  # fmt: skip
 OUTAGES = {"cloud": CLOUD, "registry": REGISTRY, "ssh": SSH, "temporal": TEMPORAL, "kubernetes": KUBERNETES}
 FATES: dict[str, Mode] = {"answers_lost": "after", "calls_fail": "before", "calls_twice": "twice"}
