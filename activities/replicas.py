@@ -110,21 +110,23 @@ class ReplicaActivities:
         return await self._observe(ref)
 
     async def _observe(self, ref: ReplicaRef) -> ReplicaView:
-        name = names.replica_job_name(ref.job.name, ref.job.job_id, ref.replica, ref.incarnation)
-        job = await self._kube.find(path("batch/v1", "jobs", ref.job.namespace, name))
+        return replica_view(_job_name(ref), *await self._read(ref))
+
+    async def _read(self, ref: ReplicaRef) -> tuple[Json | None, list[Json]]:
+        """Read the incarnation's Job, unless it is not ours, and its pods."""
+        job = await self._kube.find(path("batch/v1", "jobs", ref.job.namespace, _job_name(ref)))
         if job is not None and not ownership.belongs_to(job, ref.job.job_id):
             job = None
-        return replica_view(name, job, await pods_of(self._kube, ref))
+        return job, await pods_of(self._kube, ref)
 
     @activity.defn(name=READ_START.name)
     async def read_start(self, ref: ReplicaRef) -> StartReading:
         """Read why the pod does not run yet: from the Job, the pod and the Events of both."""
-        view = await self._observe(ref)
-        job = await self._kube.find(path("batch/v1", "jobs", ref.job.namespace, view.job_name))
-        pods = await pods_of(self._kube, ref)
-        pod = next((each for each in pods if view.pod and each["metadata"]["uid"] == view.pod.uid), None)
-        if job is None or job["metadata"]["uid"] != view.job_uid:
+        job, pods = await self._read(ref)
+        if job is None:
             return StartReading()
+        view = replica_view(job["metadata"]["name"], job, pods)
+        pod = next((each for each in pods if view.pod and each["metadata"]["uid"] == view.pod.uid), None)
         uid = (pod or job)["metadata"]["uid"]
         events = await self._kube.some(
             path("events.k8s.io/v1", "events", ref.job.namespace), EVENTS_READ, fieldSelector=f"regarding.uid={uid}"
@@ -174,3 +176,7 @@ class ReplicaActivities:
             if progress is not None:
                 return ProgressReading(progress=progress)
         return ProgressReading(progress=None)
+
+
+def _job_name(ref: ReplicaRef) -> str:
+    return names.replica_job_name(ref.job.name, ref.job.job_id, ref.replica, ref.incarnation)

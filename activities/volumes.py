@@ -11,8 +11,8 @@ from clients.kube import Json, Kube, KubeError, path
 
 SHARED = {"ReadWriteMany", "ReadOnlyMany"}
 STORAGE = "storage.k8s.io/v1"
-LATER = "WaitForFirstConsumer"
-"""The binding mode of a StorageClass whose volumes are made for the first pod, where that is scheduled."""
+IMMEDIATE = "Immediate"
+"""The binding mode of a StorageClass whose claims are bound without a pod. The other one waits for the first pod."""
 ABSENT = "Absent"
 UNKNOWN = "Unknown"
 """Beside the binding modes: there is no such StorageClass, or it may not be read."""
@@ -89,7 +89,7 @@ async def _binding(kube: Kube, storage_class: str) -> str:
         if error.status != 403:
             raise
         return UNKNOWN
-    return (found.get("volumeBindingMode") or "Immediate") if found else ABSENT
+    return (found.get("volumeBindingMode") or IMMEDIATE) if found else ABSENT
 
 
 async def inline_problems(kube: Kube, pod: Json) -> list[Condition]:
@@ -154,7 +154,7 @@ def _problems(claim: Claim, replicas: int, namespace: str) -> Iterable[Condition
             "different nodes: set replicas to 1, or use a claim that is ReadWriteMany"
         )
         yield Condition(type="Accepted", status="False", reason="VolumeNotShareable", message=message)
-    elif claim.binding in {ABSENT, "Immediate"}:
+    elif claim.binding in {ABSENT, IMMEDIATE}:
         message = f"PersistentVolumeClaim {claim.name} is not bound, and no pod runs before it is: {_unbound(claim)}"
         yield Condition(type="Accepted", status="False", reason="VolumeClaimNotBound", message=message)
 
