@@ -32,7 +32,7 @@ class Budget:
         """Make the budget, and delete it as the checkpoints come, until the job ends."""
         if not workflow.patched("disruption-budget"):
             return
-        while not self.job.parking and not self.job.ending:
+        while not self.job.closing:
             self._see()
             wanted = self._wanted()
             if wanted is not None and wanted != self.state.budget.held and not await self._set(wanted):

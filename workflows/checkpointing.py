@@ -38,7 +38,7 @@ class Checkpointing:
 
     async def run(self) -> None:
         """The timer: until the job ends, see to it that what is due begins."""
-        while not self.job.parking and not self.job.ending:
+        while not self.job.closing:
             if self.pacing.stale and self.state.admitted:
                 await self.pacing.refresh()
             due = self._due()
@@ -47,7 +47,7 @@ class Checkpointing:
                 due or self.job.after(self.state.timings.resync),
                 self._waits_for(),
             )
-            if not self.job.ending and not self.job.parking:
+            if not self.job.closing:
                 await self._begin_what_is_due()
 
     def _changed(self, seen: datetime | None) -> bool:

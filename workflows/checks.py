@@ -63,7 +63,7 @@ class Checks:
 
     def repeat(self) -> None:
         """Look again if it is due, beside everything else: nothing waits for it."""
-        if not self.state.admitted or self.job.ending or self.job.parking or self._under_way:
+        if not self.state.admitted or self.job.closing or self._under_way:
             return
         if workflow.now() >= self.due() and workflow.patched("checks-again"):
             self._under_way = True
@@ -71,9 +71,7 @@ class Checks:
 
     async def _look_again(self) -> None:
         try:
-            while not (self.job.parking or self.job.ending) and (
-                self.state.checked_at is None or workflow.now() >= self.due()
-            ):
+            while not self.job.closing and (self.state.checked_at is None or workflow.now() >= self.due()):
                 self.state.checked_at = workflow.now()
                 await self._look_once()
         finally:
@@ -82,7 +80,7 @@ class Checks:
     async def _look_once(self) -> None:
         request = preflight_request(self.job).model_copy(update={"again": True})
         look = asyncio.create_task(call(act.PREFLIGHT, request, summary="is what it needs still there?"))
-        await workflow.wait_condition(lambda: look.done() or self.job.parking or self.job.ending)
+        await workflow.wait_condition(lambda: look.done() or self.job.closing)
         if not look.done():  # a new run, in which nobody would hear a notice before this one ends, looks at once
             look.cancel()
             with suppress(ActivityError, asyncio.CancelledError):

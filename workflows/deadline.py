@@ -20,25 +20,22 @@ class Deadline:
 
     async def run(self) -> None:
         """Count until the job ends, or until its time is up."""
-        await workflow.wait_condition(lambda: self._over() or self._first_start() is not None)
-        if self._over() or (limit := deadline_seconds(self.job.spec)) is None:
+        await workflow.wait_condition(lambda: self.job.closing or self._first_start() is not None)
+        if self.job.closing or (limit := deadline_seconds(self.job.spec)) is None:
             return
         if not workflow.patched("active-deadline"):
             return  # its next run counts
-        while not self._over():
-            await workflow.wait_condition(lambda: not self.job.state.suspended or self._over())
+        while not self.job.closing:
+            await workflow.wait_condition(lambda: not self.job.state.suspended or self.job.closing)
             self._go()
             is_up = not await self.job.until(
-                lambda: self.job.state.suspended or self._over(), self._ends_at(limit), "activeDeadlineSeconds"
+                lambda: self.job.state.suspended or self.job.closing, self._ends_at(limit), "activeDeadlineSeconds"
             )
             if is_up:
                 await self._time_is_up(limit)
                 return
             if self.job.state.suspended:
                 self._stand()
-
-    def _over(self) -> bool:
-        return self.job.parking or self.job.ending
 
     def _first_start(self) -> datetime | None:
         """Find when the first replica first ran."""
@@ -48,7 +45,7 @@ class Deadline:
         return min((start for start in starts if start is not None), default=None)
 
     def _go(self) -> None:
-        if self.clock.since is None and not self._over():
+        if self.clock.since is None and not self.job.closing:
             self.clock.since = workflow.now() if self.clock.begun else self._first_start()
             self.clock.begun = True
 
@@ -63,9 +60,9 @@ class Deadline:
     async def _time_is_up(self, limit: float) -> None:
         """Fail the job, unless an end that came in time is still being judged and counts first."""
         await self.job.until(
-            lambda: self._over() or not any(each.phase == "Judging" for each in self.job.state.replicas.values()),
+            lambda: self.job.closing or not any(each.phase == "Judging" for each in self.job.state.replicas.values()),
             self.job.after(2 * self.job.state.timings.verdict_delay),
             "activeDeadlineSeconds has passed: was the training's end before it?",
         )
-        if not self._over():
+        if not self.job.closing:
             self.job.fail(DEADLINE_EXCEEDED, exceeded(limit))

@@ -55,6 +55,11 @@ class Job:
         return self.state.shutdown is not None or self.state.outcome is not None
 
     @property
+    def closing(self) -> bool:
+        """True if no coroutine is to go on: the job ends, or its next run takes over."""
+        return self.parking or self.ending
+
+    @property
     def busy(self) -> bool:
         """Some coroutine is still at work."""
         return bool(self._tasks)

@@ -22,19 +22,20 @@ class Published:
 
     async def run(self) -> None:
         """Look as long as the job lives, in mode Application: before anything has begun the mode may still change."""
-        while not self._over():
-            await workflow.wait_condition(lambda: self._applies() or self._over())  # Admission tells what it waits for
-            if self._over():
+        while not self.job.closing:
+            await workflow.wait_condition(
+                lambda: self._applies() or self.job.closing
+            )  # Admission tells what it waits for
+            if self.job.closing:
                 return
-            await self.job.until(self._over, self.job.after(self.state.timings.resync), "the next look into the bucket")
-            if not self._over() and any(replica.phase == "Running" for replica in self.state.replicas.values()):
+            await self.job.until(
+                lambda: self.job.closing, self.job.after(self.state.timings.resync), "the next look into the bucket"
+            )
+            if not self.job.closing and any(replica.phase == "Running" for replica in self.state.replicas.values()):
                 await self._look()
 
     def _applies(self) -> bool:
         return self.state.admitted and self.job.spec.checkpoint_config.mode == "Application"
-
-    def _over(self) -> bool:
-        return self.job.parking or self.job.ending
 
     async def _look(self) -> None:
         try:

@@ -132,25 +132,18 @@ class Restoring:
 
     def proven(self, restored: RestorePoint) -> None:
         """A replica trains from it."""
-        self.state.points = [
-            point.model_copy(update={"proven": True}) if same(point, restored) else point for point in self.state.points
-        ]
+        self._set_proven(restored, proven=True)
         self.job.condition("CheckpointsProven", True, "Restored", restored.label)
 
     def failed(self, tried: RestorePoint, node: str, *, missing: bool) -> None:
         """It did not start on this node; where the registry has it no more, on no node at all."""
         nodes = [f"missing-{count}" for count in range(BAD_AFTER_NODES)] if missing else [node]
-        self.state.points = [
-            point.model_copy(update={"failed_on": [*point.failed_on, *nodes]}) if same(point, tried) else point
-            for point in self.state.points
-        ]
+        self._mark_failed([point for point in self.state.points if same(point, tried)], nodes)
 
     def broke(self, tried: RestorePoint, incarnation: str, why: str) -> None:
         """A training ended soon after its restore: what was dumped of it meanwhile is no better than its image."""
         self.failed(tried, incarnation, missing=False)
-        self.state.points = [
-            point.model_copy(update={"proven": False}) if same(point, tried) else point for point in self.state.points
-        ]
+        self._set_proven(tried, proven=False)
         self._give_up(incarnation, [point for point in self.state.points if point.lineage == incarnation])
         self.job.condition("CheckpointsProven", False, "EndedAfterRestore", f"{tried.label}: {why}")
 
@@ -162,9 +155,17 @@ class Restoring:
     def _give_up(self, incarnation: str, points: list[RestorePoint]) -> None:
         """Images of this incarnation are of no use on any machine."""
         marks = [f"dumped-of-{incarnation}-{count}" for count in range(BAD_AFTER_NODES)]
+        self._mark_failed(points, marks)
+
+    def _mark_failed(self, points: list[RestorePoint], where: list[str]) -> None:
         self.state.points = [
-            point.model_copy(update={"failed_on": [*point.failed_on, *marks]}) if point in points else point
+            point.model_copy(update={"failed_on": [*point.failed_on, *where]}) if point in points else point
             for point in self.state.points
+        ]
+
+    def _set_proven(self, which: RestorePoint, *, proven: bool) -> None:
+        self.state.points = [
+            point.model_copy(update={"proven": proven}) if same(point, which) else point for point in self.state.points
         ]
 
 

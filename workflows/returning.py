@@ -34,14 +34,14 @@ class Returning:
 
     async def run(self) -> None:
         """Take each step when it is due, until the job ends."""
-        while not self.job.parking and not self.job.ending:
+        while not self.job.closing:
             due = self._next()
             await self.job.until(
                 lambda seen=due: self.job.ending or self._next() < seen or self._any_step(),  # type: ignore[misc]
                 due,
                 "a way back to spot",
             )
-            if self.job.parking or self.job.ending:
+            if self.job.closing:
                 return
             for replica in list(self.state.replicas.values()):
                 replica.return_at = self._return_time(replica)

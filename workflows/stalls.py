@@ -24,21 +24,18 @@ class Stalls:
 
     async def run(self) -> None:
         """Look as long as the job lives and has a patience; an edit changes it at once."""
-        while not self._over():
-            await workflow.wait_condition(lambda: self._patience() is not None or self._over())
+        while not self.job.closing:
+            await workflow.wait_condition(lambda: self._patience() is not None or self.job.closing)
             seconds = self._patience()
-            if self._over() or seconds is None or not workflow.patched("stalls"):
+            if self.job.closing or seconds is None or not workflow.patched("stalls"):
                 return
             edited = await self.job.until(
-                lambda seen=seconds: self._patience() != seen or self._over(),  # type: ignore[misc]
+                lambda seen=seconds: self._patience() != seen or self.job.closing,  # type: ignore[misc]
                 self._next(seconds),
                 "the next look whether the trainings make progress",
             )
             if not edited:
                 await self._look(seconds)
-
-    def _over(self) -> bool:
-        return self.job.parking or self.job.ending
 
     def _patience(self) -> float | None:
         return patience(self.job.spec) if self.state.admitted and self.state.spec is not None else None

@@ -37,7 +37,10 @@ class Held(Part):
     def ends(self) -> None:
         """There is something to start from: seek a machine."""
         self.me.hindered_since = None
-        self.life.enter("Preempted" if self.me.has_run else "Pending", "there is something to start from now")
+        self._seek("there is something to start from now")
+
+    def _seek(self, why: str) -> None:
+        self.life.enter("Preempted" if self.me.has_run else "Pending", why)
 
     def _leaves_at(self) -> datetime | None:
         """When its VM goes back; None if none was bought for it."""
@@ -53,5 +56,5 @@ class Held(Part):
         await self.machines.release(self.me.vm_key, "Held")
         self.me.vm_key = self.me.node = None
         if others_fit:
-            self.life.enter("Preempted" if self.me.has_run else "Pending", said)
+            self._seek(said)
             self.life.back_off(said, in_vain=True)

@@ -53,6 +53,10 @@ class Life:
         self.me.phase, self.me.message, self.me.since, self.me.deadline = phase, message, workflow.now(), None
         self.job.touch()
 
+    def seek_again(self, why: str) -> None:
+        """Seek a place: the first one, or another after a loss."""
+        self.enter("Preempted" if self.me.recovery else "Pending", why)
+
     def say(self, message: str) -> None:
         """Tell what it waits for."""
         if message != self.me.message:

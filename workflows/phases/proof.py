@@ -32,12 +32,17 @@ class Proof(Part):
         ran = (self.looked_at - self.me.running_since).total_seconds()
         return self.looked_at + timedelta(seconds=min(max(FIRST_LOOK, ran / 2), self.state.timings.resync))
 
+    @property
+    def is_due(self) -> bool:
+        """True if it is time to look."""
+        return self.due is not None and workflow.now() >= self.due
+
     async def look(self) -> None:
         """Call its image proven once it has trained for long enough."""
         me, ran = self.me, self._ran()
         if me.broken and ran >= SOON_SECONDS:
             me.broken = 0
-        if self.due is None or workflow.now() < self.due or me.restore is None:
+        if not self.is_due or me.restore is None:
             return
         self.looked_at = workflow.now()
         await self.readings.read(me)

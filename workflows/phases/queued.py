@@ -71,10 +71,7 @@ class Queued(Part):
         elif me.vm_key:
             self.life.enter("Provisioning", "its Job was let in")
         else:
-            self._seek_again("its Job was let in")
-
-    def _seek_again(self, why: str) -> None:
-        self.life.enter("Preempted" if self.me.recovery else "Pending", why)
+            self.life.seek_again("its Job was let in")
 
     def _next_look(self) -> datetime:
         look = self.job.after(self.state.timings.resync)
@@ -161,7 +158,7 @@ class Queued(Part):
         lost = self.me.vm_key
         self.machines.warn(lost, "its node was announced to go")
         await self._drop(lost, "Preempted")
-        self._seek_again(f"{lost} was lost before its pod was there: its Job takes the next")
+        self.life.seek_again(f"{lost} was lost before its pod was there: its Job takes the next")
         return True
 
     async def let_onto_machine(self) -> None:
@@ -185,7 +182,7 @@ class Queued(Part):
     def buy_instead(self, why: str) -> None:
         """Seek a machine for a Job that was let in and found none of the free nodes free any more."""
         self.me.node, self.me.candidates = None, []
-        self._seek_again(why)
+        self.life.seek_again(why)
 
     async def _begin_anew(self) -> None:
         """Begin another incarnation: its Job was deleted, or failed, before it had a machine."""

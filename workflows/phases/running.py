@@ -61,7 +61,7 @@ class Running(Part):
                 self._next_look(),
                 f"replica {self.me.index} trains on {self.me.node}",
             )
-            if not changed and not self._is_for_proof():
+            if not changed and not self.proof.is_due:  # else it woke up early, only to see whether it trains
                 await self._look()
 
     def _is_over(self, pod: PodView) -> bool:
@@ -69,10 +69,6 @@ class Running(Part):
         if pod.phase in {"Succeeded", "Failed"}:
             return True
         return has_ended(pod, self.job.spec.main_container) and workflow.patched("ends-beside-others")
-
-    def _is_for_proof(self) -> bool:
-        """True if it woke up early only to see whether it trains."""
-        return self.proof.due is not None and workflow.now() >= self.proof.due
 
     def _next_look(self) -> datetime:
         """Compute the next look: after silence, at the end of the patience with its node, or once it has run well."""

@@ -174,7 +174,7 @@ class Seeking(Part):
         """Let go of a VM that is still sought by the old spec: the next one is bought by the new one, at once."""
         await self.machines.release(key, "SpecChanged")
         self.me.vm_key, self.me.failures, self.me.in_vain = None, 0, 0
-        self.life.enter("Preempted" if self.me.recovery else "Pending", "the SpotInstanceVM was edited")
+        self.life.seek_again("the SpotInstanceVM was edited")
 
     def _machine_failed(self, message: str, report: VmReport | None = None) -> None:
         self.me.vm_key = None
@@ -183,7 +183,7 @@ class Seeking(Part):
         if report is not None and in_vain:
             self.job.condition("CapacityAvailable", False, report.reason, message)
         self.life.back_off(message, in_vain=in_vain)
-        self.life.enter("Preempted" if self.me.recovery else "Pending", self.me.message)
+        self.life.seek_again(self.me.message)
 
     def _broke(self, report: VmReport) -> bool:
         """True if its Node is said to be broken before it took a replica."""
