@@ -12,6 +12,7 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.gate import Gate
+from activities.pods import all_containers
 from activities.registry import Registry
 from activities.registry_credentials import DOCKER_HUB_KEY, Credentials, repository_credentials
 from activities.repository import DOCKER_HUB, Image, parse_image, parse_repository
@@ -48,8 +49,8 @@ class CauseActivities:
 
     async def _missing_image(self, request: FindCause, pod: Json) -> Cause:
         restored = request.restore.images if request.restore else {}
-        for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
-            text = restored.get(container.get("name", ""), container.get("image", ""))
+        for container in all_containers(pod):
+            text = restored.get(container.get("name") or "") or container.get("image") or ""
             credentials = None
             try:
                 image = parse_image(text)
@@ -111,7 +112,7 @@ class CauseActivities:
 
 def sources(pod: Json) -> Iterator[tuple[str, str, list[str]]]:
     """Give the kind, name and keys of each Secret and ConfigMap without which the pod cannot run."""
-    for container in [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]:
+    for container in all_containers(pod):
         for entry in container.get("env") or []:
             taken = entry.get("valueFrom") or {}
             yield from _source("secrets", taken.get("secretKeyRef"), "name")

@@ -289,3 +289,8 @@ def parse_quantity(text: str | int | float) -> Decimal:
 
 def _is_integer(text: str) -> bool:
     return text.lstrip("-").isdigit()
+
+
+def format_quantity(number: Decimal) -> str:
+    """Write a number as people read it: without an exponent, and without zeros that say nothing."""
+    return f"{number.normalize():f}"

@@ -1,7 +1,7 @@
 """Who will suspend the Jobs of a SpotInstanceJob, told before there is one."""
 
 from activities.signatures import Hold, PodVerdict
-from api.queues import QUEUE_LABEL, QUEUE_LABELS, WEBHOOK
+from api.queues import QUEUE_LABEL, QUEUE_LABELS, WEBHOOK, gates_of
 from clients.kube import Json, Kube, KubeError
 
 BY_TEMPLATE = "jobTemplate.spec.suspend"
@@ -50,4 +50,4 @@ async def looked_after(kube: Kube, hold: Hold | None) -> Hold | None:
 
 def _gates(template: Json) -> list[str]:
     pod = ((template.get("spec") or {}).get("template") or {}).get("spec") or {}
-    return [str(gate.get("name")) for gate in pod.get("schedulingGates") or []]
+    return gates_of(pod)

@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from activities import ownership
+from activities.pods import all_containers
 from activities.probes import bear_dumps, remark
 from activities.registry_credentials import pulls_by
 from activities.signatures import CreateReplica
@@ -158,7 +159,7 @@ def _own_pod(pod: Json, request: CreateReplica) -> None:
     pod.pop("nodeName", None)  # it would pass by the scheduler, and with it everybody else's GPUs
     pod["affinity"] = _affinity(pod.get("affinity") or {}, request)
     pod["tolerations"] = _tolerations(pod.get("tolerations") or [], request)
-    for container in [*(pod.get("initContainers") or []), *pod["containers"]]:
+    for container in all_containers(pod):
         _limit_what_is_requested(container)
         _tell_who_it_is(container)
     pod["volumes"] = [*(pod.get("volumes") or []), _identity_volume(_storage(request))]

@@ -13,7 +13,7 @@ from typing import Any
 from activities.compute import MachineType
 from activities.compute.disks import disk_problem
 from activities.compute.instance import disk_gb_of, disk_type_of, has_gpus_built_in
-from activities.fitting import demand_of
+from activities.fitting import demand_of, format_quantity
 from activities.machine_labels import labels_of, unmet, unmet_terms, unsure
 from activities.volumes import Claim
 from api.market import Candidate
@@ -119,7 +119,7 @@ def _offer(spec: SpotInstanceVMSpec, candidate: Candidate, machine: MachineType)
 def _amount(name: str, amount: Decimal) -> str:
     if name in {"memory", "ephemeral-storage"}:
         return f"{amount / GI:.1f}Gi"
-    return f"{amount.normalize():f}"
+    return format_quantity(amount)
 
 
 def _wrong_labels(pod: Json, labels: dict[str, str]) -> Misfit | None:

@@ -16,7 +16,7 @@ from activities.pod_remedies import own_words, remedy
 from activities.quota_room import lacks_room
 from activities.signatures import CHECK_POD, INVALID_JOB_TEMPLATE, POD_REFUSED, CheckPod, CreateReplica, PodVerdict
 from api import names
-from api.queues import is_suspended, queue_of
+from api.queues import gates_of, is_suspended, queue_of
 from clients.kube import Json, Kube, KubeError, path, selector
 
 _CANNOT_DRY_RUN = re.compile(r'admission webhook "[^"]*" does not support dry run')
@@ -174,8 +174,7 @@ def _pod_of(job: Json) -> Json:
 
 def _held(job: Json, pod: Json) -> Json:
     """Read who would hold the Job or its pod, from how the server would store them."""
-    gates = (pod.get("spec") or {}).get("schedulingGates") or []
-    return {"suspended": is_suspended(job), "queue": queue_of(job), "gates": [str(gate.get("name")) for gate in gates]}
+    return {"suspended": is_suspended(job), "queue": queue_of(job), "gates": gates_of(pod.get("spec") or {})}
 
 
 def _not_admitted(request: CreateReplica, what: str, words: str) -> PodVerdict:

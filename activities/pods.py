@@ -40,6 +40,11 @@ async def pods_of(kube: Kube, ref: ReplicaRef) -> list[Json]:
     return [pod for pod in found if not is_mirror(pod)]
 
 
+def all_containers(spec: Json) -> list[Json]:
+    """List the containers of a pod spec, those that run before the others first."""
+    return [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+
+
 def containers_of(pod: Json) -> list[str]:
     """Names of the pod's containers, in order."""
     return [container["name"] for container in pod["spec"]["containers"]]

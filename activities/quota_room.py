@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from activities.fitting import demand_of, parse_quantity
+from activities.fitting import demand_of, format_quantity, parse_quantity
 
 Json = dict[str, Any]
 
@@ -30,7 +30,7 @@ def lacks_room(quotas: list[Json], pod: Json, count: int) -> str:
             hard, used = status["hard"][resource], (status.get("used") or {}).get(resource, "0")
             if amount and parse_quantity(used) + amount * count > parse_quantity(hard):
                 name = quota["metadata"]["name"]
-                return f"{name}, requested: {resource}={_text(amount * count)}, used: {used}, limited: {hard}"
+                return f"{name}, requested: {resource}={format_quantity(amount * count)}, used: {used}, limited: {hard}"
     return ""
 
 
@@ -54,7 +54,3 @@ def _limits(pod: Json) -> dict[str, Decimal]:
         for name, amount in ((container.get("resources") or {}).get("limits") or {}).items():
             total[name] = total.get(name, Decimal(0)) + parse_quantity(amount)
     return total
-
-
-def _text(amount: Decimal) -> str:
-    return f"{amount.normalize():f}"

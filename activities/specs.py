@@ -167,7 +167,7 @@ class SpecActivities:
     async def _check_template(self, job: JobRef, spec: SpotInstanceJobSpec, labels: dict[str, str]) -> PodVerdict:
         """Let the API server judge the Job that we would create, and its pod; unknown fields count, as with kubectl."""
         try:
-            first = _first_of(job, spec).model_copy(update={"labels": labels})
+            first = CreateReplica.of(job, spec, replica=0, incarnation=0, nodes=["any"], bought=True, labels=labels)
             return await self._admission.judge(first, range(1, spec.replicas), remark_only=True)
         except ApplicationError:  # checkpointImageRepo is no repository: told as a problem of the spec
             return PodVerdict(admitted=True)
@@ -239,23 +239,6 @@ class SpecActivities:
         if await self._find(job) is not None:
             await finalizers.let_go(self._kube, _job_path(job), names.FINALIZER)
         return Done()
-
-
-def _first_of(job: JobRef, spec: SpotInstanceJobSpec) -> CreateReplica:
-    """Describe the job's first replica on a VM that is bought for it."""
-    config = spec.checkpoint_config
-    return CreateReplica(
-        job=job,
-        job_template=spec.job_template,
-        replica=0,
-        incarnation=0,
-        nodes=["any"],
-        bought=True,
-        image_pull=config.checkpoint_repo_credential_ref,
-        checkpoint_image_repo=config.checkpoint_image_repo,
-        cloud_credentials=spec.gcp_credentials_secret_ref,
-        storage=config.checkpoint_storage,
-    )
 
 
 def _asked_for_by(job: JobRef, backup: str) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from activities.pods import all_containers
 from api.common import Condition
 from api.names import is_segment, shown
 from clients.kube import Json, Kube, KubeError, path
@@ -128,8 +129,7 @@ def _is_written(pod: Json, volume: Json) -> bool:
     """True if some container may write the volume."""
     if volume["persistentVolumeClaim"].get("readOnly"):
         return False
-    containers = [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]
-    mounts = [mount for container in containers for mount in container.get("volumeMounts") or []]
+    mounts = [mount for container in all_containers(pod) for mount in container.get("volumeMounts") or []]
     return any(mount.get("name") == volume.get("name") and not mount.get("readOnly") for mount in mounts)
 
 

@@ -16,6 +16,11 @@ def queue_of(job: Json) -> str | None:
     return (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
 
 
+def gates_of(pod_spec: Json) -> list[str]:
+    """Name the scheduling gates that keep a pod from being scheduled until somebody takes them off."""
+    return [str(gate.get("name")) for gate in pod_spec.get("schedulingGates") or []]
+
+
 def is_suspended(job: Json) -> bool:
     """True if the Job's controller makes no pod until somebody takes the suspension back."""
     return (job.get("spec") or {}).get("suspend") is True

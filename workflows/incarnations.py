@@ -13,19 +13,14 @@ def to_create(
     job: Job, replica: int, incarnation: int, *, nodes: list[str], bought: bool, restore: RestorePoint | None
 ) -> act.CreateReplica:
     """Describe an incarnation on one of ``nodes``, from ``restore`` or from nothing."""
-    config = job.spec.checkpoint_config
-    return act.CreateReplica(
-        job=job.ref,
-        job_template=job.spec.job_template,
+    return act.CreateReplica.of(
+        job.ref,
+        job.spec,
         replica=replica,
         incarnation=incarnation,
         nodes=nodes,
         bought=bought,
         restore=restore,
-        image_pull=config.checkpoint_repo_credential_ref,
-        checkpoint_image_repo=config.checkpoint_image_repo,
-        cloud_credentials=job.spec.gcp_credentials_secret_ref,
-        storage=config.checkpoint_storage,
         probe_patience=_probe_patience(job),
     )
 

@@ -8,7 +8,7 @@ from activities.signatures.machines import VmRef
 from api.common import LocalReference, SecretReference
 from api.model import Model
 from api.report import JobReport
-from api.spot_instance_job import CheckpointStorage
+from api.spot_instance_job import CheckpointStorage, SpotInstanceJobSpec
 from api.spot_instance_vm import SshAccess
 from api.views import ReplicaView, RestorePoint
 
@@ -46,6 +46,20 @@ class CreateReplica(Model):
     cloud_credentials: SecretReference | None = None
     storage: CheckpointStorage | None = None  # where the training may keep checkpoints of its own
     probe_patience: float = 0  # seconds for which its probes have to bear that it is dumped
+
+    @classmethod
+    def of(cls, job: JobRef, spec: SpotInstanceJobSpec, **incarnation: Any) -> "CreateReplica":
+        """Describe an incarnation by what its job says of all of them, and by what is its own."""
+        config = spec.checkpoint_config
+        return cls(
+            job=job,
+            job_template=spec.job_template,
+            image_pull=config.checkpoint_repo_credential_ref,
+            checkpoint_image_repo=config.checkpoint_image_repo,
+            cloud_credentials=spec.gcp_credentials_secret_ref,
+            storage=config.checkpoint_storage,
+            **incarnation,
+        )
 
 
 POD_REFUSED = "PodRefused"
