@@ -16,7 +16,7 @@ from activities.compute import Cloud
 from activities.heartbeat import heartbeats
 from activities.runtimes import Runtime, runtime_of
 from activities.signatures import Done, JoinProgress, StartJoin, TokenRef
-from activities.ssh import SshKeys, Unreachable, connect, login, run
+from activities.ssh import SshKeys, Unreachable, connect, run, user_of
 from activities.tokens import Tokens, token_id_of
 from api import errors
 from api.names import is_segment, shown
@@ -172,10 +172,8 @@ class JoinActivities:
             yield None
             return
         key = await self._ssh_keys.load(join.ssh_key, join.namespace)
-        access = join.spec.gcp.ssh_access
-        user = join.spec.ssh_user
-        if access == "OSLogin":
-            user = await login(compute, vm, key, join.ssh_key)
+        access, named = join.spec.gcp.ssh_access, join.ssh_key
+        user = await user_of(compute, vm, key, access=access, user=join.spec.ssh_user, named_by=named)
         async with connect(join.address, self._ssh_port, user, key, host_keys, access) as machine:
             yield machine
 

@@ -21,7 +21,7 @@ from activities.compute import Cloud
 from activities.heartbeat import heartbeats
 from activities.pods import pods_of
 from activities.signatures import SAVE_OUTPUTS, SavedOutputs, SaveOutputs
-from activities.ssh import SshKeys, Unreachable, connect, login, run
+from activities.ssh import SshKeys, Unreachable, connect, run, user_of
 from activities.storage import Buckets, Storage
 from api import errors
 from api.storage import key_below, outputs_prefix
@@ -117,10 +117,9 @@ class OutputActivities:
             raise Unreachable(f"{vm.name} does not publish its SSH host keys any more")
         key = await self._ssh_keys.load(request.ssh_key, vm.namespace)
         address = view.external_ip or view.internal_ip or ""
-        user = request.ssh_user
-        if request.ssh_access == "OSLogin":
-            user = await login(compute, vm, key, request.ssh_key)
-        async with connect(address, self._ssh_port, user, key, host_keys, request.ssh_access) as machine:
+        access, named = request.ssh_access, request.ssh_key
+        user = await user_of(compute, vm, key, access=access, user=request.ssh_user, named_by=named)
+        async with connect(address, self._ssh_port, user, key, host_keys, access) as machine:
             yield machine
 
 

@@ -105,6 +105,17 @@ async def login(compute: Compute, vm: VmRef, key: asyncssh.SSHKey, named_by: Loc
     return await compute.login(vm.project, public_key(key))
 
 
+async def user_of(
+    compute: Compute, vm: VmRef, key: asyncssh.SSHKey, *, access: SshAccess, user: str, named_by: LocalReference | None
+) -> str:
+    """Give the name by which ``key`` enters a VM: OS Login's, or the ``user`` that the VM's metadata lets in.
+
+    Raises:
+        CloudError: OS Login refuses.
+    """
+    return await login(compute, vm, key, named_by) if access == "OSLogin" else user
+
+
 def public_key(key: asyncssh.SSHKey) -> str:
     """The public half in the form of an ``authorized_keys`` line, without a comment."""
     return " ".join(key.export_public_key().decode().split()[:2])
