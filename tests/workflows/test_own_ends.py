@@ -44,12 +44,17 @@ async def test_a_checkpoint_that_kills_its_training_is_no_restart(world: World, 
     assert dumps(world) == 2, "an hour after the first, and a day after the second"
 
 
-async def test_a_person_has_the_next_checkpoint_made_at_once(world: World) -> None:
+async def pauses(world: World) -> None:
+    """Checkpoints pause because one killed the training, and the next one would not."""
     world.checkpoints.kills = 137
     await world.submit(replicas=1)
     await world.until(lambda: world.documents.told("CheckpointKilled"), within=HOUR)
     await world.running(1)
     world.checkpoints.kills = None
+
+
+async def test_a_person_has_the_next_checkpoint_made_at_once(world: World) -> None:
+    await pauses(world)
     await world.signal("checkpoint_now")
     await world.until(lambda: world.documents.told("CheckpointCompleted"), within=60)
     assert succeed(world)[0] == "True"
@@ -57,11 +62,7 @@ async def test_a_person_has_the_next_checkpoint_made_at_once(world: World) -> No
 
 
 async def test_an_edit_of_the_interval_ends_the_pause(world: World) -> None:
-    world.checkpoints.kills = 137
-    await world.submit(replicas=1)
-    await world.until(lambda: world.documents.told("CheckpointKilled"), within=HOUR)
-    await world.running(1)
-    world.checkpoints.kills = None
+    await pauses(world)
     world.documents.edit(checkpoint={"checkpoint_interval": "5m"})
     await world.until(lambda: world.documents.told("CheckpointCompleted"), within=400)
 
