@@ -6,14 +6,15 @@ BIN := .venv/bin
 # Each run of a workflow loads its modules anew, in the worker as in the tests: not from source each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test chaos chaos-real sandbox check bench crds histories clean
+.PHONY: demo test chaos chaos-real year sandbox check bench crds histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
 
 # The executables first: building them takes minutes once, longer than any test may. Then the parts, the product on a whole
-# sandbox, and on one whose machines are real, side by side: what waits for a cloud leaves the processors to the others,
-# and no Go server spends its time on having more than one (sandbox/processes.py).
+# sandbox, and on one whose machines are real, side by side: four processes wait for a cloud or a control plane of theirs
+# most of the time (tests/scheduling.py), and leave the processors to the fifth. No Go server spends its time on having
+# more than one (sandbox/processes.py).
 test: .venv/stamp  ## all tests, on real parts
 	$(BIN)/python -m sandbox build
 	GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest -n 5 --dist loadscope
@@ -24,6 +25,9 @@ RUNS ?= 1000
 chaos: .venv/stamp  ## every crash of the demo's story and RUNS random schedules of faults; with a SEED, schedules from it on
 	$(BIN)/python -m tests.chaos --seed $(SEED) --runs $(RUNS) $(if $(filter file,$(origin SEED)),,--no-crashes)
 
+year: .venv/stamp  ## a year of one job on virtual time, with outages of hours to weeks
+	$(BIN)/python -m tests.chaos.year
+
 sandbox: .venv/stamp  ## a cloud in a box with Outlast installed, until Ctrl-C
 	$(BIN)/python -m sandbox up --product --machines $(MACHINES)
 
@@ -33,17 +37,33 @@ check: .venv/stamp  ## what a commit has to pass besides the tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m api.crd --check
+	$(BIN)/python -m api.vocabulary --check
 	$(BIN)/python -m tests.audit
+	$(BIN)/python -m tests.prose
 
+# How many jobs the crowds of make bench have; those of BESIDE are measured while OTHERS VMs join and as many replicas look
+# for one, and those of IDLE for ten idle minutes. The large ones take hours on two cores; this takes ten minutes:
+# make bench CROWDS="10 30" BESIDE=10 OTHERS=8 IDLE=30
+CROWDS ?= 10 100 300 1000 3000
+BESIDE ?= 100 1000
+OTHERS ?= 300
+IDLE ?= 10000
 bench: .venv/stamp  ## the numbers of docs/benchmarks.md
 	$(BIN)/python -m sandbox build
-	$(BIN)/python -m tests.bench
-	$(BIN)/python -m tests.bench_real
+	$(BIN)/python -m tests.bench.notice
+	$(BIN)/python -m tests.bench.crowd $(CROWDS) --write crowd
+	$(BIN)/python -m tests.bench.crowd $(BESIDE) --beside $(OTHERS) --without idle singles restart --write crowd-beside
+	$(BIN)/python -m tests.bench.crowd $(IDLE) --without singles storm floors --idle 600 --write crowd-idle
+	$(BIN)/python -m tests.bench.market
+	$(BIN)/python -m tests.bench.real
 
-crds: .venv/stamp  ## generate deploy/crd from api
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+crds: .venv/stamp  ## generate deploy/crd and docs/events.md from api, and the version in deploy/base from pyproject.toml
 	$(BIN)/python -m api.crd
+	$(BIN)/python -m api.vocabulary
+	sed -i 's/^nameSuffix: .*/nameSuffix: -$(VERSION)/' deploy/base/worker/kustomization.yaml
 
-histories: .venv/stamp  ## record what tests/replay holds the workflows against: the demo's story and other paths, again
+histories: .venv/stamp  ## record, before a release, what it does, writes and reads, for tests/replay of the releases after it
 	$(BIN)/python -m tests.replay.record
 
 # More of it: ARGS="--runs 12 --servers temporal etcd --outages Temporal".

@@ -1,1 +1,1 @@
-"""Activities act, each module on one outside system; the workflows know them by ``activities.signatures`` alone."""
+"""Activities: each folder acts on one outside system. Workflows know them by ``activities.signatures`` alone."""

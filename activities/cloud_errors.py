@@ -1,17 +1,17 @@
-"""What a cloud answers instead of doing what it is asked for, whichever of its services, and what workflows get of it.
+"""Errors of cloud services, and what workflows receive of them.
 
-Virtual machines (:mod:`activities.compute`) and buckets (:mod:`activities.storage`) raise these, never an error of a
+Virtual machines (:mod:`activities.compute`) and buckets (:mod:`activities.storage`) raise these errors, never one of a
 client library. The kinds differ in what helps::
 
     CloudError
     ├── NoCapacity   another zone or machine type, or this one later
     ├── Quota        another region, or a person who raises the limit
-    ├── Unsupported  another machine type, GPU or zone: this combination does not exist
-    ├── Invalid      a person who edits the spec or the Secret: refused whatever the moment
+    ├── Unsupported  another machine type, GPU or zone, because this combination does not exist
+    ├── Invalid      a person who edits the spec or the Secret; waiting does not help
     ├── Missing      a person who makes what the spec names: a Secret, an image, a network, a bucket
     ├── Permission   a person who grants it
-    ├── Conflict     nothing: the name is somebody else's
-    └── Transient    the same call again
+    ├── Conflict     nothing, because the name belongs to somebody else
+    └── Transient    to repeat the same call
 """
 
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
@@ -20,17 +20,17 @@ from api import errors
 
 
 class CloudError(Exception):
-    """One of those below. ``type`` is what a workflow knows it by (``api.errors``).
+    """The base class. Workflows recognise an error by its ``type`` (``api.errors``).
 
-    ``scope`` names what exactly is lacking: a quota's metric, or a permission.
+    ``scope`` names exactly what is lacking: a quota's metric, or a permission.
     """
 
-    type = "Transient"
+    type = errors.TRANSIENT
     scope = ""
 
 
 class NoCapacity(CloudError):
-    """The zone has none of this machine type now."""
+    """The zone has no machine of this type now."""
 
     type = errors.NO_CAPACITY
 
@@ -41,7 +41,7 @@ class NoCapacity(CloudError):
 
 
 class Quota(CloudError):
-    """The project may not have more. ``scope`` is the limit's name: ``NVIDIA_T4_GPUS``, ``GPUS_ALL_REGIONS``, …"""
+    """The project is at its limit. ``scope`` is the limit's name: ``NVIDIA_T4_GPUS``, ``GPUS_ALL_REGIONS``, …"""
 
     type = errors.QUOTA
 
@@ -51,25 +51,25 @@ class Quota(CloudError):
 
 
 class Unsupported(CloudError):
-    """This configuration does not exist there."""
+    """This configuration does not exist in this place."""
 
     type = errors.UNSUPPORTED
 
 
 class Invalid(CloudError):
-    """The API refuses what we ask for, whatever the moment; or a Secret holds no credentials."""
+    """The API refuses the request at any time, or a Secret contains no credentials."""
 
     type = errors.INVALID
 
 
 class Missing(CloudError):
-    """A thing that the spec names is not there."""
+    """Something that the spec names does not exist."""
 
     type = errors.MISSING
 
 
 class Permission(CloudError):
-    """``permission`` is what is lacking, such as ``compute.instances.create``; empty where the cloud does not say."""
+    """``permission`` is the lacking one, such as ``compute.instances.create``; empty if the cloud does not name it."""
 
     type = errors.PERMISSION
 
@@ -79,17 +79,20 @@ class Permission(CloudError):
 
 
 class Conflict(CloudError):
-    """Something of this name is there already."""
+    """Something of this name exists already."""
 
     type = errors.CONFLICT
 
 
 class Transient(CloudError):
-    """Worth another try as it is: rate limits, time-outs, 5xx, a resource that is busy."""
+    """The same call may succeed later: rate limits, time-outs, 5xx, a busy resource."""
 
 
 def to_application_error(error: CloudError) -> ApplicationError:
-    """What the workflow gets: typed errors at once, as it alone can choose another way; transient ones are retried."""
+    """Convert an error for the workflow.
+
+    Typed errors reach it at once, because it alone can choose another way. Temporal retries transient ones.
+    """
     benign = isinstance(error, NoCapacity)
     return ApplicationError(
         str(error),

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from api import conditions
 from api.formats import NAME, NAMESPACE
 from api.model import Model
 
@@ -23,7 +24,7 @@ def _by_name(value: Any) -> Any:
 
 
 NamedOrReference = Annotated[LocalReference, BeforeValidator(_by_name)]
-"""A ``LocalReference``, or as the origin has it the object's name alone: ``tokenSecretRef: kubeadm-join-token``."""
+"""A ``LocalReference``, or as the original operator has it, only the object's name (``kubeadm-join-token``)."""
 
 
 class SecretReference(Model):
@@ -31,10 +32,6 @@ class SecretReference(Model):
 
     name: Name = Field(min_length=1, max_length=253)
     namespace: Namespace | None = Field(default=None, max_length=63)
-
-
-MACHINE_FITS = "MachineFits"
-"""Type of the condition: True if some machine that may be bought can ever run the template's pod. False buys none."""
 
 
 class Condition(Model):
@@ -46,3 +43,8 @@ class Condition(Model):
     message: str = ""
     last_transition_time: datetime | None = None
     observed_generation: int | None = None
+
+
+def not_accepted(reason: str, message: str) -> Condition:
+    """Make the condition of a job that cannot be worked with as it is."""
+    return Condition(type=conditions.ACCEPTED, status="False", reason=reason, message=message)

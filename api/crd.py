@@ -1,9 +1,9 @@
 """The CRDs, generated from the types: ``python -m api.crd`` writes ``deploy/crd/``, ``--check`` fails on drift.
 
-It also writes the policy that warns of what a template says in vain, from the table of ``api/unkept.py``.
+It also writes the policy that warns of template fields without effect, from the table of ``api/unkept.py``.
 
 A structural schema is stricter than JSON Schema: no references, no unions, no titles. A field that may be None is
-simply optional (the API server prunes a null that has no default), so nothing is lost by saying it that way.
+simply optional. The API server prunes a null that has no default, so nothing is lost.
 """
 
 import argparse
@@ -49,7 +49,7 @@ class Kind:
 
 
 def column(name: str, type_: str, path: str, *, wide: bool = False) -> Schema:
-    """A column of ``kubectl get``; a wide one shows with ``-o wide`` only."""
+    """Make a column of ``kubectl get``; a wide one shows only with ``-o wide``."""
     return {"name": name, "type": type_, "jsonPath": path, **({"priority": 1} if wide else {})}
 
 
@@ -110,9 +110,9 @@ KINDS = [
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the CRDs, or with ``--check`` print how the files differ from what would be written; 1 where they do."""
+    """Write the CRDs, or with ``--check`` print how the files would change; return 1 if they would."""
     parser = argparse.ArgumentParser(prog="python -m api.crd", description="Write deploy/crd/ from the types.")
-    parser.add_argument("--check", action="store_true", help="write nothing, fail where a file would change")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file would change")
     arguments = parser.parse_args(argv)
     drift = False
     for path, wanted in files().items():
@@ -137,7 +137,7 @@ def files() -> dict[Path, str]:
 
 
 def render(kind: Kind) -> str:
-    """The CRD's YAML."""
+    """Write the CRD's YAML."""
     return HEADER + _yaml(manifest(kind))
 
 
@@ -146,7 +146,7 @@ def _yaml(document: Schema) -> str:
 
 
 def manifest(kind: Kind) -> Schema:
-    """The CustomResourceDefinition as an object."""
+    """Build the CustomResourceDefinition as an object."""
     subresources: Schema = {"status": {}}
     if kind.scale:
         subresources["scale"] = {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}
@@ -180,7 +180,7 @@ def manifest(kind: Kind) -> Schema:
 
 
 def schema(kind: Kind) -> Schema:
-    """The structural schema of a kind, with the additions laid over what the types say."""
+    """Build the structural schema of a kind, with the additions laid over what the types say."""
     root: Schema = {
         "type": "object",
         "description": kind.spec.__doc__,
@@ -204,7 +204,7 @@ def schema(kind: Kind) -> Schema:
 
 
 def structural(model: type[Model]) -> Schema:
-    """A model's JSON Schema in the form that a CRD may have."""
+    """Convert a model's JSON Schema to the form that a CRD may have."""
     document = model.model_json_schema(by_alias=True)
     definitions = document.pop("$defs", {})
     return _convert(document, definitions)
@@ -228,7 +228,7 @@ def _convert(node: Schema, definitions: Schema) -> Schema:
         elif key == "additionalProperties":
             result["x-kubernetes-preserve-unknown-fields"] = value
         elif key == "pattern" and "x-kubernetes-validations" in node:
-            continue  # a format's rule says the same, and what to write
+            continue  # the format's rule says the same, and also what to write
         elif key == "pattern" and value == duration.PATTERN:
             result["x-kubernetes-validations"] = duration_rules(value)
         elif key == "pattern" and value == duration.PATTERN_OR_AUTO:
@@ -236,14 +236,14 @@ def _convert(node: Schema, definitions: Schema) -> Schema:
         elif key == "description":
             result[key] = value.replace("``", "'")
         elif key == "default" and value in (None, "", [], {}):
-            continue  # absent says the same, and stays out of people's `kubectl get -o yaml`
+            continue  # absent means the same, and stays out of people's `kubectl get -o yaml`
         elif key != "title":
             result[key] = value
     return result
 
 
 def _without_defaults(node: Any) -> Any:
-    """A status holds what was found, so the API server must not make any of it up."""
+    """Remove the defaults: a status contains what was found, so the API server must not make any of it up."""
     if isinstance(node, list):
         return [_without_defaults(item) for item in node]
     if not isinstance(node, dict):
@@ -252,7 +252,7 @@ def _without_defaults(node: Any) -> Any:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Without anchors, lists indented under their key."""
+    """Writes no anchors, and indents lists under their key."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

@@ -1,8 +1,8 @@
-"""What the types cannot say and a CRD can: rules in CEL, the shape of ``jobTemplate``, lists that merge by key.
+"""What types cannot say and a CRD can: rules in CEL, the shape of ``jobTemplate``, lists that merge by key.
 
-Each entry of ``ADDITIONS`` is laid over the schema at that path of that kind; None removes a key. A message is read
-right behind "<path>: Invalid value: …", so it says what is expected and the way out. Rules cost: the API server refuses
-a CRD whose rules could become expensive, which is why everything that a rule compares is bounded.
+Each entry of ``ADDITIONS`` is laid over the schema at that path of that kind; None removes a key. People read a message
+right behind "<path>: Invalid value: …", so it says what is expected and the way out. The API server refuses a CRD with
+rules that could become expensive, so everything that a rule compares has a limited size.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ Schema = dict[str, Any]
 
 
 def rule(expression: str, message: str) -> Schema:
-    """One CEL rule over ``self`` (and ``oldSelf``, which makes it a rule about changes)."""
+    """Make one CEL rule over ``self`` (and ``oldSelf``, which makes it a rule about changes)."""
     return {"rule": expression, "message": message}
 
 
 def duration_rules(pattern: str) -> list[Schema]:
-    """A Go duration of a second at least; the pattern's own error would show a regular expression."""
+    """Demand a Go duration of at least a second; the pattern's own error would show a regular expression."""
     right = f"self.matches(r'{pattern}')"
     return [
         rule(right, 'not a duration: write for example "30m" or "1h30m"'),
@@ -33,7 +33,7 @@ def duration_rules(pattern: str) -> list[Schema]:
 
 
 def duration_or_auto_rules(word: str, pattern: str) -> list[Schema]:
-    """As ``duration_rules``, with one word that stands for a duration yet to be found."""
+    """Demand the same as ``duration_rules``, or one word that stands for a duration yet to be found."""
     right, least = duration_rules(pattern)
     told = f'{right["message"]}, or "{word}" to have it tuned to what is measured'
     return [
@@ -45,8 +45,8 @@ def duration_or_auto_rules(word: str, pattern: str) -> list[Schema]:
 def _stays(spec: type[Model], field: Fixed, listed: str, while_: str) -> Schema:
     """Refuse an edit of a field while the status lists something at ``listed``; what never worked may be corrected.
 
-    It is a rule of the whole object: that alone sees the status, and a rule of an optional field is not evaluated when
-    the field is added or removed. What a fixed field is in is required, so it exists.
+    It is a rule of the whole object, because only that sees the status, and because a rule of an optional field is not
+    evaluated when the field is added or removed. What contains a fixed field is required, so it exists.
     """
     new, old, items = f"self.spec.{field.path}", f"oldSelf.spec.{field.path}", f"oldSelf.status.{listed}"
     free = [f"!has(oldSelf.status) || !has({items}) || {items}.size() == 0"]
@@ -62,19 +62,19 @@ def _stays(spec: type[Model], field: Fixed, listed: str, while_: str) -> Schema:
 
 
 def _misshapen(at: str, how: Format) -> str:
-    """The value exists and does not have its format; a field that is called as a word of CEL is escaped."""
+    """Write that the value exists and lacks its format; a field named like a word of CEL is escaped."""
     at = at.replace(".namespace", ".__namespace__")
     parent = at.rpartition(".")[0]
     return f"(has({parent}) && has({at}) && !({how.rule_of(at)}))"
 
 
 def _same(new: str, old: str) -> str:
-    """Both exist and are equal, or neither exists."""
+    """Write that both exist and are equal, or neither exists."""
     return f"has({new}) == has({old}) && (!has({old}) || {new} == {old})"
 
 
 def _keyed(key: str) -> Schema:
-    """A list that server-side apply merges entry by entry."""
+    """Make a list that server-side apply merges entry by entry."""
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
 
@@ -149,7 +149,12 @@ _CHECKPOINT_CONFIG: Schema = {
         rule(
             "self.mode != 'Application' || !has(self.checkpointStorage) || "
             "self.checkpointStorage.type in ['gcs', 's3', 'azure']",
-            "checkpointStorage.type is none of gcs, s3, azure: in mode Application the bucket is looked into",
+            "checkpointStorage.type is none of gcs, s3, azure: in mode Application Outlast reads the bucket",
+        ),
+        rule(
+            "self.mode == 'Application' || !has(self.checkpointStorage) || self.checkpointStorage.layout == 'Outlast'",
+            "checkpointStorage.layout says how a training saves itself, which is mode Application: leave layout out, "
+            "or set that mode",
         ),
     ]
 }
@@ -200,8 +205,8 @@ VM_ADDITIONS: dict[str, Schema] = {
         "x-kubernetes-validations": [
             rule(
                 "!has(self.preemptible) || self.preemptible || !has(self.onDemandFallback)",
-                "onDemandFallback is for when no spot VM can be had, and with preemptible: false none is bought: leave "
-                "out one of the two",
+                "onDemandFallback applies when no spot VM can be had, and with preemptible: false none is bought: "
+                "leave out one of the two",
             )
         ]
     },
@@ -222,8 +227,8 @@ VM_ADDITIONS: dict[str, Schema] = {
             )
         ]
     },
-    # A name or an object with one. A structural schema has no unions, and what has no type no rule in CEL can see: both
-    # keywords say nothing about values of other types, which the worker refuses.
+    # A name, or an object with one. A structural schema has no unions, and no rule in CEL sees a field without a type.
+    # Both keywords say nothing about values of other types, which the worker refuses.
     "spec.kubeadmJoinConfig.tokenSecretRef": {
         "type": None,
         "x-kubernetes-preserve-unknown-fields": True,
@@ -235,7 +240,7 @@ VM_ADDITIONS: dict[str, Schema] = {
     "status.provisionedInstances": _keyed("name"),
 }
 
-# It never buys by itself, so its fields are free; the SpotInstanceVM that is made of it has its own rules.
+# A template never buys, so its fields are free; the SpotInstanceVM that is made of it has its own rules.
 TEMPLATE_ADDITIONS = {
     path: each for path, each in VM_ADDITIONS.items() if path not in ("", "status.provisionedInstances")
 }

@@ -10,7 +10,7 @@ PATTERN = r"^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$"
 AUTO = "auto"
 PATTERN_OR_AUTO = rf"^{AUTO}$|{PATTERN}"
 LONGEST = timedelta(hours=2_500_000)
-"""Somewhat below what Go's 64 bits of nanoseconds hold, so that whatever ``kubectl apply`` accepts is read here."""
+"""Somewhat below the limit of Go's 64 bits of nanoseconds, so whatever ``kubectl apply`` accepts can be read here."""
 
 _PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ns|us|µs|ms|s|m|h)")
 _SECONDS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -20,7 +20,7 @@ def parse_duration(text: str) -> timedelta:
     """Read a duration in the syntax of Go's ``time.ParseDuration``, without a sign.
 
     Raises:
-        ValueError: the text is not such a duration, or longer than :data:`LONGEST`.
+        ValueError: the text is no such duration, or longer than :data:`LONGEST`.
     """
     if not re.fullmatch(PATTERN, text):
         raise ValueError(f'{text!r} is not a duration: write for example "30m" or "1h30m"')

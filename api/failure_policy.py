@@ -7,12 +7,7 @@ from pydantic import Field, ValidationError
 from api.model import Model
 
 DISRUPTION = "DisruptionTarget"
-"""Condition of a pod that something takes away: an eviction, a drain, a preemption."""
-
-DEADLINE_EXCEEDED = "DeadlineExceeded"
-"""Reason of ``Failed``, and what a Job or a pod says whose ``activeDeadlineSeconds`` have passed."""
-POD_FAILURE_POLICY = "PodFailurePolicy"
-"""Reason of ``Failed``: a rule says FailJob."""
+"""Condition of a pod that something ends: an eviction, a drain, a preemption."""
 
 
 class ExitCodes(Model):
@@ -40,7 +35,7 @@ class FailureRule(Model):
 
 
 def failure_rules(job_spec: dict[str, Any]) -> list[FailureRule]:
-    """Read the rules of a JobSpec; the API server has judged them, and one that cannot be read matches nothing."""
+    """Read the rules of a JobSpec. The API server has checked them; one that cannot be read matches nothing."""
     policy = job_spec.get("podFailurePolicy")
     found = policy.get("rules") if isinstance(policy, dict) else None
     rules = enumerate(found if isinstance(found, list) else [], start=1)

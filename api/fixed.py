@@ -1,8 +1,8 @@
-"""Fields that stay as they are once something depends on them, with the way out that an error names.
+"""Fields that cannot be changed once something depends on them, with the way out that an error names.
 
-From this one list come the CEL rules of the CRDs and the guard of a job's workflow. The rules alone are not enough:
-Kubernetes before 1.25 has none; they compare only what a schema declares, so in ``jobTemplate`` a container's ``env``
-can become a ``command`` unseen; and an edit may be quicker than the status by which a rule knows that a job has begun.
+The CEL rules of the CRDs and the guard of a job's workflow are made from this one list. The rules alone are not enough.
+Kubernetes before 1.25 has none. They compare only what a schema declares, so in ``jobTemplate`` a container's ``env``
+can become a ``command`` unseen. And an edit may be faster than the status that tells a rule that a job has begun.
 """
 
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from api.model import Model
 M = TypeVar("M", bound=Model)
 
 OTHERWISE = "delete the SpotInstanceJob and create it again"
-CONTINUE = f"{OTHERWISE}, with checkpointConfig.restoreFrom set to status.lastCheckpointImage to go on from there"
+CONTINUE = f"{OTHERWISE}, with checkpointConfig.restoreFrom set to status.lastCheckpointImage to continue from there"
 
 
 @dataclass(frozen=True)
@@ -23,23 +23,27 @@ class Fixed:
     """A field, by its path in the spec.
 
     With ``parts`` only these of its fields are fixed, and the field as a whole may still be added:
-    ``Fixed("checkpointConfig.checkpointStorage", …, parts=("bucket",))`` lets a bucket come and keeps it from changing.
+    ``Fixed("checkpointConfig.checkpointStorage", …, parts=("bucket",))`` allows a new bucket and keeps it from
+    changing.
     """
 
     path: str
     remedy: str
     parts: tuple[str, ...] = ()
-    from_start: bool = False  # not before a pod has run, which the status tells by ``started``
+    from_start: bool = False  # only fixed once a pod has run, which the status shows by ``started``
 
     def message(self, while_: str) -> str:
-        """Say that it cannot be changed ``while_`` something is so, and what to do."""
+        """Say that it cannot be changed in the situation ``while_``, and what to do."""
         return f"{self.path} cannot be changed {while_}: {self.remedy}"
 
     def differs(self, old: Model, new: Model) -> bool:
         """True if an edit from ``old`` to ``new`` changes, adds or removes it; what never worked may be corrected."""
+        return self._is_edited(old, new) and not any(
+            ".".join(map(str, each.path)).startswith(self.path) for each in misshapen(old)
+        )
+
+    def _is_edited(self, old: Model, new: Model) -> bool:
         before, after = _get(old, self.path), _get(new, self.path)
-        if any(".".join(map(str, each.path)).startswith(self.path) for each in misshapen(old)):
-            return False
         if not self.parts:
             return bool(before != after)
         if before is None:
@@ -47,7 +51,7 @@ class Fixed:
         return after is None or any(_get(before, part) != _get(after, part) for part in self.parts)
 
     def keep(self, old: M, new: M) -> M:
-        """Give ``new`` with this field as it is in ``old``."""
+        """Return ``new`` with this field as it is in ``old``."""
         before, after = _get(old, self.path), _get(new, self.path)
         if self.parts and after is not None:
             for part in self.parts:
@@ -74,11 +78,12 @@ JOB = (
     Fixed("checkpointConfig.checkpointImageRepo", CONTINUE),
     Fixed(
         "checkpointConfig.checkpointStorage",
-        f"what was saved there would not be found. Change nothing of it but credentialsSecretRef, or {OTHERWISE}",
+        "what was saved there would not be found. Change nothing of it but credentialsSecretRef and layout, or "
+        f"{OTHERWISE}",
         parts=("type", "bucket", "pathPrefix", "endpoint", "region"),
     ),
 )
-"""Of a SpotInstanceJob, once its replicas have begun; those ``from_start`` once a pod of them has run."""
+"""Fixed fields of a SpotInstanceJob once its replicas have begun, or if ``from_start``, once a pod of them has run."""
 JOB_BEGUN = "once its replicas have begun"
 
 VM = (
@@ -88,17 +93,17 @@ VM = (
         "the jobs), or name another SpotInstanceVM in a new job",
     ),
 )
-"""Of a SpotInstanceVM, while VMs bought by it exist."""
+"""Fixed fields of a SpotInstanceVM while VMs bought by it exist."""
 VM_IN_USE = "while VMs that were bought by it exist"
 
 
 def edited(fields: Iterable[Fixed], old: Model, new: Model) -> list[Fixed]:
-    """Those that an edit from ``old`` to ``new`` would change."""
+    """List the fields that an edit from ``old`` to ``new`` would change."""
     return [field for field in fields if field.differs(old, new)]
 
 
 def kept(fields: Iterable[Fixed], old: M, new: M) -> M:
-    """Give ``new`` with these fields as they are in ``old``."""
+    """Return ``new`` with these fields as they are in ``old``."""
     for field in fields:
         new = field.keep(old, new)
     return new

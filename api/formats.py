@@ -1,10 +1,10 @@
 """Formats of the strings that people write: one definition for the CRD's rule and for the check in the activities.
 
-A :class:`Format` stands in the annotation of a field. The CRD gets it as a rule with a message that says what to write.
-The types themselves do not refuse what breaks it: they also read what was stored before there was the format, which a
-teardown needs. Whoever works with a spec asks :func:`misshapen` first.
+A :class:`Format` is part of the annotation of a field. The CRD gets it as a rule with a message that says what to
+write. The types themselves do not refuse a broken value, because they also read what was stored before the format
+existed, which a teardown needs. Whoever works with a spec calls :func:`misshapen` first.
 
-What becomes a piece of a path is checked once more where the path is built, by :func:`api.names.is_segment`.
+What becomes a piece of a path is checked once more when the path is built, by :func:`api.names.is_segment`.
 """
 
 import re
@@ -28,10 +28,10 @@ class Format:
 
     Attributes:
         pattern: matches the whole string.
-        remedy: what to write instead; read right behind the value.
+        remedy: what to write instead; written right behind the value.
         example: a value that has the format; None if the field is better left out.
-        max_length: in characters.
-        refused: a pattern that must be found nowhere in the string.
+        max_length: the most characters that it may have.
+        refused: a pattern that must not match anywhere in the string.
     """
 
     pattern: str
@@ -48,11 +48,11 @@ class Format:
 
     @property
     def rule(self) -> str:
-        """The same in CEL, except for the length."""
+        """Write the same in CEL, except for the length."""
         return self.rule_of("self")
 
     def rule_of(self, name: str) -> str:
-        """The rule on what is called ``name`` in CEL."""
+        """Write the rule on the value that is called ``name`` in CEL."""
         matches = f"{name}.matches(r'{self.pattern}')"
         return f"{matches} && !{name}.matches(r'{self.refused}')" if self.refused else matches
 
@@ -64,25 +64,25 @@ class Format:
 
 @dataclass(frozen=True)
 class Misshapen:
-    """A value that does not have its field's format. ``path`` leads to it from the spec, as it is written in YAML."""
+    """A value that lacks its field's format. ``path`` leads to it from the spec, with the names used in YAML."""
 
     path: tuple[str | int, ...]
     value: str
     format: Format
 
     def __str__(self) -> str:
-        """Say which field, what is there, and what to write."""
+        """Name the field, its value, and what to write."""
         field = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in self.path).lstrip(".")
         return f"{field}: {shown(self.value)} is {self.format.remedy}"
 
 
 def misshapen(model: Model) -> list[Misshapen]:
-    """Find all values of a spec that do not have their field's format."""
+    """Find all values of a spec that lack their field's format."""
     return list(_in_model(model, ()))
 
 
 def reshaped(document: Json, model: Model) -> Json:
-    """Put an example in place of each value that has a wrong format; ``document`` was read as ``model``.
+    """Replace each value in a wrong format by an example; ``document`` was read as ``model``.
 
     The result is a merge patch: a None removes a field.
     """
@@ -123,7 +123,7 @@ def _in_value(hint: Any, value: Any, path: tuple[str | int, ...]) -> Iterator[Mi
 
 
 def _formats(hint: Any) -> Iterator[Format]:
-    """The formats of a type such as ``Annotated[str, FORMAT] | None``."""
+    """Find the formats of a type such as ``Annotated[str, FORMAT] | None``."""
     if get_origin(hint) is Annotated:
         yield from (each for each in hint.__metadata__ if isinstance(each, Format))
     for inner in get_args(hint):
@@ -136,7 +136,7 @@ def _put(node: Any, path: tuple[str | int, ...], value: str | None) -> None:
         node[first] = value
     elif isinstance(node[first], dict | list):
         _put(node[first], tuple(rest), value)
-    else:  # a short form: the name alone, for what is read as an object with a name
+    else:  # a short form: only the name, for what is read as an object with a name
         node[first] = {rest[-1]: value}
 
 

@@ -1,20 +1,20 @@
-"""What of the worker's own cloud identity a job borrows: what it names no Secret for. Pure."""
+"""What a job borrows of the worker's own cloud identity: everything for which it names no Secret. Pure."""
 
 from api.common import SecretReference
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 
 SCHEMES = {"gcs": "gs", "s3": "s3", "azure": "azure"}
-"""How a bucket is written, by the type of its storage."""
+"""The URL scheme of a bucket, by the type of its storage."""
 
 
 def owns_account(credentials: SecretReference | None, namespace: str) -> bool:
-    """True if the cloud's account is the namespace's: its key is in a Secret there, and nothing is lent or shared."""
+    """True if the cloud account is the namespace's own: its key is in a Secret there, and nothing is lent or shared."""
     return credentials is not None and credentials.namespace in (None, namespace)
 
 
 def borrowed(spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec | None) -> list[str]:
-    """List what the job would reach as the worker, as ``OUTLAST_IDENTITY_GRANTS`` writes it.
+    """List what the job would reach as the worker, in the form of ``OUTLAST_IDENTITY_GRANTS``.
 
     >>> borrowed(spec, vm)
     ['gcp://my-project', 'gs://my-bucket']

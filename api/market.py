@@ -1,15 +1,21 @@
-"""The market's vocabulary: what can be bought, what is known of it, and which of it is to be tried next."""
+"""The market's vocabulary: what can be bought, what is known of it, and which of it to try next."""
 
-from datetime import datetime
+from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from api.common import SecretReference
 from api.formats import DISK_TYPE, MACHINE_TYPE
-from api.model import Model
+from api.model import Model, Moment
 from api.spot_instance_vm import Gpu
 from api.timings import Timings
 
 ProvisioningModel = Literal["Spot", "OnDemand"]
+
+PREEMPTED = "compute.instances.preempted"
+"""The type of the cloud's operations that preempt a machine, and the source of the notices that come from them."""
+
+OPERATION_LAG = timedelta(minutes=2)
+"""An operation may appear in the cloud's list this much later than its own time stamp."""
 
 
 class Candidate(Model):
@@ -24,43 +30,43 @@ class Candidate(Model):
 
     @property
     def region(self) -> str:
-        """``us-central1-a`` → ``us-central1``."""
+        """Derive the region: ``us-central1-a`` gives ``us-central1``."""
         return self.zone.rpartition("-")[0]
 
     @property
     def key(self) -> str:
-        """What its capacity is remembered by; also how people read it."""
+        """Name it for the memory of its capacity, and for people."""
         gpus = f" + {self.gpu.count} x {self.gpu.type}" if self.gpu else ""
         return f"{self.machine_type}{gpus} in {self.zone} ({self.provisioning})"
 
     @property
     def label(self) -> str:
-        """What tells it from every other candidate of a spec: its disk as well, if that is not the spec's own."""
+        """Distinguish it from every other candidate of a spec: by its disk as well, if that is not the spec's own."""
         size = f"{self.disk_size_gb} GB" if self.disk_size_gb else ""
         disk = " ".join(part for part in (self.disk_type or "", size) if part)
         return f"{self.key} with disk {disk}" if disk else self.key
 
 
-class VmWish(Model):
-    """What a job wants of a VM that is still to be bought; told again with each ``ensure``."""
+class VmRequest(Model):
+    """What a job requires of a VM that is still to be bought; sent again with each ``ensure``."""
 
     on_demand: bool = False  # it may fall back to on-demand, as far as the spec says
-    avoid_zones: list[str] = []  # of the job's other replicas: preemptions in one zone come together
-    same_gpu: bool = False  # a process image is to be restored: no other GPU than the spec's own
-    image_gpu: Gpu | None = None  # and than this one, which it was dumped on
-    unfit: list[str] = []  # labels of candidates that the job's pods can never run on
+    avoid_zones: list[str] = []  # zones of the job's other replicas: preemptions in one zone come together
+    same_gpu: bool = False  # a checkpoint image is to be restored: only the spec's own GPU fits
+    image_gpu: Gpu | None = None  # and only this one, on which it was dumped
+    unfit: list[str] = []  # labels of candidates on which the job's pods can never run
 
 
 class MarketStart(Model):
-    """Input of the workflow ``SpotMarket``: one a project."""
+    """Input of the workflow ``SpotMarket``, which runs once for each project."""
 
     project: str
     timings: Timings = Timings()
-    state: dict[str, Any] | None = None  # of the run before, after continue-as-new; the workflow's own
+    state: dict[str, Any] | None = None  # the previous run's, after continue-as-new; the workflow's own
 
 
 class Choose(Model):
-    """Which of these is to be tried next?"""
+    """Ask which of these to try next."""
 
     asker: str  # the VM's key
     replica: int
@@ -68,38 +74,38 @@ class Choose(Model):
     avoid_zones: list[str] = []
     namespace: str
     credentials: SecretReference | None = None
-    timings: Timings | None = None  # of the installation, as the asker's life has them
+    timings: Timings | None = None  # the installation's, as the asking workflow has them
 
     @property
     def identity(self) -> str:
-        """Whose credentials these are: what one may not do, another may."""
+        """Name the owner of the credentials: what one may not do, another may."""
         return identity_of(self.credentials, self.namespace)
 
 
 def identity_of(credentials: SecretReference | None, namespace: str) -> str:
-    """How people call the owner of these credentials."""
+    """Name the owner of these credentials for people."""
     return f"{credentials.namespace or namespace}/{credentials.name}" if credentials else "the worker's own identity"
 
 
 class Considered(Model):
-    """A candidate with what spoke for and against it. ``cost`` in USD per useful hour, None where no price is known."""
+    """A candidate with what spoke for and against it. ``cost`` in USD per useful hour, None if no price is known."""
 
     candidate: Candidate
     cost: float | None = None
     price: float | None = None  # USD per hour
     losses_per_hour: float = 0
-    rests_until: datetime | None = None
+    rests_until: Moment | None = None
     why: str = ""
 
 
 class Choice(Model):
-    """``candidate`` is None where all of them rest; then ask again at ``until``."""
+    """``candidate`` is None if all of them are in cooldown; then ask again at ``until``."""
 
     candidate: Candidate | None
     price: float | None = None
     reason: str
-    blocked_by: str = ""  # one of api.errors, where all of them rest
-    until: datetime | None = None
+    blocked_by: str = ""  # one of api.errors, if all of them are in cooldown
+    until: Moment | None = None
     considered: list[Considered] = []
 
 
@@ -109,40 +115,55 @@ class MarketNews(Model):
     vm: str  # its key
     kind: str
     candidate: Candidate
-    name: str = ""  # of the instance
+    name: str = ""  # the instance's
     message: str = ""
     scope: str = ""  # the quota's metric, or the permission
     identity: str = ""
     namespace: str = ""
     credentials: SecretReference | None = None
-    lost: bool = False  # with Ended: the cloud took it back
-    at: datetime
-    timings: Timings | None = None  # of the installation, as the VM's life has them
+    lost: bool = False  # with Ended: the cloud preempted it
+    at: Moment
+    timings: Timings | None = None  # the installation's, as the VM's workflow has them
+
+
+class Deal(Model):
+    """What several VMs ask a market and report to it at the same moment. The news count before the questions."""
+
+    news: list[MarketNews] = []
+    questions: list[Choose] = []
+    patient: bool = False  # wait a while for prices that are not known yet
+    timings: Timings | None = None  # the installation's
+
+
+class Dealt(Model):
+    """A choice for each question. None: it is worth waiting for prices, so ask again with patience."""
+
+    choices: list[Choice | None]
 
 
 class HazardQuestion(Model):
-    """How often are machines like these lost? By the VMs' keys; those that the market has not sold say nothing."""
+    """Ask how often machines like these are lost. They are VM keys; those that the market has not sold are ignored."""
 
     vms: list[str] = []
-    at: datetime
+    at: Moment
 
 
 class Hazard(Model):
-    """Losses to expect of a machine, each hour; None where there is no market yet."""
+    """The loss rate to expect of a machine; None if there is no market yet."""
 
     losses_per_hour: float | None
 
 
 class Price(Model):
-    """Spot list price of a machine type with its GPUs, in USD per hour; None where the cloud tells none."""
+    """The spot list price of a machine type with its GPUs, in USD per hour; None if the cloud states none."""
 
     usd_per_hour: float | None
 
 
 class PreemptedVm(Model):
-    """An instance that the cloud says it has taken back."""
+    """An instance that the cloud reports as preempted."""
 
     name: str
     zone: str
     operation: str
-    at: datetime
+    at: Moment

@@ -1,19 +1,23 @@
 """Signals: what the bridge, people and the workflows tell each other.
 
 Each message about an object carries the object's UID or job id and its version; unknown or older ones are dropped.
+A signal that a program of a later version sends is not a person's mistake: such names end with one of ``PROGRAMS``.
 """
 
-from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import Field
 
+from api import reasons
 from api.common import LocalReference, SecretReference
-from api.market import Candidate, VmWish
-from api.model import Model
+from api.market import Candidate, VmRequest
+from api.model import Model, Moment
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.timings import Timings
 from api.views import AgentView, CheckpointView, NodeView, ReplicaView
+
+PROGRAMS = ("_changed", "_asked")
+"""How the names of all signals end that programs alone send, those of later versions included."""
 
 
 class JobStart(Model):
@@ -24,7 +28,7 @@ class JobStart(Model):
     uid: str
     cluster_id: str
     job_id: str
-    state: dict[str, Any] | None = None  # of the run before, after continue-as-new; the workflow's own
+    state: dict[str, Any] | None = None  # the previous run's, after continue-as-new; the workflow's own
 
 
 class SpecChanged(Model):
@@ -32,7 +36,13 @@ class SpecChanged(Model):
 
     uid: str
     generation: int
-    vm_generation: int = 0  # of the SpotInstanceVM, where that was edited
+    vm_generation: int = 0  # that of the SpotInstanceVM, if it was edited
+
+
+class RequestChanged(Model):
+    """The request annotation of the SpotInstanceJob is another one: it is to be read."""
+
+    uid: str
 
 
 class ReplicaChanged(Model):
@@ -67,20 +77,27 @@ class CertificateAsked(Model):
 
 
 class PreemptionNotice(Model):
-    """A machine is about to go. Named by node or by replica; the second notice of the same changes nothing."""
+    """A machine is about to go, named by node or by replica; a second notice of the same changes nothing."""
 
-    node: str | None = Field(default=None, description="name of the node that is going")
+    node: str | None = Field(default=None, description="name of the node that is about to go")
     replica: int | None = Field(default=None, description="or the index of the replica on it")
     source: str = "person"
-    seconds: float | None = Field(default=None, description="how long it has left, where known")
-    at: datetime | None = Field(default=None, description="when the cloud gave its notice, by the node agent's mark")
+    seconds: float | None = Field(default=None, description="how long it has left, if known")
+    at: Moment | None = Field(default=None, description="when the cloud gave its notice, by the node agent's mark")
+
+
+class NodeNotice(PreemptionNotice):
+    """A notice that the bridge reads from a Node, with that Node as it is then, so that one message says both."""
+
+    view: NodeView | None = None
+    version: int = 0  # the Node's resourceVersion
 
 
 class Shutdown(Model):
     """The SpotInstanceJob is being deleted."""
 
     uid: str
-    reason: str = "Deleted"
+    reason: str = reasons.DELETED
 
 
 class Resize(Model):
@@ -90,7 +107,7 @@ class Resize(Model):
 
 
 class VmStart(Model):
-    """Input of the workflow ``SpotVM``: everything that its life needs, also when its job is gone."""
+    """Input of the workflow ``SpotVM``: everything that it needs, even when its job is gone."""
 
     key: str
     cluster_id: str
@@ -99,27 +116,32 @@ class VmStart(Model):
     namespace: str
     job_name: str
     job_uid: str
-    vm_name: str  # of the SpotInstanceVM
+    vm_name: str  # the SpotInstanceVM's
     spec: SpotInstanceVMSpec
     credentials: SecretReference | None = None
     ssh_key: LocalReference | None = None
     timings: Timings = Timings()
-    wish: VmWish = VmWish()
-    teardown: bool = False  # started by the sweep or by a teardown that took stock: nothing is created
-    found: list[str] = []  # "zone/name" of instances to tear down where this run did not create them
-    state: dict[str, Any] | None = None  # of the run before, after continue-as-new; the workflow's own
+    request: VmRequest = Field(VmRequest(), alias="wish")
+    teardown: bool = False  # started by the sweep, or by a teardown from an inventory: nothing is created
+    found: list[str] = []  # "zone/name" of instances to tear down that this run did not create
+    state: dict[str, Any] | None = None  # the previous run's, after continue-as-new; the workflow's own
 
 
 Stage = Literal["Creating", "Booting", "Joining", "Registering", "Ready", "Noticed", "Lost", "Deleting", "Gone"]
-"""Of a VM's life."""
+"""Stages of a VM."""
+
+JOINING: frozenset[Stage] = frozenset({"Booting", "Joining", "Registering"})
+"""The stages between the instance and its Ready Node."""
 
 
-IN_VAIN = frozenset({"JoinFailed", "BootingTimeout", "JoiningTimeout", "RegisteringTimeout"})
-"""Reasons of a VM that ran, and was paid for, and did not become a node that takes a replica."""
+IN_VAIN = frozenset(
+    {reasons.JOIN_FAILED, reasons.BOOTING_TIMEOUT, reasons.JOINING_TIMEOUT, reasons.REGISTERING_TIMEOUT}
+)
+"""Reasons of a VM that ran, and was paid for, but did not become a node that takes a replica."""
 
 
 class VmReport(Model):
-    """What a VM's workflow tells its job. ``at`` and, in one life, ``number`` grow; older reports are dropped."""
+    """What a VM's workflow reports to its job. ``at`` and, in one run, ``number`` grow; older reports are dropped."""
 
     key: str
     number: int
@@ -131,16 +153,16 @@ class VmReport(Model):
     node_name: str | None = None
     dead: bool = False  # the machine is confirmed not to run any more
     fingerprint: dict[str, str] = {}
-    candidate: Candidate | None = None  # that was or is being tried
-    price: float | None = None  # of it, in USD per hour
-    why: str = ""  # this candidate
-    at: datetime | None = None
+    candidate: Candidate | None = None  # the one that is or was tried
+    price: float | None = None  # its price in USD per hour
+    why: str = ""  # why this candidate was chosen
+    at: Moment | None = None
     notice_seconds: float = 0  # between a preemption's notice and the soft off, as it was bought
-    ends_at: datetime | None = None  # when it is shut down, where its notice says so
+    ends_at: Moment | None = None  # when it is shut down, where its notice says so
     agent: AgentView | None = None  # of a Ready node whose node agent has not run for too long
 
 
 class VmRelease(Model):
-    """The job lets go of a VM; idempotent."""
+    """The job releases a VM; idempotent."""
 
     reason: str

@@ -1,7 +1,7 @@
-"""Names, labels and ids: everything that says whose an object is.
+"""Names, labels and ids: everything that says to what an object belongs.
 
-A name comes from job, replica, incarnation and purpose, never from an attempt, so that doing a thing twice finds
-the first. Every name, tag and label carries the job's id, so that a job created again, another namespace, or
+A name is made of job, replica, incarnation and purpose, never of an attempt, so that a repeated call finds the first
+one's object. Every name, tag and label contains the job's id. So a job that was created again, another namespace, or
 another cluster in the same project or registry is never mistaken for this one.
 """
 
@@ -27,35 +27,32 @@ LABEL_REPLICA = f"{PREFIX}/replica"
 LABEL_INCARNATION = f"{PREFIX}/incarnation"
 LABEL_PLACE = f"{PREFIX}.node-restriction.kubernetes.io/place"
 """On a Node: the incarnation whose Job was pinned before there was a machine. No kubelet may set it (NodeRestriction):
-root on another job's machine would draw the pod there."""
+root on another job's machine would attract the pod."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "outlast"
-LABEL_HELD = f"{PREFIX}/held"  # on a Secret or a SpotInstanceVM that some job holds by its finalizer
-ANNOTATION_WORKFLOW = f"{PREFIX}/workflow"  # "<namespace>/<name>": where the bridge sends an object's changes
+LABEL_PROTECTED = f"{PREFIX}/held"  # on a Secret or a SpotInstanceVM that some job protects by its finalizer
+ANNOTATION_WORKFLOW = f"{PREFIX}/workflow"  # "<namespace>/<name>": to which the bridge reports an object's changes
 ANNOTATION_RESTORED_FROM = f"{PREFIX}/restored-from"
-ANNOTATION_PROBES = f"{PREFIX}/probes"  # on a replica's Job: what was changed of the template's probes, and why
-ANNOTATION_NODE = f"{PREFIX}/node"  # on a CheckpointBackup: where its pod runs
-ANNOTATION_STORAGE = f"{PREFIX}/storage-"  # + type, bucket, prefix, endpoint: where this incarnation saves itself
-ANNOTATION_TAG = f"{PREFIX}/tag"  # on a CheckpointBackup: the tag of the images asked for
-ANNOTATION_PROGRESS = f"{PREFIX}/progress"  # of the training when it was asked for
-ANNOTATION_REPORTED = f"{PREFIX}/progress-reported"  # "true" where the training said so itself
+ANNOTATION_PROBES = f"{PREFIX}/probes"  # on a replica's Job: what was changed in the template's probes, and why
+ANNOTATION_NODE = f"{PREFIX}/node"  # on a CheckpointBackup: the node of its pod
+ANNOTATION_STORAGE = f"{PREFIX}/storage-"  # + type, bucket, prefix, endpoint: for this incarnation's checkpoints
+ANNOTATION_TAG = f"{PREFIX}/tag"  # on a CheckpointBackup: the tag of the requested images
+ANNOTATION_PROGRESS = f"{PREFIX}/progress"  # the training's when the checkpoint was requested
+ANNOTATION_REPORTED = f"{PREFIX}/progress-reported"  # "true" if the training itself reported it
 ANNOTATION_SHARED = f"{PREFIX}/shared-with"  # on a Secret: namespaces whose jobs may name it, or *
+ANNOTATION_REQUEST = f"{PREFIX}/request"  # on a SpotInstanceJob: what a person asks for once; answered in its status
+ANNOTATION_BRIDGED = f"{PREFIX}/bridged"  # on the bridge's Lease: up to which versions changes were reported
 FINALIZER = f"{PREFIX}/teardown"
 ANNOTATION_CERTIFICATE = f"{PREFIX}/certificate"  # on a bootstrap token: UID of the one request approved for it
-TAINT_PREEMPTED = f"{PREFIX}/preempted"  # the node agent's mark on its own Node
-TAINT_JOINING = (
-    f"{PREFIX}/joining"  # a bought Node registers with it, and loses it in the moment in which it is cordoned
-)
-TAINT_CORDONED = (
-    "node.kubernetes.io/unschedulable"  # Kubernetes' own on a cordoned Node; every DaemonSet's pods tolerate it
-)
-MARK_TIME = "%Y%m%dT%H%M%SZ"  # its value: when the cloud gave its notice, UTC. A label's value has no colons
+TAINT_PREEMPTED = f"{PREFIX}/preempted"  # set by the node agent on its own Node
+TAINT_JOINING = f"{PREFIX}/joining"  # a bought Node registers with it, and loses it when it is cordoned
+TAINT_CORDONED = "node.kubernetes.io/unschedulable"  # Kubernetes' own, which the pods of every DaemonSet tolerate
+MARK_TIME = "%Y%m%dT%H%M%SZ"  # the taint's value: when the cloud gave its notice, in UTC. Label values have no colons
 GPU_RESOURCE = "nvidia.com/gpu"
 
 BOOTSTRAP_GROUP = "system:bootstrappers:outlast:one-node"
-"""Group of the bootstrap tokens that Outlast mints. kubeadm's own group has its requests approved for any Node."""
-
-JOIN_SECRET = "kubeadm-join-token"  # in the SpotInstanceVM's namespace; takes precedence where it is there
+"""Group of the bootstrap tokens that Outlast makes. Requests of kubeadm's own group are approved for any Node."""
+JOIN_SECRET = "kubeadm-join-token"  # in the SpotInstanceVM's namespace; takes precedence if it exists
 
 GCE_LABEL_JOB = "outlast-job"
 GCE_LABEL_REPLICA = "outlast-replica"
@@ -66,8 +63,11 @@ VM_WORKFLOW = "SpotVM"
 MARKET_WORKFLOW = "SpotMarket"
 SWEEP_WORKFLOW = "Sweep"
 TASK_QUEUE = "outlast"
-CREATES_QUEUE = "outlast-creates"  # VMs are created at a bounded rate
+CREATES_QUEUE = "outlast-creates"  # VMs are created at a limited rate
+URGENT = 1  # the priority, at Temporal, of what leads from a notice to its checkpoint; others have 3
+LONG_QUEUE = "outlast-long"  # activities that may last: what they wait for is outside of the cluster
 SWEEP_SCHEDULE = "outlast-sweep"
+BRIDGE_LEASE = "outlast-bridge"  # held by the bridge that acts
 
 SHOWN = 60
 """Characters of a value that a message shows."""
@@ -94,33 +94,33 @@ def shown(value: object, length: int = SHOWN) -> str:
 
 
 def job_id(cluster_id: str, uid: str) -> str:
-    """8 hex digits that name one SpotInstanceJob object of one cluster (the kube-system namespace's UID)."""
+    """Make 8 hex digits that name one SpotInstanceJob of one cluster (the kube-system namespace's UID)."""
     return hashlib.sha256(f"{cluster_id}/{uid}".encode()).hexdigest()[:8]
 
 
 def cluster_label(cluster_id: str) -> str:
-    """The cluster's id as a GCE label value: lower case hex, at most 63 characters."""
+    """Make a GCE label value of the cluster's id: lower case hex, at most 63 characters."""
     return hashlib.sha256(cluster_id.encode()).hexdigest()[:16]
 
 
 def job_finalizer(job: str) -> str:
-    """The finalizer of one job on the objects that its teardown needs: one a job, so that no count can be wrong."""
+    """Name one job's finalizer on the objects that its teardown needs: one for each job, so no count can be wrong."""
     return f"{PREFIX}/{job}"
 
 
 def job_id_of(finalizer: str) -> str | None:
-    """The job's id in such a finalizer, or None where it is another."""
+    """Read the job's id in such a finalizer; None if it is another finalizer."""
     found = re.fullmatch(rf"{re.escape(PREFIX)}/({_JOB_ID})", finalizer)
     return found.group(1) if found else None
 
 
 def job_workflow_id(namespace: str, name: str) -> str:
-    """Workflow id of a SpotInstanceJob."""
+    """Name the workflow of a SpotInstanceJob."""
     return f"{namespace}/{name}"
 
 
 def is_job_workflow_id(text: str) -> bool:
-    """True if this can be the id of a job's workflow; an annotation that should hold one may hold anything."""
+    """True if this can be the id of a job's workflow; an annotation meant for one may contain anything."""
     return _WORKFLOW_ID.fullmatch(text) is not None
 
 
@@ -130,7 +130,7 @@ def is_zone(text: object) -> bool:
 
 
 def vm_key(job: str, replica: int, place: int) -> str:
-    """What names one bought VM before a candidate for it is chosen; ``place`` counts the replica's VMs from 1."""
+    """Name one bought VM before a candidate for it is chosen; ``place`` counts the replica's VMs from 1."""
     return f"{job}-r{replica}-v{place}"
 
 
@@ -140,118 +140,118 @@ def is_vm_key(text: str) -> bool:
 
 
 def vm_workflow_id(key: str) -> str:
-    """Workflow id of a VM's life."""
+    """Name the workflow of a VM."""
     return f"vm:{key}"
 
 
 def market_workflow_id(project: str) -> str:
-    """Workflow id of a project's market."""
+    """Name the workflow of a project's market."""
     return f"market:{project}"
 
 
 def vm_name(key: str, attempt: int) -> str:
-    """Name of the GCE instance and of its Node; each create attempt has its own (GCE names are per zone)."""
+    """Name the GCE instance and its Node; each create attempt has its own name (GCE names are per zone)."""
     return f"outlast-{key}-t{attempt}"
 
 
 def vm_key_of(name: str) -> str | None:
-    """The key in a VM's or a Node's name, or None where the name is not one of ours."""
+    """Read the key in a VM's or a Node's name; None if the name is not one of ours."""
     found = _VM_NAME.fullmatch(name)
     return found.group(1) if found else None
 
 
 def node_user(node: str) -> str:
-    """The user name of a kubelet, which is also the common name of its certificates."""
+    """Give the user name of a kubelet, which is also the common name of its certificates."""
     return f"system:node:{node}"
 
 
 def token_user(token_id: str) -> str:
-    """The user name of whoever shows a bootstrap token."""
+    """Give the user name of whoever shows a bootstrap token."""
     return f"system:bootstrap:{token_id}"
 
 
 def job_id_in(key: str) -> str:
-    """The job's id in a VM's key."""
+    """Read the job's id in a VM's key."""
     return key.partition("-")[0]
 
 
 def replica_in(key: str) -> int:
-    """The replica in a VM's key."""
+    """Read the replica in a VM's key."""
     return int(key.split("-")[1].removeprefix("r"))
 
 
 def request_id(name: str, zone: str) -> str:
-    """GCE's idempotency key for the creation of this VM: the same for every try of the same call."""
+    """Make GCE's idempotency key for the creation of this VM: the same for every retry of a call."""
     return str(uuid.uuid5(_REQUEST_IDS, f"{zone}/{name}"))
 
 
 def replica_job_name(name: str, job: str, replica: int, incarnation: int) -> str:
-    """Name of the Job of one incarnation of a replica; at most 57 characters for a CR name of 40."""
+    """Name the Job of one incarnation of a replica; at most 57 characters if the object's name has 40."""
     return f"{name}-{job}-r{replica}-i{incarnation}"
 
 
 def place_label(job: str, replica: int, incarnation: int) -> str:
-    """Make the value of the label that pins a Job that queues: the machine that is bought for it will carry it."""
+    """Make the value of the label that pins a Job that queues: the machine that is bought for it will have it."""
     return f"{job}-r{replica}-i{incarnation}"
 
 
 def incarnation_in(labels: Mapping[str, str]) -> tuple[int, int] | None:
-    """(replica, incarnation) that an object's labels name; None where they do not, as a person's may."""
+    """Read (replica, incarnation) in an object's labels; None if they name none, as labels that a person wrote may."""
     replica, incarnation = labels.get(LABEL_REPLICA, ""), labels.get(LABEL_INCARNATION, "")
     numbers = all(re.fullmatch("[0-9]{1,9}", each) for each in (replica, incarnation))
     return (int(replica), int(incarnation)) if numbers else None
 
 
 def claim_name(node: str, device: str) -> str:
-    """Name of the Lease by which a CDI device of a node is claimed; devices are numbers, UUIDs or "all"."""
+    """Name the Lease by which a CDI device of a node is claimed; devices are numbers, UUIDs or "all"."""
     whole = f"cdi-{node}-{device}"
     readable = re.sub(r"[^a-z0-9.-]", "-", whole.lower())[:180].rstrip("-.")
     return f"{readable}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
 def checkpoint_name(name: str, job: str, number: int) -> str:
-    """Name of a CheckpointBackup; ``number`` counts the job's checkpoints from 1."""
+    """Name a CheckpointBackup; ``number`` counts the job's checkpoints from 1."""
     return f"{name}-{job}-c{number}"
 
 
 def checkpoint_number(name: str) -> int | None:
-    """The number in the name of a CheckpointBackup; None in one that is not ours, whatever its labels."""
+    """Read the number in the name of a CheckpointBackup; None if the name is not ours, whatever the labels say."""
     last = name.rpartition("-c")[2]
     return int(last) if last.isascii() and last.isdigit() else None
 
 
 def pull_secret_name(name: str, job: str) -> str:
-    """Name of the Secret by which a job's pods pull their images, derived from the checkpoint repository's."""
+    """Name the Secret with which a job's pods pull their images, derived from the checkpoint repository's."""
     return f"{name}-{job}-pull"
 
 
 def budget_name(name: str, job: str) -> str:
-    """Name of the PodDisruptionBudget of a job's pods."""
+    """Name the PodDisruptionBudget of a job's pods."""
     return f"{name}-{job}"
 
 
 def log_name(name: str, job: str, replica: int) -> str:
-    """Name of the ConfigMap that keeps a replica's log, joined over its incarnations."""
+    """Name the ConfigMap that keeps a replica's log, joined over its incarnations."""
     return f"{name}-{job}-r{replica}-log"
 
 
 def image_tag(job: str, progress: float, unix: int) -> str:
-    """Tag of a checkpoint image: sorts by progress, not by time. ``unix`` in seconds."""
+    """Make the tag of a checkpoint image, which sorts by progress, not by time. ``unix`` in seconds."""
     return f"{job}-p{int(progress):012d}-{unix}"
 
 
 def container_tag(tag: str, container: str, containers: list[str]) -> str:
-    """Tag of one container's image: a pod of several containers has an image for each."""
+    """Make the tag of one container's image: a pod of several containers has an image for each."""
     return tag if len(containers) == 1 else f"{tag}_{container}"
 
 
 def tag_in(image: str) -> str:
-    """The tag in an image's name, empty where it has none."""
+    """Read the tag in an image's name; empty if it has none."""
     last = image.partition("@")[0].rpartition("/")[2]
     return last.partition(":")[2]
 
 
 def parse_image_tag(tag: str) -> tuple[str, int, int] | None:
-    """(job id, progress, unix seconds) of a tag of ours, or None for anybody else's."""
+    """Read (job id, progress, unix seconds) in a tag of ours; None for anybody else's."""
     found = _TAG.fullmatch(tag.split("_", 1)[0])
     return (found["job"], int(found["progress"]), int(found["unix"])) if found else None

@@ -1,7 +1,7 @@
-"""Conditions by which others tell of a Node's health, and what Outlast makes of them.
+"""Conditions by which other programs report a Node's health, and what Outlast makes of them.
 
-Two kinds matter. Some mean that nothing on the machine can go on: a replica leaves it, as after a notice. Others mean
-that it is not to be trusted with a new start: a training that runs there runs on, but nothing is started there again.
+Two kinds matter. Some mean that nothing on the machine can continue: a replica leaves it, as after a notice. Others
+mean that it is not to be trusted with a new start: a training that runs there continues, but nothing new is started.
 Everything else is left to those who set it. The pressures (``MemoryPressure``, ``DiskPressure``, ``PIDPressure``) come
 and go, and the kubelet and the scheduler act on them themselves.
 """
@@ -21,7 +21,7 @@ BROKEN: Mapping[str, str] = {
 """Type → status of the conditions after which a replica leaves the machine."""
 
 UNFIT: Mapping[str, str] = {
-    "FrequentKubeletRestart": "True",  # node-problem-detector, as those that follow
+    "FrequentKubeletRestart": "True",  # node-problem-detector, like those that follow
     "FrequentContainerdRestart": "True",
     "FrequentDockerRestart": "True",
     "FrequentUnregisterNetDevice": "True",
@@ -32,7 +32,7 @@ UNFIT: Mapping[str, str] = {
     "ContainerRuntimeProblem": "True",  # AKS
     "XIDErrors": "True",  # AKS: also set for XIDs that a program causes
     "NVLinkStatusInactive": "True",  # AKS
-    "KernelReady": "False",  # EKS, as those that follow
+    "KernelReady": "False",  # EKS, like those that follow
     "StorageReady": "False",
     "NetworkingReady": "False",
     "ContainerRuntimeReady": "False",

@@ -1,7 +1,7 @@
-"""Labels of the Nodes that are bought: what the templates of others select by. Pure.
+"""Labels of bought Nodes, by which other people's templates select. Pure.
 
-``cloud.google.com/…`` are those of GKE's nodes, because templates that were written for GKE name them. The worker sets
-all of them when the Node registers: a kubelet may not, or would have to be believed.
+``cloud.google.com/…`` are those of GKE's nodes, because templates written for GKE name them. The worker sets all of
+them when the Node registers: a kubelet may not set them, and could not be believed.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ GKE_SPOT = "cloud.google.com/gke-spot"
 
 
 def node_labels(candidate: Candidate, declared: Iterable[NodeLabel] = ()) -> dict[str, str]:
-    """Name the labels of a Node that is bought as this candidate; ``declared`` are the SpotInstanceVM's own."""
+    """List the labels of a Node that is bought as this candidate; ``declared`` are the SpotInstanceVM's own."""
     spot = candidate.provisioning == "Spot"
     labels = {each.key: each.value for each in declared}
     labels |= {

@@ -1,6 +1,6 @@
 """Projections: plain Kubernetes JSON → the views of :mod:`api.views`. Pure; the activities and the bridge use them.
 
-The input is an object as the API server sends it, a dict; no field but those that the API guarantees is assumed.
+The input is an object as the API server sends it, a dict; only fields that the API guarantees are assumed.
 """
 
 import re
@@ -8,16 +8,17 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from api import names
+from api import names, reasons
 from api.names import GPU_RESOURCE, TAINT_PREEMPTED
 from api.node_conditions import BROKEN, UNFIT
+from api.object_conditions import is_true, true_condition
 from api.queues import is_suspended, queue_of, suspended_by
 from api.views import AgentView, CheckpointView, ContainerEnd, NodeView, PodView, ReplicaView
 from api.waiting import PULLS
 
 Json = dict[str, Any]
 
-# Taints by which handlers that people already run announce the end of a node: exact keys and prefixes.
+# Taints by which handlers that people already use announce the end of a node: exact keys and prefixes.
 _MARK_TAINTS = {
     TAINT_PREEMPTED,  # our node agent
     "cloud.google.com/impending-node-termination",  # GKE
@@ -44,20 +45,19 @@ _MARK_CONDITIONS = {
 # VMEventScheduled stands for any of them; its reason or message says which. A freeze lasts seconds and is no end.
 _FREEZE = re.compile(r"freeze", re.IGNORECASE)
 
-# What the kubelet says on its Ready condition once the operating system goes down (graceful node shutdown).
+# What the kubelet says on its Ready condition when the operating system shuts down (graceful node shutdown).
 _SHUTTING_DOWN = "node is shutting down"
 MARK_SHUTDOWN = "KubeletShuttingDown"
 
 
 def node_view(node: Json) -> NodeView:
-    """A Node."""
+    """Convert a Node."""
     metadata, spec, status = node["metadata"], node.get("spec") or {}, node.get("status") or {}
-    ready: Json = next((c for c in status.get("conditions") or [] if c["type"] == "Ready"), {})
     marks = node_marks(node)
     return NodeView(
         name=metadata["name"],
         uid=metadata.get("uid"),
-        ready=ready.get("status") == "True",
+        ready=is_true(node, "Ready"),
         schedulable=not spec.get("unschedulable", False),
         gpus=int((status.get("allocatable") or {}).get(GPU_RESOURCE, 0)),
         marks=marks,
@@ -67,18 +67,18 @@ def node_view(node: Json) -> NodeView:
 
 
 def node_marks(node: Json) -> list[str]:
-    """List, sorted, the taints' keys and conditions' types that announce this node's end or ruin."""
+    """List, sorted, the taints' keys and conditions' types that announce this node's end or failure."""
     taints = [taint["key"] for taint in (node.get("spec") or {}).get("taints") or []]
     conditions = (node.get("status") or {}).get("conditions") or []
     marks = {key for key in taints if key in _MARK_TAINTS or key.startswith(_MARK_TAINT_PREFIXES)}
-    marks |= {c["type"] for c in conditions if c["type"] in _MARK_CONDITIONS and _holds(c, c["type"]) and _ends(c)}
+    marks |= {c["type"] for c in conditions if c["type"] in _MARK_CONDITIONS and c["status"] == "True" and _ends(c)}
     marks |= set(_said(conditions, BROKEN))
     marks |= {MARK_SHUTDOWN for c in conditions if c["type"] == "Ready" and _SHUTTING_DOWN in c.get("message", "")}
     return sorted(marks)
 
 
 def _said(conditions: list[Json], wanted: Mapping[str, str]) -> list[str]:
-    """List, sorted, the types of the conditions whose status is the one that matters."""
+    """List, sorted, the types of the conditions with the status that matters."""
     return sorted({c["type"] for c in conditions if wanted.get(c["type"]) == c["status"]})
 
 
@@ -87,7 +87,7 @@ def _ends(condition: Json) -> bool:
 
 
 def _marked_at(spec: Json) -> datetime | None:
-    """When the cloud told our agent, by its mark's value; whoever puts the taint on by hand writes what he likes."""
+    """Read when the cloud notified our agent, from the taint's value; a taint set by hand may contain anything."""
     values = [taint.get("value", "") for taint in spec.get("taints") or [] if taint["key"] == TAINT_PREEMPTED]
     try:
         return datetime.strptime(values[0], names.MARK_TIME).replace(tzinfo=UTC) if values else None
@@ -96,16 +96,19 @@ def _marked_at(spec: Json) -> datetime | None:
 
 
 def agent_view(pods: Iterable[Json], *, installed: bool) -> AgentView:
-    """The node agent by its ``pods`` on one node; ``installed`` if there is a DaemonSet that makes them."""
-    pod = max(pods, key=lambda each: (_alive(each), each["metadata"].get("creationTimestamp") or ""), default=None)
+    """Describe the node agent by its ``pods`` on one node; ``installed`` if there is a DaemonSet that makes them."""
+    pod = max(pods, key=pod_rank, default=None)
     if pod is None and not installed:
-        said = "there is no DaemonSet outlast-agent: apply deploy/base, or let something else taint preempted Nodes"
-        return AgentView(running=False, reason="NotInstalled", message=said)
+        said = (
+            "there is no DaemonSet outlast-agent: apply deploy/base, name its namespace in OUTLAST_AGENT_NAMESPACE, "
+            "or let something else taint preempted Nodes"
+        )
+        return AgentView(running=False, reason=reasons.NOT_INSTALLED, message=said)
     if pod is None:
         said = (
             "its DaemonSet has made no pod there; `kubectl -n outlast-system describe daemonset outlast-agent` says why"
         )
-        return AgentView(running=False, reason="NoPod", message=said)
+        return AgentView(running=False, reason=reasons.NO_POD, message=said)
     view = pod_view(pod)
     if view.phase == "Running" and view.started_at and not view.waiting_reason:
         return AgentView(running=True)
@@ -116,23 +119,23 @@ def agent_view(pods: Iterable[Json], *, installed: bool) -> AgentView:
     return AgentView(running=False, reason=reason, message=said)
 
 
-# Why a pod ended, in the kubelet's words (status.reason), where the training is not to blame.
+# Why a pod ended, in the kubelet's words (status.reason), if the training is not to blame.
 _DISRUPTIONS = {
     "Terminated",  # graceful node shutdown
-    "NodeShutdown",  # came to a node that is going down
+    "NodeShutdown",  # came to a node that is shutting down
     "Shutdown",  # the same before Kubernetes 1.22
     "Evicted",  # the node is short of something
     "Preempting",  # for a critical pod
     "NodeLost",
     "NodeAffinity",  # no longer admitted: the node's labels changed
-    "UnexpectedAdmissionError",  # the GPUs' device plugin was not there
+    "UnexpectedAdmissionError",  # the GPUs' device plugin did not run
 }
-_NO_ROOM = "OutOf"  # OutOfcpu, OutOfnvidia.com/gpu: another pod was quicker
-# The same reason Evicted also punishes a pod that fills its own disk, which is the training's own failure.
+_NO_ROOM = "OutOf"  # OutOfcpu, OutOfnvidia.com/gpu: another pod was faster
+# A pod that fills its own disk is evicted with the same reason, but that is the training's own failure.
 _OWN_LIMIT = re.compile(r"exceeds the (total )?limit|exceeded its")
 
 LONGEST_WORDS = 500
-"""Characters kept of what somebody says about a pod's end."""
+"""Characters kept of a text about a pod's end."""
 
 _ON_THE_WAY = {"ContainerCreating", "PodInitializing"}
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -145,15 +148,15 @@ _MOST_SAID = 256  # characters of a container's last words; a program may leave 
 
 
 def replica_view(job_name: str, job: Json | None, pods: Iterable[Json]) -> ReplicaView:
-    """A Job (None: gone) and those of ``pods`` that are its; of several the one that lives, else the newest."""
-    pod = max(pods, key=lambda each: (_alive(each), each["metadata"].get("creationTimestamp") or ""), default=None)
+    """Convert a Job (None: gone) and its ``pods``; if there are several, the running one counts, else the newest."""
+    pod = max(pods, key=pod_rank, default=None)
     if job is None:
-        return ReplicaView(job_name=job_name, job_exists=False, pod=pod_view(pod) if pod else None)
-    metadata, conditions = job["metadata"], (job.get("status") or {}).get("conditions") or []
+        return no_job(job_name, pod_view(pod) if pod else None)
+    failed = true_condition(job, "Failed")
     return ReplicaView(
         job_name=job_name,
-        job_uid=metadata.get("uid"),
-        job_failed=next((c.get("reason", "Failed") for c in conditions if _holds(c, "Failed")), None),
+        job_uid=job["metadata"].get("uid"),
+        job_failed=failed.get("reason", "Failed") if failed else None,
         pod=pod_view(pod) if pod else None,
         suspended=is_suspended(job),
         suspended_by=suspended_by(job) if is_suspended(job) else None,
@@ -161,18 +164,32 @@ def replica_view(job_name: str, job: Json | None, pods: Iterable[Json]) -> Repli
     )
 
 
-def is_mirror(pod: Json) -> bool:
-    """True for a pod that a kubelet made: a static pod's image, in whichever namespace and by whichever labels.
+Rank = tuple[bool, str]
 
-    Root on a Node may make one beside anybody's replica, labelled as that. The annotation cannot be taken off again.
+
+def pod_rank(pod: Json) -> Rank:
+    """Give the order of a replica's pods: the greatest counts."""
+    return _alive(pod), pod["metadata"].get("creationTimestamp") or ""
+
+
+def no_job(job_name: str, pod: PodView | None = None) -> ReplicaView:
+    """Describe a replica whose Job is gone."""
+    return ReplicaView(job_name=job_name, job_exists=False, pod=pod)
+
+
+def is_mirror(pod: Json) -> bool:
+    """True for a pod that a kubelet made, the image of a static pod, in any namespace and with any labels.
+
+    Root on a Node may make one beside anybody's replica, with its labels. The annotation cannot be removed.
     """
     return "kubernetes.io/config.mirror" in (pod["metadata"].get("annotations") or {})
 
 
 def pod_view(pod: Json) -> PodView:
-    """A replica's pod."""
+    """Convert a replica's pod."""
     metadata, spec, status = pod["metadata"], pod.get("spec") or {}, pod.get("status") or {}
-    conditions: list[Json] = status.get("conditions") or []
+    conditions = (status.get("conditions") or [])[:_MOST_CONDITIONS]
+    taken = true_condition(pod, "DisruptionTarget")
     containers: list[Json] = status.get("containerStatuses") or []
     waiting_reason, waiting_message = _waiting(pod)
     ended = [state for each in containers if (state := (each.get("state") or {}).get("terminated"))]
@@ -185,8 +202,8 @@ def pod_view(pod: Json) -> PodView:
         phase=status.get("phase", "Pending"),
         node=spec.get("nodeName"),
         deleting="deletionTimestamp" in metadata,
-        disrupted=_disrupted(status) or any(_holds(c, "DisruptionTarget") for c in conditions),
-        disruption=_disruption(status, conditions),
+        disrupted=_disrupted(status) or taken is not None,
+        disruption=_words(status) if _disrupted(status) else _words(taken) if taken else None,
         started_at=_all_started(containers),
         finished_at=max((_time(state["finishedAt"]) for state in ended if state.get("finishedAt")), default=None)
         if code is not None
@@ -194,17 +211,15 @@ def pod_view(pod: Json) -> PodView:
         exit_code=code,
         ends=ends,
         reason=_short(status["reason"], _LONGEST_REASON) if status.get("reason") else None,
-        # While it runs they come and go, and nobody asks for them.
-        conditions={_short(c["type"], _LONGEST_REASON): c["status"] for c in conditions[:_MOST_CONDITIONS]}
-        if over
-        else {},
+        # While it runs, conditions come and go, and nobody needs them.
+        conditions={_short(c["type"], _LONGEST_REASON): c["status"] for c in conditions} if over else {},
         waiting_reason=_short(waiting_reason, _LONGEST_REASON) if waiting_reason else None,
         message=_short(said, _LONGEST_MESSAGE) if said else None,
     )
 
 
 def checkpoint_view(backup: Json) -> CheckpointView:
-    """A CheckpointBackup. Its ``imageName`` lacks the registry's host; only images that were pushed count."""
+    """Convert a CheckpointBackup. Its ``imageName`` lacks the registry's host; only images that were pushed count."""
     metadata, status = backup["metadata"], backup.get("status") or {}
     annotations = metadata.get("annotations") or {}
     registry = ((backup.get("spec") or {}).get("registry") or {}).get("url", "")
@@ -224,7 +239,7 @@ def checkpoint_view(backup: Json) -> CheckpointView:
 
 
 def _short(text: str, longest: int) -> str:
-    """Keep the beginning: root on a bought node writes what he likes, and Temporal takes 2 MiB in all."""
+    """Keep the beginning: root on a bought node can write anything, and Temporal allows 2 MiB in all."""
     return text[:longest]
 
 
@@ -239,25 +254,18 @@ def _disrupted(status: Json) -> bool:
     return reason in _DISRUPTIONS or reason.startswith(_NO_ROOM)
 
 
-def _disruption(status: Json, conditions: list[Json]) -> str | None:
-    """Quote whoever takes the pod away. The kubelet's own reason says more than its condition."""
-    if _disrupted(status):
-        return _words(status)
-    return next((_words(condition) for condition in conditions if _holds(condition, "DisruptionTarget")), None)
-
-
 def _words(told: Json) -> str:
     return ": ".join(part for part in (told.get("reason"), told.get("message")) if part)[:LONGEST_WORDS]
 
 
 def _waiting(pod: Json) -> tuple[str | None, str | None]:
-    """Why the pod does not run yet, beyond what passes by itself, and the explanation that comes with it."""
+    """Say why the pod does not run yet, beyond what passes by itself, with the explanation that comes with it."""
     status = pod.get("status") or {}
     for each in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
         state = (each.get("state") or {}).get("waiting") or {}
         reason = state.get("reason")
         if reason and reason not in _ON_THE_WAY:
-            # The kubelet goes to and fro between these two: one word for both, or each turn is news.
+            # The kubelet alternates between these two: with one word for both, not each change is news.
             return "ImagePullBackOff" if reason == "ErrImagePull" else reason, state.get("message")
     for condition in status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -295,10 +303,10 @@ def _end(status: Json, *, init: bool = False) -> ContainerEnd:
 
 
 def _counted(pod: Json) -> tuple[list[Json], list[Json]]:
-    """Pick the init containers and the others whose ends say something; gives their statuses.
+    """Select the init containers and the others whose ends mean something, and return their statuses.
 
-    An init container that is restarted always is a sidecar: stopped after the others, with whatever code. A container
-    with a restart policy of its own, as Kubernetes 1.34 has it, may be started again as long as its pod lives.
+    An init container that is always restarted is a sidecar, stopped after the others with any exit code. A container
+    with a restart policy of its own (Kubernetes 1.34) may be started again as long as its pod exists.
     """
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     sidecars = {each["name"] for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"}
@@ -325,26 +333,22 @@ def _code(status: Json) -> int | None:
 
 
 def _all_started(containers: list[Json]) -> datetime | None:
-    """When the last of the containers started; None as long as one did not."""
+    """Read when the last of the containers started; None as long as one has not."""
     states = [each.get("state") or {} for each in containers]
     starts = [(state.get("running") or state.get("terminated") or {}).get("startedAt") for state in states]
     times = [_time(start) for start in starts if start]
-    # A kubelet gives a container that its runtime could not start the epoch as its start.
+    # For a container that its runtime could not start, a kubelet reports the epoch as its start.
     return max(times, default=None) if all(starts) and all(time.year > 1970 for time in times) else None
 
 
 def _last_words(ended: list[Json]) -> str | None:
-    """What a failed container's runtime said, for example OOMKilled."""
+    """Read what a failed container's runtime said, for example OOMKilled."""
     said = (state.get("message") or state.get("reason") for state in ended if state["exitCode"])
     return next((text for text in said if text), None)
 
 
-def _holds(condition: Json, kind: str) -> bool:
-    return bool(condition["type"] == kind and condition["status"] == "True")
-
-
 def _time(text: str) -> datetime:
-    """Read a time; whoever is root on a node may write the years 0 and 9999, of which no date can be computed."""
+    """Read a time; root on a node may write the years 0 and 9999, with which dates cannot be computed."""
     try:
         return min(max(datetime.fromisoformat(text), _EARLIEST), _LATEST)
     except ValueError:

@@ -4,32 +4,32 @@ from typing import Any
 
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 QUEUE_LABELS = (QUEUE_LABEL, "kueue.x-k8s.io/priority-class", "kueue.x-k8s.io/max-exec-time-seconds")
-"""Labels of a Job by which Kueue admits it. On a SpotInstanceJob they count for each of its Jobs."""
+"""Labels by which Kueue admits a Job. On a SpotInstanceJob they apply to each of its Jobs."""
 WEBHOOK = "an admission webhook"
-"""Who holds a Job that was suspended in the moment of its creation, in words."""
+"""The words for who holds a Job that was suspended at the moment of its creation."""
 
 Json = dict[str, Any]
 
 
 def queue_of(job: Json) -> str | None:
-    """Read the queue that a Job's label names."""
+    """Read the queue that a Job's label names; None if it names none."""
     return (job["metadata"].get("labels") or {}).get(QUEUE_LABEL)
 
 
 def gates_of(pod_spec: Json) -> list[str]:
-    """Name the scheduling gates that keep a pod from being scheduled until somebody takes them off."""
+    """List the scheduling gates that keep a pod from being scheduled until somebody removes them."""
     return [str(gate.get("name")) for gate in pod_spec.get("schedulingGates") or []]
 
 
 def is_suspended(job: Json) -> bool:
-    """True if the Job's controller makes no pod until somebody takes the suspension back."""
+    """True if the Job's controller makes no pod until somebody ends the suspension."""
     return (job.get("spec") or {}).get("suspend") is True
 
 
 def suspended_by(job: Json) -> str | None:
     """Find the field manager that wrote ``spec.suspend`` after the Job was created, for example ``kubectl-patch``.
 
-    None if that is whoever created the Job: then the suspension is its own, or a webhook's.
+    None if it was the Job's creator: then the suspension is its own, or a webhook's.
     """
     writers = [each for each in job["metadata"].get("managedFields") or [] if "f:suspend" in _spec(each)]
     creators = {each.get("manager") for each in job["metadata"].get("managedFields") or [] if _creates(each)}

@@ -1,4 +1,4 @@
-"""``report.json``: what is known of a job after its object is gone, one document in its bucket.
+"""``report.json``: what is known of a job after its object is deleted, one document in its bucket.
 
 Fields are only added; ``version`` grows if one changes its meaning.
 """
@@ -21,7 +21,7 @@ class VmRecord(Model):
     machine_type: str | None = None
     provisioning: str | None = None  # Spot or OnDemand
     price_per_hour: float | None = None  # in USD, when it was bought; None if it was not known
-    created_at: datetime | None = None  # when it was first heard to exist
+    created_at: datetime | None = None  # when it was first reported to exist
     gone_at: datetime | None = None  # when it was confirmed gone
     why_gone: str = ""
 
@@ -53,7 +53,7 @@ class ReplicaRecord(Model):
 
 
 class JobReport(Model):
-    """What ``report.json`` holds."""
+    """The content of ``report.json``."""
 
     version: Literal[1] = 1
     namespace: str
@@ -62,7 +62,7 @@ class JobReport(Model):
     job_id: str
     cluster_id: str
     spec_sha256: str  # of the spec as JSON with sorted keys
-    spot_instance_vm: str  # by which VMs were bought
+    spot_instance_vm: str  # the one that VMs were bought by
     ended: str  # Completed, Failed, Deleted, Cancelled, Gone
     written_at: datetime
     conditions: list[Condition] = []

@@ -1,4 +1,4 @@
-"""``SpotInstanceJob``: what to train. The origin's fields keep their names and meaning; new ones are optional."""
+"""``SpotInstanceJob``: what to train. The original operator's fields keep name and meaning; new ones are optional."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,23 +16,32 @@ ONE_REF = "set one of spotInstanceVMRef and instanceTemplateRef, and not both: i
 
 
 def vm_name_in(spec: Mapping[str, Any]) -> str:
-    """Name of the SpotInstanceVM in a spec as it is stored, which no type has judged; empty where there is none."""
+    """Read the SpotInstanceVM's name in a spec as it is stored, which no type has checked; empty if there is none."""
     return str((spec.get(VM_REF) or spec.get(TEMPLATE_REF) or {}).get("name", ""))
 
 
+CheckpointLayout = Literal["Outlast", "TorchDCP", "Orbax"]
+
+
 class CheckpointStorage(Model):
-    """A bucket for what is not an image: logs, outputs, the training's own checkpoints."""
+    """A bucket for all but images: logs, outputs, the training's own checkpoints."""
 
     type: str = Field(max_length=32, description="gcs, s3, azure")
-    bucket: Annotated[str, formats.BUCKET] = Field(min_length=1, max_length=222, description="of azure: the container")
+    bucket: Annotated[str, formats.BUCKET] = Field(min_length=1, max_length=222, description="azure: the container")
     path_prefix: Annotated[str, formats.KEY] = Field(default="", max_length=512)
     endpoint: Annotated[str, formats.URL] | None = Field(
         default=None,
         max_length=253,
-        description="URL of another service that speaks this protocol; no identity but the Secret's is used there",
+        description="URL of another service that speaks this protocol; only the Secret's identity is used there",
     )
     region: Annotated[str, formats.STORAGE_REGION] | None = Field(
-        default=None, max_length=63, description="of s3; default: us-east-1"
+        default=None, max_length=63, description="for s3; default: us-east-1"
+    )
+    layout: CheckpointLayout = Field(
+        default="Outlast",
+        exclude_if=lambda layout: layout == "Outlast",  # the hash of a spec stays what it was in earlier releases
+        description="in mode Application, what makes a checkpoint complete: Outlast: outlast.json, or a manifest of "
+        "each process; TorchDCP: .metadata of torch.distributed.checkpoint; Orbax: its commit_success.txt",
     )
     credentials_secret_ref: LocalReference | None = Field(
         default=None,
@@ -43,7 +52,7 @@ class CheckpointStorage(Model):
 
 
 class Progress(Model):
-    """How the training says how far it is."""
+    """How the training reports its progress."""
 
     log_pattern: str = Field(
         min_length=1,
@@ -53,18 +62,18 @@ class Progress(Model):
 
 
 class Retention(Model):
-    """Which checkpoints are kept; the others' images are removed from the repository."""
+    """Which checkpoints are kept; the images of others are removed from the repository."""
 
     keep_last: int = Field(
         default=3,
         ge=1,
         le=100,
-        description="so many of the furthest checkpoints are kept, and beside them what is in use or known to start",
+        description="number of the furthest checkpoints to keep, beside those in use or proven",
     )
 
 
 class CheckpointConfig(Model):
-    """When and where the training's state is kept."""
+    """When and where the training's state is saved."""
 
     checkpoint_image_repo: Annotated[str, formats.REPOSITORY] | None = Field(
         default=None, max_length=400, description="repository of checkpoint images, without a tag"
@@ -79,19 +88,19 @@ class CheckpointConfig(Model):
     restore_from: Annotated[str, formats.RESTORE_FROM] | None = Field(
         default=None,
         max_length=500,
-        description="an image to start from, or LatestTag: the tag created last; in mode Application a prefix in the "
-        "bucket of checkpointStorage",
+        description="an image to start from, or LatestTag for the tag created last; in mode Application a prefix in "
+        "the bucket of checkpointStorage",
     )
     on_unrestorable: Literal["Hold", "ColdStart"] = "Hold"
     retention: Retention = Retention()
     verify_restore: bool = Field(
         default=False,
-        description="start one more replica from the first image, on a GPU or VM of its own, to see that it starts",
+        description="start one more replica from the first image, on a GPU or VM of its own, to see whether it starts",
     )
 
 
 class SpotInstanceJobSpec(Model):
-    """A training that shall outlast the machines it runs on."""
+    """A training that outlasts the machines on which it runs."""
 
     replicas: int = Field(default=2, ge=1, le=16, description="redundant copies of the training, each on its own node")
     job_template: dict[str, Any] = Field(description="batch/v1 JobTemplateSpec")
@@ -117,7 +126,7 @@ class SpotInstanceJobSpec(Model):
     stall_timeout: GoDuration | None = Field(
         default=None,
         description="how long the training may report no progress (checkpointConfig.progress) until it is restarted; "
-        "default: 6h if it reports any, 0s: for ever",
+        "default: 6h if it reports any; 0s: forever",
     )
     suspend: bool = False
     suspend_unsaved: bool = Field(
@@ -128,16 +137,16 @@ class SpotInstanceJobSpec(Model):
     outputs: list[Annotated[str, Field(pattern=formats.OUTPUT.pattern, max_length=256), formats.OUTPUT]] = Field(
         default=[],
         max_length=16,
-        description="paths in the containers whose files are uploaded to checkpointStorage once the training has "
-        "ended; in a container's own file system, on a VM that was bought",
+        description="paths in the containers; their files are uploaded to checkpointStorage once the training has "
+        "ended, if they are in a container's own file system on a VM that was bought",
     )
     start_deadline: GoDuration | None = Field(
         default=None,
         description="how long the image pulls and init containers of a replica may take on its VM, all together, until "
-        "the VM is given back; default: 2h",
+        "the VM is released; default: 2h",
     )
     keep_failed_for: GoDuration | None = Field(
-        default=None, description="how long the VM of a replica that failed for good is kept for its owner to look at"
+        default=None, description="how long the VM of a replica that failed for good is kept for a person to enter it"
     )
     ttl_seconds_after_finished: int | None = Field(
         default=None,
@@ -150,7 +159,7 @@ class SpotInstanceJobSpec(Model):
     @model_validator(mode="before")
     @classmethod
     def _one_reference(cls, spec: Any) -> Any:
-        """Read ``instanceTemplateRef`` as ``spotInstanceVMRef``, so that nobody else has to know of two."""
+        """Read ``instanceTemplateRef`` as ``spotInstanceVMRef``, so that nothing else has to know both."""
         if not isinstance(spec, Mapping) or not spec.get(TEMPLATE_REF):
             return spec
         if spec.get(VM_REF):
@@ -166,7 +175,7 @@ class SpotInstanceJobSpec(Model):
 
     @property
     def pod(self) -> dict[str, Any]:
-        """The template's PodSpec, empty where it has none."""
+        """Give the template's PodSpec; empty if it has none."""
         found: dict[str, Any] = self.job_template.get("spec", {}).get("template", {}).get("spec", {})
         return found
 
@@ -177,7 +186,7 @@ class SpotInstanceJobSpec(Model):
 
     @property
     def restarts_allowed(self) -> int:
-        """How often a replica may fail by itself; preemptions never count."""
+        """Count how often a replica may fail by itself; preemptions never count."""
         if self.max_restarts is not None:
             return self.max_restarts
         backoff_limit = self.job_template.get("spec", {}).get("backoffLimit")
@@ -197,24 +206,39 @@ class JobStatusEntry(Model):
     restarts: int | None = None
     preemptions: int | None = None
     disruptions: int | None = Field(
-        default=None, description="how often its pod was evicted or deleted though its machine stood"
+        default=None, description="how often its pod was evicted or deleted while its machine stayed up"
     )
     progress: float | None = None
     restored_from: str | None = None
     last_checkpoint_image: str | None = None
     last_checkpoint_time: datetime | None = None
     kept_until: datetime | None = Field(
-        default=None, description="its VM is kept until then by keepFailedFor; message says how to get in"
+        default=None, description="until when keepFailedFor keeps its VM; message says how to enter it"
     )
     log: str | None = Field(
         default=None,
-        description="where the logs of its ended incarnations are: a directory of the bucket of checkpointStorage, or "
-        "configmap/NAMESPACE/NAME",
+        description="location of the logs of its ended incarnations: a directory in the bucket of checkpointStorage, "
+        "or configmap/NAMESPACE/NAME",
     )
 
 
+LONGEST_REQUEST = 256
+"""Characters of the request annotation."""
+
+
+class RequestStatus(Model):
+    """The answer to the request annotation."""
+
+    value: str = Field(description="the annotation that is answered; a longer one is shortened")
+    state: Literal["Accepted", "Done", "Failed", "Refused"] = Field(
+        description="Accepted: being carried out. Done: it was. Failed: it could not be. Refused: it was not tried"
+    )
+    message: str = Field(default="", description="what came of it, what it waits for, or what to write instead")
+    at: datetime | None = Field(default=None, description="since when state is so")
+
+
 class SpotInstanceJobStatus(Model):
-    """What the workflow tells; written by one activity alone."""
+    """What the workflow tells; once the job has begun, written by one activity alone."""
 
     state: str | None = Field(
         default=None, description="in a few words what the job is doing or waits for, or how it ended"
@@ -232,3 +256,14 @@ class SpotInstanceJobStatus(Model):
     observed_generation: int | None = None
     workflow_id: str | None = None
     job_id: str | None = None
+    last_reconcile_time: datetime | None = Field(
+        default=None,
+        description="when its workflow last read this object, written every quarter of an hour or so; if that is half "
+        "an hour ago and the job has not ended, nobody acts for it",
+    )
+    request: RequestStatus | None = Field(
+        default=None,
+        description="the answer to the annotation training.dcnlab.com/request. checkpoint-now asks for a "
+        "checkpoint, preemption-notice replica=0 seconds=120 (or node=NAME) announces the end of a machine. Each value "
+        'is carried out once: end it with a word that makes it new, for example "checkpoint-now $(date +%s)"',
+    )

@@ -1,4 +1,4 @@
-"""``SpotInstanceVM``: what to buy. The origin's fields keep their names and meaning; new ones are optional."""
+"""``SpotInstanceVM``: what to buy. The original operator's fields keep name and meaning; new ones are optional."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -28,7 +28,7 @@ class Gpu(Model):
 
 
 class Alternative(Model):
-    """Another way to get the VM; what it leaves out is as in ``gcp``."""
+    """Another way to buy the VM; what it leaves out is taken from ``gcp``."""
 
     zone: Zone | None = Field(default=None, description="default: gcp.zone and gcp.zones")
     machine_type: Annotated[str, formats.MACHINE_TYPE] | None = Field(default=None, min_length=1, max_length=63)
@@ -40,15 +40,15 @@ class Alternative(Model):
 
 
 class Gcp(Model):
-    """Where and as what the VM is created on Google Compute Engine."""
+    """The place and kind of the VM on Google Compute Engine."""
 
     project: Annotated[str, formats.PROJECT] = Field(min_length=1, max_length=63)
     zone: Zone = Field(description="for example us-central1-a")
     zones: list[Zone] = Field(
-        default=[], max_length=32, description="further zones: the VM is bought in whichever costs least and has it"
+        default=[], max_length=32, description="further zones: the VM is bought in the cheapest one that has it"
     )
     alternatives: list[Alternative] = Field(
-        default=[], max_length=16, description="other machine types, GPUs or zones, where the first is not to be had"
+        default=[], max_length=16, description="other machine types, GPUs or zones, if the first cannot be had"
     )
     region: Annotated[str, formats.REGION] | None = Field(
         default=None, max_length=63, description="derived from zone if left out"
@@ -74,12 +74,12 @@ class Gcp(Model):
     external_ip: bool = Field(default=False, description="give the VM an external IPv4 address")
     min_cpu_platform: Annotated[str, formats.CPU_PLATFORM] | None = Field(
         default=None,
-        description="pin the CPU platform: a process image restores on the platform it was made on",
+        description="pin the CPU platform: a checkpoint image starts only on the platform that it was made on",
     )
     preemption_notice_duration: Annotated[str, formats.NOTICE] | None = Field(
         default=None,
         max_length=32,
-        description='how long before it is shut down a VM is told of its preemption: "0s" (GCE\'s default) or "120s"',
+        description='how long before its shutdown a VM is notified of a preemption: "0s" (GCE\'s default) or "120s"',
     )
 
     ssh_access: SshAccess = Field(
@@ -90,7 +90,7 @@ class Gcp(Model):
 
     @property
     def notice_seconds(self) -> float:
-        """Seconds between a preemption's notice and the soft off."""
+        """Give the seconds between a preemption's notice and the soft off."""
         return parse_duration(self.preemption_notice_duration or "0s").total_seconds()
 
 
@@ -109,7 +109,7 @@ class KubeadmJoinConfig(Model):
     )
     ca_cert_hash: str | None = Field(
         default=None,
-        description="sha256: and 64 hex digits; default: of the CA that the cluster publishes in cluster-info",
+        description="sha256: and 64 hex digits; default: that of the CA that the cluster publishes in cluster-info",
     )
     control_plane_endpoint: Annotated[str, formats.ENDPOINT] | None = Field(
         default=None, description="host:port of the API server"
@@ -122,15 +122,15 @@ class KubeadmJoinConfig(Model):
 
 
 class OnDemandFallback(Model):
-    """Buy on-demand where no spot VM is to be had; the replica moves back to spot when that returns."""
+    """Buy on-demand if no spot VM can be had; the replica moves back to spot when one can."""
 
     after: GoDuration = Field(description="how long a replica waits for a spot VM first")
-    max_replicas: int = Field(default=16, ge=1, le=16, description="at most so many of a job's replicas at once")
+    max_replicas: int = Field(default=16, ge=1, le=16, description="the most replicas of a job on-demand at once")
     price_per_hour: Annotated[str, formats.PRICE] | None = Field(
         default=None,
         max_length=12,
         pattern=formats.PRICE.pattern,
-        description="what one on-demand VM costs, in USD: compared with what the spot VMs cost",
+        description="price of one on-demand VM in USD, to compare with what the spot VMs cost",
     )
 
 
@@ -180,6 +180,6 @@ class SpotInstanceVMStatus(Model):
 
 
 class InstanceTemplateStatus(Model):
-    """Whether it has become a SpotInstanceVM; what was bought stands in that one's status."""
+    """Whether it has become a SpotInstanceVM; that object's status lists what was bought."""
 
     conditions: list[Condition] = []

@@ -1,8 +1,8 @@
-"""What a ``jobTemplate`` may say and Outlast does not keep, and what to use instead.
+"""Fields of a ``jobTemplate`` that have no effect in Outlast, and what to use instead.
 
-Told twice in the same words: at ``kubectl apply`` by a ValidatingAdmissionPolicy that warns, which
+People read it twice in the same words: at ``kubectl apply`` from a ValidatingAdmissionPolicy that warns, which
 ``python -m api.crd`` generates from this table, and in the message of the condition ``Accepted``.
-``activities/job_builder.py`` takes these fields out, or sets them; a test holds it against this table.
+``activities/replicas/job_builder.py`` removes or sets these fields; a test checks it against this table.
 """
 
 from collections.abc import Mapping
@@ -24,11 +24,11 @@ class Unkept:
     """A field below ``jobTemplate`` that has no effect.
 
     Args:
-        path: of the field, for example ``spec.suspend``.
+        path: the field's path, for example ``spec.suspend``.
         advice: what to use instead.
-        harmless: values that ask for nothing else than what Outlast does.
-        effect: what it does.
-        queued: not told of a job that Kueue queues, whose webhook sets the field.
+        harmless: values that ask for nothing but what Outlast does anyway.
+        effect: what the field does.
+        queued: True if Kueue's webhook sets the field, so that nothing is said about a job that Kueue queues.
     """
 
     path: str
@@ -39,11 +39,11 @@ class Unkept:
 
     @property
     def message(self) -> str:
-        """Give the sentence that people read."""
+        """Write the sentence that people read."""
         return f"jobTemplate.{self.path} {self.effect}: {self.advice}"
 
     def is_in(self, template: Json, labels: Mapping[str, str]) -> bool:
-        """True if a job with these labels has the field in its template, with a value that asks for something else."""
+        """True if a job with these labels has the field in its template, with a value that is not harmless."""
         if self.queued and (QUEUE in labels or QUEUE in (_at(template, "metadata.labels") or {})):
             return False
         value = _at(template, self.path)
@@ -51,7 +51,7 @@ class Unkept:
 
     @property
     def expression(self) -> str:
-        """Write the same in CEL: true if there is nothing to warn of."""
+        """Write the same in CEL: true if there is nothing to warn about."""
         harmless = ", ".join(f"dyn({_literal(each)})" for each in (None, *self.harmless))
         nothing = f"{_TEMPLATE}{_steps(self.path)}.orValue(null) in [{harmless}]"
         if not self.queued:
@@ -62,11 +62,11 @@ class Unkept:
 
 @dataclass(frozen=True)
 class Shortened:
-    """Tolerations of a lost node that end by themselves."""
+    """Tolerations of a lost node that expire."""
 
     message: str = (
         f"jobTemplate.{POD}.tolerations: tolerationSeconds of not-ready and unreachable nodes has no effect: Outlast "
-        "itself decides when a node is lost, and goes on elsewhere"
+        "itself decides when a node is lost, and continues elsewhere"
     )
 
     def is_in(self, template: Json, labels: Mapping[str, str]) -> bool:
@@ -77,7 +77,7 @@ class Shortened:
 
     @property
     def expression(self) -> str:
-        """Write the same in CEL: true if there is nothing to warn of."""
+        """Write the same in CEL: true if there is nothing to warn about."""
         steps = _steps(f"{POD}.tolerations")
         keys = ", ".join(f"dyn({_literal(each)})" for each in (None, *_LOST_NODES))
         return (
@@ -87,7 +87,7 @@ class Shortened:
 
 
 def _at(template: Json, path: str) -> Any:
-    """Read what is at a path; None if there is nothing."""
+    """Read the value at a path; None if there is none."""
     found: Any = template
     for step in path.split("."):
         found = found.get(step) if isinstance(found, dict) else None
@@ -113,9 +113,9 @@ UNKEPT: tuple[Unkept | Shortened, ...] = (
     ),
     Unkept(
         "spec.suspend",
-        "to pause the training set spec.suspend of the SpotInstanceJob, which checkpoints it and lets its VMs go",
+        "to pause the training set spec.suspend of the SpotInstanceJob, which checkpoints it and releases its VMs",
         harmless=(False,),
-        effect="holds each Job until somebody else lets it go on, and nothing is bought before",
+        effect="holds each Job until somebody else resumes it, and nothing is bought before",
         queued=True,
     ),
     Unkept(
@@ -144,7 +144,7 @@ UNKEPT: tuple[Unkept | Shortened, ...] = (
     ),
     Unkept(
         "spec.maxFailedIndexes",
-        "set spec.completionPolicy of the SpotInstanceJob: Any goes on while a copy is left, All fails with the first",
+        "set spec.completionPolicy of the SpotInstanceJob: Any continues while a copy is left, All fails at the first",
     ),
     Unkept(
         "spec.podReplacementPolicy",

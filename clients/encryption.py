@@ -1,10 +1,10 @@
 """Encryption of everything that Temporal stores for us: AES-256-GCM, with keys that only we have.
 
-A payload becomes ``binary/encrypted`` with the id of its key; inside is the whole payload, so that its own encoding
-comes back. What is not encrypted is read as it is: histories from before, and what a person signals by the plain CLI.
+A payload becomes ``binary/encrypted`` with the id of its key. Inside is the whole payload, so that its own encoding
+returns. What is not encrypted is read as it is: older histories, and signals that a person sends with the plain CLI.
 
 The protocol is Temporal's payload codec, https://docs.temporal.io/payload-codec; the cipher is that of NIST SP 800-38D
-with random nonces of 96 bits, which is good for 2**32 payloads a key: rotate the key before.
+with random nonces of 96 bits, which is safe for 2**32 payloads of one key: rotate the key before that.
 """
 
 import base64
@@ -19,8 +19,15 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from temporalio.api.common.v1 import Payload
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes, PayloadCodec
+from temporalio.contrib.pydantic import PydanticJSONPlainPayloadConverter
+from temporalio.converter import (
+    CompositePayloadConverter,
+    DataConverter,
+    DefaultFailureConverterWithEncodedAttributes,
+    DefaultPayloadConverter,
+    JSONPlainPayloadConverter,
+    PayloadCodec,
+)
 
 KEYS_FILE = "OUTLAST_PAYLOAD_KEYS_FILE"
 ENCODING = b"binary/encrypted"
@@ -39,10 +46,10 @@ class Keys:
 
 
 def read_keys(file: Path) -> Keys:
-    """Keys from a file: a line each, ``ID BASE64`` of 32 bytes; the first encrypts, and ``#`` begins a comment.
+    """Read keys from a file: each line is ``ID BASE64`` of 32 bytes; the first encrypts, and ``#`` begins a comment.
 
     Raises:
-        ValueError: the file is not there or is no such file; the message names it and shows no key.
+        ValueError: the file does not exist or is malformed; the message names it and shows no key.
     """
     try:
         lines = file.read_text().splitlines()
@@ -63,7 +70,7 @@ def read_keys(file: Path) -> Keys:
         ciphers[found["id"]] = AESGCM(key)
     if not ciphers:
         raise ValueError(
-            f'{KEYS_FILE}: {file} holds no key: echo "$(date +%Y-%m) $(openssl rand -base64 32)" makes one'
+            f'{KEYS_FILE}: {file} contains no key: echo "$(date +%Y-%m) $(openssl rand -base64 32)" makes one'
         )
     return Keys(next(iter(ciphers)), ciphers)
 
@@ -76,13 +83,13 @@ def _decoded(text: str) -> bytes:
 
 
 class EncryptionCodec(PayloadCodec):
-    """Encrypts by the current key, and decrypts by the key that a payload names."""
+    """Encrypts with the current key, and decrypts with the key that a payload names."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
-        """Encrypt."""
+        """Encrypt each payload."""
         return [self._encrypted(payload) for payload in payloads]
 
     def _encrypted(self, payload: Payload) -> Payload:
@@ -91,10 +98,10 @@ class EncryptionCodec(PayloadCodec):
         return Payload(metadata={"encoding": ENCODING, _KEY_ID: key.encode()}, data=nonce + sealed)
 
     async def decode(self, payloads: Iterable[Payload]) -> list[Payload]:
-        """Decrypt what is encrypted.
+        """Decrypt each payload that is encrypted.
 
         Raises:
-            ValueError: no key of that id is known, or the payload was changed since it was encrypted.
+            ValueError: the payload's key is not known, or the payload was changed since it was encrypted.
         """
         return [self._decrypted(payload) for payload in payloads]
 
@@ -104,7 +111,7 @@ class EncryptionCodec(PayloadCodec):
         key = payload.metadata.get(_KEY_ID, b"").decode(errors="replace")
         cipher = self._keys.ciphers.get(key)
         if cipher is None:
-            raise ValueError(f"a payload was encrypted by the key {key!r}, which {KEYS_FILE} does not hold (any more)")
+            raise ValueError(f"a payload was encrypted by the key {key!r}, which is not (or no longer) in {KEYS_FILE}")
         try:
             opened = cipher.decrypt(payload.data[:_NONCE_BYTES], payload.data[_NONCE_BYTES:], key.encode())
         except (InvalidTag, ValueError):
@@ -113,12 +120,27 @@ class EncryptionCodec(PayloadCodec):
         return plain
 
 
+class SharedPayloadConverter(CompositePayloadConverter):
+    """The SDK's converter for Pydantic, whose parsers all workflows of a process share.
+
+    The SDK makes a converter for each workflow, and its own makes each type's parser again for each.
+    """
+
+    JSON = PydanticJSONPlainPayloadConverter()
+
+    def __init__(self) -> None:
+        """Take the SDK's converters, with Pydantic's for JSON."""
+        usual = DefaultPayloadConverter.default_encoding_payload_converters
+        super().__init__(*(self.JSON if isinstance(each, JSONPlainPayloadConverter) else each for each in usual))
+
+
 def data_converter(keys: Keys | None) -> DataConverter:
-    """Pydantic's converter; with keys everything is encrypted, the messages and stack traces of failures, too."""
+    """Give Pydantic's converter; with keys it encrypts everything, even messages and stack traces of failures."""
+    shared = DataConverter(payload_converter_class=SharedPayloadConverter)
     if keys is None:
-        return pydantic_data_converter
+        return shared
     return dataclasses.replace(
-        pydantic_data_converter,
+        shared,
         payload_codec=EncryptionCodec(keys),
         failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
     )

@@ -24,9 +24,13 @@ class WrongClusterError(Exception):
     """The Temporal namespace belongs to another cluster."""
 
 
+CANNOT_CONNECT = (WrongClusterError, RPCError, OSError, ValueError)
+"""The errors that say that a program cannot run here: a setting is wrong, or one of both sides is not the right one."""
+
+
 @dataclass(frozen=True)
 class Installation:
-    """Both sides, connected. ``meter`` counts into the metrics that are served."""
+    """Both sides, connected. ``meter`` adds to the metrics that are served."""
 
     cluster_id: str
     kube: Kube
@@ -39,7 +43,7 @@ async def connected(settings: Connections) -> AsyncIterator[Installation]:
     """Connect to both sides, for as long as the block runs.
 
     Raises:
-        ConnectionError: one of them is out of reach; the message says which and what to do.
+        ConnectionError: one of them is unreachable; the message says which, and what to do.
     """
     runtime = temporal.runtime(settings)
     cluster = await kube.connect()
@@ -53,10 +57,10 @@ async def connected(settings: Connections) -> AsyncIterator[Installation]:
 
 
 async def cluster_id(cluster: Kube, deadline: float) -> str:
-    """What tells this cluster from all others, the UID of its first namespace; asked for again until the deadline.
+    """Read what identifies this cluster, the UID of its first namespace; retry until the deadline.
 
     Raises:
-        ConnectionError: the API server refuses, or gave no answer in ``deadline`` seconds.
+        ConnectionError: the API server refuses, or did not answer within ``deadline`` seconds.
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + deadline
@@ -82,11 +86,11 @@ async def cluster_id(cluster: Kube, deadline: float) -> str:
 
 
 async def refuse_other_clusters(client: Client, cluster_id: str) -> None:
-    """See that the namespace is this cluster's, by the sweep's Schedule; before the first worker it is nobody's.
+    """Check by the sweep's Schedule that the namespace is this cluster's. Before the first worker it is nobody's.
 
     Raises:
         WrongClusterError: it is another's. Each would take the other's workflows and VMs for its own.
-        ConnectionError: whose it is cannot be read, because it was encrypted by keys that we do not have.
+        ConnectionError: the owner cannot be read, because it was encrypted with keys that we do not have.
     """
     try:
         schedule = await client.get_schedule_handle(names.SWEEP_SCHEDULE).describe(rpc_timeout=temporal.RPC_TIMEOUT)
@@ -98,8 +102,8 @@ async def refuse_other_clusters(client: Client, cluster_id: str) -> None:
         owner = (await schedule.memo()).get("cluster")
     except (KeyError, ValueError, RuntimeError) as error:
         raise ConnectionError(
-            f"what the Temporal namespace {client.namespace!r} holds cannot be read ({error}): is it encrypted by keys "
-            f"that {KEYS_FILE} does not hold?"
+            f"the contents of the Temporal namespace {client.namespace!r} cannot be read ({error}): are they encrypted "
+            f"by keys that {KEYS_FILE} does not contain?"
         ) from error
     if owner != cluster_id:
         raise WrongClusterError(

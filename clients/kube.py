@@ -1,18 +1,21 @@
 """Kubernetes objects as plain JSON, over the official async client.
 
-The typed models of the client cost a conversion each way and drop what they do not know, and its informer cannot follow
-custom objects; here objects are as the API server sends them. Paths are the API's own, for example
+The client's typed models cost a conversion each way and drop what they do not know, and its informer cannot follow
+custom objects. Here objects are as the API server sends them. Paths are the API's own, for example
 ``/api/v1/nodes/NAME``.
 """
 
 import json
 import os
 import re
-from collections.abc import AsyncGenerator, Mapping
+import socket
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
+from urllib.request import getproxies_environment
 
-from aiohttp import ClientResponse, ClientTimeout
+from aiohttp import AddrInfoType, ClientResponse, ClientTimeout, TCPConnector
 from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
@@ -23,8 +26,15 @@ Json = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
 
-PAGE = 500  # objects in one answer to a list
-CONNECT_SECONDS = 10.0  # until a watch's connection stands
+PAGE = 250  # objects in one answer to a list: of Nodes some 5 MB, of which each process keeps little
+CONNECT_SECONDS = 10.0  # time for a watch's connection to be made
+IDLE_SECONDS = 75.0
+"""Seconds for which a connection is kept without a call, because the next one would begin with a TLS handshake. The API
+server closes it after ninety."""
+KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
+"""Seconds of silence, seconds between probes, and probes without an answer, after which a connection counts as broken.
+An API server whose node lost its power says no goodbye, and a notice comes over a watch that is silent most of the
+time."""
 
 
 class KubeError(Exception):
@@ -32,13 +42,13 @@ class KubeError(Exception):
 
     Attributes:
         status: the HTTP status, for example 409.
-        reason: the machine-readable reason, for example ``AlreadyExists``; empty where there is none.
+        reason: the machine-readable reason, for example ``AlreadyExists``; empty if there is none.
         causes: further reasons that the server gives, for example ``NamespaceTerminating``.
         message: what the server says, in one line.
     """
 
     def __init__(self, status: int, said: Json) -> None:
-        """``said`` is the answer, a ``Status`` where the API server itself gave it."""
+        """Read the answer ``said``, which is a ``Status`` if the API server itself gave it."""
         self.status = status
         self.reason: str = said.get("reason") or ""
         self.causes = [cause.get("reason", "") for cause in (said.get("details") or {}).get("causes") or []]
@@ -47,7 +57,7 @@ class KubeError(Exception):
 
 
 async def connect(kubeconfig: str | None = None) -> "Kube":
-    """Connect by ``kubeconfig``, else by ``$KUBECONFIG``, else by the pod's service account, else ``~/.kube/config``.
+    """Connect with ``kubeconfig``, else ``$KUBECONFIG``, else the pod's service account, else ``~/.kube/config``.
 
     Raises:
         ConnectionError: none of these says how to reach an API server.
@@ -61,7 +71,25 @@ async def connect(kubeconfig: str | None = None) -> "Kube":
             await load_kube_config(config_file=named, client_configuration=configuration)
     except ConfigException as error:
         raise ConnectionError(f"no way to reach Kubernetes: {error}; set KUBECONFIG or run in a pod") from error
-    return Kube(ApiClient(configuration))
+    # Otherwise each call looks for a password in ~/.netrc, in another thread. It is of use to proxies only.
+    configuration.client_session_kwargs = {"trust_env": bool(getproxies_environment())}
+    client = ApiClient(configuration)
+    rest = client.rest_client  # which is asked for its connector at the first call
+    rest._create_connector = lambda: TCPConnector(
+        limit=rest.maxsize, ssl=rest.ssl_context, socket_factory=_socket, keepalive_timeout=IDLE_SECONDS
+    )
+    return Kube(client)
+
+
+def _socket(address: AddrInfoType) -> socket.socket:
+    """Make a socket whose connection the kernel probes while nothing is heard."""
+    family, kind, protocol, *_ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):  # all on Linux, few elsewhere
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return made
 
 
 class UnsafeNameError(KubeError):
@@ -78,13 +106,13 @@ class UnsafeNameError(KubeError):
 def path(
     api_version: str, plural: str, namespace: str | None = None, name: str | None = None, sub: str | None = None
 ) -> str:
-    """The path of a collection or an object: ``path("batch/v1", "jobs", "default", "a", "status")``.
+    """Build the path of a collection or an object: ``path("batch/v1", "jobs", "default", "a", "status")``.
 
-    Every part is checked, whoever it comes from: this is the only place where paths are made. None is a part that the
-    path does not have; an empty name is refused, because the path would be that of all objects.
+    Every part is checked, whatever its source: this is the only place in which paths are made. None stands for a part
+    that the path does not have. An empty name is refused, because the path would be that of all objects.
 
     Raises:
-        UnsafeNameError: a part is more than one segment of the path, or none.
+        UnsafeNameError: a part is not exactly one segment of the path.
     """
     group = api_version.split("/")
     parts = [*group, *(["namespaces", namespace] if namespace is not None else []), plural]
@@ -100,10 +128,10 @@ def path(
 def selector(wanted: Mapping[str, str | None]) -> str:
     """Select objects that have all these labels, or fields: ``{"app": "a", "tier": None}`` → ``app=a,tier``.
 
-    None is a label with any value.
+    None stands for any value.
 
     Raises:
-        UnsafeNameError: a key or a value would be another condition.
+        UnsafeNameError: a key or a value would change the condition.
     """
     for key, value in wanted.items():
         if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value or ""):
@@ -115,14 +143,14 @@ _LABEL_KEY = re.compile(r"([a-z0-9.-]{1,253}/)?[A-Za-z0-9._-]{1,63}")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9._-]{0,253}")  # names of nodes are longer than labels
 
 FIRST_NAMESPACE = path("v1", "namespaces", name="kube-system")
-"""Whose UID tells a cluster from all others; without the right to read it no part of Outlast begins."""
+"""Its UID identifies a cluster; without the right to read it no part of Outlast starts."""
 
 
 class Kube:
     """The API server. Every call but ``follow`` ends after ``timeout`` seconds, well before an activity has to.
 
     All methods raise :class:`KubeError` for an answer other than 2xx, and ``aiohttp.ClientError`` or
-    ``TimeoutError`` where there is none.
+    ``TimeoutError`` if there is no answer.
     """
 
     def __init__(self, client: ApiClient, timeout: float = 8) -> None:
@@ -146,7 +174,7 @@ class Kube:
         return await self._call("GET", path, query)
 
     async def find(self, path: str) -> Json | None:
-        """Read one object, None where it is not there."""
+        """Read one object; None if it does not exist."""
         try:
             return await self.get(path)
         except KubeError as error:
@@ -154,39 +182,58 @@ class Kube:
                 return None
             raise
 
-    async def snapshot(self, path: str, **query: Any) -> tuple[list[Json], str]:
-        """All objects of a collection, page by page, and the resourceVersion from which to follow it."""
-        items: list[Json] = []
+    async def pages(self, path: str, **query: Any) -> AsyncGenerator[tuple[list[Json], str], None]:
+        """Read a collection page by page, so that it need not be in memory as a whole.
+
+        Yields:
+            Each page, with the resourceVersion from which to follow the collection.
+        """
         token = ""
         while True:
             page = await self.get(path, limit=PAGE, **({"continue": token} if token else {}), **query)
-            items += page["items"]
             token = page["metadata"].get("continue", "")
+            yield page["items"], page["metadata"]["resourceVersion"]
             if not token:
-                return items, page["metadata"]["resourceVersion"]
+                return
+
+    async def each(self, path: str, **query: Any) -> AsyncGenerator[Json, None]:
+        """Read the objects of a collection one after the other, of which only a page is in memory at a time."""
+        async with aclosing(self.pages(path, **query)) as pages:
+            async for items, _ in pages:
+                for item in items:
+                    yield item
 
     async def some(self, path: str, at_most: int, **query: Any) -> list[Json]:
-        """Read at most so many objects of a collection, when others decide how many there are."""
+        """Read at most so many objects of a collection, for collections that others may fill."""
         page = await self.get(path, limit=at_most, **query)
         return list(page["items"])
 
     async def list(self, path: str, **query: Any) -> list[Json]:
-        """All objects of a collection; ``labelSelector`` and ``fieldSelector`` narrow it."""
-        items, _ = await self.snapshot(path, **query)
-        return items
+        """Read all objects of a collection; ``labelSelector`` and ``fieldSelector`` narrow it."""
+        return [item async for item in self.each(path, **query)]
 
     async def follow(
-        self, path: str, version: str, *, lasts: float, silence: float, **query: Any
+        self,
+        path: str,
+        version: str,
+        *,
+        lasts: float,
+        silence: float,
+        opened: Callable[[], None] = lambda: None,
+        **query: Any,
     ) -> AsyncGenerator[Json, None]:
-        """Events of a collection from ``version`` on, bookmarks among them, for ``lasts`` seconds.
+        """Follow a collection's events, bookmarks included, from ``version`` on, for ``lasts`` seconds.
+
+        ``opened`` is called once the server has answered: the first event may come a minute later.
 
         Raises:
-            TimeoutError: nothing was heard for ``silence`` seconds, which bookmarks rule out on a living connection.
+            TimeoutError: nothing came for ``silence`` seconds, which bookmarks rule out on a working connection.
         """
         query |= {"watch": True, "allowWatchBookmarks": True}
         query |= {"resourceVersion": version, "timeoutSeconds": max(1, round(lasts))}
         timeout = ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=silence)
         response = await self._request("GET", path, query, timeout)
+        opened()
         try:
             async for line in response.content:
                 event: Json = json.loads(line)
@@ -201,20 +248,19 @@ class Kube:
         return await self._call("POST", path, query, body)
 
     async def patch(self, path: str, body: Json, content_type: str = MERGE_PATCH, **query: Any) -> Json:
-        """Patch an object; with a resourceVersion in the body only that version of it (else 409).
+        """Patch an object; a resourceVersion in the body restricts it to that version (else 409).
 
         With ``APPLY_PATCH`` the query needs ``fieldManager``.
         """
         return await self._call("PATCH", path, query, body, content_type)
 
     async def rewrite(self, path: str, found: Json, change: Json) -> bool:
-        """Patch an object as it was ``found``; False if it was changed or deleted since: read it again.
+        """Patch an object as it was ``found``, once; False if it was changed or deleted since.
 
-        ``change`` is a merge patch; its metadata gets the resourceVersion.
+        ``change`` is a merge patch, to which the resourceVersion is added. ``clients.changes`` repeats it.
         """
-        version = {"resourceVersion": found["metadata"]["resourceVersion"]}
         try:
-            await self.patch(path, {**change, "metadata": {**change.get("metadata", {}), **version}})
+            await self.patch(path, of_version(found, change))
         except KubeError as error:
             if error.status in (404, 409):
                 return False
@@ -222,9 +268,9 @@ class Kube:
         return True
 
     async def apply(self, path: str, body: Json, manager: str) -> Json:
-        """Server-side apply under the field manager ``manager``, which takes over fields that others own.
+        """Apply server-side as the field manager ``manager``, which takes over fields that others own.
 
-        Creates an object that is not there, except through a subresource, where the server answers 404.
+        Creates an object that does not exist, except through a subresource, for which the server answers 404.
         """
         return await self.patch(path, body, APPLY_PATCH, fieldManager=manager, force=True)
 
@@ -237,7 +283,7 @@ class Kube:
         grace: int | None = None,
         propagation: str | None = None,
     ) -> bool:
-        """Delete an object; False where it was gone.
+        """Delete an object; False if it did not exist.
 
         With ``uid`` an object of another UID is left alone, with ``version`` one that was changed since: 409.
         """
@@ -258,7 +304,7 @@ class Kube:
         return True
 
     async def stream(self, path: str, *, lasts: float, **query: Any) -> AsyncGenerator[bytes, None]:
-        """Read the raw body of an answer in pieces, for example of a pod's log that is too long to be held in memory.
+        """Read the raw body of an answer in pieces, for example of a pod's log that is too long for the memory.
 
         Raises:
             TimeoutError: it took longer than ``lasts`` seconds.
@@ -310,8 +356,14 @@ class Kube:
         raise KubeError(response.status, said)
 
 
+def of_version(found: Json, patch: Json) -> Json:
+    """Restrict a merge patch to the object as it was ``found``: one that was changed or replaced since is refused."""
+    version = {"resourceVersion": found["metadata"]["resourceVersion"]}
+    return {**patch, "metadata": {**patch.get("metadata", {}), **version}}
+
+
 def _status_in(body: bytes) -> Json:
-    """The ``Status`` that a refusal carries; empty where something between us and the API server refused."""
+    """Read the ``Status`` of a refusal; empty if something between us and the API server refused."""
     try:
         status = json.loads(body)
     except ValueError:

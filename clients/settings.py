@@ -1,4 +1,4 @@
-"""What both the worker and the bridge are told by their environment, and how they read the rest of it."""
+"""Settings that the worker and the bridge share, and how both read the rest of their environment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,25 +11,25 @@ from clients.encryption import KEYS_FILE, Keys, read_keys
 
 @dataclass(frozen=True)
 class Connections:
-    """How Temporal is reached, how long (in seconds) both sides are tried, where metrics and probes are served.
+    """How to reach Temporal, how long (in seconds) to try both sides, and where to serve metrics and probes.
 
-    An address is ``host:port``, empty for none.
+    An address is ``host:port``, or empty for none.
     """
 
     temporal: ClientConnectConfig
     deadline: float
     metrics_address: str
     health_address: str
-    keys: Keys | None = None  # by which payloads are encrypted
+    keys: Keys | None = None  # payloads are encrypted with these
 
     @property
     def temporal_address(self) -> str:
-        """host:port of Temporal's frontend."""
+        """Give host:port of Temporal's frontend."""
         return self.temporal.get("target_host") or "localhost:7233"
 
     @property
     def temporal_namespace(self) -> str:
-        """The Temporal namespace: one a cluster."""
+        """Give the Temporal namespace: one for each cluster."""
         return self.temporal.get("namespace") or "default"
 
 
@@ -54,7 +54,7 @@ def connections(environment: Mapping[str, str]) -> Connections:
 
 
 def address(environment: Mapping[str, str], name: str) -> str:
-    """``host:port`` from the variable ``name``; empty where it is unset.
+    """Read ``host:port`` from the variable ``name``; empty if it is unset.
 
     Raises:
         ValueError: it is neither.

@@ -1,1 +1,1 @@
-"""The bridge: listens to the cluster and tells Temporal, so that every workflow matches its object."""
+"""The bridge: watches the cluster and signals the workflows, so that every workflow matches its object."""

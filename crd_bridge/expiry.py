@@ -2,22 +2,23 @@
 
 from datetime import UTC, datetime, timedelta
 
+from api import conditions
+from api.object_conditions import is_true, true_condition
 from clients.kube import Json
 
-FINAL = frozenset({"Completed", "Failed"})
-"""Conditions that say that the training is over."""
+FINAL = (conditions.COMPLETED, conditions.FAILED)
 
 
 def finished_at(item: Json) -> datetime | None:
     """Find when the training ended; None if it has not, or if nothing says when."""
-    conditions = (item.get("status") or {}).get("conditions") or []
-    ends = [each.get("lastTransitionTime") for each in conditions if is_end(each)]
-    return min((datetime.fromisoformat(end) for end in ends if end), default=None)
+    ended = [true_condition(item, kind) for kind in FINAL]
+    times = [each["lastTransitionTime"] for each in ended if each and each.get("lastTransitionTime")]
+    return min(map(datetime.fromisoformat, times), default=None)
 
 
-def is_end(condition: Json) -> bool:
-    """True if this condition says that the training is over."""
-    return condition["type"] in FINAL and condition["status"] == "True"
+def is_over(item: Json) -> bool:
+    """True if the training is over, well or not."""
+    return is_true(item, *FINAL)
 
 
 def due_at(item: Json) -> datetime | None:
@@ -27,7 +28,7 @@ def due_at(item: Json) -> datetime | None:
         return None
     try:
         return ended + timedelta(seconds=seconds)
-    except OverflowError:  # some 68 years fit in the field; a status by hand may name any year
+    except OverflowError:  # the field allows about 68 years; a status written by hand may name any year
         return None
 
 

@@ -1,28 +1,34 @@
 """Jobs and pods of ours, seen together as replicas: phase, node, exit, what it waits for, deletion, gone.
 
-Two watches know nothing of each other's order, so a view is told only when it can be true of both.
+Two watches do not know each other's order, so a view is only reported when it can be true of both.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 
 from api import names
 from api.messages import ReplicaChanged
-from api.projections import is_mirror, replica_view
-from api.queues import is_suspended
-from api.views import ReplicaView
+from api.projections import Rank, is_mirror, no_job, pod_rank, pod_view, replica_view
+from api.views import PodView, ReplicaView
 from clients.kube import Json
 from crd_bridge.checkpoints import owner
 from crd_bridge.queues import Queues
+from crd_bridge.reported import Reported, Version
 from crd_bridge.temporal import Gateway
 
-JOB_DELAY = 2.0  # seconds for a pod's Job to be seen, too, before it counts as gone
+PODS, JOBS = "pods", "jobs"
+Moved = Callable[[str, Version], None]
+"""Called with a node on which a pod came or went, and the pod's version."""
+
+JOB_DELAY = 2.0  # seconds for a pod's Job to be seen as well, before it counts as gone
 YOUNG = 5.0  # seconds in which a Job is not yet expected to have a pod
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Replica:
     """One incarnation of a replica."""
 
@@ -32,91 +38,112 @@ class Replica:
     incarnation: int
 
 
-@dataclass
+@dataclass(slots=True)
 class Objects:
-    """What is known of a replica, and what its workflow was told."""
+    """What is known of a replica, and what its workflow was told. Views are kept as JSON, in a tenth of the memory."""
 
     job_name: str
-    since: float  # monotonic, of the first object of it
-    job: Json | None = None
+    since: float  # monotonic time of its first object
+    job: bytes | None = None  # the view of the Job alone
     job_seen: bool = False
-    pods: dict[str, Json] = field(default_factory=dict)
+    pods: dict[str, tuple[Rank, bytes]] = field(default_factory=dict)  # key → rank and view of each pod
     version: int = 0
-    told: tuple[object, ...] | None = None
+    told: int | None = None  # hash of the projection that was reported
+    news: bool = False  # something has changed since this bridge began
+
+    def view(self) -> ReplicaView:
+        """Put the views of the Job and of the pod that counts together."""
+        _, pod = max(self.pods.values(), key=itemgetter(0), default=(None, None))
+        view = ReplicaView.model_validate_json(self.job) if self.job else no_job(self.job_name)
+        return view.model_copy(update={"pod": PodView.model_validate_json(pod)}) if pod else view
 
 
 class Replicas:
-    """All Jobs and pods with a job's label. ``moved`` is told each node on which a pod came or went."""
+    """All Jobs and pods with a job's label."""
 
-    def __init__(self, gateway: Gateway, queues: Queues, moved: Callable[[str], None]) -> None:
+    def __init__(self, gateway: Gateway, queues: Queues, moved: Moved, reported: Reported) -> None:
         self._gateway = gateway
         self._queues = queues
         self._moved = moved
+        self._reported = reported
         self._replicas: dict[Replica, Objects] = {}
-        self._of: dict[tuple[str, str], Replica] = {}  # (kind, key) → whose it is
-        self._nodes: dict[str, dict[str, str]] = {}  # node → pod's key → workflow
+        self._of: dict[tuple[str, str], Replica] = {}  # (plural, key) → its replica
+        self._places: dict[str, str] = {}  # pod's key → its node
+        self._nodes: dict[str, dict[str, tuple[str, bool]]] = {}  # node → pod's key → workflow, and if it is known
 
-    def on(self, node: str) -> set[str]:
-        """Workflows with a pod on this node, ended ones included: the verdict on an exit asks about its node."""
-        return set(self._nodes.get(node, {}).values())
+    def on(self, node: str) -> dict[str, bool]:
+        """List the workflows with a pod on this node, even an ended one: the verdict on an exit asks about its node.
+
+        The value is True if the pod was reported before this bridge began.
+        """
+        here: dict[str, bool] = {}
+        for workflow, known in self._nodes.get(node, {}).values():
+            here[workflow] = known or here.get(workflow, False)
+        return here
 
     def job_changed(self, key: str, item: Json | None, version: int) -> None:
-        """A Job changed or, without ``item``, is gone."""
-        replica = self._whose("job", key, item)
+        """Report that a Job changed or, without ``item``, is gone."""
+        replica = self._whose(JOBS, key, item)
         if replica is None:
             return
         objects = self._objects(replica, key if item is None else item["metadata"]["name"])
-        objects.job = _slim(item) if item else None
+        objects.job = _json(replica_view(objects.job_name, item, ())) if item else None
         objects.job_seen = True
-        self._put(replica, version)
+        self._put(replica, JOBS, version)
 
     def pod_changed(self, key: str, item: Json | None, version: int) -> None:
-        """A pod changed or, without ``item``, is gone."""
-        replica = self._whose("pod", key, item)
+        """Report that a pod changed or, without ``item``, is gone."""
+        replica = self._whose(PODS, key, item)
         if replica is None:
             return
         node = ((item or {}).get("spec") or {}).get("nodeName")
-        self._place(key, node, replica.workflow)
+        self._place(key, node, replica.workflow, version)
         objects = self._objects(replica, _job_name(item) if item else "")
         if item is None:
             objects.pods.pop(key, None)
         else:
-            objects.pods[key] = _slim(item)
-        self._put(replica, version)
+            objects.pods[key] = pod_rank(item), _json(pod_view(item))
+        self._put(replica, PODS, version)
 
-    def _whose(self, kind: str, key: str, item: Json | None) -> Replica | None:
+    def _whose(self, plural: str, key: str, item: Json | None) -> Replica | None:
         if item is None:
-            return self._of.pop((kind, key), None)
-        if kind == "pod" and is_mirror(item):
+            return self._of.pop((plural, key), None)
+        if plural == PODS and is_mirror(item):
             return None
         workflow, job_id = owner(item)
         numbers = names.incarnation_in(item["metadata"].get("labels") or {})
         if not workflow or numbers is None:
             return None
-        replica = self._of[kind, key] = Replica(workflow, job_id, *numbers)
+        replica = self._of[plural, key] = Replica(sys.intern(workflow), sys.intern(job_id), *numbers)
         return replica
 
     def _objects(self, replica: Replica, job_name: str) -> Objects:
         return self._replicas.setdefault(replica, Objects(job_name=job_name, since=time.monotonic()))
 
-    def _place(self, key: str, node: str | None, workflow: str) -> None:
-        was = next((name for name, pods in self._nodes.items() if key in pods), None)
+    def _place(self, key: str, node: str | None, workflow: str, version: int) -> None:
+        was = self._places.pop(key, None)
+        if node is not None:
+            self._places[key] = node
         if was == node:
             return
         if was is not None:
             del self._nodes[was][key]
             if not self._nodes[was]:
                 del self._nodes[was]
-            self._moved(was)
+            self._moved(was, (PODS, version))
         if node is not None:
-            self._nodes.setdefault(node, {})[key] = workflow
-            self._moved(node)
+            self._nodes.setdefault(node, {})[key] = workflow, self._reported.covers(PODS, version)
+            self._moved(node, (PODS, version))
 
-    def _put(self, replica: Replica, version: int) -> None:
+    def _put(self, replica: Replica, plural: str, version: int) -> None:
         objects = self._replicas[replica]
-        # The later of two watches may bring the lower version; the workflow takes only what grows.
+        # The later of two watches may bring the lower version; the workflow accepts only versions that grow.
         objects.version = max(version, objects.version + 1)
-        self._queues.put(("replica", replica), partial(self._tell, replica))
+        objects.news = objects.news or not self._reported.covers(plural, version)
+        if objects.news:
+            self._queues.put(("replica", replica), partial(self._tell, replica), owed=(plural, version))
+        else:
+            objects.told = hash(_projection(objects.view()))
 
     async def _tell(self, replica: Replica) -> float | None:
         objects = self._replicas.get(replica)
@@ -124,9 +151,9 @@ class Replicas:
             return None
         if objects.pods and not objects.job_seen and time.monotonic() - objects.since < JOB_DELAY:
             return JOB_DELAY
-        view, version = replica_view(objects.job_name, objects.job, objects.pods.values()), objects.version
+        view, version = objects.view(), objects.version
         projection = _projection(view)
-        if projection != objects.told and not self._only_just_made(objects):
+        if hash(projection) != objects.told and not self._only_just_made(objects, projection):
             message = ReplicaChanged(
                 job_id=replica.job_id,
                 replica=replica.replica,
@@ -135,31 +162,36 @@ class Replicas:
                 view=view,
             )
             await self._gateway.signal(replica.workflow, "replica_changed", message)
-            objects.told = projection
-        # What came while that was told waits its turn: the end of a replica above all.
+            objects.told = hash(projection)
+        # What came during the signal waits its turn: above all the end of a replica.
         if objects.version == version and objects.job is None and not objects.pods:
             self._replicas.pop(replica, None)
         return None
 
-    def _only_just_made(self, objects: Objects) -> bool:
-        """A Job without a pod whose workflow made it this moment and needs no telling."""
+    def _only_just_made(self, objects: Objects, projection: tuple[object, ...]) -> bool:
+        """True for a Job without a pod that its workflow has just made, so that the workflow knows it."""
         return (
             objects.job is not None
             and not objects.pods
             and objects.told is None
-            and _projection(replica_view(objects.job_name, objects.job, ())) == NEW_JOB
+            and projection == NEW_JOB
             and time.monotonic() - objects.since < YOUNG
         )
 
 
+def _json(view: PodView | ReplicaView) -> bytes:
+    return view.model_dump_json(exclude_defaults=True).encode()
+
+
 def _projection(view: ReplicaView) -> tuple[object, ...]:
-    """What of a view decides something."""
+    """Give the parts of a view on which decisions depend."""
     job = (view.job_exists, view.job_failed, view.suspended, view.suspended_by)
     pod = view.pod
     if pod is None:
         return job
     started, ends = pod.started_at is not None, tuple((end.name, end.exit_code) for end in pod.ends)
-    seen = (pod.uid, pod.phase, pod.node, pod.deleting, pod.disrupted, started, pod.exit_code, pod.waiting_reason)
+    goes = pod.deleting and pod.phase not in {"Succeeded", "Failed"}  # nothing of an ended pod goes on
+    seen = (pod.uid, pod.phase, pod.node, goes, pod.disrupted, started, pod.exit_code, pod.waiting_reason)
     return (*job, *seen, pod.reason, ends)
 
 
@@ -171,22 +203,3 @@ def _job_name(pod: Json) -> str:
     owners: Iterable[Json] = pod["metadata"].get("ownerReferences") or []
     named = next((each["name"] for each in owners if each.get("kind") == "Job"), "")
     return str(labels.get("batch.kubernetes.io/job-name") or named)
-
-
-def _slim(item: Json) -> Json:
-    """What the projections read: of thousands of pods the rest would fill the memory."""
-    kept = ["name", "uid", "creationTimestamp", "deletionTimestamp"]
-    if is_suspended(item):
-        kept += ["labels", "managedFields"]  # they say by whom
-    spec = item.get("spec") or {}
-    again = [
-        {key: each[key] for key in ("name", "restartPolicy", "restartPolicyRules") if key in each}
-        for each in spec.get("containers") or []
-        if "restartPolicy" in each
-    ]
-    return {
-        "metadata": {key: value for key, value in item["metadata"].items() if key in kept},
-        "spec": {key: spec[key] for key in ("nodeName", "initContainers", "suspend") if key in spec}
-        | {"containers": again},
-        "status": item.get("status") or {},
-    }

@@ -1,86 +1,168 @@
-"""Work by key: things of one key happen one after the other, things of different keys do not wait for each other.
+"""Work by key: work of one key runs one piece after the other, and no key waits for another's failures.
 
-Only the newest work of a key counts, because every piece means "make Temporal match this object as it is now". What
-fails is done again, ever more slowly, until it succeeds or something newer takes its place.
+Only the newest work of a key counts, because every piece means "make Temporal match this object as it is now". Failed
+work is retried, ever more slowly, until it succeeds or newer work replaces it. Only so many pieces run at once, and
+urgent ones have room of their own, so that ten thousand objects that are all matched after a restart neither fill the
+memory nor delay a notice.
 """
 
 import asyncio
-import contextlib
 import logging
-import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass
 
 from temporalio.common import MetricMeter
+
+from clients.watch import back_off
+from crd_bridge.reported import Version
 
 log = logging.getLogger(__name__)
 
 Work = Callable[[], Awaitable[float | None]]
-"""Returns the seconds after which it wants to look again, None where it is done for good."""
+"""Returns the seconds after which it wants to run again, or None if it is done."""
+
+Permission = Callable[[], Awaitable[None]]
+"""Returns as soon as work may begin."""
 
 FIRST_RETRY = 0.5
 LAST_RETRY = 60.0
-HURRIED = 50.0  # keys in a second, when all are to try again: who has just come back is not overrun
-DEADLINE = 60.0  # of one piece of work
+DEADLINE = 60.0  # for one piece of work
 
 
 class NotYet(Exception):
-    """Nothing is wrong, but it is too early: try again later."""
+    """Nothing is wrong, but it is too early: retry later."""
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many pieces of work may run at once. Each is a call or two, most of whose time is waiting for an answer."""
+
+    any: int = 64
+    urgent: int = 64
+    """So many more if they are urgent."""
+
+
+async def always() -> None:
+    """Permit everything at once."""
 
 
 class Queues:
-    """The queues of all keys; one task for each key with something to do."""
+    """The queues of all keys; work begins only with ``permission`` and while there is ``room``."""
 
-    def __init__(self, meter: MetricMeter = MetricMeter.noop) -> None:
-        self._pending: dict[Hashable, Work] = {}
-        self._tasks: dict[Hashable, asyncio.Task[None]] = {}
-        self._news: dict[Hashable, asyncio.Event] = {}
-        self._failures = meter.create_counter("outlast_bridge_failures", "work that had to be done again")
+    def __init__(
+        self, meter: MetricMeter = MetricMeter.noop, permission: Permission = always, room: Room = Room()
+    ) -> None:
+        self._permission = permission
+        self.room = room
+        self._pending: dict[Hashable, Work] = {}  # the newest work of each key, unless it has begun
+        self._urgent: set[Hashable] = set()
+        self._owed: dict[Hashable, dict[str, int]] = {}  # key → kind → the first version that is not reported yet
+        self._ready: tuple[deque[Hashable], deque[Hashable]] = (deque(), deque())  # urgent ones, and the others
+        self._later: dict[Hashable, asyncio.TimerHandle] = {}
+        self._running: dict[Hashable, asyncio.Task[None]] = {}
+        self._failed: dict[Hashable, int] = {}  # key → failures in a row
+        self._closed = False
+        self._failures = meter.create_counter("outlast_bridge_failures", "work that had to be retried")
+        self._waiting = meter.create_gauge("outlast_bridge_waiting", "objects of which Temporal is not told yet")
 
-    def put(self, key: Hashable, work: Work) -> None:
-        """Do this next for ``key``, in place of what still waits there; ends a back-off at once."""
+    @property
+    def idle(self) -> bool:
+        """True if there is nothing to do, now or later."""
+        return not self._pending and not self._running
+
+    def put(self, key: Hashable, work: Work, *, urgent: bool = False, owed: Version | None = None) -> None:
+        """Do this next for ``key``, instead of the work that still waits there; this ends a back-off at once.
+
+        ``owed`` is the kind and the resourceVersion of the object that changed: see ``owes``.
+        """
+        begun = key not in self._pending
         self._pending[key] = work
-        self._news.setdefault(key, asyncio.Event()).set()
-        if key not in self._tasks:
-            self._tasks[key] = asyncio.create_task(self._drain(key), name=f"queue {key}")
+        if owed:
+            self._owed.setdefault(key, {}).setdefault(*owed)
+        if urgent:
+            self._urgent.add(key)
+        timer = self._later.pop(key, None)
+        if timer:
+            timer.cancel()
+        if timer or (begun and key not in self._running):
+            self._line_up(key)
+
+    def owes(self) -> dict[str, int]:
+        """Find the lowest version, by kind, of the changes that have not been reported. What is closed stays owed."""
+        lowest: dict[str, int] = {}
+        for owed in self._owed.values():
+            for kind, version in owed.items():
+                lowest[kind] = min(version, lowest.get(kind, version))
+        return lowest
 
     def drop(self, key: Hashable) -> None:
-        """Forget what waits for ``key``."""
-        if key in self._tasks:
+        """Forget the work that waits for ``key``."""
+        if key in self._pending or key in self._running:
             self.put(key, _nothing)
 
     def hurry(self) -> None:
-        """End all back-offs, one after the other: what they wait for may be there again."""
-        loop = asyncio.get_running_loop()
-        for number, news in enumerate(self._news.values()):
-            loop.call_later(number / HURRIED, news.set)
+        """End all back-offs, because what they wait for may have returned. Urgent work is done first."""
+        for key in list(self._later):
+            self._due(key)
 
     async def close(self) -> None:
-        """Stop everything; what is not done will be found again by the next list."""
-        tasks = list(self._tasks.values())
+        """Stop everything; the next list will find what was not done."""
+        self._closed = True
+        for timer in self._later.values():
+            timer.cancel()
+        tasks = list(self._running.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _drain(self, key: Hashable) -> None:
-        failures = 0
-        try:
-            while work := self._pending.pop(key, None):
-                self._news[key].clear()
-                again = None
-                try:
-                    again = await asyncio.wait_for(work(), DEADLINE)
-                    failures = 0
-                except Exception as error:  # whatever it was, the object still has to be matched
-                    again = self._failed(key, failures, error)
-                    failures += 1
-                if again is not None:
-                    self._pending.setdefault(key, work)
-                    await self._news_within(key, again)
-        finally:
-            del self._tasks[key]
-            del self._news[key]
+    def _line_up(self, key: Hashable) -> None:
+        urgent, others = self._ready
+        (urgent if key in self._urgent else others).append(key)
+        self._begin()
 
-    def _failed(self, key: Hashable, failures: int, error: Exception) -> float:
+    def _begin(self) -> None:
+        """Begin what waits in line, as far as there is room."""
+        urgent, others = self._ready
+        while not self._closed:
+            if urgent and len(self._running) < self.room.any + self.room.urgent:
+                key = urgent.popleft()
+            elif others and len(self._running) < self.room.any:
+                key = others.popleft()
+            else:
+                break
+            self._running[key] = asyncio.create_task(self._do(key), name=f"queue {key}")
+        self._waiting.set(len(urgent) + len(others) + len(self._running.keys() | self._failed.keys()))
+
+    async def _do(self, key: Hashable) -> None:
+        """Do the newest work of a key that has no other under way."""
+        await self._permission()
+        work = self._pending.pop(key)
+        again = None
+        try:
+            again = await asyncio.wait_for(work(), DEADLINE)
+            self._failed.pop(key, None)
+        except Exception as error:  # whatever it was, the object still has to be matched
+            again = self._retry(key, error)
+        finally:
+            del self._running[key]
+        if key in self._pending:  # newer work came meanwhile
+            self._line_up(key)
+        elif again is not None:
+            self._pending[key] = work
+            self._later[key] = asyncio.get_running_loop().call_later(again, self._due, key)
+        else:
+            self._urgent.discard(key)
+            self._owed.pop(key, None)
+        self._begin()
+
+    def _due(self, key: Hashable) -> None:
+        self._later.pop(key).cancel()
+        self._line_up(key)
+
+    def _retry(self, key: Hashable, error: Exception) -> float:
+        """Report a failure; return the seconds until the next attempt."""
+        failures = self._failed.get(key, 0)
         wait = back_off(failures, FIRST_RETRY, LAST_RETRY)
         if isinstance(error, NotYet):
             log.info("%s; looking again in %.1f s", error, wait)
@@ -88,20 +170,12 @@ class Queues:
             said = str(error) or type(error).__name__
             log.warning("%s: %s; again in %.1f s", key, said, wait, exc_info=failures == 0 and _surprising(error))
             self._failures.add(1)
+        self._failed[key] = failures + 1
         return wait
-
-    async def _news_within(self, key: Hashable, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._news[key].wait(), seconds)
-
-
-def back_off(failures: int, first: float, last: float) -> float:
-    """Seconds to wait after so many failures in a row: doubled each time, within bounds, never all at once."""
-    return min(last, first * 2.0 ** min(failures, 20)) * random.uniform(0.75, 1.25)
 
 
 def _surprising(error: Exception) -> bool:
-    """A mistake of ours rather than the network's: worth a stack trace."""
+    """True if it is a mistake of ours rather than the network's, which is worth a stack trace."""
     return isinstance(error, (TypeError, ValueError, LookupError, AttributeError, AssertionError))
 
 

@@ -1,14 +1,14 @@
-"""InstanceTemplates: of each a SpotInstanceVM of the same name is made, by which everything else works.
+"""InstanceTemplates: each is copied to a SpotInstanceVM of the same name, which everything else uses.
 
-The SpotInstanceVM belongs to the InstanceTemplate, so the garbage collector deletes it with it, and jobs that hold it
-keep it until their VMs are gone. One that somebody else made is never touched.
+The SpotInstanceVM belongs to the InstanceTemplate, so the garbage collector deletes both. Jobs that protect it keep it
+until their VMs are gone. A SpotInstanceVM that somebody else made is never touched.
 """
 
 import logging
 from datetime import UTC, datetime
 from functools import partial
 
-from api import names
+from api import conditions, names, reasons
 from api.common import Condition
 from clients.kube import APPLY_PATCH, Json, Kube, KubeError, path
 from crd_bridge.queues import NotYet, Queues
@@ -39,7 +39,7 @@ class Templates:
             self.look(key)
 
     def look(self, key: str) -> None:
-        """See that the SpotInstanceVM of this key is as its InstanceTemplate says, if there is one."""
+        """Make the SpotInstanceVM of this key match its InstanceTemplate, if there is one."""
         if key in self._templates:
             self._queues.put(("template", key), partial(self._mirror, key))
 
@@ -47,39 +47,39 @@ class Templates:
         template = self._templates.get(key)
         if template is None:
             return
-        trouble = await self._copy(template)
-        await self._tell(template, trouble)
-        if trouble:
-            raise NotYet(f"InstanceTemplate {key}: {trouble.message}")
+        problem = await self._copy(template)
+        await self._tell(template, problem)
+        if problem:
+            raise NotYet(f"InstanceTemplate {key}: {problem.message}")
 
     async def _copy(self, template: Json) -> Condition | None:
-        """Make the SpotInstanceVM what the template says, or say why not."""
+        """Make the SpotInstanceVM match the template, or say why not."""
         metadata = template["metadata"]
         where = path(names.API_VERSION, names.VM_PLURAL, metadata["namespace"], metadata["name"])
         found = await self._kube.find(where)
-        if found is not None and (trouble := _in_the_way(found, metadata["uid"])):
-            return trouble
+        if found is not None and (problem := _in_the_way(found, metadata["uid"])):
+            return problem
         owner = {"apiVersion": names.API_VERSION, "kind": KIND, "controller": True}
         owner |= {key: metadata[key] for key in ("name", "uid")}
         mirror: Json = {"name": metadata["name"], "ownerReferences": [owner]}
         if found is not None:
-            mirror["uid"] = found["metadata"]["uid"]  # another of this name, that somebody has just made, is not meant
+            mirror["uid"] = found["metadata"]["uid"]  # not one of this name that somebody has just made
         body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceVM", "metadata": mirror, "spec": template["spec"]}
         try:
-            # Ours is put right by force; one that is not there is created, or somebody was quicker and conflicts.
+            # Ours is corrected by force. One that did not exist is created, or conflicts if somebody was faster.
             await self._kube.patch(where, body, APPLY_PATCH, fieldManager=MANAGER, force=found is not None)
         except KubeError as error:
             if error.status == 409:
                 raise NotYet(f"SpotInstanceVM {where}: changed meanwhile") from error
             if error.status not in REFUSALS:
                 raise
-            return _false("Refused", f"the API server refuses the SpotInstanceVM of it: {error.message}")
+            return _false(reasons.REFUSED, f"the API server refuses the SpotInstanceVM of it: {error.message}")
         return None
 
-    async def _tell(self, template: Json, trouble: Condition | None) -> None:
+    async def _tell(self, template: Json, problem: Condition | None) -> None:
         """Write the condition, if it says something new."""
         metadata = template["metadata"]
-        told = trouble or Condition(type="Mirrored", status="True", reason="Mirrored", message=MIRRORED)
+        told = problem or Condition(type=conditions.MIRRORED, status="True", reason=reasons.MIRRORED, message=MIRRORED)
         told = told.model_copy(update={"observed_generation": metadata.get("generation", 0)})
         before = _condition(template)
         if before and before.model_copy(update={"last_transition_time": None}) == told:
@@ -88,11 +88,13 @@ class Templates:
         since = before.last_transition_time if before and same else datetime.now(UTC).replace(microsecond=0)
         written = told.model_copy(update={"last_transition_time": since})
         where = path(names.API_VERSION, names.TEMPLATE_PLURAL, metadata["namespace"], metadata["name"], "status")
-        conditions = [written.model_dump(mode="json", by_alias=True, exclude_none=True)]
+        all_conditions = [written.model_dump(mode="json", by_alias=True, exclude_none=True)]
         try:
-            await self._kube.patch(where, {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": conditions}})
+            await self._kube.patch(
+                where, {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": all_conditions}}
+            )
         except KubeError as error:
-            if error.status not in (404, 409):  # gone, or another of this name: it is looked at by itself
+            if error.status not in (404, 409):  # gone, or replaced by another of this name, which has its own turn
                 raise
 
 
@@ -100,26 +102,26 @@ MIRRORED = "the SpotInstanceVM of this name is made from it, and lists in its st
 
 
 def _in_the_way(vm: Json, uid: str) -> Condition | None:
-    """Say why a SpotInstanceVM that is there cannot be written, if it cannot."""
+    """Say why an existing SpotInstanceVM cannot be written; None if it can."""
     metadata = vm["metadata"]
     owner = next((each for each in metadata.get("ownerReferences") or [] if each["kind"] == KIND), None)
     if owner is None:
         return _false(
-            "NameTaken",
+            reasons.NAME_TAKEN,
             f"there is already a SpotInstanceVM {metadata['name']} that was not made from this InstanceTemplate; it is "
             "left as it is, and jobs use it. Delete it, or give the InstanceTemplate another name",
         )
     if "deletionTimestamp" in metadata or owner["uid"] != uid:
         return _false(
-            "BeingDeleted",
+            reasons.BEING_DELETED,
             f"the SpotInstanceVM {metadata['name']} is being deleted, and goes once no job that bought by it needs it "
-            "for its teardown; then it is made anew",
+            "for its teardown; then it is made again",
         )
     return None
 
 
 def _false(reason: str, message: str) -> Condition:
-    return Condition(type="Mirrored", status="False", reason=reason, message=message)
+    return Condition(type=conditions.MIRRORED, status="False", reason=reason, message=message)
 
 
 def _condition(template: Json) -> Condition | None:

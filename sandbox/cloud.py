@@ -1,4 +1,4 @@
-"""The whole sandbox: brought up in order, each part with its time, and taken down in the reverse one."""
+"""The whole sandbox: its parts come up in order, each with its time, and go down in the reverse order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import shlex
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import TypeVar
 import asyncssh
 
 from sandbox import binaries, gpu_operator
-from sandbox.checkpoint_operator import ACCOUNT, ACCOUNT_NAMESPACE, RBAC, CheckpointOperator
+from sandbox.binaries import Progress
+from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.checkpoint_operator.agent_pods import AgentPods
+from sandbox.claims import claim_octet
 from sandbox.cluster import Cluster
 from sandbox.control_plane import ControlPlane
 from sandbox.control_server import ControlServer
@@ -26,26 +28,21 @@ from sandbox.existing_cluster import ExistingCluster
 from sandbox.gce import GceEmulator
 from sandbox.gpu_operator import GpuOperator
 from sandbox.kubeconfig import write_private
-from sandbox.machines.light import LightMachines
-from sandbox.machines.real import RealMachines, images
-from sandbox.machines.real.ground import Ground
-from sandbox.machines.real.network import as_machines_reach
 from sandbox.object_store import ObjectStore
 from sandbox.processes import Process
 from sandbox.product import Product
 from sandbox.product_pods import ProductPods
 from sandbox.registry import Registry
 from sandbox.settings import Settings
-from sandbox.state import State, claim_octet, clear_up
+from sandbox.state import State, clear_up
+from sandbox.surroundings import LightSurroundings, RealSurroundings, Surroundings
 from sandbox.temporal_server import TemporalServer
 
 T = TypeVar("T")
 
-Progress = Callable[[str], None]
-
 
 class Cloud:
-    """One sandbox in this process. Parts that were not asked for are None, as all are before `up` and after `down`."""
+    """Runs one sandbox in this process. Before ``up`` and after ``down`` all parts are None; unwanted parts stay so."""
 
     def __init__(self, settings: Settings, progress: Progress = print) -> None:
         self.settings = settings
@@ -60,17 +57,16 @@ class Cloud:
         self.product: Product | ProductPods | None = None
         self.control: ControlServer | None = None
         self.asked_to_stop = asyncio.Event()
-        """Set by the control surface; whoever brought the cloud up takes it down then."""
+        """Set by the control surface: whoever brought the cloud up takes it down then."""
         self._progress = progress
-        self._ground: Ground | None = None
-        self._training_image: str | None = None
+        self._surroundings: Surroundings | None = None
         self._teardown = AsyncExitStack()
 
     async def up(self) -> None:
-        """Bring everything up; where a part fails, take down again what stands.
+        """Bring everything up. If a part fails, take down what is up already.
 
         Raises:
-            SandboxError: where a part cannot be started; the message says which, and why.
+            SandboxError: a part cannot be started; the message says which, and why.
         """
         try:
             await self._bring_up()
@@ -105,7 +101,7 @@ class Cloud:
 
     @property
     def addresses(self) -> dict[str, str]:
-        """Where everything is, as the lines of `sandbox.env`."""
+        """The addresses of everything, as the lines of ``sandbox.env``."""
         found = {"SANDBOX_STATE": str(self.settings.state_dir), "SSH_KEY_FILE": str(self.ssh_key)}
         if self.control_plane:
             found["KUBECONFIG"] = str(self.control_plane.kubeconfig)
@@ -116,55 +112,58 @@ class Cloud:
             found["TEMPORAL_UI"] = self.temporal.ui
         if self.registry:
             found["REGISTRY"] = self.registry.address
-        if self._training_image:
-            found["TRAINING_IMAGE"] = self._training_image
+        if self._surroundings and self._surroundings.training_image:
+            found["TRAINING_IMAGE"] = self._surroundings.training_image
         if self.gce_endpoint:
             found["GCE_ENDPOINT"] = self.gce_endpoint
-        if self.object_store:
+        if self.object_store and self._surroundings:
             url = found["OBJECT_STORE"] = self.object_store.url
-            # What a job's `checkpointStorage.endpoint` has to be, for its pods reach it too.
-            found["OBJECT_STORE_ENDPOINT"] = as_machines_reach(url) if self._ground else url
+            # What a job's ``checkpointStorage.endpoint`` has to be: the job's pods must reach it too.
+            found["OBJECT_STORE_ENDPOINT"] = self._surroundings.as_machines_reach(url)
         if self.control:
             found["CONTROL_URL"] = self.control.url
         return found
 
     @property
     def ssh_key(self) -> Path:
-        """The installation's private key; its public half goes into the VMs' metadata."""
+        """The installation's private key. The public key goes into the VMs' metadata."""
         return self.settings.state_dir / "ssh" / "id_ed25519"
 
     async def _bring_up(self) -> None:
         await self._claim()
         executables = await binaries.ensure(self._progress, self._built_parts)
-        if self.settings.machines == "real":
-            self._ground = Ground(self.settings, executables, self._progress)
-            self._teardown.push_async_callback(self._ground.down)
-            await self._ground.up()
+        surroundings = self._surroundings = self._surroundings_of_machines(executables)
+        self._teardown.push_async_callback(surroundings.down)
+        await surroundings.up()
         self._write_ssh_key()
         await self._start_servers(executables)
-        if "gce" in self.settings.parts:
-            await self._start_gce()
-        if self.settings.product:
-            await self._start_product()
+        if self.control_plane and "gce" in self.settings.parts:
+            await self._start_gce(surroundings, self.control_plane)
+        if self.control_plane and self.settings.product:
+            await self._start_product(surroundings, self.control_plane)
         self.control = ControlServer(self)
         self._teardown.push_async_callback(self.control.stop)
         await self._timed("control surface", self.control.start())
-        if self._ground:
-            assert self.control_plane
-            await self._ground.network.publish([*self.addresses.values(), self.control_plane.url])
+        urls = [self.control_plane.url] if self.control_plane else []
+        await surroundings.publish([*self.addresses.values(), *urls])
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.addresses.items()]
         write_private(self.settings.env_file, "".join(lines))
         self._teardown.callback(self.settings.env_file.unlink, missing_ok=True)
 
     @property
     def _built_parts(self) -> set[binaries.Share]:
-        """Those of which executables are started."""
+        """The parts whose executables are started."""
         built: set[binaries.Share] = set(self.settings.parts)
         if self.settings.kubeconfig:
             built.discard("kubernetes")
         if self.settings.machines == "real":
             built.add("node")
         return built
+
+    def _surroundings_of_machines(self, executables: binaries.Binaries) -> Surroundings:
+        if self.settings.machines == "real":
+            return RealSurroundings(self.settings, executables, self._progress)
+        return LightSurroundings(self.settings)
 
     async def _claim(self) -> None:
         state = State(self.settings.state_dir)
@@ -178,7 +177,7 @@ class Cloud:
             self.settings = replace(self.settings, octet=octet)
 
     def _log_to_file(self) -> None:
-        """Keep what the parts in this process say in a file beside those of the child processes."""
+        """Write the log of the parts in this process to a file beside those of the child processes."""
         self.settings.logs.mkdir(exist_ok=True)
         handler = logging.FileHandler(self.settings.logs / "sandbox.log")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -192,11 +191,13 @@ class Cloud:
         if self.ssh_key.exists():
             return
         key = asyncssh.generate_private_key("ssh-ed25519", comment="outlast-sandbox")
-        write_private(self.ssh_key, key.export_private_key().decode())
+        # The public key comes first: if the private one exists, the pair is complete.
+        self.ssh_key.parent.mkdir(exist_ok=True)
         self.ssh_key.with_suffix(".pub").write_bytes(key.export_public_key())
+        write_private(self.ssh_key, key.export_private_key().decode())
 
     async def _start_servers(self, executables: binaries.Binaries) -> None:
-        """Start the parts that need no other, side by side."""
+        """Start the parts that need no other part, all at once."""
         starts: list[Awaitable[None]] = []
         if "kubernetes" in self.settings.parts:
             self.control_plane = self._cluster(executables)
@@ -220,63 +221,33 @@ class Cloud:
             return ExistingCluster(self.settings, executables.kubectl)
         return ControlPlane(self.settings, executables)
 
-    async def _start_gce(self) -> None:
-        """Start the emulated cloud, and what stands for the operators of its nodes."""
-        assert self.control_plane
-        machines = await self._machine_factory()
-        self.operator = await self._checkpoint_operator()
+    async def _start_gce(self, surroundings: Surroundings, cluster: Cluster) -> None:
+        """Start the emulated cloud, and the operators that serve its nodes."""
+        machines = await surroundings.machines(cluster, self.registry)
+        self.operator = await surroundings.checkpoint_operator(cluster, self.registry)
         self._teardown.push_async_callback(self.operator.stop)
         await self._timed("checkpoint operator", self.operator.start())
-        await self._timed("GPU operator", self._start_gpu_operator(machines.idle_image))
+        await self._timed("GPU operator", self._start_gpu_operator(cluster, machines.idle_image))
         self.gce = GceEmulator(self.settings, machines)
         self._teardown.push_async_callback(self.gce.stop)
         self.gce_endpoint = await self._timed("GCE", self.gce.start())
         self.object_store = ObjectStore()
         self._teardown.push_async_callback(self.object_store.stop)
         await self._timed("object store", self.object_store.start())
-        if self._ground:
-            await self._ground.network.serve_machines([self.object_store.url])
+        await surroundings.serve_machines([self.object_store.url])
 
-    async def _checkpoint_operator(self) -> CheckpointOperator | AgentPods:
-        assert self.control_plane
-        if self._ground:
-            assert self.registry
-            return AgentPods(self.control_plane, f"{self.registry.address}/{images.AGENT}", self.settings.state_dir)
-        await self.control_plane.install("-f", RBAC)
-        kubeconfig = self.settings.state_dir / "checkpoint-operator.kubeconfig"
-        await self.control_plane.account(ACCOUNT, ACCOUNT_NAMESPACE, kubeconfig)
-        return CheckpointOperator(kubeconfig, self.settings.speed)
-
-    async def _start_gpu_operator(self, image: str) -> None:
-        assert self.control_plane
+    async def _start_gpu_operator(self, cluster: Cluster, image: str) -> None:
         manifests = self.settings.state_dir / "gpu-operator.yaml"
         manifests.write_text(gpu_operator.manifest(image))
-        await self.control_plane.install("-f", manifests)
+        await cluster.install("-f", manifests)
         kubeconfig = self.settings.state_dir / "gpu-operator.kubeconfig"
-        await self.control_plane.account(gpu_operator.ACCOUNT, gpu_operator.NAMESPACE, kubeconfig)
+        await cluster.account(gpu_operator.ACCOUNT, gpu_operator.NAMESPACE, kubeconfig)
         self.gpu_operator = GpuOperator(kubeconfig)
         self._teardown.push_async_callback(self.gpu_operator.stop)
         await self.gpu_operator.start()
 
-    async def _machine_factory(self) -> LightMachines | RealMachines:
-        if not self._ground:
-            return LightMachines(self.settings)
-        assert self.registry
-        assert isinstance(self.control_plane, ControlPlane)
-        await self._ground.network.serve_pods(self.control_plane.port)
-        self._training_image = await self._timed("images", self._ground.push_images(self.registry.address))
-        return self._ground.machines(self.registry.address)
-
-    async def _start_product(self) -> None:
-        assert self.control_plane
-        if self._ground:
-            assert self.registry
-            addresses = self.addresses
-            await self._ground.network.serve_machines([addresses["TEMPORAL_ADDRESS"], addresses["GCE_ENDPOINT"]])
-            machines = self._ground.machines(self.registry.address)
-            self.product = ProductPods(self.settings, self.control_plane, addresses, machines)
-        else:
-            self.product = Product(self.settings, self.control_plane, self.addresses)
+    async def _start_product(self, surroundings: Surroundings, cluster: Cluster) -> None:
+        self.product = await surroundings.product(cluster, self.registry, self.addresses)
         self._teardown.push_async_callback(self.product.stop)
         await self._timed("Outlast", self.product.start())
 

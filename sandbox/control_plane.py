@@ -1,7 +1,7 @@
 """A real Kubernetes control plane on 127.0.0.1: etcd, API server, controller-manager and scheduler as plain processes.
 
-It stands where `kubeadm init` leaves one: nodes join it with a bootstrap token, get their client certificate by CSR,
-and are held to their own objects by the node authorizer.
+It is in the state in which ``kubeadm init`` leaves one: nodes join it with a bootstrap token and get their client
+certificate by CSR, and the node authorizer lets them touch only their own objects.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from pathlib import Path
 import aiohttp
 
 from sandbox.binaries import Binaries
+from sandbox.claims import free_port
 from sandbox.cluster import Cluster
 from sandbox.kubeconfig import by_certificate, kubeconfig, write_private
 from sandbox.machines.real.network import CONTROL_PLANE
 from sandbox.pki import Pair, Pki
-from sandbox.processes import Process, free_port
+from sandbox.processes import Process
 from sandbox.settings import Settings
 
 _SERVICE_RANGE = "10.96.0.0/16"
 
 
 class ControlPlane(Cluster):
-    """The control plane of one sandbox."""
+    """Runs the control plane of one sandbox."""
 
     def __init__(self, settings: Settings, binaries: Binaries) -> None:
         self._settings = settings
@@ -35,7 +36,7 @@ class ControlPlane(Cluster):
         self._nodes_reach = CONTROL_PLANE if settings.machines == "real" else "127.0.0.1"
         self.pki = Pki(self._directory / "pki")
         self.port = free_port()
-        """Of the API server, on each of its addresses."""
+        """The API server's port, on each of its addresses."""
         url = f"https://127.0.0.1:{self.port}"
         super().__init__(url, self.pki.ca.certificate, settings.admin_kubeconfig, binaries.kubectl)
         etcd = f"http://127.0.0.1:{free_port()}"
@@ -56,7 +57,7 @@ class ControlPlane(Cluster):
         """Start everything; returns once the API server is ready and nodes can join.
 
         Raises:
-            SandboxError: where a process ends early or is not ready in time.
+            SandboxError: a process ends early, or is not ready in time.
         """
         self._write_kubeconfig(self.kubeconfig, "kubernetes-admin", self.pki.admin)
         await self._etcd.start()
@@ -83,7 +84,7 @@ class ControlPlane(Cluster):
             f"--advertise-client-urls={url}",
             "--listen-peer-urls=http://127.0.0.1:0",
             "--log-level=warn",
-            # A sandbox may lose its last writes when the machine loses its power; it must not wait for a disk.
+            # A sandbox may lose its last writes when the machine loses power, but it must not wait for a disk.
             "--unsafe-no-fsync",
         ]
 
@@ -91,10 +92,10 @@ class ControlPlane(Cluster):
         pki = self.pki
         return [
             f"--etcd-servers={etcd}",
-            # All addresses are those of the cloud's own network where machines are real.
+            # With real machines all addresses are in the cloud's own network.
             f"--bind-address={'0.0.0.0' if self._settings.machines == 'real' else '127.0.0.1'}",
             f"--secure-port={self.port}",
-            # Loopback is no valid endpoint of the Service `kubernetes`, and no kube-proxy would look at it.
+            # Loopback is no valid endpoint of the Service ``kubernetes``, and there is no kube-proxy that reads it.
             f"--advertise-address={self._nodes_reach}",
             "--endpoint-reconciler-type=none",
             f"--service-cluster-ip-range={_SERVICE_RANGE}",
@@ -139,7 +140,7 @@ class ControlPlane(Cluster):
             f"--service-cluster-ip-range={_SERVICE_RANGE}",
             f"--node-monitor-grace-period={self._settings.node_monitor_grace_period}s",
             "--node-monitor-period=1s",
-            # Its defaults hold back the start of its forty controllers for seconds, and a sandbox is its only tenant.
+            # The defaults delay the start of its forty controllers by seconds, and a sandbox is its only client.
             "--kube-api-qps=500",
             "--kube-api-burst=1000",
         ]
@@ -153,7 +154,7 @@ class ControlPlane(Cluster):
         return write_private(path, kubeconfig(self.url, self.ca_file.read_bytes(), user, credentials))
 
     async def _serves(self) -> bool:
-        """Whether the API server is ready, its own RBAC objects included."""
+        """True if the API server is ready, including its own RBAC objects."""
         context = ssl.create_default_context(cafile=str(self.ca_file))
         timeout = aiohttp.ClientTimeout(total=5)
         try:
@@ -166,16 +167,16 @@ class ControlPlane(Cluster):
             return False
 
     async def _upload(self) -> None:
-        """Create what `kubeadm init` uploads for nodes that will join."""
+        """Create what ``kubeadm init`` uploads for nodes that will join."""
         cluster_info = kubeconfig(f"https://{self.endpoint}", self.ca_file.read_bytes())
         machines = (Path(__file__).parent / "machines" / self._settings.machines / "kubelet.yaml").read_text()
         template = string.Template((Path(__file__).parent / "kubeadm.yaml").read_text())
-        # JSON is YAML: quoted so, any text stays one value.
+        # JSON is YAML: any text that is quoted like this stays one value.
         manifest = template.substitute(
             CLUSTER_INFO=json.dumps(cluster_info), SERVER=self.endpoint, KUBELET=json.dumps(machines)
         )
         await self.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifest)
 
     async def _default_service_account(self) -> bool:
-        """Whether pods can be created: admission refuses them until the controller-manager made this object."""
+        """True if pods can be created: admission refuses them until the controller-manager has made this object."""
         return bool(await self.kubectl("get", "serviceaccount", "default", "--ignore-not-found", "-o", "name"))

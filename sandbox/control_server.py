@@ -1,7 +1,7 @@
 """The control surface: a small HTTP API of the running sandbox.
 
-Everything that the world does to a cloud and no API of a cloud offers: a VM preempted, a zone out of capacity, a
-process killed. `control` is its client.
+It does what the world does to a cloud and no cloud's API offers: preempt a VM, use up a zone's capacity, kill a
+process. ``control`` is its client.
 """
 
 from __future__ import annotations
@@ -10,34 +10,74 @@ import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aiohttp import web
 
+from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.checkpoint_operator.agent_pods import AgentPods
 from sandbox.errors import SandboxError
 from sandbox.gce import ApiError, GceEmulator
+from sandbox.gpu_operator import GpuOperator
 from sandbox.plays import play_fault, play_trap, play_validator
 from sandbox.processes import Process
-
-if TYPE_CHECKING:
-    from sandbox.cloud import Cloud
+from sandbox.product import Product
+from sandbox.product_pods import ProductPods
+from sandbox.settings import Settings
 
 Json = dict[str, Any]
 
-LONGEST_WAIT = 10.0  # seconds for which an answer is held back; the end of the sandbox waits for it
+LONGEST_WAIT = 10.0
+"""How long an answer may be delayed, in seconds: the sandbox can only end after the answer."""
+
+
+class Controlled(Protocol):
+    """What the control surface reads and changes of a cloud. A part that the sandbox runs without is None."""
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the sandbox."""
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The addresses of all parts, by the names in ``sandbox.env``."""
+
+    @property
+    def processes(self) -> dict[str, Process]:
+        """The child processes by name."""
+
+    @property
+    def gce(self) -> GceEmulator | None:
+        """The emulated cloud."""
+
+    @property
+    def operator(self) -> CheckpointOperator | AgentPods | None:
+        """The checkpoint operator."""
+
+    @property
+    def gpu_operator(self) -> GpuOperator | None:
+        """The GPU operator."""
+
+    @property
+    def product(self) -> Product | ProductPods | None:
+        """The installation of Outlast."""
+
+    @property
+    def asked_to_stop(self) -> asyncio.Event:
+        """The event that asks whoever brought the sandbox up to take it down."""
 
 
 class ControlServer:
     """Serves one cloud's control surface on a free port of 127.0.0.1."""
 
-    def __init__(self, cloud: Cloud) -> None:
+    def __init__(self, cloud: Controlled) -> None:
         self._cloud = cloud
         self._runner: web.AppRunner | None = None
         self._preemptions: set[asyncio.Task[None]] = set()
         self.url = ""
 
     async def start(self) -> None:
-        """Listen; `url` says where."""
+        """Start to listen at ``url``."""
         app = web.Application(middlewares=[_errors])
         app.add_routes(
             [
@@ -50,6 +90,7 @@ class ControlServer:
                 web.post("/validator/{verdict}", self._validator),
                 web.post("/processes/{name}/kill", self._kill),
                 web.post("/processes/{name}/start", self._start),
+                web.post("/nodes/{name}/{change}", self._node),
                 web.post("/down", self._down),
             ]
         )
@@ -61,7 +102,7 @@ class ControlServer:
         self.url = f"http://{host}:{port}"
 
     async def stop(self) -> None:
-        """Stop listening, and let go of the preemptions under way."""
+        """Stop listening, and cancel the preemptions that are under way."""
         if self._runner:
             await self._runner.cleanup()
         for preemption in self._preemptions:
@@ -86,7 +127,7 @@ class ControlServer:
         preemption = asyncio.create_task(self._gce().preempt(request.match_info["name"], notice))
         self._preemptions.add(preemption)
         preemption.add_done_callback(self._preemptions.discard)
-        # It lasts as long as the VM does. What is wrong with the request shows at once.
+        # The preemption lasts as long as the VM does, but what is wrong with the request shows at once.
         await asyncio.wait({preemption}, timeout=0.2)
         if preemption.done():
             preemption.result()
@@ -129,6 +170,14 @@ class ControlServer:
         await process.start()
         return web.json_response({"pid": process.pid})
 
+    async def _node(self, request: web.Request) -> web.Response:
+        product = self._cloud.product
+        if not isinstance(product, ProductPods):
+            raise SandboxError("in this sandbox Outlast is no pods: bring it up with --product --machines real")
+        changes = {"cut": product.cut, "boot": product.boot}
+        await changes[request.match_info["change"]](request.match_info["name"])
+        return web.json_response({})
+
     async def _down(self, _: web.Request) -> web.Response:
         self._cloud.asked_to_stop.set()
         return web.json_response({})
@@ -149,7 +198,7 @@ class ControlServer:
 async def _errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer what a caller got wrong with 400 and one line."""
+    """Answer a caller's mistake with 400 and one line."""
     try:
         return await handler(request)
     except (SandboxError, ApiError, LookupError, ValueError) as error:

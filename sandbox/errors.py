@@ -1,4 +1,4 @@
-"""The one kind of error that a person gets to read as a single line."""
+"""The one error that a person reads as a single line."""
 
 
 class SandboxError(RuntimeError):

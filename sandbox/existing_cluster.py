@@ -1,7 +1,7 @@
-"""A cluster that runs already and that the sandbox's VMs join on request: kind's, kubeadm's, k3s's, another sandbox's.
+"""A cluster that exists already and that the sandbox's VMs join: kind's, kubeadm's, k3s's, another sandbox's.
 
-It belongs to somebody: what is missing in it is told and not repaired, and it is left as it was found. CRDs alone stay,
-because whatever was made of them would go with them.
+It belongs to somebody. The sandbox reports what is missing in it instead of repairing it, and leaves it as it was. Only
+CRDs stay, because objects of these kinds would be deleted with them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sandbox.checkpoint_operator import ACCOUNT, ACCOUNT_NAMESPACE
 from sandbox.checkpoint_operator.operator import FIELD_MANAGER
 from sandbox.cluster import Cluster
 from sandbox.errors import SandboxError
-from sandbox.joinable import obstacles
+from sandbox.join_obstacles import obstacles
 from sandbox.kubeconfig import write_private
 from sandbox.kubectl import Kubectl
 from sandbox.settings import OCTETS, Settings
@@ -33,7 +33,7 @@ OUTLAST = "namespace/outlast-system"
 
 
 class ExistingCluster(Cluster):
-    """The cluster of `Settings.kubeconfig`. Its `url` is empty until `up`."""
+    """The cluster of ``Settings.kubeconfig``. Its ``url`` is empty until ``up``."""
 
     def __init__(self, settings: Settings, kubectl: Path) -> None:
         assert settings.kubeconfig
@@ -46,10 +46,10 @@ class ExistingCluster(Cluster):
         self._tokens: list[str] = []
 
     async def up(self) -> None:
-        """See whether VMs can join.
+        """Check whether VMs can join.
 
         Raises:
-            SandboxError: where they cannot, with a line for each reason and its remedy.
+            SandboxError: they cannot; the message has a line for each reason, with its remedy.
         """
         await self._read()
         await self._reach()
@@ -62,36 +62,36 @@ class ExistingCluster(Cluster):
         await self._warn_of_distance()
 
     async def down(self) -> None:
-        """Take out what was put in: Nodes of our VMs, what was installed, bootstrap tokens. CRDs stay."""
+        """Remove what the sandbox put in: Nodes of our VMs, installed objects, bootstrap tokens. CRDs stay."""
         if not self.url:
             return
         for remove in (self._remove_nodes, self._remove_installed, self._remove_tokens):
             try:
                 await remove()
             except SandboxError as error:
-                log.warning("left behind in the cluster of %s: %s", self._given, error)
+                log.warning("something is left in the cluster of %s: %s", self._given, error)
 
     async def create_bootstrap_token(self, ttl: float = 3600.0) -> str:
-        """A new bootstrap token, valid for `ttl` seconds or until `down`."""
+        """Create a bootstrap token that is valid for ``ttl`` seconds or until ``down``."""
         token = await super().create_bootstrap_token(ttl)
         self._tokens.append(f"bootstrap-token-{token.partition('.')[0]}")
         return token
 
     async def install(self, *manifests: str | Path) -> list[Json]:
-        """Apply manifests; what they became stays until `down`, CRDs longer."""
+        """Apply manifests; the objects stay until ``down``, CRDs longer."""
         applied = await super().install(*manifests)
         self._installed += [each for each in applied if each["kind"] != "CustomResourceDefinition"]
         return applied
 
     async def _read(self) -> None:
-        """Copy the kubeconfig's current context, with what it refers to in other files."""
+        """Copy the kubeconfig's current context, with everything that it refers to in other files."""
         if not self._given.is_file():
             raise SandboxError(f"there is no kubeconfig {self._given}")
         text = await self._given_kubectl("config", "view", "--raw", "--flatten", "--minify", "-o", "json")
         cluster = json.loads(text)["clusters"][0]["cluster"]
         write_private(self.kubeconfig, text)
         if "certificate-authority-data" not in cluster:
-            raise SandboxError(f"{self._given} names no certificate-authority, by which joining nodes know the cluster")
+            raise SandboxError(f"{self._given} names no certificate-authority, which joining nodes need")
         ca = base64.b64decode(cluster["certificate-authority-data"]).decode()
         write_private(self.ca_file, ca)
         self.url = cluster["server"].rstrip("/")
@@ -100,14 +100,16 @@ class ExistingCluster(Cluster):
         try:
             await self.kubectl("get", "--raw", "/readyz", "--request-timeout=10s")
         except SandboxError as error:
-            raise SandboxError(f"{self.url} of {self._given} is not ready for us: {error}") from None
+            raise SandboxError(f"{self.url} of {self._given} is not ready: {error}") from None
         try:
             await self.kubectl("auth", "can-i", "*", "*", "--all-namespaces")
         except SandboxError:
-            raise SandboxError(f"{self._given} is not an administrator's: name one that may do everything") from None
+            raise SandboxError(
+                f"{self._given} is not an administrator's kubeconfig: name one that may do everything"
+            ) from None
 
     async def _occupants(self) -> AsyncIterator[str]:
-        """What is at work there already and would be at odds with the sandbox."""
+        """Yield what is already in the cluster and would conflict with the sandbox."""
         crd = await self._find(BACKUPS)
         if crd and all(entry["manager"] != FIELD_MANAGER for entry in crd["metadata"]["managedFields"]):
             yield f"another checkpoint operator serves it ({BACKUPS} is not the sandbox's): uninstall that, and its CRD"
@@ -117,25 +119,25 @@ class ExistingCluster(Cluster):
                 f"after a crash: kubectl delete --namespace {ACCOUNT_NAMESPACE} {OPERATOR_ACCOUNT}"
             )
         if self._with_outlast and await self._find(OUTLAST):
-            yield f"Outlast is installed there: leave --product out, or kubectl delete {OUTLAST}"
+            yield f"Outlast is installed there: leave out --product, or kubectl delete {OUTLAST}"
         if nodes := await self._nodes():
             remedy = f"kubectl delete nodes {' '.join(nodes)}"
             yield f"VMs of another sandbox, or of one that crashed, are nodes there: {remedy}"
 
     async def _warn_of_distance(self) -> None:
-        """VMs have loopback addresses: an API server that runs elsewhere cannot reach their kubelets."""
+        """Warn if the API server runs elsewhere: VMs have loopback addresses, so it cannot reach their kubelets."""
         listing = await self._get("nodes", "--selector=node-role.kubernetes.io/control-plane")
         for node in listing["items"]:
             address = _address(node)
             if address and not _is_this_machines(address):
                 log.warning(
-                    "kubectl logs and Outlast's sight of progress will not work on VMs: the API server on node %s (%s) "
-                    "does not reach loopback addresses of this machine; run the sandbox where the control plane runs",
+                    "kubectl logs and the progress of trainings will not work on VMs: the API server on node %s (%s) "
+                    "cannot reach loopback addresses of this machine; run the sandbox where the control plane runs",
                     node["metadata"]["name"], address,
                 )  # fmt: skip
 
     async def _remove_nodes(self) -> None:
-        # Those of a cluster that was refused are another's.
+        # The Nodes of a cluster that was refused belong to another sandbox.
         if self._accepted and (nodes := await self._nodes()):
             await self.kubectl("delete", "nodes", "--ignore-not-found", *nodes)
 
@@ -149,12 +151,12 @@ class ExistingCluster(Cluster):
             await self.kubectl("delete", "secrets", "--namespace=kube-system", "--ignore-not-found", *self._tokens)
 
     async def _nodes(self) -> list[str]:
-        """Nodes that are VMs of a sandbox: of this one, once the cluster was seen to be free of others."""
+        """Return the Nodes that are VMs of a sandbox: of this one, once the cluster is known to be free of others."""
         items = (await self._get("nodes"))["items"]
         return [node["metadata"]["name"] for node in items if _is_vms(_address(node) or "")]
 
     async def _find(self, what: str, *options: str) -> Json:
-        """One object, empty where there is none."""
+        """Return one object, empty if it does not exist."""
         return await self._get(what, "--ignore-not-found", "--show-managed-fields", *options)
 
     async def _get(self, *arguments: str) -> Json:
@@ -168,13 +170,13 @@ def _address(node: Json) -> str | None:
 
 
 def _is_vms(address: str) -> bool:
-    """Whether an address is one that sandboxes give to VMs."""
+    """True if sandboxes give such an address to VMs."""
     first, _, rest = address.partition(".")
     return first == "127" and int(rest.partition(".")[0]) in OCTETS
 
 
 def _is_this_machines(address: str) -> bool:
-    """Whether an address is one of this machine's."""
+    """True if the address belongs to this machine."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

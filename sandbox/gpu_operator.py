@@ -1,7 +1,7 @@
-"""What stands for NVIDIA's GPU operator: a validator pod on each node with GPUs, which can be made to fail.
+"""A stand-in for NVIDIA's GPU operator: a validator pod on each node with GPUs, which can be made to fail.
 
-The real one's pods become Ready once driver, toolkit and device plugin work on their node. These have a readiness gate,
-and the verdict on each node is given from here.
+The real operator's pods become Ready once driver, toolkit and device plugin work on their node. These have a readiness
+gate, and this module gives the verdict on each node.
 https://docs.nvidia.com/datacenter/cloud-native/gpu-operator/latest/getting-started.html
 """
 
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 ACCOUNT = "sandbox-gpu-operator"
 NAMESPACE = "kube-system"
 GPU_LABEL = "sandbox/has-gpus=true"
-"""With which a machine that has GPUs registers its Node."""
+"""The label with which a machine that has GPUs registers its Node."""
 
 _MANIFEST = Path(__file__).with_suffix(".yaml")
 _PODS = f"/api/v1/namespaces/{NAMESPACE}/pods"
@@ -33,7 +33,7 @@ _GATE = "sandbox/validated"
 
 
 def manifest(image: str) -> str:
-    """What is to be installed in the cluster; `image` is the validator's."""
+    """Return what has to be installed in the cluster; ``image`` is the validator's."""
     return string.Template(_MANIFEST.read_text()).substitute(IMAGE=image)
 
 
@@ -48,18 +48,18 @@ class GpuOperator:
         self._watch: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to judge."""
+        """Begin to give verdicts."""
         self._watch = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
-        """Judge no more."""
+        """Stop giving verdicts."""
         if self._watch:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
         await self._client.close()
 
     async def fail(self, node: str | None = None) -> None:
-        """Find the GPUs of a node broken, also of one that is yet to come; without a name those of every node."""
+        """Report the GPUs of a node as broken, even if it does not exist yet; without a name, those of every node."""
         if node is None:
             self._all_fail = True
         else:
@@ -67,7 +67,7 @@ class GpuOperator:
         await self._judge_all()
 
     async def heal(self) -> None:
-        """Find all GPUs to work again."""
+        """Report all GPUs as working again."""
         self._all_fail = False
         self._failing.clear()
         await self._judge_all()
@@ -96,5 +96,5 @@ class GpuOperator:
             return
         verdict = {"type": _GATE, "status": status, "lastTransitionTime": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"}
         body = {"metadata": {"uid": metadata["uid"]}, "status": {"conditions": [verdict]}}
-        with contextlib.suppress(ApiError, *UNREACHABLE):  # the pod is gone, or the next word of it comes here again
+        with contextlib.suppress(ApiError, *UNREACHABLE):  # the pod is gone, or its next change comes here again
             await self._client.patch(f"{_PODS}/{metadata['name']}/status", body, STRATEGIC_MERGE)

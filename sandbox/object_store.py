@@ -1,8 +1,8 @@
 """An object store: what GCS's XML API and S3's path-style REST API have in common, which is what clients use of both.
 
-Buckets are in memory. `PUT /BUCKET` makes one, as in both services; `PUT`, `GET`, `HEAD` and `DELETE` of
-`/BUCKET/KEY`, uploads in parts, and `GET /BUCKET?list-type=2` with prefix, start-after and pages of `max-keys`. An
-object exists once its whole body came in, never in part. Errors are the services' XML documents.
+Buckets are in memory. ``PUT /BUCKET`` makes one, as in both services. ``PUT``, ``GET``, ``HEAD`` and ``DELETE`` of
+``/BUCKET/KEY`` work, uploads in parts, and ``GET /BUCKET?list-type=2`` with prefix, start-after and pages of
+``max-keys``. An object exists once its whole body has arrived, never in part. Errors are the services' XML documents.
 
 Source of the protocol: https://cloud.google.com/storage/docs/xml-api/reference-methods and Amazon's S3 API reference
 (ListObjectsV2, PutObject).
@@ -22,7 +22,7 @@ from xml.sax.saxutils import escape
 from aiohttp import web
 
 BUCKET = "checkpoints"
-"""The bucket that is there from the start."""
+"""The bucket that exists from the start."""
 MAX_KEYS = 1000
 MAX_OBJECT = 64 * 2**20
 XML = "application/xml"
@@ -39,12 +39,12 @@ class StoredObject:
 
     @classmethod
     def now(cls, body: bytes) -> StoredObject:
-        """One that is written now; both services tell the time in seconds."""
+        """Make a version that is written now; both services give the time in seconds."""
         return cls(body, datetime.now(UTC).replace(microsecond=0))
 
     @property
     def headers(self) -> dict[str, str]:
-        """What GET and HEAD say of it."""
+        """The headers of GET and HEAD."""
         return {
             "ETag": f'"{hashlib.md5(self.body, usedforsecurity=False).hexdigest()}"',
             "Last-Modified": format_datetime(self.modified, usegmt=True),
@@ -54,19 +54,19 @@ class StoredObject:
 
 
 class ObjectStore:
-    """Serves its buckets on a loopback port to whoever asks; `refused` are buckets for which nobody has the rights."""
+    """Serves its buckets on a loopback port to anyone; nobody has the rights for the buckets in ``refused``."""
 
     def __init__(self) -> None:
         self.buckets: dict[str, dict[str, StoredObject]] = {BUCKET: {}}
         self.refused: set[str] = set()
         self.authorizations: list[str] = []
-        """What callers showed of themselves, for tests; nobody is asked for it."""
+        """The ``Authorization`` headers of callers, for tests; none is required."""
         self.url = ""
         self._uploads: dict[str, dict[int, StoredObject]] = {}
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Serve on a free port of 127.0.0.1; `url` says where."""
+        """Serve on a free port of 127.0.0.1, at ``url``."""
         app = web.Application(client_max_size=MAX_OBJECT, middlewares=[self._note_authorization])
         app.router.add_route("*", "/{bucket}{slash:/?}", self._bucket)
         app.router.add_route("*", "/{bucket}/{key:.+}", self._object)
@@ -142,7 +142,7 @@ class ObjectStore:
         return web.Response(body=objects[key].body, headers=objects[key].headers)
 
     async def _in_parts(self, request: web.Request, bucket: str, key: str) -> web.Response:
-        """A multipart upload: begun by POST ?uploads, then PUT of each part, and complete by POST or gone by DELETE."""
+        """Handle a multipart upload: POST ?uploads begins it, PUT adds a part, POST completes it, DELETE drops it."""
         if request.method == "POST" and "uploads" in request.query:
             upload = secrets.token_hex(8)
             self._uploads[upload] = {}

@@ -1,6 +1,6 @@
 """A small client of an OCI registry: image references, manifests and blobs.
 
-Protocol: OCI Distribution Specification 1.1. Credentials are sent as HTTP Basic; token servers are not asked.
+Protocol: OCI Distribution Specification 1.1. Credentials are sent as HTTP Basic; token servers are not supported.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ ACCEPTED = ", ".join(
 DEFAULT_HOST = "docker.io"
 CONNECT_SECONDS = 30.0
 SILENCE_SECONDS = 120.0
-"""Without a byte from a registry that has the whole request: it may have to hash and store a gigabyte first."""
+"""How long a registry that has the whole request may stay silent: it may have to hash and store a gigabyte first."""
 SLOWEST_BYTES_PER_SECOND = 1_000_000
-"""Below that an upload is given up: how long one takes depends on its size, so no fixed deadline fits all."""
+"""An upload that is slower is given up. Its duration depends on its size, so no fixed deadline fits all."""
 _PATH = re.compile(r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
@@ -43,7 +43,7 @@ Json = dict[str, Any]
 
 
 class RegistryError(Exception):
-    """The registry refused a request; `status` is the HTTP code."""
+    """The registry refused a request; ``status`` is the HTTP code."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"registry answered {status}: {message}")
@@ -52,7 +52,7 @@ class RegistryError(Exception):
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An image's name taken apart: `host/repository[:tag][@digest]`."""
+    """The parts of an image's name: ``host/repository[:tag][@digest]``."""
 
     host: str
     repository: str
@@ -61,7 +61,11 @@ class ImageRef:
 
     @classmethod
     def parse(cls, name: str) -> ImageRef:
-        """Take a name apart by the rules of container runtimes. Raises ValueError for an invalid one."""
+        """Take a name apart by the rules of container runtimes.
+
+        Raises:
+            ValueError: the name is not valid.
+        """
         rest, _, digest = name.partition("@")
         first, slash, remainder = rest.partition("/")
         is_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
@@ -73,17 +77,17 @@ class ImageRef:
 
     @property
     def reference(self) -> str:
-        """What names the manifest in the registry: the digest where there is one, else the tag."""
+        """What names the manifest in the registry: the digest if there is one, else the tag."""
         return self.digest or self.tag or "latest"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the registry runs on this machine (runtimes then allow plain HTTP)."""
+        """True if the registry runs on this machine; runtimes allow plain HTTP then."""
         return is_loopback(self.host)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether `host[:port]` is this machine."""
+    """True if ``host[:port]`` is this machine."""
     name = host.rpartition(":")[0] or host
     if name == "localhost":
         return True
@@ -94,12 +98,12 @@ def is_loopback(host: str) -> bool:
 
 
 def digest_of(data: bytes) -> str:
-    """The content's digest, in the registry's notation."""
+    """Return the digest of some content, in the registry's notation."""
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 class OciClient:
-    """One registry, as an asynchronous context manager."""
+    """Talks to one registry, as an asynchronous context manager."""
 
     def __init__(self, host: str, *, plain_http: bool, credentials: tuple[str, str] | None = None) -> None:
         self._base = f"{'http' if plain_http else 'https'}://{host}"
@@ -115,28 +119,40 @@ class OciClient:
         await self._session.close()
 
     async def ping(self) -> None:
-        """Check that the registry answers and accepts the credentials. Raises RegistryError."""
+        """Check that the registry answers and accepts the credentials.
+
+        Raises:
+            RegistryError: it refuses them.
+        """
         await self._call("GET", f"{self._base}/v2/")
 
     async def manifest(self, repository: str, reference: str) -> tuple[Json, str]:
-        """Read a manifest by tag or digest: the manifest and its digest."""
+        """Read a manifest by tag or digest, and return it with its digest."""
         url = f"{self._base}/v2/{repository}/manifests/{reference}"
         _, body = await self._call("GET", url, headers={"Accept": ACCEPTED})
         return json.loads(body), digest_of(body)
 
     async def blob(self, repository: str, digest: str) -> bytes:
-        """Read a blob and check its digest. Raises RegistryError where it is missing or damaged."""
+        """Read a blob and check its digest.
+
+        Raises:
+            RegistryError: the blob is missing or damaged.
+        """
         _, body = await self._call("GET", f"{self._base}/v2/{repository}/blobs/{digest}")
         if digest_of(body) != digest:
             raise RegistryError(200, f"unexpected commit digest {digest_of(body)}, expected {digest}")
         return body
 
     async def delete_blob(self, repository: str, digest: str) -> None:
-        """Let a blob be gone, whatever refers to it."""
+        """Delete a blob, even if something refers to it."""
         await self._call("DELETE", f"{self._base}/v2/{repository}/blobs/{digest}")
 
     async def has_blob(self, repository: str, digest: str) -> bool:
-        """Whether a blob needs no upload. Raises RegistryError where that is not told."""
+        """True if the registry has a blob, which then needs no upload.
+
+        Raises:
+            RegistryError: the registry does not say.
+        """
         try:
             await self._call("HEAD", f"{self._base}/v2/{repository}/blobs/{digest}")
         except RegistryError as error:
@@ -147,7 +163,7 @@ class OciClient:
 
     async def push_blob(self, repository: str, data: bytes, media_type: str) -> Json:
         """Upload a blob in one piece and return its descriptor."""
-        digest = await asyncio.to_thread(digest_of, data)  # of a gigabyte it takes a second
+        digest = await asyncio.to_thread(digest_of, data)  # takes a second for a gigabyte
         start = f"{self._base}/v2/{repository}/blobs/uploads/"
         headers, _ = await self._call("POST", start)
         location = urljoin(start, headers["Location"])

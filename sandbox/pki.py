@@ -1,6 +1,6 @@
-"""The keys and certificates of a cluster: what `kubeadm init phase certs` makes, under the same names.
+"""The keys and certificates of a cluster: what ``kubeadm init phase certs`` makes, under the same names.
 
-ECDSA P-256 throughout: a key takes well under a millisecond, where RSA takes most of a second.
+All keys are ECDSA P-256: one takes well under a millisecond, while an RSA key takes most of a second.
 Source: https://kubernetes.io/docs/setup/best-practices/certificates/
 """
 
@@ -20,10 +20,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from sandbox.kubeconfig import write_private
 
-#: Groups of the cluster's administrator: the API server grants it everything before any RBAC object exists.
 ADMINS = "system:masters"
+"""The group of the cluster's administrator. The API server grants it everything before any RBAC object exists."""
 
-#: Names and addresses under which clients reach the API server.
 SERVER_NAMES = (
     "kubernetes",
     "kubernetes.default",
@@ -31,9 +30,10 @@ SERVER_NAMES = (
     "kubernetes.default.svc.cluster.local",
     "localhost",
     "127.0.0.1",
-    "10.96.0.1",  # the Service `kubernetes`
-    "10.128.0.1",  # as real machines reach it
+    "10.96.0.1",  # the Service ``kubernetes``
+    "10.128.0.1",  # how real machines reach it
 )
+"""The names and addresses by which clients reach the API server."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,12 @@ class Pair:
 
     @property
     def exists(self) -> bool:
-        """Whether both files are there."""
+        """True if both files exist."""
         return self.certificate.exists() and self.key.exists()
 
 
 class Pki:
-    """All pairs of one cluster in one directory; those that exist are kept."""
+    """All pairs of one cluster, in one directory; those that exist already are kept."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -86,7 +86,7 @@ class Pki:
     def _issued(
         self, file: str, authority: Pair, common_name: str, group: str | None = None, names: Sequence[str] = ()
     ) -> Pair:
-        """A pair signed by `authority`: for a server where `names` are given, else for a client."""
+        """Issue a pair signed by ``authority``: for a server if ``names`` are given, else for a client."""
         pair = self._pair(file)
         if pair.exists:
             return pair
@@ -122,7 +122,7 @@ class Pki:
 
 
 def public_key_pin(pem: bytes) -> str:
-    """`sha256:` and the hash of a certificate's public key: what `kubeadm join` pins a cluster's CA by."""
+    """Hash a certificate's public key: ``sha256:…``, by which ``kubeadm join`` pins a cluster's CA."""
     public = x509.load_pem_x509_certificate(pem).public_key()
     der = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return f"sha256:{hashlib.sha256(der).hexdigest()}"

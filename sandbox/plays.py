@@ -1,6 +1,6 @@
-"""What can be played on a running sandbox by name, from outside: the cloud's faults, the operators' traps.
+"""What can be played on a running sandbox by name, from outside: the cloud's faults and the operators' traps.
 
-Values may be strings, as a command line has them: they become what the parameter's annotation says.
+Values may be strings, as on a command line. They are converted to the types of the parameters.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pydantic import ValidationError, validate_call
 
 from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.checkpoint_operator.agent_pods import AgentPods
-from sandbox.checkpoint_operator.traps import KINDS, MIDDLE_PHASES
+from sandbox.checkpoint_operator.phases import MIDDLE_PHASES
+from sandbox.checkpoint_operator.traps import ON_BACKUPS, ON_OPERATOR, TRAPS
 from sandbox.errors import SandboxError
 from sandbox.gce.faults import Faults
 from sandbox.gpu_operator import GpuOperator
 from sandbox.settings import MachineKind
 
-#: Those that are played inside a machine; a real one cannot play them.
 IN_THE_MACHINE = ("hang_ssh", "expire_tokens", "skew_clocks")
+"""Faults that are played inside a machine, which only light machines can do."""
 
-#: Methods of `Faults` that may be called from outside.
 FAULTS = (
     "exhaust",
     "restore_capacity",
@@ -41,30 +41,24 @@ FAULTS = (
     *IN_THE_MACHINE,
     "set_price",
 )
+"""The methods of ``Faults`` that may be called from outside."""
 
-#: Methods of `GpuOperator` that may be called from outside.
 VERDICTS = ("fail", "heal")
-
-#: Traps of `CheckpointOperator.play`.
-TRAPS = {
-    **KINDS,
-    "absent": "takes the operator away, agents and all",
-    "present": "brings it back",
-}
+"""The methods of ``GpuOperator`` that may be called from outside."""
 
 
 def play_fault(
     faults: Faults, name: str, args: Sequence[Any], options: Mapping[str, Any], machines: MachineKind = "light"
 ) -> None:
-    """Call a method of `faults`.
+    """Call a method of ``faults``.
 
     Raises:
-        SandboxError: for an unknown fault, one that such machines cannot play, or parameters that it does not take.
+        SandboxError: the fault is unknown, such machines cannot play it, or it does not take these parameters.
     """
     if name not in FAULTS:
         raise SandboxError(f"no fault named {name}; there are: {', '.join(FAULTS)}")
     if machines == "real" and name in IN_THE_MACHINE:
-        raise SandboxError(f"fault {name} is played inside a machine, which a real one cannot: only light ones do")
+        raise SandboxError(f"fault {name} is played inside a machine, which only light machines can do")
     with _refusals(f"fault {name}"):
         validate_call(getattr(faults, name))(*args, **options)
 
@@ -73,8 +67,8 @@ async def play_trap(operator: CheckpointOperator | AgentPods, name: str, options
     """Play a trap.
 
     Raises:
-        SandboxError: for an unknown trap, or parameters that it does not take.
-        ValueError: for values that it does not take.
+        SandboxError: the trap is unknown, or does not take these parameters.
+        ValueError: the trap does not take these values.
     """
     if name not in TRAPS:
         raise SandboxError(f"no trap named {name}; there are: {', '.join(TRAPS)}")
@@ -83,10 +77,10 @@ async def play_trap(operator: CheckpointOperator | AgentPods, name: str, options
 
 
 async def play_validator(operator: GpuOperator, verdict: str, options: Mapping[str, Any]) -> None:
-    """Let the validator of the GPU operator `fail` or `heal`.
+    """Make the validator of the GPU operator ``fail`` or ``heal``.
 
     Raises:
-        SandboxError: for another verdict, or parameters that it does not take.
+        SandboxError: the verdict is unknown, or does not take these parameters.
     """
     if verdict not in VERDICTS:
         raise SandboxError(f"a validator can {' or '.join(VERDICTS)}, not {verdict}")
@@ -95,20 +89,21 @@ async def play_validator(operator: GpuOperator, verdict: str, options: Mapping[s
 
 
 def faults_help() -> str:
-    """A line or two on each fault."""
+    """Describe each fault in a line or two."""
     return _methods_help(Faults, FAULTS)
 
 
 def traps_help() -> str:
-    """A line on each trap, and what it can be told."""
-    lines = ["What can be played, on the next CheckpointBackups:"]
-    lines += [f"  {name:<12}{about}" for name, about in TRAPS.items()]
+    """Describe each trap in a line, and the parameters of all."""
+    lines: list[str] = []
+    for head, traps in (("With the next CheckpointBackups it", ON_BACKUPS), ("As a whole it", ON_OPERATOR)):
+        lines += [f"{head}:", *(f"  {name:<12}{about}" for name, about in traps.items())]
     lines += ["", f"{' '.join(_parameters(CheckpointOperator.play))}; phases: {', '.join(MIDDLE_PHASES)}"]
     return "\n".join(lines)
 
 
 def validator_help() -> str:
-    """A line or two on each verdict."""
+    """Describe each verdict in a line or two."""
     return _methods_help(GpuOperator, VERDICTS)
 
 
@@ -122,7 +117,7 @@ def _methods_help(owner: type, names: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def _refusals(what: str) -> Iterator[None]:
-    """Say in a line which parameters were wrong."""
+    """Say in one line which parameters were wrong."""
     try:
         yield
     except ValidationError as error:
@@ -131,7 +126,7 @@ def _refusals(what: str) -> Iterator[None]:
 
 
 def _parameters(method: Callable[..., object]) -> Iterator[str]:
-    """How to write them on a command line; those in brackets may be left out."""
+    """Yield the parameters as they are written on a command line, optional ones in brackets."""
     for parameter in inspect.signature(method).parameters.values():
         if parameter.name in {"self", "trap"}:
             continue
@@ -145,4 +140,5 @@ def _parameters(method: Callable[..., object]) -> Iterator[str]:
 
 
 def _first_sentence(method: Callable[..., None]) -> str:
-    return (inspect.getdoc(method) or "").partition("\n")[0]
+    """Return the first line of a method's documentation, with backticks as a terminal needs them."""
+    return (inspect.getdoc(method) or "").partition("\n")[0].replace("``", "`")

@@ -1,7 +1,7 @@
-"""A supervised child process: started with a log file, waited for with a deadline, stopped, found again after a crash.
+"""Supervised child processes: started with a log file, awaited with a deadline, stopped, and found after a crash.
 
-Every child carries the state directory in its environment (`OWNER`). That mark survives a `kill -9` of the sandbox, is
-inherited by grandchildren, and cannot be mistaken for a stranger's process that got the same pid later.
+Every child has the state directory in its environment (``OWNER``). That mark survives a ``kill -9`` of the sandbox and
+is inherited by grandchildren, and no other process can have it that gets the same pid later.
 """
 
 from __future__ import annotations
@@ -11,36 +11,31 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from random import SystemRandom
+
+import aiohttp
 
 from sandbox.errors import SandboxError
 
 log = logging.getLogger(__name__)
 
-CLAIMS = 100
-"""Ports that one process keeps claimed, see `free_port`: many more than it begins servers with at a time."""
-_claims: deque[socket.socket] = deque()
-_random = SystemRandom()
-
-#: The environment variable that marks a process as belonging to the sandbox with this state directory.
 OWNER = "OUTLAST_SANDBOX_OWNER"
+"""The environment variable that marks a process as belonging to the sandbox with this state directory."""
 
 
 GO = {"GOMAXPROCS": "1", "GOGC": "400"}
-"""Environment of what is written in Go, for whoever has set nothing else. A sandbox is a dozen such servers on a few
-processors: each of them would spend a fifth to a quarter of its time on keeping all processors busy, and a third of
-Temporal's went into collecting garbage (measured). Memory is cheaper."""
+"""The environment of programs written in Go, unless the user has set these variables. A sandbox runs a dozen such
+servers on a few processors: each would spend a fifth to a quarter of its time on keeping all processors busy, and
+Temporal a third of its time on collecting garbage (measured). Memory is cheaper.
+"""
 
 
 class Process:
-    """One child process, in a session of its own so that a Ctrl-C reaches it through us alone.
+    """One child process, in a session of its own so that only this process forwards a Ctrl-C to it.
 
-    Its environment is ours with `environment` above it, where None takes a variable away.
+    Its environment is ours with ``environment`` on top; None removes a variable.
     """
 
     def __init__(
@@ -72,7 +67,7 @@ class Process:
         return self._child.returncode if self._child else None
 
     async def start(self) -> None:
-        """Start it; does nothing where it runs already. Its output is appended to the log."""
+        """Start it, unless it runs already. Its output is appended to the log."""
         if self.pid:
             return
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -87,18 +82,18 @@ class Process:
                 start_new_session=True,
             )
         self._told_to_end = False
-        self._watch = asyncio.create_task(self._say_when_it_ends(self._child))
+        self._watch = asyncio.create_task(self._report_end(self._child))
 
-    async def _say_when_it_ends(self, child: asyncio.subprocess.Process) -> None:
+    async def _report_end(self, child: asyncio.subprocess.Process) -> None:
         code = await child.wait()
         if not self._told_to_end:
             log.warning("%s ended by itself with code %s, see %s\n%s", self.name, code, self.log, self.log_tail(3))
 
     async def ready(self, check: Callable[[], Awaitable[bool]], deadline: float = 60.0) -> None:
-        """Wait until `check` says yes, for at most `deadline` seconds.
+        """Wait until ``check`` returns True, for at most ``deadline`` seconds.
 
         Raises:
-            SandboxError: where the process ends, or the deadline passes, before that.
+            SandboxError: the process ended or the deadline passed before that.
         """
         began = time.monotonic()
         while not await check():
@@ -113,13 +108,13 @@ class Process:
             await asyncio.sleep(0.1)
 
     def log_tail(self, lines: int = 8) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         with contextlib.suppress(FileNotFoundError):
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
         return ""
 
     async def stop(self, grace: float = 10.0) -> None:
-        """End it with SIGTERM, and after `grace` seconds with SIGKILL; returns once it is gone."""
+        """End it with SIGTERM, and after ``grace`` seconds with SIGKILL; returns once it is gone."""
         self.send(signal.SIGTERM)
         try:
             await asyncio.wait_for(self.wait(), grace)
@@ -127,12 +122,12 @@ class Process:
             await self.kill()
 
     async def kill(self) -> None:
-        """End it at once with SIGKILL, and its children with it; returns once it is gone."""
+        """End it and its children at once with SIGKILL; returns once it is gone."""
         self.send(signal.SIGKILL)
         await self.wait()
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal that ends it to it and its children; does nothing where it has ended."""
+        """Send it and its children a signal that ends them, unless it has ended."""
         if self.pid:
             self._told_to_end = True
             with contextlib.suppress(ProcessLookupError):
@@ -144,10 +139,39 @@ class Process:
             await self._child.wait()
 
 
-def kill(process: asyncio.subprocess.Process) -> None:
-    """SIGKILL to a child that may have ended in this moment; wait for it afterwards.
+class Server:
+    """Runs one server. ``question`` is a URL that it answers with 200 once all of it serves."""
 
-    Its own ``kill`` raises ProcessLookupError then, and takes the exit code away from asyncio, which complains.
+    def __init__(self, process: Process, question: str) -> None:
+        self.process = process
+        self._question = question
+
+    async def up(self) -> None:
+        """Start it; returns once it answers.
+
+        Raises:
+            SandboxError: it ends early, or is not ready in time.
+        """
+        await self.process.start()
+        await self.process.ready(self._serves)
+
+    async def down(self) -> None:
+        """Stop it."""
+        await self.process.stop()
+
+    async def _serves(self) -> bool:
+        timeout = aiohttp.ClientTimeout(total=5)
+        try:
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(self._question) as answer:
+                return answer.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+
+def kill(process: asyncio.subprocess.Process) -> None:
+    """Send SIGKILL to a child that may end at this very moment; wait for it afterwards.
+
+    Its own ``kill`` would raise ProcessLookupError then, and take the exit code away from asyncio, which complains.
     """
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
@@ -155,14 +179,14 @@ def kill(process: asyncio.subprocess.Process) -> None:
 
 
 def leftovers(state_dir: Path) -> list[int]:
-    """Pids of living processes that a sandbox with this state directory has started (Linux: read from /proc).
+    """Return the pids of living processes that a sandbox with this state directory started (Linux: read from /proc).
 
-    What runs in a VM has the VM's environment instead of ours: it is known by its home or its kubeconfig.
+    Processes in a VM have the VM's environment instead of ours: they are known by their home or kubeconfig.
     """
     marks = tuple(f"{name}={state_dir}/vms/".encode() for name in ("HOME", "KUBECONFIG"))
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # gone meanwhile, or of another user
+        with contextlib.suppress(OSError):  # it ended meanwhile, or belongs to another user
             environment = (entry / "environ").read_bytes().split(b"\0")
             if f"{OWNER}={state_dir}".encode() in environment or any(v.startswith(marks) for v in environment):
                 found.append(int(entry.name))
@@ -170,42 +194,19 @@ def leftovers(state_dir: Path) -> list[int]:
 
 
 async def kill_leftovers(state_dir: Path, deadline: float = 10.0) -> int:
-    """End what a sandbox left behind; returns how many processes that were.
+    """End what a sandbox left behind, and return how many processes that were.
 
     Raises:
-        SandboxError: where one is still there after `deadline` seconds.
+        SandboxError: one still runs after ``deadline`` seconds.
     """
     seen: set[int] = set()
     began = time.monotonic()
     while remaining := leftovers(state_dir):
         if time.monotonic() - began > deadline:
-            raise SandboxError(f"processes {remaining} of {state_dir} do not end: look at them with ps, then kill them")
+            raise SandboxError(f"processes {remaining} of {state_dir} do not end: inspect them with ps, then kill them")
         for pid in remaining:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         seen.update(remaining)
         await asyncio.sleep(0.05)
     return len(seen)
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on, and that no other call has given to anybody, in any process.
-
-    It lies below the range from which the kernel takes ports for outgoing connections, so that none of these gets it
-    before the server that it is meant for. Until that listens, a claim keeps it from whoever else looks for one: the
-    UDP port of the same number, for as long as this process lives or until it has claimed many others since.
-    """
-    while True:
-        port = _random.randrange(20000, 32000)
-        claim = socket.socket(type=socket.SOCK_DGRAM)
-        try:
-            claim.bind(("127.0.0.1", port))
-            with socket.socket() as candidate:
-                candidate.bind(("127.0.0.1", port))
-        except OSError:
-            claim.close()
-            continue
-        _claims.append(claim)
-        if len(_claims) > CLAIMS:
-            _claims.popleft().close()
-        return port

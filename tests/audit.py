@@ -1,9 +1,9 @@
-"""``python -m tests.audit``: what can be known of our dependencies without asking, and advisories where possible.
+"""``python -m tests.audit``: what can be known of our dependencies without asking anybody, and advisories if possible.
 
-Refused, whatever the machine: a requirement that is not pinned by version and hash, or comes from elsewhere than an
+On every machine these are refused: a requirement that is not pinned by version and hash, or does not come from an
 index; a direct dependency that the lock does not satisfy; an installed version that is not the lock's; a licence that
-has not been looked at. Known vulnerabilities are looked up by ``pip-audit`` where that is installed and reaches its
-service; where not, that is said.
+nobody has looked at. If ``pip-audit`` is installed and reaches its service, it looks up known vulnerabilities;
+otherwise that is printed.
 """
 
 import json
@@ -25,7 +25,7 @@ LOCKS = ("requirements.lock", "deploy/requirements.lock")
 SECONDS = 120
 _PINNED = re.compile(r"^[a-z0-9._-]+==[^\s;]+(\s*;[^\\]*)?((\s*\\)?\s*--hash=sha256:[0-9a-f]{64})+$")
 _PIN = re.compile(r"^([\w.-]+)==([^\s;]+)", re.MULTILINE)
-# Licences under which what is shipped may be shipped with Apache-2.0 code, as their packages write them.
+# Licences, as packages write them, that allow us to ship the packages with Apache-2.0 code.
 _LICENCES = re.compile(
     r"^(Apache[- ]2\.0|Apache Software License|MIT(-0| License)?|(3-Clause )?BSD([- ][23]-Clause| License)?|ISC"
     r"|PSF-2\.0|MPL-2\.0|EPL-2\.0)$"
@@ -33,7 +33,7 @@ _LICENCES = re.compile(
 
 
 def main() -> int:
-    """Print what was found; 1 where something is refused."""
+    """Print what was found; return 1 if anything is refused."""
     problems = [problem for lock in LOCKS for problem in unpinned(lock, (ROOT / lock).read_text())]
     locked = pins((ROOT / LOCKS[0]).read_text())
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def unpinned(lock: str, text: str) -> Iterator[str]:
-    """Requirements that do not say which bytes are meant."""
+    """List requirements that do not say which bytes are meant."""
     joined = re.sub(r"[ \t]+#.*|^#.*", "", text, flags=re.MULTILINE).replace("\\\n", " ")
     for line in filter(None, map(str.strip, joined.splitlines())):
         if not _PINNED.match(line):
@@ -56,12 +56,12 @@ def unpinned(lock: str, text: str) -> Iterator[str]:
 
 
 def pins(text: str) -> dict[str, str]:
-    """Versions by name."""
+    """Map names to versions."""
     return {canonicalize_name(name): version for name, version in _PIN.findall(text)}
 
 
 def unsatisfied(wanted: list[str], locked: dict[str, str]) -> Iterator[str]:
-    """Direct dependencies that the lock does not have, or in a version that we do not want."""
+    """List direct dependencies that the lock lacks, or has in a version that we do not want."""
     for requirement in map(Requirement, wanted):
         version = locked.get(canonicalize_name(requirement.name))
         if version is None or not requirement.specifier.contains(version, prereleases=True):
@@ -69,7 +69,7 @@ def unsatisfied(wanted: list[str], locked: dict[str, str]) -> Iterator[str]:
 
 
 def foreign(installed: dict[str, str], locked: dict[str, str]) -> Iterator[str]:
-    """What is installed here in another version than the lock's: then the tests tested something else."""
+    """List what is installed here in another version than the lock's, because then the tests tested something else."""
     for name, version in sorted(installed.items()):
         known = locked.get(canonicalize_name(name), version)
         if version != known:
@@ -77,20 +77,20 @@ def foreign(installed: dict[str, str], locked: dict[str, str]) -> Iterator[str]:
 
 
 def licence_problems(name: str) -> Iterator[str]:
-    """A package that is shipped under a licence that nobody has looked at."""
+    """List packages that are shipped under a licence that nobody has looked at."""
     try:
         said = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return  # for another platform than this
     classified = [each.rpartition(" :: ")[2] for each in said.get_all("Classifier") or [] if each.startswith("License")]
     told = said.get("License-Expression") or said.get("License") or ", ".join(classified)
-    # Of alternatives one is enough; of what is joined all count.
+    # Of alternatives one is enough; of joined ones all count.
     if not any(all(_LICENCES.match(one) for one in each.split(" AND ")) for each in told.strip("()").split(" OR ")):
         yield f"{name}: the licence {told!r} has not been looked at: is it one that we may ship? (tests/audit.py)"
 
 
 def advisories() -> list[str]:
-    """Known vulnerabilities; where nobody could be asked that is printed, and is no failure."""
+    """List known vulnerabilities. If nobody could be asked, that is printed and is no failure."""
     tool = shutil.which("pip-audit", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if tool is None:
         print("audit: known vulnerabilities were NOT looked up: there is no pip-audit here")

@@ -1,7 +1,7 @@
-"""Kueue, as far as a Job feels it, by a policy of the API server and a few lines: the sandbox has none.
+"""Kueue, as far as a Job notices it, by a policy of the API server and a few lines: the sandbox has none.
 
-Its webhook suspends each Job with a queue's label in the moment of its creation. Once there is quota its controller
-takes that back, with the node selector of a flavor; to preempt a Job it suspends it.
+Its webhook suspends each Job with a queue's label in the moment of its creation. Once there is quota, its controller
+resumes the Job, with the node selector of a flavor. To preempt a Job it suspends it.
 https://github.com/kubernetes-sigs/kueue: pkg/controller/jobs/job
 """
 
@@ -21,7 +21,7 @@ EVERY_JOB = "true"
 
 @asynccontextmanager
 async def webhook(kubectl: Any, namespace: str, when: str = SUSPENDS) -> AsyncIterator[None]:
-    """Jobs that are created in this namespace are suspended, dry runs included, as Kueue's defaulting webhook does."""
+    """Suspend Jobs that are created in this namespace, in dry runs as well, as Kueue's defaulting webhook does."""
     name = f"kueue-{secrets.token_hex(3)}"
     policy = {
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -61,17 +61,17 @@ async def webhook(kubectl: Any, namespace: str, when: str = SUSPENDS) -> AsyncIt
 
 
 async def admit(kubectl: Any, namespace: str, job: str) -> None:
-    """There is quota for a Job."""
+    """Give a Job quota."""
     await _suspend(kubectl, namespace, job, suspend=False)
 
 
 async def preempt(kubectl: Any, namespace: str, job: str) -> None:
-    """A Job of higher priority gets the quota of this one."""
+    """Give the quota of this Job to one of higher priority."""
     await _suspend(kubectl, namespace, job, suspend=True)
 
 
 async def waiting(kubectl: Any, namespace: str) -> list[str]:
-    """The Jobs of all queues that are not let in."""
+    """List the Jobs of all queues that are not admitted."""
     found = json.loads(await kubectl("get", "jobs", "-n", namespace, "-l", QUEUE_LABEL, "-o", "json"))
     return [job["metadata"]["name"] for job in found["items"] if job["spec"].get("suspend")]
 

@@ -1,6 +1,6 @@
-"""What an interrupted run leaves up is taken down by its first process (Linux: read from /proc).
+"""The first process of a run takes down what an interrupted run has left (on Linux: it reads /proc).
 
-Clouds are in sessions of their own, and the processes that would take them down may be killed before they can.
+Clouds have sessions of their own, and the processes that would take them down may be killed before they can.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import pytest
 from sandbox.processes import OWNER
 
 REPOSITORY = Path(__file__).parents[1]
-ENDING_SECONDS = 5.0  # for what is down, and whose process has not ended yet
-DOWN_SECONDS = 120
+ENDING_SECONDS = 5.0  # for processes that have been told to end
+DOWN_SECONDS = 150
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """When all other processes of the run are gone."""
+    """Take down what is left when all other processes of the run are gone."""
     if hasattr(config, "workerinput"):
         return
     factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
@@ -40,10 +40,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _state_dirs(base: Path) -> set[Path]:
-    """Below ``base``, with a process that lives: the sandbox itself by its command line, its children by their mark."""
+    """List folders below ``base`` with a process that lives: the sandbox by its command line, its children by their
+    mark.
+    """
     found: set[Path] = set()
     for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
             words = (process / "cmdline").read_bytes().split(b"\0")
             found |= {_path(value) for word, value in pairwise(words) if word == b"--state"}
             marks = (process / "environ").read_bytes().split(b"\0")

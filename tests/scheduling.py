@@ -1,4 +1,4 @@
-"""In which order tests run, and in which of several processes: what waits long begins first, beside what computes."""
+"""The order of tests, and the process for each: what waits long begins first, beside what computes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-#: Folders whose tests share what is costly to bring up, a cloud or a control plane: each line is for one process.
+# Folders whose tests share a costly cloud or control plane: each line is for one process.
 TOGETHER = (
     ("tests/e2e/real",),
     ("tests/activities", "tests/sandbox/cluster"),
     ("tests/e2e/alone",),
     ("tests/bridge",),
 )
-#: In this order; what comes after them computes and never waits.
+# In this order; what comes after them computes and never waits.
 EARLY = (
     *(folder for folders in TOGETHER for folder in folders),
     "tests/workflows/real_time",
@@ -35,22 +35,22 @@ LONGEST = (
 
 
 class ByCloud(LoadScopeScheduling):
-    """Gives files to processes as a whole, and all that share a cloud or a control plane to one process."""
+    """Gives whole files to processes, and all files that share a cloud or a control plane to one process."""
 
     def _split_scope(self, nodeid: str) -> str:
         folder = _folder(nodeid)
         return next((folders[0] for folders in TOGETHER if folder in folders), _file(nodeid))
 
 
-@pytest.hookimpl(optionalhook=True)  # also where xdist is switched off
+@pytest.hookimpl(optionalhook=True)  # also if xdist is switched off
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByCloud:
-    """What ``--dist loadgroup`` of this xdist would do, were it not that this pytest ignores its names."""
+    """Do what ``--dist loadgroup`` of this xdist would do, if this pytest did not ignore its names."""
     config.option.loadscopereorder = False
     return ByCloud(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """By folder, as they are listed; within a folder the longest first, and then as they stand."""
+    """Sort by folder, as they are listed; within a folder the longest first, then in the order of the file."""
     items.sort(key=lambda item: (_rank(_folder(item.nodeid), EARLY), _rank(_file(item.nodeid), LONGEST)))
 
 

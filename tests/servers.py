@@ -1,4 +1,4 @@
-"""Real servers for tests: up for as long as they are needed."""
+"""Real servers for tests, which run as long as they are needed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol, TypeVar
 
 
 class Server(Protocol):
-    """One of the sandbox's."""
+    """One of the sandbox's servers."""
 
     async def up(self) -> None: ...
 
@@ -20,7 +20,7 @@ Kind = TypeVar("Kind", bound=Server)
 
 @contextlib.asynccontextmanager
 async def up(server: Kind) -> AsyncIterator[Kind]:
-    """Down again also where it does not come up whole."""
+    """Start servers, and stop them again, also if not all of them start."""
     try:
         await server.up()
         yield server

@@ -1,4 +1,4 @@
-"""VMs of the emulated cloud, bought over its REST API as by somebody who has no Outlast."""
+"""VMs of the emulated cloud, bought over its REST API as by somebody without Outlast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _IMAGE = "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts"
 async def insert(
     endpoint: str, name: str, metadata: dict[str, str], *, gpus: int = 0, labels: dict[str, str] | None = None
 ) -> None:
-    """Ask for a spot VM; `gpus` T4s are in it."""
+    """Request a spot VM with `gpus` T4s."""
     body = {
         "name": name,
         "labels": labels or {},
@@ -31,6 +31,6 @@ async def insert(
 
 
 async def delete(endpoint: str, name: str) -> None:
-    """Ask for a VM's end."""
+    """Request the deletion of a VM."""
     async with aiohttp.ClientSession(endpoint) as session, session.delete(f"{INSTANCES}/{name}") as answer:
         assert answer.status == 200, await answer.text()

@@ -1,1 +1,1 @@
-"""The worker: wires settings, clients, activities and workflows together and polls."""
+"""The worker: connects settings, clients, activities and workflows, and polls Temporal for work."""

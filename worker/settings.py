@@ -1,4 +1,4 @@
-"""What the worker is told by its environment."""
+"""The worker's settings, from its environment."""
 
 import os
 from collections.abc import Mapping
@@ -9,11 +9,14 @@ from pathlib import Path
 from pydantic import ValidationError
 from temporalio.common import WorkerDeploymentVersion
 
-from activities.identity import Grants, parse_grants
-from activities.networks import Networks, networks
+from activities.documents.identity import Grants, parse_grants
+from activities.kubernetes.daemons import DaemonNamespaces
+from activities.network.networks import Networks, networks
 from api.duration import parse_duration
+from api.formats import NAMESPACE
 from api.timings import Timings
 from clients.settings import Connections, connections
+from worker.room import Room, cached_workflows, memory_limit
 
 TIMING = "OUTLAST_TIMING_"
 VERSION = ("TEMPORAL_DEPLOYMENT_NAME", "TEMPORAL_WORKER_BUILD_ID")
@@ -34,17 +37,20 @@ class Settings:
     """Settings of one worker."""
 
     connections: Connections
-    namespace: str  # where Outlast is installed
+    namespace: str  # the installation's namespace
+    daemons: DaemonNamespaces  # whose pods are believed to be the node agent's and the GPU operator's
+    deployment: str  # the Kubernetes Deployment of this worker
     gce_endpoint: str | None  # another Compute Engine API than Google's
     ssh_port: int
     ssh_key_file: Path | None  # the installation's private key
     sweep: SweepSettings
     shared_secret_namespaces: frozenset[str]  # every job may name their Secrets
     grants: Grants  # who may use the worker's own cloud identity
-    networks: Networks  # to which URLs of specs may lead
-    creates_per_second: float  # of VMs, over all workers of the cluster
+    networks: Networks  # the networks to which URLs of specs may lead
+    creates_per_second: float  # VMs created, over all workers of the cluster
+    room: Room
     timings: Timings
-    version: WorkerDeploymentVersion | None  # of the worker's deployment; None: without worker versioning
+    version: WorkerDeploymentVersion | None  # in the worker's deployment; None: without worker versioning
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -53,10 +59,16 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     Raises:
         ValueError: a variable's value cannot be used; the message names it.
     """
-    key, namespace = environment.get("OUTLAST_SSH_KEY_FILE"), environment.get("OUTLAST_NAMESPACE", "outlast-system")
+    key = environment.get("OUTLAST_SSH_KEY_FILE")
+    namespace = _namespace(environment, "OUTLAST_NAMESPACE", "outlast-system")
     return Settings(
         connections=connections(environment),
         namespace=namespace,
+        daemons=DaemonNamespaces(
+            gpu_operator=_namespace(environment, "OUTLAST_GPU_OPERATOR_NAMESPACE", "gpu-operator"),
+            agent=_namespace(environment, "OUTLAST_AGENT_NAMESPACE", namespace),
+        ),
+        deployment=environment.get("OUTLAST_WORKER_DEPLOYMENT") or "outlast-worker",
         gce_endpoint=environment.get("OUTLAST_GCE_ENDPOINT") or None,
         ssh_port=_number(environment, "OUTLAST_SSH_PORT", 22),
         ssh_key_file=Path(key) if key else None,
@@ -65,6 +77,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         grants=parse_grants(environment.get("OUTLAST_IDENTITY_GRANTS", ""), namespace),
         networks=networks(environment),
         creates_per_second=_rate(environment, "OUTLAST_CREATES_PER_SECOND", 2),
+        room=_room(environment),
         timings=_timings(environment),
         version=_version(environment),
     )
@@ -80,6 +93,16 @@ def _sweep(environment: Mapping[str, str]) -> SweepSettings:
     )
 
 
+def _room(environment: Mapping[str, str]) -> Room:
+    return Room(
+        prompt=_count(environment, "OUTLAST_ACTIVITIES", 100),
+        long=_count(environment, "OUTLAST_LONG_ACTIVITIES", 1000),
+        workflow_tasks=_count(environment, "OUTLAST_WORKFLOW_TASKS", 100, least=2),
+        cached_workflows=_count(environment, "OUTLAST_CACHED_WORKFLOWS", cached_workflows(memory_limit())),
+        sticky=_duration(environment, "OUTLAST_STICKY_TIMEOUT", "5s"),
+    )
+
+
 def _flag(environment: Mapping[str, str], name: str) -> bool:
     value = environment.get(name) or "false"
     if value not in ("true", "false"):
@@ -88,8 +111,15 @@ def _flag(environment: Mapping[str, str], name: str) -> bool:
 
 
 def _words(environment: Mapping[str, str], name: str, default: str) -> frozenset[str]:
-    """Words between commas; one that is set and empty names nothing."""
+    """Split words between commas; a variable that is set and empty names nothing."""
     return frozenset(word.strip() for word in environment.get(name, default).split(",") if word.strip())
+
+
+def _namespace(environment: Mapping[str, str], name: str, default: str) -> str:
+    value = environment.get(name) or default
+    if not NAMESPACE.fits(value):
+        raise ValueError(f"{name}={value!r} is {NAMESPACE.remedy}")
+    return value
 
 
 def _number(environment: Mapping[str, str], name: str, default: int) -> int:
@@ -97,6 +127,13 @@ def _number(environment: Mapping[str, str], name: str, default: int) -> int:
         return int(environment.get(name) or default)
     except ValueError as error:
         raise ValueError(f"{name}={environment[name]!r} is not a whole number") from error
+
+
+def _count(environment: Mapping[str, str], name: str, default: int, *, least: int = 1) -> int:
+    count = _number(environment, name, default)
+    if count < least:
+        raise ValueError(f"{name}={environment[name]!r}: at least {least} is needed")
+    return count
 
 
 def _rate(environment: Mapping[str, str], name: str, default: float) -> float:
@@ -117,21 +154,25 @@ def _duration(environment: Mapping[str, str], name: str, default: str) -> timede
 
 
 def _timings(environment: Mapping[str, str]) -> Timings:
-    """``OUTLAST_TIMING_VERDICT_DELAY=5``: seconds, by the names of :class:`api.timings.Timings`."""
+    """Read ``OUTLAST_TIMING_VERDICT_DELAY=5``: seconds, by the names of :class:`api.timings.Timings`."""
     given = {name.removeprefix(TIMING).lower(): value for name, value in environment.items() if name.startswith(TIMING)}
     unknown = sorted(set(given) - set(Timings.model_fields))
     if unknown:
         known = ", ".join(Timings.model_fields).upper()
         raise ValueError(f"{TIMING}{unknown[0].upper()} is unknown; known are {known}")
     try:
-        return Timings.model_validate(given)
+        timings = Timings.model_validate(given)
+        for name in given:
+            if getattr(timings, name) < 0 or (not getattr(timings, name) and name != "preempted_poll"):
+                raise ValueError(f"{TIMING}{name.upper()}={given[name]!r}: more than 0 seconds are needed")
+        return timings
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"{TIMING}{str(first['loc'][0]).upper()}: {first['msg']}, in seconds") from error
 
 
 def _version(environment: Mapping[str, str]) -> WorkerDeploymentVersion | None:
-    """By the names under which Temporal's Worker Controller tells them to a worker's pod."""
+    """Read the version from the variables that Temporal's Worker Controller sets in a worker's pod."""
     deployment, build = (environment.get(name) or None for name in VERSION)
     if deployment is None and build is None:
         return None

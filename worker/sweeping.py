@@ -22,10 +22,10 @@ from worker.settings import Settings
 
 
 async def ensure_schedule(client: Client, settings: Settings, cluster_id: str) -> None:
-    """Create the Schedule, or bring this cluster's up to date; one that a person paused stays paused.
+    """Create the Schedule, or update this cluster's; one that a person paused stays paused.
 
     Raises:
-        WrongClusterError: it is another cluster's.
+        WrongClusterError: it belongs to another cluster.
     """
     schedule = Schedule(
         action=ScheduleActionStartWorkflow(
@@ -45,7 +45,7 @@ async def ensure_schedule(client: Client, settings: Settings, cluster_id: str) -
         await refuse_other_clusters(client, cluster_id)
 
     def renew(found: ScheduleUpdateInput) -> ScheduleUpdate:
-        # Paused or not is a person's to say, and a worker that starts is no reason to go on.
+        # A person decides whether it is paused, and the start of a worker is no reason to resume it.
         return ScheduleUpdate(schedule=replace(schedule, state=found.description.schedule.state))
 
     await client.get_schedule_handle(names.SWEEP_SCHEDULE).update(renew)

@@ -1,1 +1,1 @@
-"""Workflows decide: they read their own state and messages, and act through activities alone."""
+"""The workflows: they decide from their own state and messages, and act only through activities."""

@@ -1,10 +1,9 @@
-"""The client certificate by which a VM becomes its Node: one for each bootstrap token, and for that Node alone.
+"""The client certificate by which a VM becomes its Node: one for each bootstrap token, and only for that Node.
 
-Whoever is root on the machine while it joins can copy its token. kubeadm has every request of its own tokens approved,
-also one for the name of another Node; those that we mint are in a group whose requests nobody approves but this.
-
-A request that nobody looks at before the token is revoked stays unapproved. That is harmless: nobody else approves it,
-and the cluster removes it after a day.
+Whoever is root on the machine while it joins can copy its token. kubeadm lets the cluster approve every request made
+with kubeadm's own tokens, even one for the name of another Node. The tokens that we make belong to a group whose
+requests only this module approves. A request that nobody reads before the token is revoked stays unapproved. That is
+harmless: nobody else approves it, and the cluster removes it after a day.
 """
 
 import asyncio
@@ -17,9 +16,11 @@ import aiohttp
 
 from activities.certificates.approver import Approver
 from activities.certificates.request import Asked, client_problem
+from activities.join.tokens import Tokens, token_id_of
 from activities.signatures import JobRef, StartJoin
-from activities.tokens import Tokens, token_id_of
 from api import names
+from clients.background import beside
+from clients.informer import Informer
 from clients.kube import Json, Kube, KubeError, path
 
 log = logging.getLogger(__name__)
@@ -30,48 +31,40 @@ LOOK_SECONDS = 0.4
 class Outcome:
     """What became of the certificate requests of one join."""
 
-    trouble = ""
+    problem = ""
     """What keeps the machine from its certificate, for the message of its join; empty if nothing does."""
 
 
 class ClientCertificates:
-    """Answers the requests that are made with a VM's bootstrap token."""
+    """Answers requests that are made with a VM's bootstrap token."""
 
-    def __init__(self, kube: Kube, tokens: Tokens) -> None:
+    def __init__(self, kube: Kube, tokens: Tokens, requests: Informer[Asked]) -> None:
         self._kube = kube
         self._tokens = tokens
-        self._approver = Approver(kube)
+        self._approver = Approver(kube, requests)
 
     @contextlib.asynccontextmanager
     async def answering(self, join: StartJoin) -> AsyncIterator[Outcome]:
-        """Answer what is asked until the block ends, however long a look at the machine itself takes."""
+        """Answer requests until the block ends, however long a check of the machine itself takes."""
         outcome = Outcome()
 
         async def look_again_and_again() -> None:
             while True:
                 try:
-                    outcome.trouble = await self.answer(join) or outcome.trouble
+                    outcome.problem = await self.answer(join) or outcome.problem
                 except (KubeError, aiohttp.ClientError, TimeoutError, OSError) as error:
-                    outcome.trouble = f"its certificate request cannot be answered: {error}"
-                    log.warning("%s: %s", join.vm.name, outcome.trouble)
+                    outcome.problem = f"its certificate request cannot be answered: {error}"
+                    log.warning("%s: %s", join.vm.name, outcome.problem)
                 await asyncio.sleep(LOOK_SECONDS)
 
-        task = asyncio.create_task(look_again_and_again(), name=f"certificate of {join.vm.name}")
-        try:
+        async with beside(look_again_and_again(), f"certificate of {join.vm.name}"):
             yield outcome
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def answer(self, join: StartJoin) -> str:
-        """Approve the request of this VM's kubelet, and deny what else is asked with its token; gives the denial."""
+        """Approve the request of this VM's kubelet, deny the others made with its token, and return the denial."""
         node, token_id = join.vm.name, token_id_of(join.vm.name)
         user = names.token_user(token_id)
-        asked = [
-            each
-            for each in await self._approver.waiting()
-            if each.user == user and names.BOOTSTRAP_GROUP in each.groups
-        ]
+        asked = [each for each in await self._approver.waiting(user) if names.BOOTSTRAP_GROUP in each.groups]
         if not asked:
             return ""
         token = await self._tokens.read(token_id)
@@ -81,13 +74,13 @@ class ClientCertificates:
         if right and token is not None:
             first, *others = sorted(right, key=lambda each: (each.created, each.name))
             if _spent_on(token) is None and not await self._tokens.spend(token, first.uid):
-                return ""  # another worker looks, too: see at the next look what it has done
-            await self._approver.approve(first, f"the kubelet of {node}, by the token that was minted for it")
+                return ""  # another worker does the same; the next poll shows what it has done
+            await self._approver.approve(first, f"the kubelet of {node}, by the token that was made for it")
             refused += [(each, "a token makes one Node, once") for each in others]
         return await self._approver.deny(refused, await self._job(join) if refused else None, f"the token of {node}")
 
     async def _job(self, join: StartJoin) -> JobRef | None:
-        """Find the job for which the VM was bought; None if it is gone."""
+        """Find the job that the VM was bought for; None if it is gone."""
         namespace, _, name = join.workflow.partition("/")
         found = await self._kube.find(path(names.API_VERSION, names.JOB_PLURAL, namespace, name)) if name else None
         uid = found["metadata"]["uid"] if found else ""
@@ -108,6 +101,6 @@ def _token_problem(asked: Asked, token: Json | None) -> str | None:
 
 
 def _spent_on(token: Json) -> str | None:
-    """Read the UID of the request that was approved for a token."""
+    """Read the UID of the request that was approved for a token; None if there is none."""
     spent: str | None = (token["metadata"].get("annotations") or {}).get(names.ANNOTATION_CERTIFICATE)
     return spent

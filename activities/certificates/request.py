@@ -1,7 +1,7 @@
 """What a CertificateSigningRequest asks for, and what is wrong with it. Pure.
 
-A request that a kubelet would not write in exactly this way is refused: what we read in it has to be what the cluster's
-signer reads in it, and that is another parser (Go's).
+A request is refused unless it is written exactly as a kubelet writes it. We have to read in it what the cluster's
+signer reads, which is another parser (Go's).
 
 https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/#kubernetes-signers
 """
@@ -21,22 +21,22 @@ from api.views import VmView
 from clients.kube import Json
 
 CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
-"""Signer of the certificates by which a kubelet is a Node."""
+"""Signer of the certificates by which a kubelet acts as its Node."""
 
 SERVING = "kubernetes.io/kubelet-serving"
-"""Signer of the certificates that a kubelet shows to whoever asks it for logs."""
+"""Signer of the certificates that a kubelet shows to those who ask it for logs."""
 
 SIGNERS = (CLIENT, SERVING)
 USAGES = {CLIENT: {"digital signature", "client auth"}, SERVING: {"digital signature", "server auth"}}
-_OF_RSA = "key encipherment"  # a kubelet with an RSA key, or one before 1.27, asks for it as well
-_EXTENSIONS = ObjectIdentifier("1.2.840.113549.1.9.14")  # the attribute that holds the names in a request
+_OF_RSA = "key encipherment"  # also asked for by a kubelet with an RSA key, or by one older than 1.27
+_EXTENSIONS = ObjectIdentifier("1.2.840.113549.1.9.14")  # the attribute that contains the names in a request
 SHOWN = 200
 """Characters of a stranger's text in a message."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A CertificateSigningRequest. All but ``request`` is the API server's word, not that of whoever asks."""
+    """A CertificateSigningRequest. The API server vouches for all fields but ``request``, which the sender wrote."""
 
     name: str
     uid: str
@@ -68,46 +68,52 @@ class Asked:
 
     @property
     def subject(self) -> str:
-        """Say whom the certificate would be for; quoted, because it is a stranger's text."""
+        """Say whom the certificate would be for; quoted, because a stranger wrote it."""
         try:
             return shown(x509.load_pem_x509_csr(self.request).subject.rfc4514_string(), SHOWN)
-        except Exception:  # whatever a stranger's bytes raise
+        except Exception:  # a stranger's bytes may raise anything
             return "a subject that cannot be read"
 
 
 def client_problem(asked: Asked, node: str) -> str | None:
-    """Say why this is not what this Node's kubelet asks for to become the Node; None if it is."""
+    """Say why this is not the request by which this Node's kubelet becomes the Node; None if it is."""
     if asked.signer != CLIENT:
         return f"a bootstrap token gets no certificate of the signer {asked.signer}"
     return _problem(asked, node, own=None)
 
 
 def serving_problem(asked: Asked, node: str, own: Collection[str]) -> str | None:
-    """Say why this Node's kubelet does not ask here for a certificate with ``own`` names alone; None if it does."""
+    """Say why this Node's kubelet did not ask for a certificate with ``own`` names only; None if it did."""
     if asked.user != names.node_user(node) or "system:nodes" not in asked.groups:
         return f"nobody but {names.node_user(node)} itself gets it"
     return _problem(asked, node, own=own)
 
 
 def own_names(vm: VmView, project: str) -> set[str]:
-    """List what a VM's Node may call itself: its name, Google's internal DNS names of it, and its addresses.
+    """List what a VM's Node may call itself: its name, Google's internal DNS names for it, and its addresses.
 
-    All of it is its cloud's word: the addresses in a Node's status are its kubelet's own.
+    All of them come from the cloud: the addresses in a Node's status are claimed by its kubelet.
     https://cloud.google.com/compute/docs/internal-dns
     """
-    domain, _, name = project.rpartition(":")  # "example.com:training" is training.example.com there
+    domain, _, name = project.rpartition(":")  # "example.com:training" becomes training.example.com in DNS
     inside = f"c.{name}.{domain}.internal" if domain else f"c.{name}.internal"
     addresses = {address for address in (vm.internal_ip, vm.external_ip) if address}
     return {vm.name, f"{vm.name}.{inside}", f"{vm.name}.{vm.zone}.{inside}", *addresses}
 
 
 def _problem(asked: Asked, node: str, own: Collection[str] | None) -> str | None:
-    """Say what is wrong; ``own`` holds the names of which it must have at least one, and no others. None: no names."""
+    """Say what is wrong; None if nothing is.
+
+    Args:
+        asked: the request.
+        node: the Node that it has to be for.
+        own: the names that it may contain, at least one of them; None if it must contain no names.
+    """
     if asked.usages - {_OF_RSA} != USAGES[asked.signer]:
         return f"a kubelet does not ask for the usages {shown(', '.join(sorted(asked.usages)), SHOWN)}"
     try:
         return _content_problem(x509.load_pem_x509_csr(asked.request), asked, node, own)
-    except Exception as error:  # whatever a stranger's bytes raise
+    except Exception as error:  # a stranger's bytes may raise anything
         return f"it cannot be read ({shown(str(error), SHOWN)})"
 
 

@@ -1,4 +1,4 @@
-"""A cloud's virtual machines behind a small interface with typed errors; ``gcp.py`` is the one behind it.
+"""A cloud's virtual machines behind a small interface with typed errors, implemented by ``gcp.py``.
 
 Every method of :class:`Compute` ends within :data:`CALL_SECONDS` and raises a
 :class:`activities.cloud_errors.CloudError`, never an error of a client library.
@@ -13,12 +13,12 @@ from api.common import SecretReference
 from api.market import Candidate, PreemptedVm
 from api.views import VmView
 
-CALL_SECONDS = 15.0  # of one HTTP call, so that two of them fit into the shortest activity
+CALL_SECONDS = 15.0  # for one HTTP call, so that two of them fit into the shortest activity
 
 
 @dataclass(frozen=True)
 class Operation:
-    """Where a long-running operation stands; ``error`` is why it failed, once it is done."""
+    """The state of a long-running operation; ``error`` is why it failed, once it is done."""
 
     done: bool
     error: CloudError | None = None
@@ -26,7 +26,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class MachineType:
-    """A machine type of a zone; ``gpus`` counts those that it has built in, by accelerator type."""
+    """A machine type of a zone; ``gpus`` counts its built-in GPUs by accelerator type."""
 
     name: str
     gpus: dict[str, int]
@@ -41,55 +41,55 @@ class Compute(Protocol):
     async def insert(self, project: str, zone: str, body: dict[str, Any], request_id: str) -> str:
         """Ask for the instance ``body`` (see ``instance.py``) and return the operation's name.
 
-        The same ``request_id`` again gives the same operation again. Raises Conflict where the name is taken.
+        The same ``request_id`` gives the same operation again. Raises Conflict if the name is taken.
         """
         ...
 
     async def operation(self, project: str, zone: str, name: str) -> Operation | None:
-        """Read an operation, None where the cloud does not know it (any more)."""
+        """Read an operation; None if the cloud does not know it, or no longer does."""
         ...
 
     async def get(self, project: str, zone: str, name: str) -> VmView | None:
-        """Read an instance, None where it is not there."""
+        """Read an instance; None if it does not exist."""
         ...
 
     async def labelled(self, project: str, label: str, value: str) -> list[VmView]:
-        """All instances of a project with this label, in all zones. A new one may be missing for some seconds."""
+        """List a project's instances with this label in all zones. A new one may be missing for some seconds."""
         ...
 
     async def delete(self, project: str, zone: str, name: str) -> None:
-        """Ask for the deletion of an instance; one that is not there is success."""
+        """Ask for the deletion of an instance; one that does not exist is success."""
         ...
 
     async def spot_price(self, project: str, candidate: Candidate) -> float | None:
-        """List price of a spot VM in the candidate's region, in USD per hour; None where the cloud tells none."""
+        """Read a spot VM's list price in the candidate's region, in USD per hour; None if the cloud states none."""
         ...
 
     async def preempted(self, project: str, zone: str, since: datetime) -> list[PreemptedVm]:
-        """Instances of a zone that the cloud took back since a moment, oldest first."""
+        """List a zone's instances that the cloud has preempted since a moment, oldest first."""
         ...
 
     async def host_keys(self, project: str, zone: str, name: str) -> list[str]:
-        """Public SSH host keys (``ssh-ed25519 AAAA…``) that the guest published; empty while it has not."""
+        """Read the public SSH host keys (``ssh-ed25519 AAAA…``) that the guest has published so far."""
         ...
 
     async def login(self, project: str, public_key: str) -> str:
-        """Let an SSH key log in by OS Login; gives the user name that belongs to it.
+        """Allow an SSH key to log in by OS Login, and return its user name.
 
-        The account is the credentials' own. The same key again changes nothing.
+        The account is that of the credentials. Repeating the call with the same key changes nothing.
         """
         ...
 
     async def missing_permissions(self, project: str, permissions: list[str]) -> list[str]:
-        """Those of ``permissions`` that these credentials lack on the project."""
+        """List those of ``permissions`` that these credentials lack on the project."""
         ...
 
     async def machine_type(self, project: str, zone: str, name: str) -> MachineType | None:
-        """Read a machine type, None where the zone has none of that name."""
+        """Read a machine type; None if the zone has none of that name."""
         ...
 
     async def exists(self, kind: Literal["zone", "accelerator", "image"], project: str, zone: str, name: str) -> bool:
-        """Is there such a zone, accelerator type in the zone, or image? An image is named as ``instance.py`` does."""
+        """True if such a zone, accelerator type or image exists. An image is named as ``instance.py`` does it."""
         ...
 
 
@@ -97,8 +97,14 @@ class Cloud(Protocol):
     """Opens a cloud with the credentials that an object names."""
 
     async def open(self, credentials: SecretReference | None, namespace: str) -> Compute:
-        """``namespace`` is where a reference without one points; None is the worker's own identity.
+        """Open the cloud.
 
-        Raises Missing or Invalid, with the remedy, where the Secret is not there or holds no key.
+        Args:
+            credentials: the Secret with the key; None stands for the worker's own identity.
+            namespace: the namespace of a reference that names none.
+
+        Raises:
+            Missing: the Secret does not exist. The message names the remedy.
+            Invalid: the Secret contains no key. The message names the remedy.
         """
         ...

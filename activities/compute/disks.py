@@ -1,4 +1,4 @@
-"""Which boot disks a machine family takes: what GCE refuses is refused before anything is bought. Pure.
+"""Boot disks that each machine family takes, so that what GCE refuses is refused before anything is bought. Pure.
 
 https://cloud.google.com/compute/docs/disks/hyperdisks and https://cloud.google.com/compute/docs/disks/persistent-disks
 """
@@ -18,14 +18,14 @@ _NOT_FOR_BOOTING = ("hyperdisk-ml", "hyperdisk-throughput")
 
 
 def default_disk_type(machine_type: str) -> str:
-    """Choose the cheapest boot disk that the machine type takes; a family that nobody knows here is a new one."""
+    """Choose the cheapest boot disk that the machine type takes; a family unknown here is taken for a new one."""
     if _OLD.match(machine_type):
         return STANDARD
     return BALANCED if _NO_STANDARD.match(machine_type) else HYPERDISK
 
 
 def disk_problem(machine_type: str, disk_type: str | None) -> str | None:
-    """Say why GCE would not boot this machine type from this disk, and what to write; None if it may."""
+    """Say why GCE would not boot this machine type from this disk, and what to write; None if it would."""
     if disk_type is None or not _refused(machine_type, disk_type):
         return None
     return (

@@ -1,7 +1,7 @@
-"""What GCE, its transport and its authentication raise → the typed errors of this package. Tables, most specific first.
+"""Convert what GCE, its transport and its authentication raise into typed errors, by tables, most specific first.
 
 GCE says the same thing in several dialects: the ``reason`` of an HTTP error (``quotaExceeded``), the ``code`` of a
-failed operation (``QUOTA_EXCEEDED``), an ErrorInfo (``IAM_PERMISSION_DENIED``), or nothing but a status and a sentence.
+failed operation (``QUOTA_EXCEEDED``), an ErrorInfo (``IAM_PERMISSION_DENIED``), or only a status and a sentence.
 
 Reasons: https://cloud.google.com/compute/docs/troubleshooting/troubleshooting-vm-creation and .../resource-error
 """
@@ -28,16 +28,16 @@ from activities.cloud_errors import (
 )
 from activities.compute import Operation
 
-# Sentences that say more than the reason beside them.
+# Sentences that say more than the reason that comes with them.
 _BY_MESSAGE: list[tuple[re.Pattern[str], type[CloudError]]] = [
-    (re.compile(r"failed to start due to preemption"), NoCapacity),  # taken back before it ran
+    (re.compile(r"failed to start due to preemption"), NoCapacity),  # preempted before it ran
     (re.compile(r"features are not compatible"), Unsupported),  # machine type and accelerator
-    (re.compile(r"does not have access to service account"), Permission),  # a 400, and names no permission
+    (re.compile(r"does not have access to service account"), Permission),  # a 400 that names no permission
     (re.compile(r"/(machineTypes|acceleratorTypes|diskTypes)/\S+' was not found"), Unsupported),
     (re.compile(r"[Mm]achine type .* does not exist in zone"), Unsupported),
 ]
 
-# Reasons and codes in lower case without separators, so that every dialect spells them alike.
+# Reasons and codes in lower case without separators, as every dialect then spells them alike.
 _BY_REASON: dict[str, type[CloudError]] = {
     "stockout": NoCapacity,
     "resourceavailability": NoCapacity,
@@ -47,7 +47,7 @@ _BY_REASON: dict[str, type[CloudError]] = {
     "resourcepoolexhausted": NoCapacity,
     "quotaexceeded": Quota,
     "limitexceeded": Quota,
-    "ratelimitexceeded": Transient,  # also a 403, and no quota that a person would raise
+    "ratelimitexceeded": Transient,  # also a 403, but not a quota that a person could raise
     "userratelimitexceeded": Transient,
     "resourceoperationrateexceeded": Transient,
     "resourcenotready": Transient,
@@ -70,7 +70,7 @@ _BY_REASON: dict[str, type[CloudError]] = {
     "accessnotconfigured": Permission,
     "billingdisabled": Permission,
     "forbidden": Permission,
-    "conditionnotmet": Invalid,  # an organisation's policy, too
+    "conditionnotmet": Invalid,  # also sent for an organisation's policy
     "badrequest": Invalid,
     "invalid": Invalid,
     "required": Invalid,
@@ -99,11 +99,11 @@ class _Complaint:
     message: str
     reasons: list[str] = field(default_factory=list)
     status: int | None = None
-    facts: Mapping[str, str] = field(default_factory=dict)  # of its ErrorInfo and quota information
+    facts: Mapping[str, str] = field(default_factory=dict)  # from its ErrorInfo and quota information
 
 
 def classify(error: Exception) -> CloudError:
-    """The typed error for whatever a call to GCE raised; what nobody knows is transient."""
+    """Find the typed error for whatever a call to GCE raised; an unknown one is transient."""
     match error:
         case CloudError():
             return error
@@ -129,7 +129,7 @@ def _of_call(error: GoogleAPICallError) -> _Complaint:
 
 
 def classify_operation(operation: Any) -> Operation:
-    """A ``compute_v1.Operation``: is it done, and why did it fail?"""
+    """Read a ``compute_v1.Operation``: whether it is done, and why it failed."""
     if str(getattr(operation.status, "name", operation.status)) != "DONE":
         return Operation(done=False)
     complaints = [_of_operation(entry, operation.http_error_status_code) for entry in operation.error.errors]
@@ -173,7 +173,7 @@ def _typed(complaint: _Complaint) -> CloudError:
 
 
 def _remedy(message: str) -> str:
-    """Say what to do about a refusal that does not say so itself; it follows the refusal."""
+    """Say what to do about a refusal that does not say so itself; appended to the refusal."""
     if _OS_LOGIN.search(message):
         return ": the organisation's policy demands OS Login; set gcp.sshAccess: OSLogin in the SpotInstanceVM"
     return ""
@@ -189,6 +189,6 @@ def _kind_of(complaint: _Complaint) -> type[CloudError]:
             return _BY_REASON[spelled]
         if "unsupported" in spelled or "notsupported" in spelled:
             return Unsupported
-        if spelled.startswith("zone"):  # all of GCE's ZONE_… codes say that this zone cannot serve now
+        if spelled.startswith("zone"):  # all of GCE's ZONE_… codes mean that this zone cannot serve now
             return NoCapacity
     return _BY_STATUS.get(complaint.status or 0, Transient)

@@ -1,8 +1,8 @@
 """Google Compute Engine behind :class:`activities.compute.Compute`; the only module that loads Google's client.
 
-The client is synchronous and loading it takes more than a second, so it runs in threads of its own, and nothing that
-a workflow imports may import this module. It never waits for an operation by itself: the client's own ``result()``
-polls the public endpoint even where another one is set, so operations are read by a client of ours.
+The client is synchronous and takes more than a second to load. So it runs in threads of its own, and nothing that a
+workflow imports may import this module. It never waits for an operation: the client's own ``result()`` polls the public
+endpoint even if another one is set, so operations are read by a client of ours.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ from activities.compute.errors import classify, classify_operation
 from activities.compute.instance import has_gpus_built_in
 from activities.compute.os_login import OsLogin
 from api.common import SecretReference
-from api.market import Candidate, PreemptedVm
+from api.market import PREEMPTED, Candidate, PreemptedVm
 from api.names import is_segment, shown
 from api.views import VmView
 from clients.kube import Kube, path
@@ -47,7 +47,7 @@ _HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-
 
 
 def segments(**named: str) -> dict[str, str]:
-    """What becomes a piece of a request's URL, checked: Google's client puts it there as it is.
+    """Check what becomes a piece of a request's URL, because Google's client inserts it as it is.
 
     Raises:
         Invalid: one of them is more than a segment of a path.
@@ -62,10 +62,10 @@ class GcpCloud:
     """Opens GCE with a service account's key from a Secret, or with the worker's own identity.
 
     Args:
-        kube: where the Secrets are.
-        endpoint: of another GCE, with its scheme, for example ``http://127.0.0.1:8090``; without a Secret it is
-            called anonymously.
-        threads: how many calls may be under way at once.
+        kube: the cluster, to read Secrets.
+        endpoint: the URL of another GCE, for example ``http://127.0.0.1:8090``; without a Secret it is called
+            anonymously.
+        threads: the number of calls that may be under way at once.
     """
 
     def __init__(self, kube: Kube, endpoint: str | None = None, threads: int = 32) -> None:
@@ -75,11 +75,11 @@ class GcpCloud:
         self._opened: dict[tuple[str, str], tuple[str, GcpCompute]] = {}
 
     async def open(self, credentials: SecretReference | None, namespace: str) -> "GcpCompute":
-        """See :meth:`activities.compute.Cloud.open`. One client is kept for each Secret, until the Secret changes."""
+        """See :meth:`activities.compute.Cloud.open`. One client is kept for each Secret until the Secret changes."""
         where = (credentials.namespace or namespace, credentials.name) if credentials else ("", "")
         secret = await self._kube.find(path("v1", "secrets", *where)) if credentials else None
         if credentials and secret is None:
-            raise Missing(f"Secret {where[0]}/{where[1]} is not there: it holds the key credentials.json for GCP")
+            raise Missing(f"Secret {where[0]}/{where[1]} does not exist: make it with the key credentials.json for GCP")
         version = secret["metadata"]["resourceVersion"] if secret else ""
         known = self._opened.get(where)
         if known is None or known[0] != version:
@@ -104,22 +104,22 @@ class GcpCloud:
         return application_default_credentials(scopes=SCOPES)[0]
 
     def close(self) -> None:
-        """Let the threads go; calls under way end by their time-outs."""
+        """Stop the threads; calls under way end by their time-outs."""
         self._threads.shutdown(wait=False)
 
 
 def _key_of(secret: dict[str, Any], where: tuple[str, str]) -> Credentials:
-    """Credentials from a service account's key. Nothing of the key may appear in an error, not even its cause's."""
+    """Read credentials from a service account's key. No error may show any of the key, not even as its cause."""
     try:
         written = json.loads(base64.b64decode(secret["data"]["credentials.json"]))
-        # No more of it than what signs: a key also says where its tokens are to be asked for, and of which cloud.
+        # Only what signs: a key also names the server that issues its tokens, and the cloud it is for.
         key = {name: written.get(name) for name in ("client_email", "private_key", "private_key_id")}
         key["token_uri"] = TOKEN_URI
         account = service_account.Credentials.from_service_account_info(key, scopes=SCOPES)
-        return account.with_always_use_jwt_access(True)  # signs its own tokens: no token endpoint to depend on
+        return account.with_always_use_jwt_access(True)  # signs its own tokens, so no token endpoint is needed
     except (KeyError, ValueError, TypeError, AttributeError):
         raise Invalid(
-            f"Secret {where[0]}/{where[1]}: its key credentials.json must hold a service account's key in JSON "
+            f"Secret {where[0]}/{where[1]}: its key credentials.json must contain a service account's key in JSON "
             "(gcloud iam service-accounts keys create)"
         ) from None
 
@@ -145,7 +145,7 @@ class GcpCompute:
         self._run = run
 
     async def insert(self, project: str, zone: str, body: dict[str, Any], request_id: str) -> str:
-        """Ask for an instance; the operation's name."""
+        """Ask for an instance and return the operation's name."""
         instance = compute_v1.Instance.from_json(json.dumps(body), ignore_unknown_fields=False)
         request = compute_v1.InsertInstanceRequest(
             **segments(project=project, zone=zone), instance_resource=instance, request_id=request_id
@@ -199,10 +199,10 @@ class GcpCompute:
         return float(price.units) + float(price.nanos) / 1e9
 
     async def preempted(self, project: str, zone: str, since: datetime) -> list[PreemptedVm]:
-        """List the zone's operations ``compute.instances.preempted``, newest first until they are too old."""
+        """List the zone's ``PREEMPTED`` operations, newest first, until they are too old."""
         request = compute_v1.ListZoneOperationsRequest(
             **segments(project=project, zone=zone),
-            filter='operationType = "compute.instances.preempted"',
+            filter=f'operationType = "{PREEMPTED}"',
             order_by="creationTimestamp desc",
         )
 
@@ -226,7 +226,7 @@ class GcpCompute:
         )
         found = await self._find(self._instances.get_guest_attributes, request)
         lines = [f"{item.key} {item.value}" for item in found.query_value.items] if found else []
-        return [line for line in lines if _HOST_KEY.fullmatch(line)]  # whoever is root there writes what he likes
+        return [line for line in lines if _HOST_KEY.fullmatch(line)]  # whoever is root on the VM can write anything
 
     async def login(self, project: str, public_key: str) -> str:
         """Import the key into the OS Login profile of the credentials' account."""
@@ -282,7 +282,7 @@ class GcpCompute:
         return self._images.get, compute_v1.GetImageRequest(**segments(project=owner, image=found["name"]))
 
     async def _call(self, method: Callable[..., Any], request: Any) -> Any:
-        # The client's own retries would outlast the activity; Temporal repeats what is worth repeating.
+        # The client's own retries would outlast the activity; Temporal retries what is worth retrying.
         return await self._run(lambda: method(request, retry=None, timeout=CALL_SECONDS))
 
     async def _find(self, method: Callable[..., Any], request: Any) -> Any:
@@ -296,7 +296,7 @@ class GcpCompute:
 
 
 def vm_view(instance: compute_v1.Instance) -> VmView:
-    """An instance as a workflow sees it. Status strings that nobody knows pass as they are."""
+    """Convert an instance to what a workflow sees of it. Unknown status strings pass as they are."""
     interface = instance.network_interfaces[0] if instance.network_interfaces else None
     access = interface.access_configs[0] if interface and interface.access_configs else None
     return VmView(
@@ -317,7 +317,7 @@ def _last_part(url: str) -> str:
 
 
 def price_question(project: str, candidate: Candidate) -> dict[str, Any]:
-    """Body of ``advice.capacityHistory``.
+    """Build the body of ``advice.capacityHistory``.
 
     https://cloud.google.com/compute/docs/reference/rest/v1/advice/capacityHistory
     """

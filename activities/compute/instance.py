@@ -16,10 +16,10 @@ from api.spot_instance_vm import Gcp, SpotInstanceVMSpec
 
 Json = dict[str, Any]
 
-# Machine families with GPUs built in: naming them again as accelerators is an error.
+# Machine families with built-in GPUs: naming these as accelerators as well is an error.
 _BUILT_IN_GPUS = re.compile(r"^(a2|a3|a4|a4x|g2|g4)-")
 
-# The projects of the public images, by how their families begin. Any other bare family is the VM's own project's.
+# The projects of the public images, by the beginning of their family. Any other bare family is in the VM's own project.
 _PUBLIC_IMAGES = {
     "ubuntu-": "ubuntu-os-cloud",
     "debian-": "debian-cloud",
@@ -42,10 +42,10 @@ def instance_body(
     labels: Mapping[str, str],
     ssh_public_key: str,
 ) -> Json:
-    """The instance to ask for; the candidate is the spec's own zone, machine type and GPU, or others that it allows.
+    """Build the instance to ask for. The candidate is the spec's own zone, machine type and GPU, or an alternative.
 
     Raises:
-        Invalid: the image cannot become a node, or a field has not the form of what it names.
+        Invalid: the image cannot become a node, or a field has the wrong form.
     """
     for wrong in [*misshapen(spec), *misshapen(candidate)]:
         raise Invalid(str(wrong))
@@ -66,7 +66,7 @@ def instance_body(
         accelerator = f"zones/{zone}/acceleratorTypes/{gpu.type}"
         body["guestAccelerators"] = [{"acceleratorType": accelerator, "acceleratorCount": gpu.count}]
     if gcp.service_account:
-        scopes = ["https://www.googleapis.com/auth/cloud-platform"]  # what it may do is IAM's to say
+        scopes = ["https://www.googleapis.com/auth/cloud-platform"]  # IAM decides what it may do
         body["serviceAccounts"] = [{"email": gcp.service_account, "scopes": scopes}]
     if gcp.min_cpu_platform:
         body["minCpuPlatform"] = gcp.min_cpu_platform
@@ -74,11 +74,11 @@ def instance_body(
 
 
 def _scheduling(gcp: Gcp, candidate: Candidate) -> Json:
-    """Neither kind is started again behind our back; with a GPU none can be moved to another host."""
+    """Forbid GCE to restart a VM on its own. A VM with a GPU cannot be moved to another host."""
     common: Json = {"automaticRestart": False, "onHostMaintenance": "TERMINATE"}
     if candidate.provisioning == "OnDemand":
         return {"provisioningModel": "STANDARD", **common}
-    # A stopped VM would leave its pods Terminating for minutes and its disk on the bill.
+    # A stopped VM would leave its pods Terminating for minutes, and its disk would still cost money.
     spot: Json = {"provisioningModel": "SPOT", **common, "instanceTerminationAction": "DELETE"}
     if gcp.notice_seconds:
         spot["preemptionNoticeDuration"] = {"seconds": str(int(gcp.notice_seconds))}
@@ -86,7 +86,7 @@ def _scheduling(gcp: Gcp, candidate: Candidate) -> Json:
 
 
 def disk_type_of(gcp: Gcp, candidate: Candidate) -> str | None:
-    """Give the disk type that the spec names for a candidate; None if it leaves the choice to Outlast."""
+    """Give the disk type that the spec names for a candidate; None if Outlast chooses."""
     return candidate.disk_type or gcp.disk_type
 
 
@@ -109,9 +109,9 @@ def _boot_disk(spec: SpotInstanceVMSpec, candidate: Candidate) -> Json:
 
 
 def image_path(image: str, project: str) -> str:
-    """GCE's path of an image: what the origin's ``vmImage`` may be, spelled out.
+    """Give GCE's path of an image, from any form that the original operator allows in ``vmImage``.
 
-    ``family`` of a public or the VM's project, ``project/family``, or a path of an image or family, partial or full.
+    These are a ``family`` of a public project or the VM's own, ``project/family``, and a path of an image or family.
 
     Raises:
         Invalid: a Container-Optimized OS image, which cannot run kubeadm.
@@ -151,7 +151,7 @@ def _metadata(spec: SpotInstanceVMSpec, ssh_public_key: str) -> list[Json]:
     else:
         items |= {
             "ssh-keys": f"{spec.ssh_user}:{ssh_public_key}",
-            "enable-oslogin": "FALSE",  # OS Login, where the project has it, ignores ssh-keys
+            "enable-oslogin": "FALSE",  # if the project has OS Login, it ignores ssh-keys
             "block-project-ssh-keys": "TRUE",
         }
     if spec.startup_script:
@@ -160,5 +160,5 @@ def _metadata(spec: SpotInstanceVMSpec, ssh_public_key: str) -> list[Json]:
 
 
 def has_gpus_built_in(machine_type: str) -> bool:
-    """Does this machine type come with its GPUs (A2, A3, A4, G2, G4)?"""
+    """True if this machine type has built-in GPUs (A2, A3, A4, G2, G4)."""
     return bool(_BUILT_IN_GPUS.match(machine_type))

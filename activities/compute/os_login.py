@@ -1,4 +1,4 @@
-"""Google's OS Login: SSH keys belong to an account of IAM instead of a VM's metadata.
+"""Google's OS Login, in which SSH keys belong to an account of IAM instead of a VM's metadata.
 
 https://cloud.google.com/compute/docs/oslogin/rest/v1/users/importSshPublicKey
 """
@@ -17,18 +17,18 @@ from api.formats import SSH_USER
 from api.names import shown
 
 ENDPOINT = "https://oslogin.googleapis.com"
-REMEMBERED_SECONDS = 600.0  # a join looks every few seconds, and somebody may take the key out of the profile
-ANONYMOUS = "anonymous@localhost"  # at another OS Login, which is called without credentials
-UNKNOWN = "default"  # of the metadata server's credentials before they were first asked for
+REMEMBERED_SECONDS = 600.0  # a join polls every few seconds, and somebody may remove the key from the profile
+ANONYMOUS = "anonymous@localhost"  # for another OS Login, which is called without credentials
+UNKNOWN = "default"  # the metadata server's credentials have this address before their first refresh
 
 
 class OsLogin:
-    """The login profile of the account that the credentials are for. Its calls block.
+    """The login profile of the account that the credentials belong to. Its calls block.
 
     Args:
-        credentials: of a service account.
-        session: authorised by them.
-        endpoint: of another OS Login.
+        credentials: those of a service account.
+        session: a session authorised by them.
+        endpoint: the URL of another OS Login.
     """
 
     def __init__(self, credentials: Credentials, session: AuthorizedSession, endpoint: str | None = None) -> None:
@@ -38,11 +38,11 @@ class OsLogin:
         self._users: dict[tuple[str, str], tuple[float, str]] = {}
 
     def user_of(self, project: str, public_key: str) -> str:
-        """Import a key, unless this object did so a short while ago; gives the POSIX user name.
+        """Import a key, unless this object did so recently, and return the POSIX user name.
 
         Raises:
-            Invalid: the credentials are no service account's, or the profile has no usable name.
-            GoogleAPICallError: refused.
+            Invalid: the credentials do not belong to a service account, or the profile has no usable name.
+            GoogleAPICallError: Google refused.
         """
         until, user = self._users.get((project, public_key), (0.0, ""))
         if time.monotonic() >= until:
@@ -74,7 +74,7 @@ class OsLogin:
 
 
 def _user_in(profile: dict[str, Any], project: str) -> str:
-    """Read the user name in a login profile; if it has several, that of the project."""
+    """Read the user name in a login profile; if there are several, prefer the project's."""
     accounts = [each for each in profile.get("posixAccounts") or [] if each.get("username")]
     own = [each for each in accounts if each.get("accountId") == project]
     primary = [each for each in accounts if each.get("primary")]

@@ -1,4 +1,4 @@
-"""What has to be right in the cloud before money is spent: credentials, permissions, the things that the spec names."""
+"""Checks of the cloud before money is spent: credentials, permissions, and what the spec names."""
 
 import asyncio
 
@@ -6,15 +6,14 @@ from activities.cloud_errors import CloudError, Invalid, Transient
 from activities.compute import Cloud, Compute
 from activities.compute.disks import disk_problem
 from activities.compute.instance import disk_type_of, has_gpus_built_in, image_path
-from activities.refusals import kind_of
+from activities.kubernetes.refusals import kind_of
 from activities.signatures import PreflightRequest
+from api import conditions, errors, reasons
 from api.common import Condition
 from api.market import Candidate
 from api.spot_instance_vm import Gcp, SpotInstanceVMSpec
 from clients.kube import KubeError
 
-CREDENTIALS = "CredentialsReady"
-CLOUD = "CloudReady"
 TOLD = 5  # candidates in one message
 
 _PERMISSIONS = [
@@ -33,17 +32,20 @@ _PERMISSIONS = [
 
 
 async def check_cloud(cloud: Cloud, request: PreflightRequest) -> list[Condition]:
-    """The conditions CredentialsReady and CloudReady of a job; each says what to do where it is not True."""
+    """Check the conditions CredentialsReady and CloudReady of a job; one that is not True says what to do."""
     spec = request.vm_spec
     try:
         compute = await cloud.open(request.spec.gcp_credentials_secret_ref, request.job.namespace)
         credentials = await _check_permissions(compute, spec)
     except (CloudError, KubeError) as error:
-        return [_unmet(CREDENTIALS, error), Condition(type=CLOUD, status="Unknown", reason="NoCredentials")]
+        return [
+            _unmet(conditions.CREDENTIALS_READY, error),
+            Condition(type=conditions.CLOUD_READY, status="Unknown", reason=reasons.NO_CREDENTIALS),
+        ]
     try:
         return [credentials, await _check_spec(compute, request)]
     except CloudError as error:
-        return [credentials, _unmet(CLOUD, error)]
+        return [credentials, _unmet(conditions.CLOUD_READY, error)]
 
 
 async def _check_permissions(compute: Compute, spec: SpotInstanceVMSpec) -> Condition:
@@ -60,28 +62,35 @@ async def _check_permissions(compute: Compute, spec: SpotInstanceVMSpec) -> Cond
             f"the credentials lack {', '.join(missing)} on project {spec.gcp.project}: grant their service account "
             f"the role {roles}, or one with these permissions"
         )
-        return Condition(type=CREDENTIALS, status="False", reason="PermissionDenied", message=message)
-    return Condition(type=CREDENTIALS, status="True", reason="Granted", message=f"on project {spec.gcp.project}")
+        return Condition(type=conditions.CREDENTIALS_READY, status="False", reason=errors.PERMISSION, message=message)
+    return Condition(
+        type=conditions.CREDENTIALS_READY,
+        status="True",
+        reason=reasons.GRANTED,
+        message=f"on project {spec.gcp.project}",
+    )
 
 
 async def _check_spec(compute: Compute, request: PreflightRequest) -> Condition:
-    """One candidate that exists is enough; which of them do not is told, for it may be a slip of the pen."""
+    """Check the candidates. One that exists is enough; the others are named, because one may be a slip of the pen."""
     spec, candidates = request.vm_spec, request.candidates
     image = image_path(spec.vm_image, spec.gcp.project)
     if not await compute.exists("image", spec.gcp.project, spec.gcp.zone, image):
         message = f"vmImage: there is no {image}, or the credentials may not read it (gcloud compute images list)"
-        return Condition(type=CLOUD, status="False", reason="Unsupported", message=message)
+        return Condition(type=conditions.CLOUD_READY, status="False", reason=errors.UNSUPPORTED, message=message)
     problems = await asyncio.gather(*(_problem_of(compute, spec.gcp, each) for each in candidates))
     told = [problem for problem in problems if problem]
     if len(told) == len(candidates):
-        return Condition(type=CLOUD, status="False", reason="Unsupported", message="; ".join(told[:TOLD]))
+        return Condition(
+            type=conditions.CLOUD_READY, status="False", reason=errors.UNSUPPORTED, message="; ".join(told[:TOLD])
+        )
     there = [candidate.key for candidate, problem in zip(candidates, problems, strict=True) if not problem]
     message = "; ".join([", ".join(there[:TOLD]), *(f"left out: {problem}" for problem in told[:TOLD])])
-    return Condition(type=CLOUD, status="True", reason="Available", message=message)
+    return Condition(type=conditions.CLOUD_READY, status="True", reason=reasons.AVAILABLE, message=message)
 
 
 async def _problem_of(compute: Compute, gcp: Gcp, candidate: Candidate) -> str | None:
-    """The first thing of this candidate that the cloud does not have."""
+    """Name the first thing of this candidate that the cloud does not have; None if it has everything."""
     project, zone, machine_type, gpu = gcp.project, candidate.zone, candidate.machine_type, candidate.gpu
     if not await compute.exists("zone", project, zone, zone):
         return f"gcp.zone: project {project} has no zone {zone} (gcloud compute zones list)"
@@ -100,8 +109,8 @@ async def _problem_of(compute: Compute, gcp: Gcp, candidate: Candidate) -> str |
 
 
 def _unmet(condition: str, error: CloudError | KubeError) -> Condition:
-    """Unknown for what the next look may find otherwise, False for what a person has to change."""
+    """Make the condition: Unknown if the next check may find otherwise, False if a person has to change something."""
     status = "Unknown" if isinstance(error, Transient) else "False"
     kind = kind_of(error) if isinstance(error, KubeError) else error.type
-    reason = "Invalid" if isinstance(error, Invalid) else kind
+    reason = errors.INVALID if isinstance(error, Invalid) else kind
     return Condition(type=condition, status=status, reason=reason, message=str(error))

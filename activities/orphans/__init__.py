@@ -1,6 +1,6 @@
-"""What no open workflow looks after any more: machines, objects of the cluster, images. Found here, and judged alone.
+"""Orphans: machines, objects of the cluster and images that no open workflow looks after. Found and judged here.
 
-Nothing that lives may be taken for an orphan, so each of these looks asks twice: is there an open workflow, and does
-the SpotInstanceJob live in the cluster? What is younger than a grace period is left alone: its owner may be about to
-write down that it exists. What cannot be read is never taken for a no.
+Nothing that is in use may be taken for an orphan. So each finder asks two questions: is there an open workflow, and
+does the SpotInstanceJob exist in the cluster? What is younger than a grace period is left alone, because its owner may
+not have recorded it yet. A failed read never counts as a no.
 """

@@ -1,44 +1,44 @@
-"""The sweep's alarm: an Event where people look who run Outlast."""
+"""The sweep's alarm: an Event for the people who run Outlast."""
 
 import hashlib
 
 from temporalio import activity
 
 from activities import signatures
-from activities.ownership import FIELD_MANAGER
+from activities.kubernetes.ownership import FIELD_MANAGER
+from activities.kubernetes.status import NOTE_BYTES
 from activities.signatures import Done, SweepAlarm
-from activities.status import NOTE_BYTES
 from clients.kube import Kube, KubeError, path
-
-WORKER = "outlast-worker"  # the Deployment of deploy/base
 
 
 class AlarmActivities:
-    """Tells. ``kube`` may create Events."""
+    """Raises the alarm. ``kube`` may create Events; ``deployment`` is the worker's own."""
 
-    def __init__(self, kube: Kube) -> None:
+    def __init__(self, kube: Kube, deployment: str) -> None:
         self._kube = kube
+        self._deployment = deployment
 
     @activity.defn(name=signatures.SOUND_ALARM.name)
     async def sound_alarm(self, alarm: SweepAlarm) -> Done:
-        """A Warning on the worker's Deployment; a retry finds the first. Where there is no such namespace none."""
+        """Create a Warning on the worker's Deployment; a retry finds the first. Without the namespace there is none."""
         at = alarm.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+        what = f"{at}/{alarm.reason}/{alarm.message}"
         body = {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{WORKER}.{hashlib.sha256(at.encode()).hexdigest()[:16]}",
+                "name": f"{self._deployment}.{hashlib.sha256(what.encode()).hexdigest()[:16]}",
                 "namespace": alarm.namespace,
             },
             "regarding": {
                 "apiVersion": "apps/v1",
                 "kind": "Deployment",
-                "name": WORKER,
+                "name": self._deployment,
                 "namespace": alarm.namespace,
             },
             "eventTime": at,
             "type": "Warning",
-            "reason": "SweepStopped",
+            "reason": alarm.reason,
             "note": alarm.message.encode()[:NOTE_BYTES].decode(errors="ignore"),
             "action": "Sweep",
             "reportingController": "outlast",

@@ -1,26 +1,26 @@
-"""Claims on CDI devices that nobody has any more: Leases of jobs that are gone, or over, or elsewhere by now.
+"""Orphaned claims on CDI devices: Leases of jobs that are gone, have ended, or run elsewhere by now.
 
-A claim that has lapsed is in nobody's way; what it would be in the way of is whoever reads which devices are taken.
+A lapsed claim blocks nobody, but it misleads people who read which devices are taken.
 """
 
 from temporalio import activity
 from temporalio.client import Client
 
 from activities import signatures
-from activities.claims import LEASES, holds
 from activities.orphans.owners import Owners, is_old, owners
+from activities.placement.claims import LEASES, is_held
 from activities.signatures import Done, OrphanedClaim, OrphanedClaims, SweepRequest
 from api import names
 from clients.kube import Json, Kube, KubeError, path, selector
 
 
 class OrphanedClaimActivities:
-    """Finds them, and removes them.
+    """Finds and removes orphaned claims.
 
     Args:
         temporal: the service that runs the jobs' workflows.
         kube: the cluster.
-        namespace: where Outlast is installed, and the claims are.
+        namespace: the namespace of the installation and its claims.
     """
 
     def __init__(self, temporal: Client, kube: Kube, namespace: str) -> None:
@@ -30,7 +30,7 @@ class OrphanedClaimActivities:
 
     @activity.defn(name=signatures.FIND_ORPHANED_CLAIMS.name)
     async def find_orphaned_claims(self, request: SweepRequest) -> OrphanedClaims:
-        """Look at all claims; one whose Job still may run is its own, whoever else is gone."""
+        """Look for orphans among all claims. A claim is in use while its Job may run, whoever else is gone."""
         ours = selector({names.LABEL_MANAGED_BY: names.MANAGED_BY})
         leases = await self._kube.list(path(LEASES, "leases", self._namespace), labelSelector=ours)
         asked = await owners(self._temporal, self._kube, request.cluster_id)
@@ -46,11 +46,11 @@ class OrphanedClaimActivities:
             return False
         labels, annotations = lease["metadata"]["labels"], lease["metadata"]["annotations"]
         over = await asked.is_over(labels[names.LABEL_JOB], annotations[names.ANNOTATION_WORKFLOW])
-        return over and not await holds(self._kube, lease)
+        return over and not await is_held(self._kube, lease)
 
     @activity.defn(name=signatures.REMOVE_CLAIM.name)
     async def remove_claim(self, claim: OrphanedClaim) -> Done:
-        """Delete the Lease that was seen; one that somebody took over meanwhile, or that is gone, is left alone."""
+        """Delete the Lease that was seen, unless somebody took it over meanwhile or it is gone."""
         try:
             await self._kube.delete(path(LEASES, "leases", self._namespace, claim.name), version=claim.version)
         except KubeError as error:

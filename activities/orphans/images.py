@@ -1,7 +1,7 @@
-"""Checkpoint images of jobs that are gone, where the installation wants them removed.
+"""Checkpoint images of jobs that are gone, if the installation wants them removed.
 
-A tag does not say whose cluster its job was of, and registries are shared. So only images of jobs are taken that this
-Temporal namespace itself has run and closed, in repositories that a job of this cluster names.
+A tag does not say to which cluster its job belonged, and registries are shared. So only images of those jobs are
+considered that this Temporal namespace itself has run and closed, in repositories that a job of this cluster names.
 """
 
 from collections.abc import Iterable
@@ -13,34 +13,34 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 
 from activities import signatures
-from activities.gate import Gate
+from activities.documents.checks import LATEST_TAG
+from activities.kubernetes.secret import Sharing
+from activities.network.gate import Gate
 from activities.orphans.owners import Owners, is_finished, is_old, owners
-from activities.registry import Registry
-from activities.registry_credentials import repository_credentials
-from activities.repository import Repository, parse_image, parse_repository
-from activities.secret import Sharing
+from activities.registry.client import Registry
+from activities.registry.credentials import repository_credentials
+from activities.registry.repository import Repository, parse_image, parse_repository
 from activities.signatures import DeleteImages, JobRef, OrphanedImages, SweepRequest
-from activities.spec_checks import LATEST_TAG
 from api import names
 from api.common import SecretReference
 from api.spot_instance_job import CheckpointConfig, SpotInstanceJobSpec
 from clients.kube import Json, Kube, KubeError
 
 RUNS = 2000
-"""So many closed runs, the newest, are looked at."""
+"""Number of closed runs that are read, the newest first."""
 AT_ONCE = 50
 """Images in one deletion: an activity has a minute for them."""
 _CLOSED = "('Completed', 'Failed', 'Canceled', 'Terminated', 'TimedOut')"
 
 
 class OrphanedImageActivities:
-    """Finds them.
+    """Finds orphaned images.
 
     Args:
         temporal: the service that ran the jobs.
         kube: the cluster, with the Secrets that open its jobs' repositories.
-        gate: through which registries are reached.
-        sharing: whose Secrets a job of another namespace may use.
+        gate: the gate through which registries are reached.
+        sharing: the rules on Secrets of other namespaces.
     """
 
     def __init__(self, temporal: Client, kube: Kube, gate: Gate, sharing: Sharing | None = None) -> None:
@@ -51,7 +51,7 @@ class OrphanedImageActivities:
 
     @activity.defn(name=signatures.FIND_ORPHANED_IMAGES.name)
     async def find_orphaned_images(self, request: SweepRequest) -> OrphanedImages:
-        """List the repositories that jobs of this cluster name, for images of such as are gone."""
+        """Find the images of jobs that are gone, in the repositories that jobs of this cluster name."""
         asked = await owners(self._temporal, self._kube, request.cluster_id)
         gone = await self._gone(asked, request)
         seen, deletions, unreadable = 0, list[DeleteImages](), list[str]()
@@ -69,7 +69,7 @@ class OrphanedImageActivities:
         return OrphanedImages(deletions=deletions, seen=seen, unreadable=unreadable)
 
     async def _gone(self, asked: Owners, request: SweepRequest) -> set[str]:
-        """Ids of the jobs that this cluster had, by the closed runs that Temporal has kept."""
+        """List the ids of jobs that this cluster had, from the closed runs that Temporal has kept."""
         query = f"WorkflowType='{names.JOB_WORKFLOW}' AND ExecutionStatus IN {_CLOSED}"
         gone = set()
         async for run in self._temporal.list_workflows(query, limit=RUNS):
@@ -95,7 +95,7 @@ class OrphanedImageActivities:
 
 
 def _repositories(jobs: Iterable[Json]) -> dict[Repository, tuple[str, SpotInstanceJobSpec]]:
-    """Repositories with the job by which each is reached; not those from which a job restores another's images."""
+    """Map each repository to the job by whose credentials it is reached; skip those that a job restores from."""
     found: dict[Repository, tuple[str, SpotInstanceJobSpec]] = {}
     needed = set()
     for job in jobs:
@@ -108,7 +108,7 @@ def _repositories(jobs: Iterable[Json]) -> dict[Repository, tuple[str, SpotInsta
             needed |= set() if finished else _restored_from(config)
             repository = parse_repository(config.checkpoint_image_repo or "")
         except ValueError:
-            continue  # it was never admitted
+            continue  # the job was never accepted
         found.setdefault(repository, (job["metadata"]["namespace"], spec))
     return {repository: reached for repository, reached in found.items() if repository not in needed}
 

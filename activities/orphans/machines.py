@@ -1,4 +1,4 @@
-"""Machines that nobody owns: VMs in the projects that anything of this cluster names, and Nodes without their VM."""
+"""Orphaned machines: VMs in the projects that something in this cluster names, and Nodes without their VM."""
 
 import asyncio
 import re
@@ -11,10 +11,10 @@ from temporalio.client import Client
 from activities import signatures
 from activities.cloud_errors import CloudError
 from activities.compute import Cloud
-from activities.finalizers import held_by_any
+from activities.documents.protected import protected_by_any
+from activities.kubernetes.secret import Sharing
 from activities.orphans.owners import Owners, is_old, owners
 from activities.orphans.sources import NOBODY, Source, left_behind, nobodys, sources_by_project
-from activities.secret import Sharing
 from activities.signatures import Orphan, Orphans, SweepRequest
 from api import names
 from api.common import SecretReference
@@ -27,13 +27,13 @@ _PROVIDER = re.compile(rf"gce://(?P<project>{_SEGMENT})/(?P<zone>{_SEGMENT})/(?P
 
 
 class OrphanedMachineActivities:
-    """Finds them; their teardown is a workflow's.
+    """Finds orphaned machines; a workflow tears them down.
 
     Args:
         temporal: the service that runs the VMs' workflows.
         kube: the cluster that they joined.
-        cloud: where they are.
-        sharing: whose Secrets a job of another namespace may use.
+        cloud: the cloud that runs the VMs.
+        sharing: the rules on Secrets of other namespaces.
     """
 
     def __init__(self, temporal: Client, kube: Kube, cloud: Cloud, sharing: Sharing | None = None) -> None:
@@ -46,10 +46,10 @@ class OrphanedMachineActivities:
     async def find_orphans(self, request: SweepRequest) -> Orphans:
         """List this cluster's VMs and Nodes, and keep those that no open workflow owns.
 
-        Looked into are the projects that a SpotInstanceVM, a Node or an open market names. Only VMs with this
-        cluster's label are seen: another cluster's in the same project are never touched.
+        The projects are those that a SpotInstanceVM, a Node or an open market names. Only VMs with this cluster's label
+        are listed, so another cluster's VMs in the same project are never touched.
         """
-        nodes = [node for node in await self._kube.list(path("v1", "nodes")) if _is_ours(node)]
+        nodes = [node async for node in self._kube.each(path("v1", "nodes")) if _is_ours(node)]
         vm_objects = await self._kube.list(path(names.API_VERSION, names.VM_PLURAL))
         asked = await owners(self._temporal, self._kube, request.cluster_id)
         sources = await self._permitted(sources_by_project(vm_objects, list(asked.jobs.values())))
@@ -73,11 +73,11 @@ class OrphanedMachineActivities:
         return Orphans(orphans=orphans, seen=seen, jobs=sorted(jobs), unreadable=unreadable)
 
     async def _left_behind(self, vm_objects: list[Json], asked: Owners) -> dict[str, list[Source]]:
-        held = await held_by_any(self._kube, vm_objects, self._sharing.namespaces)
-        return left_behind(vm_objects, held, asked.jobs)
+        protected = await protected_by_any(self._kube, vm_objects, self._sharing.namespaces)
+        return left_behind(vm_objects, protected, asked.jobs)
 
     async def _permitted(self, sources: dict[str, list[Source]]) -> dict[str, list[Source]]:
-        """Without the ways that use a Secret of a namespace which does not share it."""
+        """Drop the sources that use a Secret of a namespace that does not share it."""
 
         async def permitted(source: Source) -> bool:
             secret = source.credentials
@@ -90,13 +90,13 @@ class OrphanedMachineActivities:
         return kept
 
     async def _markets(self) -> list[str]:
-        """Projects in which something was bought, also where no object names them any more."""
+        """List the projects in which something was bought, even if no object names them any more."""
         query = f'WorkflowType="{names.MARKET_WORKFLOW}" AND ExecutionStatus="Running"'
         prefix = names.market_workflow_id("")
         return [found.id.removeprefix(prefix) async for found in self._temporal.list_workflows(query)]
 
     async def _list(self, project: str, sources: list[Source], cluster: str) -> tuple[Source, list[VmView]]:
-        """Whichever credentials can list the project; the last one's error where none can."""
+        """List the project with the first credentials that can; if none can, raise the last error."""
         for number, source in enumerate(sources, 1):
             try:
                 compute = await self._cloud.open(source.credentials, source.namespace)
@@ -109,19 +109,19 @@ class OrphanedMachineActivities:
 
 @dataclass
 class Machine:
-    """What exists of one VM's key: instances of its tries, and their Nodes."""
+    """What exists under one VM key: the instances of its attempts, and their Nodes."""
 
     vms: list[VmView] = field(default_factory=list)
     nodes: list[Json] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
-        """Of instances and Nodes; each is called as the other."""
+        """List the names of instances and Nodes; an instance and its Node have the same name."""
         return sorted({vm.name for vm in self.vms} | {node["metadata"]["name"] for node in self.nodes})
 
     @property
     def found(self) -> list[str]:
-        """Their places, as a teardown takes them."""
+        """List their zones and names, in the form that a teardown takes."""
         places = {vm.name: f"{vm.zone}/{vm.name}" for vm in self.vms}
         for node in self.nodes:
             provider = _provider(node)
@@ -130,14 +130,14 @@ class Machine:
         return sorted(places.values())
 
     def is_old(self, grace: float) -> bool:
-        """All that is known of it is old enough to be judged."""
+        """True if everything known of it is old enough to be judged."""
         ages = [vm.creation_time for vm in self.vms]
         born = [node["metadata"]["creationTimestamp"] for node in self.nodes]
         return all(is_old(at, grace) for at in [*ages, *born])
 
 
 def _machines(vms: Iterable[VmView], nodes: Iterable[Json]) -> dict[str, Machine]:
-    """By whose they are; without what bears no name of ours."""
+    """Group VMs and Nodes by VM key, without those that do not have a name of ours."""
     machines: dict[str, Machine] = {}
     for vm in vms:
         if key := names.vm_key_of(vm.name):
@@ -149,14 +149,14 @@ def _machines(vms: Iterable[VmView], nodes: Iterable[Json]) -> dict[str, Machine
 
 
 def _is_ours(node: Json) -> bool:
-    """It bears the name of a VM of ours, and its kubelet says that it is that machine."""
+    """True if it has the name of a VM of ours and its kubelet says that it is that machine."""
     name, provider = node["metadata"]["name"], _provider(node)
     return names.vm_key_of(name) is not None and provider is not None and provider["name"] == name
 
 
 def _project_of(node: Json) -> str:
     provider = _provider(node)
-    assert provider is not None  # as with each that is ours
+    assert provider is not None  # true for each Node that is ours
     return provider["project"]
 
 
@@ -177,7 +177,7 @@ def _orphan(key: str, machine: Machine, source: Source, asked: Owners, cluster_i
         job_uid=owner.get("uid", NOBODY),
         vm_name=source.vm_name,
         spec=source.spec,
-        # Resolved here: the owner's namespace may be another than the one that the reference is relative to.
+        # Resolved here, because the owner's namespace may differ from the one that the reference is relative to.
         credentials=source.credentials
         and SecretReference(name=source.credentials.name, namespace=source.credentials.namespace or source.namespace),
         ssh_key=source.ssh_key,

@@ -1,7 +1,7 @@
-"""Objects of the cluster that nobody owns: CheckpointBackups of jobs that are gone, and marks left on Nodes.
+"""Orphaned objects of the cluster: CheckpointBackups of jobs that are gone, and preemption taints left on Nodes.
 
-What else a job makes there goes with it: Jobs, Secrets and ConfigMaps by their owner reference, Nodes with their VM.
-A CheckpointBackup has an owner reference, too, but its operator's finalizer holds it where the agent is gone.
+All else that a job makes goes with its owner: Jobs, Secrets and ConfigMaps by their owner reference, Nodes with their
+VM. A CheckpointBackup has an owner reference, too, but its operator's finalizer keeps it if the agent is gone.
 """
 
 from datetime import UTC, datetime
@@ -13,13 +13,15 @@ from activities import signatures
 from activities.orphans.owners import is_old, owners
 from activities.signatures import CheckpointRef, Done, JobRef, NodeRef, OrphanedObjects, OrphanedTaint, SweepRequest
 from api import names
+from api.object_conditions import is_true
+from clients.changes import change
 from clients.kube import Json, Kube, KubeError, path, selector
 
 _CHECKPOINTS = path(f"{names.CHECKPOINT_GROUP}/{names.CHECKPOINT_VERSION}", names.CHECKPOINT_PLURAL)
 
 
 class OrphanedObjectActivities:
-    """Finds them, and takes marks off.
+    """Finds orphaned objects, and removes preemption taints.
 
     Args:
         temporal: the service that runs the jobs' workflows.
@@ -32,9 +34,9 @@ class OrphanedObjectActivities:
 
     @activity.defn(name=signatures.FIND_ORPHANED_OBJECTS.name)
     async def find_orphaned_objects(self, request: SweepRequest) -> OrphanedObjects:
-        """Look at all CheckpointBackups that bear a job's id, and at all Nodes that bear the agent's mark."""
-        backups = [backup for backup in await self._backups() if _names_its_job(backup)]
-        marked = [node for node in await self._kube.list(path("v1", "nodes")) if _mark(node) is not None]
+        """Check all CheckpointBackups with a job's id, and all Nodes with a preemption taint."""
+        backups = await self._backups()
+        marked = [node async for node in self._kube.each(path("v1", "nodes")) if _mark(node) is not None]
         asked = await owners(self._temporal, self._kube, request.cluster_id)
         orphans = []
         for backup in backups:
@@ -52,9 +54,8 @@ class OrphanedObjectActivities:
 
     async def _backups(self) -> list[Json]:
         try:
-            return await self._kube.list(
-                _CHECKPOINTS, labelSelector=selector({names.LABEL_MANAGED_BY: names.MANAGED_BY})
-            )
+            found = self._kube.each(_CHECKPOINTS, labelSelector=selector({names.LABEL_MANAGED_BY: names.MANAGED_BY}))
+            return [backup async for backup in found if _names_its_job(backup)]
         except KubeError as error:
             if error.status == 404:  # a cluster without the operator
                 return []
@@ -62,21 +63,20 @@ class OrphanedObjectActivities:
 
     @activity.defn(name=signatures.REMOVE_TAINT.name)
     async def remove_taint(self, orphan: OrphanedTaint) -> Done:
-        """Take the mark off the Node that was seen; one that was marked anew meanwhile, or is gone, is left alone."""
-        where = path("v1", "nodes", name=orphan.node.name)
-        node = await self._kube.find(where)
-        if node is None or node["metadata"]["uid"] != orphan.node.uid:
-            return Done()
-        taints = node["spec"].get("taints") or []
-        kept = [each for each in taints if (each["key"], each.get("value")) != (orphan.taint, orphan.value)]
-        if len(kept) < len(taints):
-            version = node["metadata"]["resourceVersion"]
-            await self._kube.patch(where, {"metadata": {"resourceVersion": version}, "spec": {"taints": kept}})
+        """Remove the taint from the Node that was seen, unless it was tainted again meanwhile or is gone."""
+
+        def without(node: Json) -> Json | None:
+            taints = node["spec"].get("taints") or []
+            kept = [each for each in taints if (each["key"], each.get("value")) != (orphan.taint, orphan.value)]
+            seen = node["metadata"]["uid"] == orphan.node.uid
+            return {"spec": {"taints": kept}} if seen and len(kept) < len(taints) else None
+
+        await change(self._kube, path("v1", "nodes", name=orphan.node.name), without, "the taint stays")
         return Done()
 
 
 def _names_its_job(backup: Json) -> bool:
-    """Whoever makes one writes what he likes: about what can be no workflow of its namespace nobody is asked."""
+    """True if it names a workflow that its namespace can have. Its author can write anything, so others are ignored."""
     metadata = backup["metadata"]
     workflow = (metadata.get("annotations") or {}).get(names.ANNOTATION_WORKFLOW, "")
     named = names.is_job_workflow_id(workflow) and workflow.startswith(f"{metadata['namespace']}/")
@@ -99,23 +99,21 @@ def _ref(backup: Json) -> CheckpointRef:
 
 
 def _mark(node: Json) -> Json | None:
-    """The agent's mark."""
+    """Find the preemption taint that the node agent sets."""
     taints = (node.get("spec") or {}).get("taints") or []
     return next((taint for taint in taints if taint["key"] == names.TAINT_PREEMPTED), None)
 
 
 def _outlived(node: Json, grace: float) -> bool:
-    """The machine lives though its notice is long over. One that we bought is its workflow's, or a whole orphan."""
+    """True if the machine lives long after its notice. A VM that we bought has a workflow, or is an orphan itself."""
     mark = _mark(node)
     if mark is None or names.vm_key_of(node["metadata"]["name"]) is not None:
         return False
     try:
         at = datetime.strptime(mark.get("value") or "", names.MARK_TIME).replace(tzinfo=UTC)
     except ValueError:
-        return False  # nothing says when
-    conditions = (node.get("status") or {}).get("conditions") or []
-    ready = any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-    return ready and is_old(at, grace)
+        return False  # the taint does not say when it was set
+    return is_true(node, "Ready") and is_old(at, grace)
 
 
 def _taint(node: Json) -> OrphanedTaint:

@@ -1,23 +1,23 @@
-"""By which ways a project can be looked into: whose objects name it, and with whose credentials."""
+"""Sources: the ways to look into a project, by the objects that name it and the credentials that open it."""
 
 from collections.abc import Container
 from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from activities.finalizers import holders
+from activities.documents.protected import protectors
 from api.common import LocalReference, SecretReference
 from api.spot_instance_job import vm_name_in
 from api.spot_instance_vm import SpotInstanceVMSpec
 from clients.kube import Json
 
-KEY = "credentials.json"  # of a Secret that opens a cloud
+KEY = "credentials.json"  # in a Secret that opens a cloud
 NOBODY = "-"  # a name and a UID that no object can have
 
 
 @dataclass(frozen=True)
 class Source:
-    """A way to see a project: what a VM of it was made from, with whose credentials."""
+    """A way to look into a project: what one of its VMs was made from, and with whose credentials."""
 
     namespace: str
     vm_name: str
@@ -27,13 +27,13 @@ class Source:
 
 
 def nobodys(project: str) -> Source:
-    """A project that no SpotInstanceVM names: the worker's own identity, and what a teardown needs of a spec."""
+    """Make the source of a project that no SpotInstanceVM names: the worker's own identity, and a minimal spec."""
     gcp = {"project": project, "zone": "us-central1-a", "machineType": NOBODY}
     return Source(NOBODY, NOBODY, SpotInstanceVMSpec.model_validate({"vmImage": NOBODY, "gcp": gcp}), None, None)
 
 
 def sources_by_project(vm_objects: list[Json], job_objects: list[Json]) -> dict[str, list[Source]]:
-    """The projects that CRs name; a job's credentials are tried before the worker's own identity."""
+    """List the sources of the projects that CRs name; a job's credentials come before the worker's own identity."""
     specs = {(vm["metadata"]["namespace"], vm["metadata"]["name"]): vm["spec"] for vm in vm_objects}
     wanted: list[tuple[str, str, Json | None]] = [
         (
@@ -61,17 +61,17 @@ def sources_by_project(vm_objects: list[Json], job_objects: list[Json]) -> dict[
     return sources
 
 
-def left_behind(vm_objects: list[Json], held: list[Json], living: Container[str]) -> dict[str, list[Source]]:
-    """Ways of jobs that are gone and not ``living``: what they bought from, and the keys that they still hold.
+def left_behind(vm_objects: list[Json], protected: list[Json], living: Container[str]) -> dict[str, list[Source]]:
+    """List the sources of jobs that are not ``living``: what they bought from, with the keys that they protect.
 
-    A job held a key only once it was permitted to. Its workflow's id is on both objects, so that nobody who writes his
-    own SpotInstanceVM has somebody else's key tried.
+    A job protects a key only if it was once permitted to use it. Both objects carry the id of its workflow, so nobody
+    can write a SpotInstanceVM to have somebody else's key tried.
     """
-    keys = {holder: each for each in held if KEY in (each.get("data") or {}) for holder in holders(each)}
+    keys = {protector: each for each in protected if KEY in (each.get("data") or {}) for protector in protectors(each)}
     sources: dict[str, list[Source]] = {}
     for vm in vm_objects:
         namespace, name = vm["metadata"]["namespace"], vm["metadata"]["name"]
-        for job_id, workflow_id in holders(vm):
+        for job_id, workflow_id in protectors(vm):
             secret = keys.get((job_id, workflow_id))
             if secret is None or job_id in living or workflow_id.partition("/")[0] != namespace:
                 continue

@@ -1,7 +1,7 @@
-"""Names and types of all activities: what workflows import instead of their implementations.
+"""Names and types of all activities: what workflows import instead of the implementations.
 
-A test holds the implementations against these pages. Input and output are one pydantic model each, so that a field
-can be added while workflows are open.
+A test checks the implementations against these signatures. Input and output are one pydantic model each, so that a
+field can be added while workflows are open.
 """
 
 from typing import Any

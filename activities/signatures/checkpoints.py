@@ -1,4 +1,4 @@
-"""CheckpointBackups, the images that come of them, and the checkpoints that a training keeps itself."""
+"""CheckpointBackups, the images that they make, and the checkpoints that a training publishes itself."""
 
 from typing import Literal
 
@@ -10,15 +10,29 @@ from api.views import CheckpointView, RestorePoint
 
 
 class CreateCheckpoint(Model):
-    """One CheckpointBackup, now. The progress is read from the log just before and goes into the tag."""
+    """Make one CheckpointBackup, now. The progress is read from the log just before, and goes into the tag."""
 
     job: JobRef
     number: int
     replica: int
     incarnation: int
     config: CheckpointConfig
-    lineage_seconds: float  # its progress where the training reports none
-    unix: int  # of the request, for the tag
+    lineage_seconds: float  # the training time: its progress if the training reports none
+    unix: int  # the moment of the request, for the tag
+
+
+class RequestedCheckpoint(CheckpointView):
+    """A CheckpointBackup as it was made, and for how long its workflow should ask for nothing else.
+
+    In a storm of notices other trainings still wait for their checkpoints then. A worker of release 0.2.0 says nothing.
+    """
+
+    others_wait: float = 0.0  # seconds
+
+    @property
+    def view(self) -> CheckpointView:
+        """Give the CheckpointBackup alone."""
+        return CheckpointView(**{name: getattr(self, name) for name in CheckpointView.model_fields})
 
 
 class CheckpointRef(Model):
@@ -33,7 +47,7 @@ Which = Literal["Ours", "LatestTag", "Image"]  # tags with our id by progress, t
 
 
 class FindImage(Model):
-    """Look into the registry for something to start from."""
+    """Look in the registry for something to start from."""
 
     job: JobRef
     config: CheckpointConfig
@@ -43,13 +57,13 @@ class FindImage(Model):
 
 
 class FoundImage(Model):
-    """What was found, None where the repository holds nothing of the kind."""
+    """What was found; None if the repository contains nothing of the kind."""
 
     point: RestorePoint | None
 
 
 class PinImages(Model):
-    """Resolve a restore point's tags to digests: a tag can move."""
+    """Resolve a restore point's tags to digests, because a tag can move."""
 
     job: JobRef
     config: CheckpointConfig
@@ -67,34 +81,58 @@ class DeleteImages(Model):
 
 
 class DeletedImages(Model):
-    """``refused`` is what the registry said where it deletes nothing for us."""
+    """The result of a deletion; ``refused`` is the registry's reason if it does not allow it."""
 
     refused: str | None = None
+    by_credentials: bool = False  # it refuses these credentials, which a person may correct
+
+
+class TidyCheckpoints(Model):
+    """Pin restore points, and remove what retention has dropped: CheckpointBackups by number, and lists of images."""
+
+    job: JobRef
+    config: CheckpointConfig
+    pin: list[RestorePoint] = []
+    backups: list[int] = []
+    images: list[list[str]] = []
+    cloud_credentials: SecretReference | None = None
+
+
+class TidiedCheckpoints(Model):
+    """What was done. What could not be done now is left out: it is to be asked for again."""
+
+    pinned: list[RestorePoint] = []  # as many as were to be pinned; unchanged if their digests are not known
+    gone: list[int] = []
+    deleted: list[DeletedImages] = []  # for the first of the lists of images
+    problems: list[str] = []
 
 
 class FindStored(Model):
-    """Look into the bucket for the furthest complete checkpoint of this job."""
+    """Look in the bucket for the furthest complete checkpoint of this job."""
 
     job: JobRef
     storage: CheckpointStorage
     cloud: SecretReference | None = None  # gcpCredentialsSecretRef
-    restore_from: str | None = None  # a prefix, looked into where the job has none of its own
-    avoid: list[str] = []  # paths of such as were complete and did not start
+    restore_from: str | None = None  # a prefix to look in if the job has no checkpoint of its own
+    avoid: list[str] = []  # paths of complete checkpoints that did not start
+    machines: int = 1  # how many are to load it
 
 
 class FoundStored(Model):
-    """A restore point of kind Storage, None where there is none; and why others were passed over."""
+    """A restore point of kind Storage, None if there is none, and why others were skipped."""
 
     point: RestorePoint | None
     passed_over: list[str] = []
 
 
-CREATE_CHECKPOINT = Signature("create_checkpoint", CreateCheckpoint, CheckpointView, timeout=3)
+CREATE_CHECKPOINT = Signature("create_checkpoint", CreateCheckpoint, RequestedCheckpoint, timeout=3)
 OBSERVE_CHECKPOINT = Signature("observe_checkpoint", CheckpointRef, CheckpointView, timeout=10)
 DELETE_CHECKPOINT = Signature("delete_checkpoint", CheckpointRef, CheckpointView, timeout=10)
 
 FIND_IMAGE = Signature("find_image", FindImage, FoundImage, timeout=60)
 PIN_IMAGES = Signature("pin_images", PinImages, RestorePoint, timeout=20)
 DELETE_IMAGES = Signature("delete_images", DeleteImages, DeletedImages, timeout=60)
+
+TIDY_CHECKPOINTS = Signature("tidy_checkpoints", TidyCheckpoints, TidiedCheckpoints, timeout=60)
 
 FIND_STORED = Signature("find_stored", FindStored, FoundStored, timeout=60)

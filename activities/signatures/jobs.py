@@ -1,10 +1,13 @@
-"""What is read of a job's documents, checked before money is spent, and told to people."""
+"""What is read from a job's documents, checked before money is spent, and reported to people."""
 
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from activities.signatures.base import Done, JobRef, Signature
-from api.common import MACHINE_FITS, Condition, SecretReference
+from api import conditions
+from api.common import Condition, SecretReference
 from api.market import Candidate
 from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
@@ -15,7 +18,7 @@ from api.timings import Timings
 class NotLent(Model):
     """What a job would reach as the worker, and may not by the settings; ``problem`` says so.
 
-    A job that was admitted before keeps what it had: its workflow knows.
+    A job that was accepted before keeps what it had: its workflow knows.
     """
 
     wanted: str
@@ -23,31 +26,41 @@ class NotLent(Model):
 
 
 class Hold(Model):
-    """Whoever holds each Job of this SpotInstanceJob, for example a queue, and the labels by which it does."""
+    """Whoever holds each Job of this SpotInstanceJob, for example a queue, and the labels by which it does so."""
 
     by: str
     labels: dict[str, str] = {}
     suspends: bool = True  # False: its pods are held, by scheduling gates
-    served: bool = True  # False: it is a queue of Kueue's, and the cluster had no Kueue when the job was read
+    served: bool = True  # False: it is a queue of Kueue, and the cluster had no Kueue when the job was read
+
+
+class LoadJob(JobRef):
+    """A job to be read again and again; ``known`` is the digest of the specs that its run has read already."""
+
+    known: str = ""
 
 
 class JobDocument(Model):
-    """The job as it stands in the cluster now, with what it names."""
+    """The job as it is in the cluster now, with what it names."""
 
     exists: bool
     deleting: bool = False
     generation: int = 0
     spec: SpotInstanceJobSpec | None = None
     vm_spec: SpotInstanceVMSpec | None = None
+    digest: str = ""  # of the two specs
+    unchanged: bool = False  # they are those that are known, and not given again: each may have hundreds of kilobytes
     timings: Timings = Timings()
-    remarks: list[str] = []  # what a person should know of what it names, though nothing is wrong with it
+    warnings: list[str] = Field([], alias="remarks")  # what a person should know about it, though nothing is wrong
     problems: list[Condition] = []  # why this document cannot be worked on: condition Accepted=False
     not_lent: list[NotLent] = []
-    hold: Hold | None = None  # whether its Jobs come suspended, as far as is known before there is one
+    request: str | None = None  # the request annotation, shortened
+    hold: Hold | None = None  # who will hold its Jobs, as far as is known before there is one
+    searchable: bool = False  # the search attributes are registered, so its workflow may have them
 
 
 class PatchSpec(Model):
-    """A person's wish told by signal becomes the CR's, so that kubectl and Temporal agree."""
+    """Write a person's request, sent by signal or update, into the spec, so that kubectl and Temporal agree."""
 
     job: JobRef
     replicas: int | None = None
@@ -55,7 +68,7 @@ class PatchSpec(Model):
 
 
 class ReleaseFinalizers(Model):
-    """The last act: the finalizers on what the job uses and, where it is being deleted or over, on itself."""
+    """Remove the finalizers from what the job uses, and from the job itself if it is being deleted or has ended."""
 
     job: JobRef
     vm_name: str | None = None
@@ -69,24 +82,24 @@ class Stock(Model):
     replicas: list[tuple[int, int]] = []  # (replica, incarnation)
     checkpoints: list[str] = []
     nodes: list[str] = []
-    machines: list[str] = []  # "zone/name" of VMs, by their Nodes and by what they wrote into a SpotInstanceVM's status
+    machines: list[str] = []  # "zone/name" of VMs, from their Nodes and from the SpotInstanceVMs' status
 
 
 class PreflightRequest(Model):
-    """What has to be right before money is spent."""
+    """Check what has to be right before money is spent."""
 
     job: JobRef
     spec: SpotInstanceJobSpec
     vm_spec: SpotInstanceVMSpec
-    candidates: list[Candidate]  # that vm_spec allows
-    fallbacks: list[Candidate] = []  # that it allows once no spot VM can be had
-    again: bool = False  # it is admitted: what another job was told lately will do
+    candidates: list[Candidate]  # those that vm_spec allows
+    fallbacks: list[Candidate] = []  # those that it allows once no spot VM can be bought
+    again: bool = False  # the job is accepted, so another job's recent answer is enough
 
 
 class Preflight(Model):
-    """A condition for each thing looked at: CheckpointOperatorReady, RegistryReady, CredentialsReady, CloudReady …
+    """A condition for each check: CheckpointOperatorReady, RegistryReady, CredentialsReady, CloudReady …
 
-    ``unfit`` are the labels of the candidates on which no pod of the template can ever run.
+    ``unfit`` lists the labels of the candidates on which no pod of the template can ever run.
     """
 
     conditions: list[Condition]
@@ -94,13 +107,13 @@ class Preflight(Model):
 
     @property
     def passed(self) -> bool:
-        """True if nothing stands in the way of a start on a machine that exists."""
-        return all(each.status == "True" for each in self.conditions if each.type != MACHINE_FITS)
+        """True if nothing blocks a start on a machine that exists."""
+        return all(each.status == "True" for each in self.conditions if each.type != conditions.MACHINE_FITS)
 
     @property
     def fits(self) -> bool:
-        """True if a machine that is bought would be of use, as far as is known."""
-        return all(each.status != "False" for each in self.conditions if each.type == MACHINE_FITS)
+        """True if a bought machine would be of use, as far as is known."""
+        return all(each.status != "False" for each in self.conditions if each.type == conditions.MACHINE_FITS)
 
 
 class JobEvent(Model):
@@ -113,7 +126,7 @@ class JobEvent(Model):
 
 
 class Report(Model):
-    """Events in their order, and the whole status, applied server-side by one field manager; None: as it is.
+    """Write Events in their order, and the whole status by server-side apply; None leaves the status as it is.
 
     A missing or newer object is success.
     """
@@ -124,7 +137,7 @@ class Report(Model):
 
 
 class WriteVmEntry(Model):
-    """One entry of ``provisionedInstances``; None takes it away."""
+    """Write one entry of ``provisionedInstances``; None removes it."""
 
     namespace: str
     vm_name: str
@@ -132,7 +145,7 @@ class WriteVmEntry(Model):
     entry: ProvisionedInstance | None
 
 
-LOAD_JOB = Signature("load_job", JobRef, JobDocument)
+LOAD_JOB = Signature("load_job", LoadJob, JobDocument)
 PATCH_SPEC = Signature("patch_spec", PatchSpec, Done)
 TAKE_STOCK = Signature("take_stock", JobRef, Stock)
 RELEASE_FINALIZERS = Signature("release_finalizers", ReleaseFinalizers, Done)

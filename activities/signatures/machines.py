@@ -19,46 +19,46 @@ class VmRef(Model):
     project: str
     zone: str
     name: str
-    namespace: str  # of the SpotInstanceVM: where a credentials reference without a namespace points
+    namespace: str  # the SpotInstanceVM's, in which a credentials reference without a namespace points
     credentials: SecretReference | None = None
-    labels: dict[str, str] = {}  # an instance without these is somebody else's: CONFLICT, never deleted
+    labels: dict[str, str] = {}  # an instance without these belongs to somebody else: CONFLICT, never deleted
     instance_id: str | None = None
 
 
 class CreateVm(Model):
-    """Ask GCE for one instance. Safe to repeat: the request id comes from name and zone."""
+    """Ask GCE for one instance. A retry is safe, because the request id is made of name and zone."""
 
     vm: VmRef
     spec: SpotInstanceVMSpec
     candidate: Candidate
-    ssh_public_key_of: LocalReference | None = None  # Secret with ssh-privatekey; default: the installation's
+    ssh_public_key_of: LocalReference | None = None  # Secret with ssh-privatekey; default: the installation's key
 
 
 class VmOperation(Model):
-    """The create operation; ``name`` is None where the instance was there already."""
+    """The create operation; ``name`` is None if the instance existed already."""
 
     name: str | None
 
 
 class ObserveCreate(Model):
-    """Where the operation stands."""
+    """Read the state of a create operation."""
 
     vm: VmRef
     operation: str | None
 
 
 class CreateProgress(Model):
-    """``error`` is one of api.errors where the operation failed; then it is DONE and the instance absent or failed."""
+    """``error`` is one of api.errors if the operation failed; then it is done, and the instance absent or failed."""
 
     done: bool
     error: str | None = None
     message: str = ""
-    scope: str = ""  # of a quota: its metric
+    scope: str = ""  # the metric of a quota
     vm: VmView
 
 
 class ReadPrice(Model):
-    """What a spot VM of this kind costs now, in the candidate's region."""
+    """Read what a spot VM of this kind costs now in the candidate's region."""
 
     project: str
     candidate: Candidate
@@ -67,7 +67,7 @@ class ReadPrice(Model):
 
 
 class FindPreempted(Model):
-    """Operations by which the cloud took machines back in these zones, since a moment."""
+    """Find the operations by which the cloud preempted machines in these zones since a moment."""
 
     project: str
     zones: list[str]
@@ -77,13 +77,13 @@ class FindPreempted(Model):
 
 
 class Preempted(Model):
-    """The machines taken back."""
+    """The preempted machines."""
 
     vms: list[PreemptedVm]
 
 
 class StartJoin(Model):
-    """Connect, verify the host key, put the JoinConfiguration there and start ``kubeadm join`` detached."""
+    """Connect, verify the host key, copy the JoinConfiguration to the machine and start ``kubeadm join`` detached."""
 
     vm: VmRef
     spec: SpotInstanceVMSpec
@@ -94,12 +94,12 @@ class StartJoin(Model):
     namespace: str
     ssh_key: LocalReference | None = None
     token_lifetime: float = 1800  # seconds
-    workflow: str = ""  # of the owner, for the Node's annotation
-    reserved: bool = False  # no pod but those of node agents may come before the Node is prepared
+    workflow: str = ""  # the owner's, for the Node's annotation
+    reserved: bool = False  # only pods of node agents may come before the Node is prepared
 
 
 class JoinProgress(Model):
-    """What the machine says of its join. ``token_id`` of the token minted for it, None where the Secret named one."""
+    """What the machine says about its join. ``token_id`` is the id of its token, None if a Secret named one."""
 
     state: Literal["Unreachable", "Booting", "Running", "Joined", "Failed"]
     message: str = ""
@@ -115,21 +115,21 @@ class NodeRef(Model):
 
 
 class NodeReadiness(Model):
-    """The node and, where the GPU operator is installed, its validator pod there."""
+    """The node and, if the GPU operator is installed, its validator pod there."""
 
     view: NodeView
     gpu_operator: bool = False
     validated: bool = False
-    agent: AgentView | None = None  # None of a node that was not bought, and from a worker that did not look
+    agent: AgentView | None = None  # None for a node that was not bought, or if the worker did not check
 
 
 class PrepareNode(Model):
-    """Labels and annotations that a kubelet may not set itself: owner, zone, job."""
+    """Set labels and annotations that a kubelet may not set itself: owner, zone, job."""
 
     node: NodeRef
     labels: dict[str, str]
     annotations: dict[str, str]
-    reserved: bool = False  # cordon it: DaemonSets' pods and its buyer's still come, others do not
+    reserved: bool = False  # cordon it: only pods of DaemonSets and of its buyer still come
 
 
 class Drained(Model):
@@ -145,29 +145,45 @@ class TokenRef(Model):
 
 
 class AnswerCertificates(Model):
-    """Answer what the kubelet of a VM's Node asks for: certificates that it shows to whoever reads logs from it."""
+    """Answer what the kubelet of a VM's Node asks for: the certificates that it shows to those who read its logs."""
 
     job: JobRef
     vm: VmRef
 
 
 class EnsuredVm(Model):
-    """``open`` is False where that VM's life is over already."""
+    """``open`` is False if that VM's workflow has ended already."""
 
     open: bool
 
 
 class CheckOwner(Model):
-    """Does the job for which this VM was bought still live?"""
+    """Ask whether the job for which this VM was bought still exists."""
 
     job: JobRef
 
 
 class Owner(Model):
-    """``alive``: its workflow is open, or its CR lives and was not finished."""
+    """``alive`` is True if its workflow is open, or its object exists and has not finished."""
 
     alive: bool
     reason: str = ""
+
+
+class LookAtVm(Model):
+    """Look at everything that concerns a machine which serves its replica."""
+
+    vm: VmRef
+    node: NodeRef
+    job: JobRef
+
+
+class SeenVm(Model):
+    """The instance, its Node, and its job; ``owner`` is None if nobody could be asked about that now."""
+
+    vm: VmView
+    node: NodeReadiness
+    owner: Owner | None = None
 
 
 CREATE_VM = Signature("create_vm", CreateVm, VmOperation, timeout=60, queue=names.CREATES_QUEUE)
@@ -187,5 +203,6 @@ CORDON_AND_DRAIN = Signature("cordon_and_drain", NodeRef, Drained)
 DELETE_NODE = Signature("delete_node", NodeRef, NodeView)
 
 ENSURE_VM = Signature("ensure_vm", VmStart, EnsuredVm)
+LOOK_AT_VM = Signature("look_at_vm", LookAtVm, SeenVm, timeout=30)
 CHECK_OWNER = Signature("check_owner", CheckOwner, Owner)
 ADOPT_ORPHAN = Signature("adopt_orphan", VmStart, EnsuredVm)

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+from pydantic import Field
+
 from activities.signatures.base import JobRef, Signature
 from activities.signatures.machines import VmRef
 from api.common import LocalReference, SecretReference
@@ -10,11 +12,11 @@ from api.model import Model
 from api.report import JobReport
 from api.spot_instance_job import CheckpointStorage, SpotInstanceJobSpec
 from api.spot_instance_vm import SshAccess
-from api.views import ReplicaView, RestorePoint
+from api.views import NodeView, ReplicaView, RestorePoint
 
 
 class FindCapacity(Model):
-    """Nodes on which this job's pod would fit now. ``avoid`` are nodes of its other replicas and such as failed."""
+    """Find nodes on which this job's pod would fit now. ``avoid`` lists nodes of its other replicas, or that failed."""
 
     job: JobRef
     job_template: dict[str, Any]
@@ -22,14 +24,14 @@ class FindCapacity(Model):
 
 
 class Capacity(Model):
-    """Names of nodes with room, best first, and why the others were passed over."""
+    """Names of nodes with room, best first, and why the others were skipped."""
 
     nodes: list[str]
     reason: str = ""
 
 
 class CreateReplica(Model):
-    """The Job of one incarnation, built from the template and pinned to one of ``nodes``."""
+    """Create the Job of one incarnation, built from the template and pinned to one of ``nodes``."""
 
     job: JobRef
     job_template: dict[str, Any]
@@ -37,15 +39,15 @@ class CreateReplica(Model):
     incarnation: int
     nodes: list[str]
     bought: bool  # the node carries our taint with the job's id
-    place: str | None = None  # it is for one of ``nodes``, or for a node to come with this LABEL_PLACE
-    suspended: bool = False  # until somebody lets it go on
-    labels: dict[str, str] = {}  # of the Job, beneath the template's
+    place: str | None = None  # the Job is for one of ``nodes``, or for a node to come with this LABEL_PLACE
+    suspended: bool = False  # until somebody resumes it
+    labels: dict[str, str] = {}  # the Job's, which the template's override
     restore: RestorePoint | None = None
     image_pull: SecretReference | None = None  # checkpointRepoCredentialRef
     checkpoint_image_repo: str | None = None
     cloud_credentials: SecretReference | None = None
-    storage: CheckpointStorage | None = None  # where the training may keep checkpoints of its own
-    probe_patience: float = 0  # seconds for which its probes have to bear that it is dumped
+    storage: CheckpointStorage | None = None  # in which the training may keep checkpoints of its own
+    probe_patience: float = 0  # seconds of a dump that its probes have to tolerate
 
     @classmethod
     def of(cls, job: JobRef, spec: SpotInstanceJobSpec, **incarnation: Any) -> "CreateReplica":
@@ -62,17 +64,11 @@ class CreateReplica(Model):
         )
 
 
-POD_REFUSED = "PodRefused"
-"""The reason of a verdict: admission to the cluster refuses the pod, or the Job that makes it."""
-INVALID_JOB_TEMPLATE = "InvalidJobTemplate"
-"""The reason of a verdict: the template is no Job's."""
-
-
 class CheckPod(Model):
-    """Would the pod of this incarnation be admitted?
+    """Ask whether the pod of this incarnation would be admitted.
 
-    ``waiting`` are other replicas of the job that have a machine, or are about to, and may have no pod yet: a quota has
-    to have room for theirs, too.
+    ``waiting`` lists other replicas of the job that have a machine, or soon will, and may have no pod yet: a quota must
+    have room for theirs, too.
     """
 
     incarnation: CreateReplica
@@ -82,20 +78,20 @@ class CheckPod(Model):
 class PodVerdict(Model):
     """Whether the pod of an incarnation would be admitted now; ``message`` says why not, and what helps.
 
-    ``remark`` is what a person should know though nothing is refused, for example that a webhook cannot be asked.
+    ``warning`` is what a person should know though nothing is refused, for example that a webhook cannot be asked.
     """
 
     admitted: bool
     reason: str = ""
     message: str = ""
-    remark: str = ""
-    suspended: bool = False  # the Job would be, in the moment of its creation
-    queue: str | None = None  # that its label would name
-    gates: list[str] = []  # that would keep the pod from being scheduled
+    warning: str = Field("", alias="remark")
+    suspended: bool = False  # the Job would be suspended at its creation
+    queue: str | None = None  # the queue that its label would name
+    gates: list[str] = []  # scheduling gates that the pod would have
 
 
 class FindStrangers(Model):
-    """Who keeps this job's pod off the node that was bought for it?"""
+    """Ask whose pods keep this job's pod off the node that was bought for it."""
 
     job: JobRef
     job_template: dict[str, Any]
@@ -103,7 +99,7 @@ class FindStrangers(Model):
 
 
 class Strangers(Model):
-    """Other owners' pods without which this job's pod would fit; none if it fits, or if it would not fit anyway."""
+    """Other owners' pods without which this job's pod would fit; none if it fits, or would not fit anyway."""
 
     pods: list[str]  # namespace/name
     lacks: str = ""  # what they leave too little of, for example "too few free GPUs"
@@ -117,21 +113,45 @@ class ReplicaRef(Model):
     incarnation: int
 
 
+class LookAtReplicas(Model):
+    """Read the Jobs and pods of several (replica, incarnation) of a job, and the nodes that nobody else looks at."""
+
+    job: JobRef
+    replicas: list[tuple[int, int]]
+    nodes: list[str] = []
+    log_pattern: str | None = None  # read their progress, too
+
+
+class ProgressReading(Model):
+    """The last number that the log pattern matched; None if it matched none."""
+
+    progress: float | None
+    readable: bool = True  # False: there was no log, or its node does not answer now
+
+
+class SeenReplicas(Model):
+    """What was read, in the order in which it was asked for; ``readings`` is empty if no progress was asked for."""
+
+    replicas: list[ReplicaView]
+    nodes: list[NodeView] = []
+    readings: list[ProgressReading] = []
+
+
 class StartReading(Model):
     """Why an incarnation's pod does not run yet, as far as the cluster says."""
 
     reason: str = ""  # FailedCreate, ImagePullBackOff, FailedMount …; empty if nothing is known to keep it
     message: str = ""  # the words of the Job controller, the scheduler or the kubelet
-    busy: str = ""  # what goes on meanwhile: an image is pulled, an init container runs
-    progressed_at: datetime | None = None  # when something last went on
+    busy: str = ""  # what happens meanwhile: an image is pulled, an init container runs
+    progressed_at: datetime | None = None  # when it last made progress
 
 
 class FindCause(Model):
-    """Is what kept a pod of this template from running still so? Asked while nothing is bought for it."""
+    """Ask whether what kept a pod of this template from running persists, while nothing is bought for it."""
 
     job: JobRef
     job_template: dict[str, Any]
-    reason: str  # of the condition PodsStart
+    reason: str  # that of the condition PodsStart
     restore: RestorePoint | None = None
     image_pull: SecretReference | None = None  # checkpointRepoCredentialRef
     checkpoint_image_repo: str | None = None
@@ -139,14 +159,14 @@ class FindCause(Model):
 
 
 class Cause(Model):
-    """``missing`` says what is still not there; ``known`` if that can be told for such a reason."""
+    """``missing`` says what still does not exist; ``known`` is True if that can be found out for such a reason."""
 
     missing: str = ""
     known: bool = True
 
 
 class StopReplica(Model):
-    """Stop the pod and keep the Job, or delete the Job with its pod. ``force`` once the machine is known to be gone."""
+    """Stop the pod and keep the Job, or delete both. ``force`` is for a machine that is known to be gone."""
 
     ref: ReplicaRef
     delete_job: bool
@@ -154,7 +174,7 @@ class StopReplica(Model):
 
 
 class SaveLogs(Model):
-    """Add this incarnation's log to what is kept of the replica's: in the bucket if ``storage`` names one."""
+    """Add this incarnation's log to the replica's saved one, in the bucket if ``storage`` names one."""
 
     ref: ReplicaRef
     storage: CheckpointStorage | None = None
@@ -162,7 +182,7 @@ class SaveLogs(Model):
 
 
 class SavedLog(Model):
-    """Where the replica's logs are and how much was added; ``problem`` says why that is not the bucket."""
+    """The place of the replica's logs, and how much was added; ``problem`` says why that is not the bucket."""
 
     location: str
     added_bytes: int
@@ -171,7 +191,7 @@ class SavedLog(Model):
 
 
 class ShortenLogs(Model):
-    """At the job's end: leave no more in these replicas' ConfigMaps than finished jobs may take of etcd."""
+    """Shorten these replicas' ConfigMaps at the job's end to what finished jobs may take of etcd."""
 
     job: JobRef
     replicas: list[int]
@@ -180,7 +200,7 @@ class ShortenLogs(Model):
 
 
 class ShortenedLogs(Model):
-    """How many were moved into the bucket; ``problem`` says why one could not be."""
+    """How many were moved to the bucket; ``problem`` says why one could not be."""
 
     moved: int = 0
     location: str = ""
@@ -189,20 +209,14 @@ class ShortenedLogs(Model):
 
 
 class ReadProgress(Model):
-    """How far a replica says it is."""
+    """Read how far a replica reports that it is."""
 
     ref: ReplicaRef
     log_pattern: str
 
 
-class ProgressReading(Model):
-    """The last number that the log pattern matched, None where it matched none."""
-
-    progress: float | None
-
-
 class SaveOutputs(Model):
-    """Upload what a training that has ended has left at ``paths`` in its containers."""
+    """Upload what an ended training has left at ``paths`` in its containers."""
 
     ref: ReplicaRef
     paths: list[str]
@@ -215,7 +229,7 @@ class SaveOutputs(Model):
 
 
 class SavedOutputs(Model):
-    """``done`` once all files are in the bucket below ``location``."""
+    """``done`` is True once all files are in the bucket below ``location``."""
 
     done: bool
     files: int = 0
@@ -224,7 +238,7 @@ class SavedOutputs(Model):
 
 
 class WriteReport(Model):
-    """At the job's end: what stays in the bucket when its object goes."""
+    """Write at the job's end what stays in the bucket when its object is deleted."""
 
     report: JobReport
     storage: CheckpointStorage
@@ -232,23 +246,23 @@ class WriteReport(Model):
 
 
 class WrittenReport(Model):
-    """Where the report is."""
+    """The location of the report."""
 
     location: str
 
 
 class SetBudget(Model):
-    """Let evictions wait, or pass; ``labels`` are those of the job's template."""
+    """Block evictions, or allow them; ``labels`` are those of the job's template."""
 
     job: JobRef
-    held: bool
+    exists: bool = Field(alias="held")  # whether a budget is to exist
     labels: dict[str, str] = {}
 
 
 class Budget(Model):
-    """``held`` if there is one now; ``beside`` names one of somebody else's, which holds evictions itself."""
+    """``exists`` is True if a budget exists now; ``beside`` names somebody else's, which blocks evictions itself."""
 
-    held: bool = False
+    exists: bool = Field(False, alias="held")
     beside: str | None = None
 
 
@@ -258,6 +272,7 @@ FIND_STRANGERS = Signature("find_strangers", FindStrangers, Strangers, timeout=1
 CHECK_POD = Signature("check_pod", CheckPod, PodVerdict, timeout=30)
 CREATE_REPLICA = Signature("create_replica", CreateReplica, ReplicaView, timeout=10)
 OBSERVE_REPLICA = Signature("observe_replica", ReplicaRef, ReplicaView, timeout=10)
+LOOK_AT_REPLICAS = Signature("look_at_replicas", LookAtReplicas, SeenReplicas, timeout=20)
 READ_START = Signature("read_start", ReplicaRef, StartReading, timeout=10)
 FIND_CAUSE = Signature("find_cause", FindCause, Cause, timeout=30)
 STOP_REPLICA = Signature("stop_replica", StopReplica, ReplicaView, timeout=10)

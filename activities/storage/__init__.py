@@ -1,4 +1,4 @@
-"""A bucket behind a small interface with typed errors; ``bucket.py`` is what is behind it, for GCS, S3 and Azure.
+"""A bucket behind a small interface with typed errors, implemented by ``bucket.py`` for GCS, S3 and Azure.
 
 Every method of :class:`Storage` raises a :class:`activities.cloud_errors.CloudError`, never an error of a client
 library.
@@ -21,7 +21,7 @@ class StoredObject:
 
 
 def named(storage: CheckpointStorage) -> str:
-    """What messages call a bucket: ``gcs bucket my-bucket``."""
+    """Name a bucket as messages do: ``gcs bucket my-bucket``."""
     return f"{storage.type} bucket {storage.bucket}"
 
 
@@ -34,15 +34,15 @@ class Storage(Protocol):
     """One bucket, reached with one set of credentials."""
 
     async def list(self, prefix: str) -> list[StoredObject]:
-        """All objects below a prefix, which is a directory: ``a/b`` does not list ``a/bc``."""
+        """List all objects below a prefix, which is a directory: ``a/b`` does not list ``a/bc``."""
         ...
 
     async def get(self, key: str, limit: int) -> bytes:
-        """The first ``limit`` bytes of an object; empty where it is not there (any more)."""
+        """Read the first ``limit`` bytes of an object; empty if it does not exist."""
         ...
 
     async def put(self, key: str, parts: AsyncIterator[bytes]) -> None:
-        """Upload an object; it is there as a whole or not at all. What ``parts`` raises ends it."""
+        """Upload an object; it then exists as a whole or not at all. What ``parts`` raises cancels the upload."""
         ...
 
 
@@ -50,8 +50,15 @@ class Buckets(Protocol):
     """Opens a bucket with the credentials that the job names."""
 
     async def open(self, storage: CheckpointStorage, cloud: SecretReference | None, namespace: str) -> Storage:
-        """``cloud`` is the job's gcpCredentialsSecretRef, ``namespace`` the job's.
+        """Open a bucket.
 
-        Raises Missing or Invalid, with the remedy, where a Secret is not there or holds no key.
+        Args:
+            storage: the bucket.
+            cloud: the job's gcpCredentialsSecretRef.
+            namespace: the job's namespace.
+
+        Raises:
+            Missing: a Secret does not exist. The message names the remedy.
+            Invalid: a Secret contains no key. The message names the remedy.
         """
         ...

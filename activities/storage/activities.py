@@ -1,4 +1,4 @@
-"""The training's own checkpoints in ``checkpointStorage``, for workflows."""
+"""The activity that finds a training's own checkpoints in ``checkpointStorage``."""
 
 from datetime import UTC, datetime
 
@@ -8,11 +8,11 @@ from activities.cloud_errors import CloudError, to_application_error
 from activities.signatures import FIND_STORED, FindStored, FoundStored
 from activities.storage import Buckets
 from activities.storage.finding import furthest_complete
-from api.storage import as_prefix, checkpoints_prefix
+from api.storage import INCARNATION, as_prefix, checkpoints_prefix
 from api.views import RestorePoint
 
 TOLD = 5
-"""So many of those that were passed over are named."""
+"""Number of skipped checkpoints that are named."""
 
 
 class StorageActivities:
@@ -23,14 +23,16 @@ class StorageActivities:
 
     @activity.defn(name=FIND_STORED.name)
     async def find_stored(self, request: FindStored) -> FoundStored:
-        """Find the furthest complete checkpoint of this job, else of where ``restoreFrom`` points."""
+        """Find the furthest complete checkpoint of this job, else of the place to which ``restoreFrom`` points."""
         ours = checkpoints_prefix(request.storage, request.job.job_id)
         prefixes = [ours, *([as_prefix(request.restore_from)] if request.restore_from else [])]
         passed_over: list[str] = []
         try:
             bucket = await self._buckets.open(request.storage, request.cloud, request.job.namespace)
             for prefix in prefixes:
-                found = await furthest_complete(bucket, prefix, request.avoid)
+                found = await furthest_complete(
+                    bucket, prefix, request.avoid, layout=request.storage.layout, machines=request.machines
+                )
                 passed_over += found.passed_over
                 if found.path is not None:
                     return FoundStored(
@@ -50,7 +52,6 @@ class StorageActivities:
 
 
 def _lineage(below: str) -> str:
-    """``r0-i3/step-100`` → ``0.3``; of somebody else's prefix nothing is known."""
-    replica, _, incarnation = below.partition("/")[0].partition("-")
-    known = replica.removeprefix("r").isdigit() and incarnation.removeprefix("i").isdigit()
-    return f"{replica.removeprefix('r')}.{incarnation.removeprefix('i')}" if known else ""
+    """Read the lineage: ``r0-i3/step-100`` gives ``0.3``; empty for somebody else's prefix."""
+    found = INCARNATION.fullmatch(below.partition("/")[0])
+    return f"{found[1]}.{found[2]}" if found else ""

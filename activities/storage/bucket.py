@@ -1,10 +1,10 @@
 """GCS, S3 and Azure behind :class:`activities.storage.Storage`, by obstore; the only module that loads it.
 
-Credentials come from the job's Secrets, else they are the worker's own; these are never shown to an ``endpoint`` that
-a spec names, because whoever writes the spec chooses who is asked there.
+Credentials come from the job's Secrets, else they are the worker's own. The latter are never shown to an ``endpoint``
+that a spec names, because whoever writes the spec chooses who answers there.
 
 Whatever a spec or a Secret may direct goes through the gate: an ``endpoint``, but also a key that names another host.
-The worker's own identity, which asks the metadata server for a token, goes straight to Google, Amazon or Azure.
+The worker's own identity, which asks the metadata server for a token, connects directly to Google, Amazon or Azure.
 """
 
 import json
@@ -25,8 +25,8 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from temporalio.exceptions import ApplicationError
 
 from activities.cloud_errors import CloudError, Invalid, Missing, Permission, Transient
-from activities.gate import Gate, Passage
-from activities.secret import read_secret
+from activities.kubernetes.secret import read_secret
+from activities.network.gate import Gate, Passage
 from activities.storage import StoredObject, named
 from api.common import SecretReference
 from api.formats import misshapen
@@ -38,15 +38,15 @@ from clients.kube import Kube
 CALL_SECONDS = 15.0
 """Time-out of one request."""
 PARTS_AT_ONCE = 4
-"""Parts of 5 MiB of one object that are on their way, and in memory; its own default is 12."""
+"""Parts of one object, each of 5 MiB, that are uploaded at once, and so in memory; obstore's default is 12."""
 KEYS = {
     "gcs": ("credentials.json",),
     "s3": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     "azure": ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT_KEY"),
 }
-"""What a Secret has to hold, by the type of the storage."""
+"""Keys that a Secret must contain, by the type of the storage."""
 SIGNS = ("client_email", "private_key", "private_key_id")
-"""What of a service account's key is used."""
+"""The entries of a service account's key that are used."""
 
 _STORES: dict[str, Any] = {"gcs": GCSStore, "s3": S3Store, "azure": AzureStore}
 CODES = frozenset(
@@ -58,7 +58,7 @@ CODES = frozenset(
         "UserProjectAccountProblem", "UserProjectMissing",
     }
 )  # fmt: skip
-"""Error codes of the services: all that is ever told of an answer's body."""
+"""Error codes of the services, the only words of an answer's body that are ever shown."""
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -67,18 +67,18 @@ _BY_STATUS: dict[int, type[CloudError]] = {400: Invalid, 401: Permission, 403: P
 
 
 def secret_of(storage: CheckpointStorage, cloud: SecretReference | None) -> SecretReference | None:
-    """The Secret by which the bucket is reached; None is the worker's own identity, or nobody's at an ``endpoint``."""
+    """Choose the Secret for the bucket; None stands for the worker's own identity, or nobody's at an ``endpoint``."""
     if storage.credentials_secret_ref is not None:
         return SecretReference(name=storage.credentials_secret_ref.name)
     return cloud if storage.type == "gcs" and storage.endpoint is None else None
 
 
 class SecretBuckets:
-    """Opens buckets with what the job's Secrets hold.
+    """Opens buckets with the contents of the job's Secrets.
 
     Args:
-        kube: it may read Secrets.
-        gate: by which buckets are reached that a spec or a Secret directs.
+        kube: the cluster, to read Secrets.
+        gate: the gate through which buckets are reached that a spec or a Secret directs.
     """
 
     def __init__(self, kube: Kube, gate: Gate) -> None:
@@ -102,13 +102,13 @@ class SecretBuckets:
                 "allow_http": (storage.endpoint or "").startswith("http:"),
                 **({"proxy_url": passage.url} if passage else {}),
             },
-            # Temporal repeats what is worth repeating.
+            # Temporal retries what is worth retrying.
             "retry_config": {"max_retries": 1, "retry_timeout": timedelta(seconds=CALL_SECONDS)},
         }
         try:
             return Bucket(_STORES[storage.type](storage.bucket, **options), storage, passage)
         except (BaseError, ValueError, TypeError):
-            # Not the client's words: they may quote what the Secret holds.
+            # Not the client's words: they may quote the Secret.
             raise Invalid(
                 f"cannot open {named(storage)}: check checkpointStorage.endpoint, region and the Secret's credentials"
             ) from None
@@ -122,12 +122,12 @@ class SecretBuckets:
         if lacking := [key for key in KEYS[kind] if not entries.get(key)]:
             raise Missing(f"Secret {where}/{secret.name} lacks the key {' and '.join(lacking)}")
         if kind == "azure" and not _ACCOUNT.fullmatch(entries[KEYS[kind][0]].strip()):
-            # It becomes the first part of a host's name.
+            # It becomes the first part of a host name.
             raise Invalid(
                 f"Secret {where}/{secret.name}: {KEYS[kind][0]} must be 3 to 24 lower case letters and digits"
             )
         if kind == "gcs" and not _is_key(entries["credentials.json"]):
-            raise Invalid(f"Secret {where}/{secret.name}: its key credentials.json must hold a service account's key")
+            raise Invalid(f"Secret {where}/{secret.name}: credentials.json must contain a service account's key")
         return entries
 
 
@@ -158,12 +158,12 @@ def _config(storage: CheckpointStorage, entries: Mapping[str, str] | None) -> di
 def _gcs(storage: CheckpointStorage, entries: Mapping[str, str] | None) -> dict[str, Any]:
     if entries is not None:
         key = json.loads(entries["credentials.json"])
-        # No more of it than what signs: a key may also name another host.
+        # Only what signs: a key may also name another host.
         config = {"service_account_key": json.dumps({name: key[name] for name in SIGNS})}
         return config | ({"base_url": storage.endpoint} if storage.endpoint else {})
     if storage.endpoint is None:
         return {}
-    # Where signatures are only skipped, the client still asks for a token before it writes.
+    # If only signatures are skipped, the client still asks for a token before it writes.
     nobody = {"gcs_base_url": storage.endpoint, "disable_oauth": True}
     return {"service_account_key": json.dumps(nobody | dict.fromkeys(SIGNS, ""))}
 
@@ -177,7 +177,7 @@ class Bucket:
         self._name = named(storage)
 
     async def list(self, prefix: str) -> list[StoredObject]:
-        """List page by page."""
+        """List the objects page by page."""
         try:
             pages = obstore.list(self._store, prefix, chunk_size=1000)
             return [StoredObject(meta["path"], meta["size"]) async for page in pages for meta in page]
@@ -207,14 +207,14 @@ class Bucket:
             raise self._typed(error) from None
 
     def _typed(self, error: Exception) -> CloudError:
-        """The kind of an error, by its status. The client's own words are not told: they quote the answer's body."""
+        """Find an error's type by its status. The client's words are not shown, as they quote the answer's body."""
         if isinstance(error, ValueError):
             return Invalid(f'{self._name}: a path there cannot have parts "." and ".." or line breaks')
         if self._passage and self._passage.refused:
             return Invalid(f"{self._name}, checkpointStorage.endpoint: {self._passage.refused}")
         status, code = _STATUS.search(str(error)), _CODE.search(str(error))
         if self._passage and status and status[1] == "407":
-            # The client takes its leave for the gate off a redirect, unless it makes a tunnel for TLS.
+            # After a redirect the client drops its token for the gate, unless it makes a tunnel for TLS.
             return Invalid(f"{self._name}: checkpointStorage.endpoint redirects to another host without TLS")
         kind: type[CloudError] = _BY_STATUS.get(int(status[1]), Transient) if status else Transient
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
@@ -231,6 +231,6 @@ class Bucket:
 
 
 _REMEDIES: dict[type[CloudError], str] = {
-    Missing: "it is not there, create it or correct checkpointStorage: ",
+    Missing: "it does not exist, create it or correct checkpointStorage: ",
     Permission: "grant these credentials the right to list, read and create objects: ",
 }

@@ -1,81 +1,56 @@
-"""Which checkpoint in a bucket is the furthest complete one. A training says by its manifest, written last.
+"""The furthest complete checkpoint in a bucket.
 
-One that was cut short by the machine's end has no manifest; one whose upload went wrong has files that are missing or
-of another size. Both are passed over.
+A checkpoint that was cut short by the machine's end lacks its manifest, or that of one process. One whose upload failed
+has files that are missing or have another size. All of these are skipped.
 """
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from pydantic import ValidationError
-
 from activities.storage import Storage
-from api.storage import MANIFEST, MANIFEST_BYTES, Manifest
-
-AT_ONCE = 16
+from activities.storage.frameworks import orbax, torch_dcp
+from activities.storage.published import judge_published
+from api.spot_instance_job import CheckpointLayout
 
 
 @dataclass(frozen=True)
 class Found:
-    """The furthest complete checkpoint below a prefix, and which others were passed over and why."""
+    """The furthest complete checkpoint below a prefix, and which others were skipped and why."""
 
     path: str | None
     progress: float = 0.0
     passed_over: list[str] = field(default_factory=list)
 
 
-async def furthest_complete(storage: Storage, prefix: str, avoid: Iterable[str] = ()) -> Found:
-    """Look through all manifests below ``prefix``; those in ``avoid`` are known not to be of use.
+async def furthest_complete(
+    storage: Storage,
+    prefix: str,
+    avoid: Iterable[str] = (),
+    *,
+    layout: CheckpointLayout = "Outlast",
+    machines: int = 1,
+) -> Found:
+    """Judge all checkpoints below ``prefix``.
+
+    Args:
+        storage: the bucket.
+        prefix: a directory of checkpoints, or one checkpoint.
+        avoid: checkpoints that are known to be useless.
+        layout: how a checkpoint says that it is complete.
+        machines: how many machines are to load it.
 
     Raises:
         CloudError: the bucket cannot be read.
     """
     sizes = {each.key: each.size for each in await storage.list(prefix)}
-    paths = [key.rpartition("/")[0] for key in sizes if key.endswith(f"/{MANIFEST}")]
-    paths = sorted(set(paths) - set(avoid))
-    gate = asyncio.Semaphore(AT_ONCE)
-
-    async def read(path: str) -> "_Judged":
-        async with gate:
-            return _judge(path, await storage.get(f"{path}/{MANIFEST}", MANIFEST_BYTES + 1), sizes)
-
-    judged = await asyncio.gather(*(read(path) for path in paths))
-    without = _without_manifest(prefix, paths, avoid, sizes)
-    bad = [*(f"{one.path}: {one.trouble}" for one in judged if one.trouble), *without]
-    good = [one for one in judged if not one.trouble]
-    best = max(good, key=lambda one: (one.progress, one.path), default=None)
+    useless = set(avoid)
+    if layout == "TorchDCP":
+        judged = torch_dcp(prefix, sizes)
+    elif layout == "Orbax":
+        judged = orbax(prefix, sizes)
+    else:
+        judged = await judge_published(storage, prefix, sizes, useless, machines)
+    judged = [one for one in judged if one.path not in useless]
+    best = max((one for one in judged if not one.problem), key=lambda one: (one.progress, one.path), default=None)
+    bad = [f"{one.path}: {one.problem}" for one in judged if one.problem and (best is None or one.path != best.path)]
     return Found(best.path if best else None, best.progress if best else 0.0, bad)
-
-
-@dataclass(frozen=True)
-class _Judged:
-    path: str
-    progress: float = 0.0
-    trouble: str = ""
-
-
-def _judge(path: str, body: bytes, sizes: dict[str, int]) -> _Judged:
-    try:
-        manifest = Manifest.model_validate_json(body[:MANIFEST_BYTES])
-    except ValidationError:
-        return _Judged(path, trouble=f"its {MANIFEST} cannot be read")
-    for name, size in sorted(manifest.files.items()):
-        there = sizes.get(f"{path}/{name}")
-        if there is None:
-            return _Judged(path, trouble=f"{name} is missing")
-        if there != size:
-            return _Judged(path, trouble=f"{name} has {there} bytes instead of {size}")
-    return _Judged(path, manifest.progress)
-
-
-def _without_manifest(prefix: str, paths: list[str], avoid: Iterable[str], sizes: dict[str, int]) -> list[str]:
-    """Directories with files and no manifest in them or above them: being written now, or cut short."""
-    known = {*paths, *avoid}
-    lone = {key.rpartition("/")[0] for key in sizes}
-    return [f"{path}: it has no {MANIFEST}" for path in sorted(lone) if not _within(path, known) and path != prefix]
-
-
-def _within(path: str, known: set[str]) -> bool:
-    parts = path.split("/")
-    return any("/".join(parts[:end]) in known for end in range(1, len(parts) + 1))

@@ -1,4 +1,4 @@
-# A Compute Engine image for SpotInstanceVM.spec.vmImage, where its family is written as outlast-node. In this directory:
+# A Compute Engine image for SpotInstanceVM.spec.vmImage, whose family is then written as outlast-node. In this directory:
 #
 #   cp versions.pkrvars.hcl.example mine.pkrvars.hcl    # fill it in, and keep it: it says what the image is made of
 #   packer init . && packer build -var-file=mine.pkrvars.hcl .

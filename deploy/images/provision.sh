@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes of a Debian 13 machine one that can join a cluster, train, and be checkpointed with its memory. Run as root, once,
+# Turns a Debian 13 machine into one that can join a cluster, train, and be checkpointed with its memory. Run as root, once,
 # when an image is built: by Packer for Compute Engine (outlast.pkr.hcl), by the sandbox for its real machines.
 #
 #   KUBERNETES_BINARIES    directory with kubelet and kubeadm to install; without it they come from KUBERNETES_APT

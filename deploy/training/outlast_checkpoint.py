@@ -1,7 +1,8 @@
-"""Checkpoints that a training keeps itself, where Outlast tells it to (`mode: Application`). Copy this file, or don't.
+"""Publish and restore checkpoints of a training in the bucket that Outlast names (`mode: Application`).
 
-Nothing here is needed to run under Outlast: whoever writes files to the bucket by other means only has to write
-`outlast.json` last (docs/application.md). Python 3.9 or later, standard library alone.
+Copy this file if you like. Nothing here is needed to run under Outlast: if you write files to the bucket by other
+means, you only have to write `outlast.json` last (docs/application.md). It needs Python 3.9 or later and the standard
+library.
 
     import sys, torch
     import outlast_checkpoint as outlast
@@ -18,39 +19,74 @@ Nothing here is needed to run under Outlast: whoever writes files to the bucket 
         if stop.is_set():
             sys.exit(143)
 
+Several processes, for example one for each GPU (`torchrun --nproc-per-node=8`), write one checkpoint together. Each
+saves its part into a directory of its own, with file names of its own, and all leave at the same step:
+
+    rank, here = int(os.environ["RANK"]), f"/scratch/{os.environ['RANK']}"
+    if (found := outlast.restore_shard(here)) is not None:
+        state = torch.load(f"{here}/state-{rank}.pt"); step = state["step"]; ...
+    while step < steps:
+        ...
+        leaving = outlast.agreed(stop.is_set())             # True for all of them, once one of them is told to end
+        if step % 1000 == 0 or leaving:
+            torch.save({"step": step, ...}, f"{here}/state-{rank}.pt")
+            outlast.publish_shard(here, step)
+        if leaving:
+            sys.exit(143)
+
 `gcs` works as it is, with the identity of the VM or of the pod's service account (Workload Identity), and at an
-`endpoint` that asks for no key. For `s3` and `azure` give your own client's two functions:
+`endpoint` that asks for no key. For `s3` and `azure` pass two functions of your own client:
 
     outlast.publish(directory, step, put=lambda file, key: s3.upload_file(file, bucket, key))
     outlast.restore(directory, get=lambda key, file: s3.download_file(bucket, key, file))
+
+To restore what several processes wrote, pass `sizes` as well: a function that lists a prefix, and returns the size of
+each object by its key.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
+import re
 import shutil
 import signal
+import socket
+import struct
+import sys
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable
+import xml.etree.ElementTree
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 IDENTITY = Path("/etc/outlast")
 MANIFEST = "outlast.json"
+SHARD_MANIFEST = re.compile(r"outlast-([0-9]+)-of-([0-9]+)\.json")
 TOKEN_URL = "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token"
 TRIES = 4
 SECONDS = 60.0
 """Time-out of a connection without progress."""
+MEET_SECONDS = 600.0
+"""How long `agreed` waits at its first call until all processes of this machine have called it."""
 
+_RANK = struct.Struct("!I")
+"""How a process says which one it is."""
+
+T = TypeVar("T")
 Put = Callable[[str, str], object]
 """Uploads a file (its path, the key)."""
 Get = Callable[[str, str], object]
 """Downloads an object (its key, the file's path)."""
+Sizes = Callable[[str], Mapping[str, int]]
+"""Lists the objects whose keys begin with a prefix (which ends in a slash): key → size in bytes."""
 
 
 class Where(NamedTuple):
@@ -65,68 +101,349 @@ class Where(NamedTuple):
 
 
 def where() -> Where | None:
-    """Where to keep checkpoints and what to go on from; None outside of Outlast, or where the job names no bucket."""
+    """Read where to keep checkpoints and what to continue from; None outside Outlast, or if the job has no bucket."""
     names = ("storageType", "storageBucket", "storagePrefix", "storageEndpoint", "storageRegion", "restoredFrom")
     told = [_read(IDENTITY / name) for name in names]
     return Where(*told) if told[1] and told[2] else None
 
 
 def sigterm() -> threading.Event:
-    """An event that SIGTERM sets: the training saves itself at the next step and exits other than 0."""
+    """Return an event that SIGTERM sets: then save the training at the next step, and do not exit 0."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     return stop
 
 
 def publish(directory: str | Path, progress: float, put: Put | None = None) -> str | None:
-    """Upload all files of a directory as one checkpoint, its manifest last; gives where it lies in the bucket.
+    """Upload all files of a directory as one checkpoint, its manifest last; return where it is in the bucket.
 
-    It counts as a whole or not at all: cut short at any moment it has no manifest, and is passed over. None outside
-    of Outlast, where nothing is uploaded.
+    It counts as a whole or not at all: if it is cut short at any moment it has no manifest, and is skipped. Outside
+    Outlast nothing is uploaded, and the result is None.
 
     Raises:
-        OSError: it could not be uploaded; nothing was published.
+        OSError: if it could not be uploaded; nothing was published.
     """
     told = where()
     if told is None:
         return None
-    put = put or _client(told).put
     root, path = Path(directory), f"{told.prefix}/{int(progress):012d}-{time.time_ns():x}"
-    sizes: dict[str, int] = {}
-    for file in sorted(each for each in root.rglob("*") if each.is_file() and each.name != MANIFEST):
-        name = file.relative_to(root).as_posix()
-        put(str(file), f"{path}/{name}")
-        sizes[name] = file.stat().st_size
-    manifest = root / MANIFEST
-    manifest.write_text(json.dumps({"version": 1, "progress": progress, "files": sizes}))
-    put(str(manifest), f"{path}/{MANIFEST}")
+    manifest = {"version": 1, "progress": progress}
+    _upload(root, _files(root), path, MANIFEST, manifest, put or _client(told).put)
     return path
 
 
-def restore(directory: str | Path, get: Get | None = None) -> float | None:
-    """Download the checkpoint to go on from into a directory; gives its progress, None where there is none.
+def publish_shard(
+    directory: str | Path,
+    progress: int,
+    rank: int | None = None,
+    world: int | None = None,
+    files: Iterable[str] | None = None,
+    fits: list[int] | None = None,
+    put: Put | None = None,
+) -> str | None:
+    """Upload what this process saved of a checkpoint that several processes write; return where the checkpoint is.
 
-    The directory is there afterwards either way, for the first checkpoint to be written into.
+    It is complete once all of them have returned from here with the same `progress`. None waits for the others, and if
+    one of them is cut short, the whole checkpoint is skipped. Outside Outlast nothing is uploaded, and the result is
+    None.
+
+    Args:
+        directory: what this process has written. No other process may publish a file of the same name.
+        progress: how far the training is, the same in all processes and never smaller than before.
+        rank: which process this is, from 0; by default that of torch.distributed, JAX or the variable RANK.
+        world: how many processes there are; by default as they say, or the variable WORLD_SIZE.
+        files: the files of this process, by their paths in the directory, if others write there, too. By default all
+            of them, except those of other processes that `restore_shard` has put there and nobody has changed since.
+        fits: how many machines can load this checkpoint, for example `[2, 4]`; by default any number.
+        put: uploads a file.
 
     Raises:
-        OSError: it could not be downloaded, or not whole: exit, and Outlast starts the training again.
+        OSError: if it could not be uploaded; the checkpoint is not complete.
     """
-    told, root = where(), Path(directory)
+    rank, world = _who() if rank is None or world is None else (rank, world)
+    if not 0 <= rank < world or progress < 0 or progress != int(progress):
+        raise ValueError(f"rank {rank} of {world} at progress {progress}: ranks begin at 0, progress is a whole number")
+    machines = world // int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    if fits is not None and machines not in fits:
+        raise ValueError(f"fits={fits} counts machines, and this training runs on {machines}")
+    told = where()
+    if told is None:
+        return None
+    # Each start of the processes has directories of its own: files of the same names and sizes would hide a mixture.
+    start = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    root, path = Path(directory), f"{told.prefix}/{int(progress):012d}" + (f"-{start}" if start else "")
+    manifest: dict[str, Any] = {"version": 2, "progress": int(progress), "run": _run()}
+    if fits is not None:
+        manifest["fits"] = fits
+    if files is None:
+        own = [file for file in _files(root) if _others.get(file.resolve()) != file.stat().st_mtime_ns]
+    else:
+        own = [root / name for name in files]
+    _upload(root, own, path, f"outlast-{rank}-of-{world}.json", manifest, put or _client(told).put)
+    return path
+
+
+def restore(directory: str | Path, get: Get | None = None, sizes: Sizes | None = None) -> float | None:
+    """Download the checkpoint to continue from into a directory; return its progress, or None if there is none.
+
+    The directory exists afterwards either way, so that the first checkpoint can be written into it.
+
+    Raises:
+        OSError: if it could not be downloaded, or not as a whole: exit, and Outlast starts the training again.
+    """
+    return _restore(Path(directory), None, get, sizes)
+
+
+def restore_shard(
+    directory: str | Path,
+    rank: int | None = None,
+    world: int | None = None,
+    get: Get | None = None,
+    sizes: Sizes | None = None,
+) -> float | None:
+    """Download what the process of this rank saved of the checkpoint to continue from; see `restore`.
+
+    If another number of processes wrote it, or one alone, all of it is downloaded. Give each process a directory of its
+    own, and keep your numbers of processes in what you save if they may change.
+    """
+    return _restore(Path(directory), _who() if rank is None or world is None else (rank, world), get, sizes)
+
+
+def agreed(flag: bool) -> bool:
+    """Return True in all processes of the training if `flag` is true in one of them.
+
+    All have to call it, at the same step: a save needs all of them, and a signal reaches each at another step. So ask
+    `agreed(stop.is_set())` at each step, instead of `stop.is_set()`. It goes through torch.distributed or JAX if they
+    have been set up for several processes, and otherwise through a socket of this machine.
+
+    Raises:
+        OSError: one of the other processes has ended.
+    """
+    torch, jax = _ready("torch"), _ready("jax")
+    rank, world = _who()
+    if world == 1:
+        return bool(flag)
+    if torch is not None:
+        return _agreed_by_torch(torch, flag)
+    if jax is not None:
+        return _agreed_by_jax(flag)
+    if int(os.environ.get("LOCAL_WORLD_SIZE", world)) != world:
+        raise RuntimeError("agreed: set up torch.distributed or jax.distributed first, there are several machines")
+    return _neighbours(rank, world).agreed(bool(flag))
+
+
+# --- files
+
+
+_others: dict[Path, int] = {}
+"""What other processes wrote, as it was downloaded: the file and the time of its last change."""
+
+
+def _files(root: Path) -> list[Path]:
+    return sorted(each for each in root.rglob("*") if each.is_file() and not _is_manifest(each.name))
+
+
+def _upload(root: Path, files: list[Path], path: str, name: str, manifest: dict[str, Any], put: Put) -> None:
+    """Upload files of a directory, and last a manifest that names them."""
+    sizes: dict[str, int] = {}
+    for file in files:
+        below = file.relative_to(root).as_posix()
+        put(str(file), f"{path}/{below}")
+        sizes[below] = file.stat().st_size
+    (root / name).write_text(json.dumps({**manifest, "files": sizes}))
+    put(str(root / name), f"{path}/{name}")
+
+
+def _is_manifest(name: str) -> bool:
+    return name == MANIFEST or SHARD_MANIFEST.fullmatch(name) is not None
+
+
+def _restore(root: Path, who: tuple[int, int] | None, get: Get | None, sizes: Sizes | None) -> float | None:
+    told = where()
     root.mkdir(parents=True, exist_ok=True)
     if told is None or not told.restored_from:
         return None
-    get = get or _client(told).get
-    get(f"{told.restored_from}/{MANIFEST}", str(root / MANIFEST))
+    path = told.restored_from
+    if get is None:
+        client = _client(told)
+        get, sizes = client.get, client.sizes
+        try:
+            return _restore_whole(root, path, who, get)
+        except urllib.error.HTTPError as error:
+            if error.code != 404 or not error.geturl().endswith(f"/{MANIFEST}"):
+                raise
+    elif sizes is None or f"{path}/{MANIFEST}" in sizes(f"{path}/"):
+        return _restore_whole(root, path, who, get)
+    return _restore_shards(root, path, who, get, sizes(f"{path}/"))
+
+
+def _restore_whole(root: Path, path: str, who: tuple[int, int] | None, get: Get) -> float:
+    get(f"{path}/{MANIFEST}", str(root / MANIFEST))
     manifest = json.loads((root / MANIFEST).read_text())
-    for name, size in manifest["files"].items():
+    _download(root, path, manifest["files"], get, of_others=who is not None)
+    return float(manifest["progress"])
+
+
+def _restore_shards(root: Path, path: str, who: tuple[int, int] | None, get: Get, sizes: Mapping[str, int]) -> float:
+    """Download what the same process wrote, if there are as many now as there were then, and all of it otherwise."""
+    manifests = _complete(path, who[1] if who else 0, get, sizes)
+    as_before = who is not None and who[1] == len(manifests)
+    for rank, manifest in enumerate(manifests):
+        if who is None or not as_before or rank == who[0]:
+            _download(root, path, manifest["files"], get, of_others=who is not None and not as_before)
+    return float(manifests[0]["progress"])
+
+
+def _complete(path: str, world: int, get: Get, sizes: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Read the manifests of a complete set: of `world` processes if there is one, else of the most."""
+    names = [SHARD_MANIFEST.fullmatch(key[len(path) + 1 :]) for key in sizes]
+    found = {(int(name[1]), int(name[2])) for name in names if name}
+    for many in sorted({of for _, of in found}, key=lambda of: (of != world, -of)):
+        if any((rank, many) not in found for rank in range(many)):
+            continue
+        manifests = [_get_json(f"{path}/outlast-{rank}-of-{many}.json", get) for rank in range(many)]
+        files = [(f"{path}/{name}", size) for each in manifests for name, size in each["files"].items()]
+        together = len({(each["progress"], each.get("run", "")) for each in manifests}) == 1
+        if together and all(sizes.get(key) == size for key, size in files):
+            return manifests
+    raise OSError(f"{path} is no complete checkpoint")
+
+
+def _get_json(key: str, get: Get) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as scratch:
+        get(key, f"{scratch}/manifest")
+        found: dict[str, Any] = json.loads(Path(scratch, "manifest").read_text())
+        return found
+
+
+def _download(root: Path, path: str, files: Mapping[str, int], get: Get, *, of_others: bool) -> None:
+    for name, size in files.items():
         file = root / name
         if root.resolve() not in file.resolve().parents:
             raise OSError(f"{name} would lie outside of {root}")
         file.parent.mkdir(parents=True, exist_ok=True)
-        get(f"{told.restored_from}/{name}", str(file))
+        get(f"{path}/{name}", str(file))
         if file.stat().st_size != size:
-            raise OSError(f"{told.restored_from}/{name} has {file.stat().st_size} bytes instead of {size}")
-    return float(manifest["progress"])
+            raise OSError(f"{path}/{name} has {file.stat().st_size} bytes instead of {size}")
+        if of_others:
+            _others[file.resolve()] = file.stat().st_mtime_ns
+
+
+# --- several processes
+
+
+def _who() -> tuple[int, int]:
+    """Return the rank of this process, and how many processes there are."""
+    if (torch := _ready("torch")) is not None:
+        return int(torch.distributed.get_rank()), int(torch.distributed.get_world_size())
+    if (jax := _ready("jax")) is not None:
+        return int(jax.process_index()), int(jax.process_count())
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _ready(name: str) -> Any:
+    """Return torch or JAX if the program has imported it and set it up for several processes; None otherwise."""
+    module = sys.modules.get(name)
+    distributed = getattr(module, "distributed", None)
+    if distributed is None or (name == "torch" and not distributed.is_available()):
+        return None
+    return module if distributed.is_initialized() else None
+
+
+def _run() -> str:
+    """Name this start of the processes, the same in all of them: torchrun may start them again in the same pod."""
+    return "/".join(filter(None, (os.environ.get(f"TORCHELASTIC_{name}") for name in ("RUN_ID", "RESTART_COUNT"))))
+
+
+def _agreed_by_torch(torch: Any, flag: bool) -> bool:
+    distributed = torch.distributed
+    by_cpu = "gloo" in str(distributed.get_backend()) or not torch.cuda.is_available()
+    device = torch.device("cpu") if by_cpu else torch.device("cuda", torch.cuda.current_device())
+    told = torch.tensor([int(bool(flag))], device=device)
+    distributed.all_reduce(told, op=distributed.ReduceOp.MAX)
+    return bool(told.item())
+
+
+def _agreed_by_jax(flag: bool) -> bool:
+    import numpy
+    from jax.experimental import multihost_utils
+
+    return bool(numpy.any(multihost_utils.process_allgather(numpy.array(bool(flag)))))
+
+
+_met: dict[str, _Neighbours] = {}
+
+
+def _neighbours(rank: int, world: int) -> _Neighbours:
+    """Meet the other processes of this machine, at the first call; later calls return the same object."""
+    # torchrun chooses MASTER_PORT for each of its runs. Otherwise all processes are children of the same one.
+    run = f"{os.environ.get('MASTER_PORT') or os.getppid()}-{os.environ.get('TORCHELASTIC_RESTART_COUNT') or 0}"
+    if run not in _met:
+        _met[run] = _Neighbours(rank, world, os.path.join(tempfile.gettempdir(), f"outlast-{os.getuid()}-{run}"))
+    return _met[run]
+
+
+class _Neighbours:
+    """Processes of one machine: each tells rank 0 its flag, and is told whether one of them has raised it."""
+
+    def __init__(self, rank: int, world: int, path: str) -> None:
+        self._peers = _listen(path, world) if rank == 0 else [_connect(path, rank)]
+        self._rank = rank
+
+    def agreed(self, flag: bool) -> bool:
+        if self._rank:
+            [first] = self._peers
+            first.sendall(bytes([flag]))
+            return _byte(first)
+        told = [_byte(peer) for peer in self._peers]
+        answer = flag or any(told)
+        for peer in self._peers:
+            peer.sendall(bytes([answer]))
+        return answer
+
+
+def _listen(path: str, world: int) -> list[socket.socket]:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.settimeout(MEET_SECONDS)
+        door.bind(path)
+        os.chmod(path, 0o600)
+        door.listen(world)
+        peers: dict[int, socket.socket] = {}
+        while len(peers) < world - 1:
+            peer = door.accept()[0]
+            peer.settimeout(None)
+            rank = peer.recv(_RANK.size)
+            if len(rank) == _RANK.size:
+                peers[_RANK.unpack(rank)[0]] = peer
+    os.unlink(path)
+    return [peers[rank] for rank in sorted(peers)]
+
+
+def _connect(path: str, rank: int) -> socket.socket:
+    deadline = time.monotonic() + MEET_SECONDS
+    while True:
+        door = socket.socket(socket.AF_UNIX)
+        try:
+            door.connect(path)
+            door.sendall(_RANK.pack(rank))
+            return door
+        except (FileNotFoundError, ConnectionRefusedError):
+            door.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def _byte(peer: socket.socket) -> bool:
+    told = peer.recv(1)
+    if not told:
+        raise ConnectionError("agreed: another process of this training has ended")
+    return told != b"\0"
+
+
+# --- the bucket
 
 
 def _read(file: Path) -> str:
@@ -138,12 +455,12 @@ def _read(file: Path) -> str:
 
 def _client(told: Where) -> _Gcs:
     if told.type != "gcs":
-        raise OSError(f"storage of type {told.type}: give the functions put and get of a client of yours")
+        raise OSError(f"storage of type {told.type}: pass the functions put and get of your own client")
     return _Gcs(told)
 
 
 class _Gcs:
-    """GCS's XML API: a PUT or a GET an object."""
+    """Put and get objects by the XML API of GCS."""
 
     def __init__(self, told: Where) -> None:
         self._root = f"{told.endpoint or 'https://storage.googleapis.com'}/{told.bucket}"
@@ -165,6 +482,21 @@ class _Gcs:
 
         _again(download)
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        found: dict[str, int] = {}
+        query = {"list-type": "2", "prefix": prefix}
+        while True:
+            page = _again(functools.partial(self._page, f"{self._root}?{urllib.parse.urlencode(query)}"))
+            for each in page.findall("{*}Contents"):
+                found[each.findtext("{*}Key", "")] = int(each.findtext("{*}Size", "0"))
+            if not (token := page.findtext("{*}NextContinuationToken")):
+                return found
+            query["continuation-token"] = token
+
+    def _page(self, url: str) -> xml.etree.ElementTree.Element:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=self._headers()), timeout=SECONDS) as answer:
+            return xml.etree.ElementTree.fromstring(answer.read())
+
     def _request(self, key: str, method: str, headers: dict[str, str], body: object = None) -> urllib.request.Request:
         url = f"{self._root}/{urllib.parse.quote(key)}"
         return urllib.request.Request(url, data=body, headers=headers, method=method)  # type: ignore[arg-type]
@@ -177,14 +509,15 @@ class _Gcs:
             return {"Authorization": f"Bearer {json.load(answer)['access_token']}"}
 
 
-def _again(call: Callable[[], None]) -> None:
-    """Try a few times: what the service cannot do now it can do a second later."""
-    for attempt in range(TRIES):
+def _again(call: Callable[[], T]) -> T:
+    """Retry a few times: what the service cannot do now it may do a second later."""
+    attempt = 0
+    while True:
         try:
-            call()
-            return
+            return call()
         except OSError as error:  # URLError and time-outs among them
             refused = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in (408, 429)
             if refused or attempt == TRIES - 1:
                 raise
-            time.sleep(2**attempt)
+        time.sleep(2**attempt)
+        attempt += 1

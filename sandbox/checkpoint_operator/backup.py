@@ -1,6 +1,6 @@
-"""One CheckpointBackup at the API server: reading it, and writing its status piece by piece as the operator does.
+"""One CheckpointBackup at the API server: how it is read, and how its status is written piece by piece.
 
-What the operator never writes is not written here: `lastCheckpointTime`, `observedGeneration`, `conditions`.
+The operator never writes ``lastCheckpointTime``, ``observedGeneration`` and ``conditions``, so this does not either.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TRIES = 3
 
 
 class Backup:
-    """One CheckpointBackup; `object` is what it was when it was last seen or written, and is never changed itself."""
+    """Reads and writes one CheckpointBackup. ``object`` is its last known version, which is never changed in place."""
 
     def __init__(self, client: KubeClient, seen: Json) -> None:
         namespace, name = key_of(seen)
@@ -37,44 +37,52 @@ class Backup:
 
     @property
     def spec(self) -> Json:
-        """Its spec."""
+        """The spec."""
         spec: Json = self.object["spec"]
         return spec
 
     @property
     def phase(self) -> str:
-        """The phase of its status, empty where it has none."""
+        """The phase in its status, empty if it has none."""
         return str(self.object.get("status", {}).get("phase", ""))
 
     @property
     def uid(self) -> str:
-        """Its UID."""
+        """The UID."""
         return str(self.object["metadata"]["uid"])
 
     @property
     def is_being_deleted(self) -> bool:
-        """Whether it waits for its finalizers."""
+        """True if it is being deleted and waits for its finalizers."""
         return "deletionTimestamp" in self.object["metadata"]
 
     @property
     def has_finalizer(self) -> bool:
-        """Whether the operator's finalizer is on it."""
+        """True if it has the operator's finalizer."""
         return FINALIZER in self.object["metadata"].get("finalizers", ())
 
     async def add_finalizer(self) -> None:
-        """Put the operator's finalizer on it. Raises ApiError, 409 where someone else was faster."""
-        # The API server refuses new finalizers on what is being deleted.
+        """Add the operator's finalizer.
+
+        Raises:
+            ApiError: the API server refuses it; 409 if somebody else was faster.
+        """
+        # The API server refuses new finalizers on an object that is being deleted.
         if not self.has_finalizer and not self.is_being_deleted:
             await self._replace_finalizers([*self.object["metadata"].get("finalizers", ()), FINALIZER])
 
     async def remove_finalizer(self) -> None:
-        """Take the operator's finalizer off. Raises ApiError."""
+        """Remove the operator's finalizer.
+
+        Raises:
+            ApiError: the API server refuses it.
+        """
         if self.has_finalizer:
             finalizers = self.object["metadata"]["finalizers"]
             await self._replace_finalizers([each for each in finalizers if each != FINALIZER])
 
     async def set_phase(self, phase: str, message: str) -> None:
-        """Write phase and message."""
+        """Write the phase and the message."""
 
         def change(status: Json) -> None:
             status |= {"phase": phase, "message": message}
@@ -87,7 +95,7 @@ class Backup:
         await self._update(lambda status: status.setdefault("checkpointFiles", []).append(entry))
 
     async def set_storage_path(self, container: str, path: str) -> None:
-        """Record where a container's archive was stored."""
+        """Record the path at which a container's archive was stored."""
 
         def change(status: Json) -> None:
             for entry in status.get("checkpointFiles", ()):
@@ -97,7 +105,7 @@ class Backup:
         await self._update(change)
 
     async def add_image(self, container: str, image: str, *, pushed: bool) -> None:
-        """Record the image of a container; a false `pushed` is left out, as Go's `omitempty` does."""
+        """Record the image of a container. If it was not ``pushed`` the field is absent, as by Go's ``omitempty``."""
         entry: Json = {"containerName": container, "imageName": image, "buildTime": _now()}
         if pushed:
             entry["pushed"] = True
@@ -108,7 +116,7 @@ class Backup:
         self.object = await self._client.replace(self._path, {**self.object, "metadata": metadata})
 
     async def _update(self, change: Callable[[Json], None]) -> None:
-        """Change and write the status. That the object is gone, or the write fails, stops no checkpoint."""
+        """Change and write the status. The checkpoint goes on even if the object is gone or the write fails."""
         for attempt in range(TRIES):
             try:
                 if attempt:
@@ -127,7 +135,7 @@ class Backup:
 
 
 def key_of(backup: Json) -> Key:
-    """Namespace and name."""
+    """Return the namespace and the name of a CheckpointBackup."""
     return backup["metadata"]["namespace"], backup["metadata"]["name"]
 
 

@@ -1,4 +1,4 @@
-"""The checkpoint of one container: dump, image, push, each step with its phase."""
+"""The checkpoint of one container: dump, image, push, each with its phase."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from typing import Any, NoReturn
 
 import aiohttp
 
-from sandbox.checkpoint_operator import traps as phases
+from sandbox.checkpoint_operator import phases
 from sandbox.checkpoint_operator.backup import Backup
-from sandbox.checkpoint_operator.image import RegistryAccess, local_name, push
+from sandbox.checkpoint_operator.image import CheckpointImage, RegistryAccess, local_name, push
 from sandbox.checkpoint_operator.node_access import DumpFailed, NodeAccess
-from sandbox.checkpoint_operator.traps import Trap
+from sandbox.checkpoint_operator.traps import CRI_O, FAIL, NO_IMAGE, POISON, SLOW, STICK, UNPUSHED, Trap
 from sandbox.oci import ImageRef, RegistryError
 
 Json = dict[str, Any]
 
 
 class Unable(Exception):
-    """The agent gives up for now and comes back later, as a controller that returned an error."""
+    """The agent gives up for now and comes back later, like a controller that returned an error."""
 
 
 class Stuck(Exception):
-    """A trap: nothing happens to this CheckpointBackup any more."""
+    """A trap was played: nothing happens to this CheckpointBackup any more."""
 
 
 @dataclass(frozen=True)
 class ContainerRun:
-    """One container of a pod on its way into an image. Durations are emulated seconds."""
+    """Turns one container of a pod into an image. Durations are emulated seconds."""
 
     node: NodeAccess
     registry: RegistryAccess | None
@@ -47,16 +47,22 @@ class ContainerRun:
     push_seconds: float
 
     async def run(self) -> None:
-        """Go through all phases. Raises Unable once the phase is Failed, Stuck, AgentDied."""
+        """Go through all phases.
+
+        Raises:
+            Unable: the phase is Failed.
+            Stuck: a trap was played.
+            AgentDied: the machine went down.
+        """
         archive = await self._dump()
         if not self.backup.spec.get("buildImage", True):
             await self._store(archive)
             return
         image = await self._build(archive)
-        if self._plays("no-image"):
+        if self._plays(NO_IMAGE):
             return
-        # As the origin does it: an agent that has a registry pushes, whether this one names it or not.
-        pushes = "registry" in self.backup.spec and self.registry is not None and not self._plays("unpushed")
+        # As the real operator does it: an agent that knows a registry pushes there, even if this backup names another.
+        pushes = "registry" in self.backup.spec and self.registry is not None and not self._plays(UNPUSHED)
         if pushes:
             await self._push(archive, image)
         await self.backup.add_image(self.container, image, pushed=pushes)
@@ -105,13 +111,10 @@ class ContainerRun:
             try:
                 content = await asyncio.to_thread(archive.read_bytes)
                 await push(
-                    content,
-                    image,
-                    self._base_image,
-                    self.container,
+                    CheckpointImage(image, self.container, self._base_image, content),
                     self.registry,
-                    poisoned=self._plays("poison"),
-                    crio_alone=self._plays("cri-o"),
+                    poisoned=self._plays(POISON),
+                    crio_alone=self._plays(CRI_O),
                 )
             except (RegistryError, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
                 await self._fail(f"Push of {image} failed: {error}")
@@ -119,19 +122,24 @@ class ContainerRun:
 
     @contextlib.asynccontextmanager
     async def _drawn_out(self) -> AsyncIterator[None]:
-        """What is done within takes as many times as long as a trap says, emulated or real."""
+        """Make what happens within it take as many times as long as a trap says, in emulated or real time."""
         began = time.monotonic()
         yield
-        if self.trap and self.trap.kind == "slow":
+        if self.trap and self.trap.kind == SLOW:
             await self.node.stay((self.trap.factor - 1) * (time.monotonic() - began))
 
     async def _enter(self, phase: str, message: str) -> None:
-        """Write a phase, unless the machine is dead. Raises Stuck or Unable where a trap says so."""
+        """Write a phase, unless the machine is dead.
+
+        Raises:
+            Stuck: a trap keeps it in this phase.
+            Unable: a trap makes it fail in this phase.
+        """
         await self.node.check()
-        if self._plays("fail", phase):
+        if self._plays(FAIL, phase):
             await self._fail(f"played: failure in {phase}")
         await self.backup.set_phase(phase, message)
-        if self._plays("stick", phase):
+        if self._plays(STICK, phase):
             raise Stuck(f"played: stuck in {phase}")
 
     async def _fail(self, message: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Checkpoint images: their names, and the image around a checkpoint archive."""
+"""Checkpoint images: their names, and how one is made from a checkpoint archive."""
 
 from __future__ import annotations
 
@@ -18,41 +18,47 @@ CONTAINERD = "org.criu.checkpoint.container.name"
 
 @dataclass(frozen=True)
 class RegistryAccess:
-    """What an agent knows of the registry: from the first CheckpointBackup that it saw, until it restarts."""
+    """What an agent knows of the registry, from its first CheckpointBackup until it restarts."""
 
     url: str
     username: str
     password: str
 
     def destination(self, image: str) -> str:
-        """The full name under which an image is pushed."""
+        """Return the full name under which an image is pushed."""
         return f"{self.url.removeprefix('http://').removeprefix('https://')}/{image}"
 
 
 def local_name(pod: str, container: str) -> str:
-    """The name of an image that no registry was given for."""
+    """Make a name for an image without a registry."""
     return f"localhost/checkpoint-{pod}-{container}:{datetime.now():%Y%m%d-%H%M%S}"
 
 
-async def push(
-    archive: bytes,
-    image: str,
-    base_image: str,
-    container: str,
-    registry: RegistryAccess,
-    *,
-    poisoned: bool = False,
-    crio_alone: bool = False,
-) -> None:
-    """Build the image of a checkpoint archive, from scratch, and push it; a `poisoned` one has no layer then.
+@dataclass(frozen=True)
+class CheckpointImage:
+    """What a checkpoint image is made of: its name, the container that was dumped, and the archive of the dump."""
 
-    The annotations are what CRI-O looks for; containerd's is written too, so that either can restore it, unless the
-    image is to be for CRI-O alone.
-    Raises ValueError for an invalid name, RegistryError where the registry refuses, aiohttp's errors where it
-    does not answer.
+    name: str
+    container: str
+    base_image: str
+    archive: bytes
+
+
+async def push(
+    image: CheckpointImage, registry: RegistryAccess, *, poisoned: bool = False, crio_alone: bool = False
+) -> None:
+    """Build the image of a checkpoint archive from scratch, and push it. A ``poisoned`` one lacks its layer afterwards.
+
+    CRI-O looks for its annotations. Those of containerd are added, so that either can restore the image, unless it is
+    meant for CRI-O alone.
+
+    Raises:
+        ValueError: the name is not valid.
+        RegistryError: the registry refuses the image.
+        aiohttp.ClientError: the registry does not answer.
     """
-    ref = ImageRef.parse(registry.destination(image))
-    digest = await asyncio.to_thread(digest_of, archive)
+    ref = ImageRef.parse(registry.destination(image.name))
+    digest = await asyncio.to_thread(digest_of, image.archive)
     created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     config = {
         "created": created,
@@ -65,16 +71,16 @@ async def push(
     credentials = (registry.username, registry.password)
     async with OciClient(ref.host, plain_http=is_loopback(ref.host), credentials=credentials) as client:
         await client.ping()
-        layer = await client.push_blob(ref.repository, archive, LAYER_TYPE)
+        layer = await client.push_blob(ref.repository, image.archive, LAYER_TYPE)
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": await client.push_blob(ref.repository, json.dumps(config).encode(), CONFIG_TYPE),
             "layers": [layer],
             "annotations": {
-                f"{CRIO}.name": image,
-                f"{CRIO}.rootfsImageName": base_image,
-                **({} if crio_alone else {CONTAINERD: container}),
+                f"{CRIO}.name": image.name,
+                f"{CRIO}.rootfsImageName": image.base_image,
+                **({} if crio_alone else {CONTAINERD: image.container}),
                 "org.opencontainers.image.created": created,
             },
         }

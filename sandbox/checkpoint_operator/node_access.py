@@ -1,4 +1,4 @@
-"""The machine that an agent runs on: its kubelet, its disk, its clock, and whether it still lives."""
+"""The machine on which an agent runs: its kubelet, its disk, its clock, and whether it is still alive."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
 
 DUMP_TIMEOUT = 300
 PULSE_SECONDS = 0.5
-"""Real seconds between looks at whether the machine lives, while the agent works."""
+"""Seconds of real time between two checks whether the machine is alive, while the agent works."""
 PULSE_TIMEOUT = 10.0
-"""A machine without power refuses at once; one that is slow to answer stands on a crowded computer."""
+"""A machine without power refuses at once; one that answers slowly is on a crowded computer."""
 
 
 class AgentDied(Exception):
-    """The agent's machine went down under it."""
+    """The agent's machine went down."""
 
 
 class DumpFailed(Exception):
@@ -24,7 +24,7 @@ class DumpFailed(Exception):
 
 
 class NodeAccess:
-    """One machine, as its agent sees it. Without a kubelet it is one on which no training runs."""
+    """One machine, as its agent sees it. If it has no kubelet, no training runs there."""
 
     def __init__(self, name: str, kubelet: KubeClient | None, speed: float) -> None:
         self.name = name
@@ -32,7 +32,11 @@ class NodeAccess:
         self._speed = speed
 
     async def check(self) -> None:
-        """Raise AgentDied where the kubelet no longer answers: it is on the same machine as the agent."""
+        """Check that the machine is alive: the kubelet is on the same machine as the agent.
+
+        Raises:
+            AgentDied: the kubelet does not answer any more.
+        """
         if self._kubelet is None:
             return
         try:
@@ -41,18 +45,31 @@ class NodeAccess:
             raise AgentDied(f"node {self.name}: {error!r}") from error
 
     async def spend(self, seconds: float) -> None:
-        """Be busy for an emulated duration. Raises AgentDied where the machine goes down meanwhile."""
+        """Be busy for an emulated duration.
+
+        Raises:
+            AgentDied: the machine went down meanwhile.
+        """
         await self.stay(seconds / self._speed)
 
     async def stay(self, seconds: float) -> None:
-        """Be busy for real seconds. Raises AgentDied where the machine goes down meanwhile."""
+        """Be busy for real seconds.
+
+        Raises:
+            AgentDied: the machine went down meanwhile.
+        """
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             await asyncio.sleep(min(left, PULSE_SECONDS))
             await self.check()
 
     async def dump(self, namespace: str, pod: str, container: str) -> Path:
-        """Let the kubelet checkpoint a container; the archive. Raises DumpFailed or AgentDied."""
+        """Make the kubelet checkpoint a container, and return the path of the archive.
+
+        Raises:
+            DumpFailed: the kubelet cannot make it.
+            AgentDied: the machine went down.
+        """
         if self._kubelet is None:
             raise DumpFailed(f"no kubelet on node {self.name}")
         path = f"/checkpoint/{namespace}/{pod}/{container}?timeout={DUMP_TIMEOUT}"
@@ -64,6 +81,6 @@ class NodeAccess:
         return Path(answer["items"][0])
 
     async def close(self) -> None:
-        """End the connection to the kubelet."""
+        """Close the connection to the kubelet."""
         if self._kubelet:
             await self._kubelet.close()

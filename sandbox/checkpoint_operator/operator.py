@@ -1,8 +1,8 @@
 """The operator as a whole: an agent on every node that is up, and the traps to play.
 
-It is modelled on https://github.com/lehuannhatrang/stateful-migration-operator: a privileged DaemonSet whose pods all
-watch CheckpointBackups. One agent stands for the cluster's other nodes, those that are not spot VMs: it runs no
-training, but adds and removes finalizers. The optional webhook that rewrites the images of Job-owned pods is not there.
+The model is https://github.com/lehuannhatrang/stateful-migration-operator: a privileged DaemonSet whose pods all watch
+CheckpointBackups. One agent represents the cluster's other nodes, which are not spot VMs: it runs no training, but adds
+and removes finalizers. The optional webhook that rewrites the images of Job-owned pods is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import yaml
 from sandbox.checkpoint_operator.agent import Agent, Work
 from sandbox.checkpoint_operator.backup import COLLECTION, Key, key_of
 from sandbox.checkpoint_operator.node_access import AgentDied, NodeAccess
-from sandbox.checkpoint_operator.traps import Trap, Traps
+from sandbox.checkpoint_operator.traps import ABSENT, PRESENT, Trap, Traps
 from sandbox.kube_client import KubeClient
 
 log = logging.getLogger(__name__)
@@ -27,20 +27,23 @@ Json = dict[str, Any]
 CRD = Path(__file__).parent / "crd.yaml"
 STUB_CRD = Path(__file__).parent / "crd-stub.yaml"
 RBAC = Path(__file__).parent / "rbac.yaml"
-"""The rights that are enough for a `CheckpointOperator`, and the ServiceAccount that has them."""
+"""The rights that a ``CheckpointOperator`` needs, and the ServiceAccount that has them."""
 ACCOUNT = "sandbox-checkpoint-operator"
 ACCOUNT_NAMESPACE = "kube-system"
 CRD_PATH = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ESTABLISHED_SECONDS = 30.0
+BUILD_SECONDS = 5.0
+PUSH_SECONDS = 5.0
+"""Emulated seconds that it takes to build an image, and to push one."""
 FIELD_MANAGER = "checkpoint-operator"
 OTHER_NODES = ""
 
 
 class CheckpointOperator:
-    """The checkpoint operator of one cluster. Emulated durations, in seconds, are divided by `speed`.
+    """Runs the checkpoint operator of one cluster. Emulated durations, in seconds, are divided by ``speed``.
 
-    `crd` is the definition that it installs (`STUB_CRD` for an outdated one, None for none); `may_delete_pods` gives
-    it the right that real installations mostly lack, so that `stopPod` works.
+    ``crd`` is the definition that it installs: ``STUB_CRD`` is an outdated one, None installs none. ``may_delete_pods``
+    gives it a right that real installations mostly lack, so that ``stopPod`` works.
     """
 
     def __init__(
@@ -49,8 +52,6 @@ class CheckpointOperator:
         speed: float,
         *,
         crd: Path | None = CRD,
-        build_seconds: float = 5.0,
-        push_seconds: float = 5.0,
         may_delete_pods: bool = False,
     ) -> None:
         self._kubeconfig = kubeconfig
@@ -62,8 +63,8 @@ class CheckpointOperator:
             take_trap=self._take_trap,
             storage=kubeconfig.resolve().parent / "checkpoint-storage",
             speed=speed,
-            build_seconds=build_seconds,
-            push_seconds=push_seconds,
+            build_seconds=BUILD_SECONDS,
+            push_seconds=PUSH_SECONDS,
             may_delete_pods=may_delete_pods,
         )
         self._agents: dict[str, asyncio.Task[None]] = {}
@@ -72,7 +73,11 @@ class CheckpointOperator:
         self._watches: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Install the CRD and begin. Raises TimeoutError where the API server does not take it in time."""
+        """Install the CRD and begin.
+
+        Raises:
+            TimeoutError: the API server does not serve it in time.
+        """
         if self._crd:
             await self._install(self._crd)
         self._begin()
@@ -85,19 +90,22 @@ class CheckpointOperator:
     async def play(
         self, trap: str, *, phase: str | None = None, count: int = 1, factor: float = 10.0, namespace: str | None = None
     ) -> None:
-        """Play a trap on the next `count` CheckpointBackups of `namespace`, or of any (kinds: `traps.KINDS`).
+        """Play a trap (``traps.TRAPS``) on the next ``count`` CheckpointBackups of ``namespace``, or of any namespace.
 
-        `absent` takes the operator away, agents and all, until `present`. Raises ValueError for an unknown trap.
+        ``absent`` removes the operator with all its agents until ``present``.
+
+        Raises:
+            ValueError: the trap is unknown, or does not take these values.
         """
-        if trap == "absent":
+        if trap == ABSENT:
             self._cancel()
-        elif trap == "present":
+        elif trap == PRESENT:
             self._begin()
         else:
             self._traps.add(trap, phase, count, factor, namespace)
 
     def clear(self) -> None:
-        """Forget the traps that wait to be played, and be present."""
+        """Forget the traps that wait, and be present."""
         self._traps.clear()
         self._begin()
 
@@ -166,7 +174,7 @@ class CheckpointOperator:
                     self._remove_agent(name)
 
     def _match_agent(self, node: Json, *, is_gone: bool) -> None:
-        """An agent starts once its node is Ready, and ends when the machine shuts down or the Node is deleted."""
+        """Start an agent once its node is Ready, and end it when the machine shuts down or the Node is deleted."""
         name = node["metadata"]["name"]
         conditions = node.get("status", {}).get("conditions", ())
         ready: Json = next((entry for entry in conditions if entry["type"] == "Ready"), {})
@@ -201,6 +209,6 @@ class CheckpointOperator:
 
 
 def _is_established(crd: Json) -> bool:
-    # Null, not absent, until the API server has looked at it.
+    # Until the API server has looked at it this is null, not absent.
     conditions = crd.get("status", {}).get("conditions") or ()
     return any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions)

@@ -1,4 +1,4 @@
-"""Traps in a ConfigMap: played in one process, taken by agents in others."""
+"""Traps in a ConfigMap: one process plays them, and agents in other processes take them."""
 
 from __future__ import annotations
 
@@ -16,21 +16,30 @@ _PATH = "/api/v1/namespaces/kube-system/configmaps/checkpoint-traps"
 
 
 class SharedTraps:
-    """The traps of one cluster; everyone who has a client of it sees the same."""
+    """The traps of one cluster. All who have a client of the cluster see the same traps."""
 
     def __init__(self, client: KubeClient) -> None:
         self._client = client
 
     async def add(self, kind: str, phase: str | None, count: int, factor: float, namespace: str | None) -> None:
-        """As `Traps.add`. Raises ApiError, too."""
+        """Play a trap, as ``Traps.add`` does.
+
+        Raises:
+            ApiError: the API server refuses the change.
+            ValueError: the trap is unknown, or does not take these values.
+        """
         await self._change(lambda traps: traps.add(kind, phase, count, factor, namespace))
 
     async def take(self, uid: str, namespace: str) -> Trap | None:
-        """As `Traps.take`. Raises ApiError."""
+        """Take the trap of a CheckpointBackup, as ``Traps.take`` does.
+
+        Raises:
+            ApiError: the API server refuses the change.
+        """
         return await self._change(lambda traps: traps.take(uid, namespace))
 
     async def _change(self, change: Callable[[Traps], T]) -> T:
-        """Apply a change to what is there, again where someone else was faster."""
+        """Apply a change to the traps, and try again if somebody else was faster."""
         while True:
             config_map = await self._client.get(_PATH)
             before = config_map.get("data") or {}

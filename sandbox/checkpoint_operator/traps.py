@@ -1,39 +1,52 @@
-"""Traps that the operator plays on request: what real ones do when nobody expects it."""
+"""The traps of a checkpoint operator: what real ones do when nobody expects it.
+
+This is the one list of their names. Both operators of the sandbox play them (``CheckpointOperator`` beside light
+machines, ``AgentPods`` on real ones), and the tests' virtual operator plays those that it can under the same names.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-CHECKPOINTING = "Checkpointing"
-CHECKPOINTED = "Checkpointed"
-STORING = "StoringCheckpoint"
-STORED = "CheckpointStored"
-BUILDING = "ImageBuilding"
-BUILT = "ImageBuilt"
-PUSHING = "ImagePushing"
-PUSHED = "ImagePushed"
-COMPLETED = "Completed"
-COMPLETED_POD_DELETED = "CompletedPodDeleted"
-COMPLETED_WITH_ERROR = "CompletedWithError"
-FAILED = "Failed"
-MIDDLE_PHASES = (CHECKPOINTING, CHECKPOINTED, STORING, STORED, BUILDING, BUILT, PUSHING, PUSHED)
+from sandbox.checkpoint_operator.phases import BUILDING, MIDDLE_PHASES
 
-KINDS = {
-    "stick": "stays in `phase` for ever, as after a crash of the agent",
-    "silent": "takes no notice: no status at all",
-    "no-image": "Completed, but no image was made or recorded",
-    "unpushed": "Completed, but the image recorded was not pushed",
-    "poison": "Completed, and the image is there, but the registry lacks its layer, as after a push cancelled before",
-    "cri-o": "the image has CRI-O's annotations alone, as the public operator makes it: containerd restores none",
-    "fail": "Failed in `phase`",
-    "slow": "takes `factor` times as long to build and push",
+STICK = "stick"
+SILENT = "silent"
+NO_IMAGE = "no-image"
+UNPUSHED = "unpushed"
+POISON = "poison"
+CRI_O = "cri-o"
+FAIL = "fail"
+SLOW = "slow"
+ABSENT = "absent"
+PRESENT = "present"
+
+ON_BACKUPS: Mapping[str, str] = {
+    STICK: "stays in a phase for ever, as after a crash of the agent",
+    SILENT: "never writes a status",
+    NO_IMAGE: "says Completed, but neither makes nor records an image",
+    UNPUSHED: "says Completed, but does not push the image that it records",
+    POISON: "pushes an image whose layer the registry lacks, as after a push that was cancelled",
+    CRI_O: "annotates the image for CRI-O alone, as the public operator does: containerd cannot restore it",
+    FAIL: "says Failed in a phase",
+    SLOW: "takes many times as long to build and push",
 }
+"""Traps that are played on single CheckpointBackups, with what the operator does then."""
+
+ON_OPERATOR: Mapping[str, str] = {
+    ABSENT: "is away, with all its agents, until it is present again",
+    PRESENT: "comes back",
+}
+"""Traps that concern the operator as a whole."""
+
+TRAPS: Mapping[str, str] = {**ON_BACKUPS, **ON_OPERATOR}
+"""All traps by name. The table in ``docs/faults.md`` is tested against it."""
 
 
 @dataclass(frozen=True)
 class Trap:
-    """One trap, for one CheckpointBackup; of one namespace, or of any."""
+    """One trap for one CheckpointBackup of ``namespace``, or of any namespace if that is None."""
 
     kind: str
     phase: str
@@ -47,12 +60,16 @@ class Traps:
     def __init__(self, waiting: Iterable[Trap] = (), taken: Mapping[str, Trap] | None = None) -> None:
         self.waiting = list(waiting)
         self.taken = dict(taken or {})
-        """By the UIDs of their CheckpointBackups."""
+        """The traps taken so far, by the UIDs of their CheckpointBackups."""
 
     def add(self, kind: str, phase: str | None, count: int, factor: float, namespace: str | None = None) -> None:
-        """Play a trap on the next `count` CheckpointBackups. Raises ValueError for an unknown kind or phase."""
-        if kind not in KINDS:
-            raise ValueError(f"unknown trap {kind!r}; known are {', '.join(KINDS)}, absent, present")
+        """Play a trap on the next ``count`` CheckpointBackups.
+
+        Raises:
+            ValueError: the kind or the phase is unknown, or a number is out of range.
+        """
+        if kind not in ON_BACKUPS:
+            raise ValueError(f"unknown trap {kind!r}; known are {', '.join(TRAPS)}")
         if phase is not None and phase not in MIDDLE_PHASES:
             raise ValueError(f"unknown phase {phase!r}; known are {', '.join(MIDDLE_PHASES)}")
         if count < 1 or factor <= 0:
@@ -60,7 +77,7 @@ class Traps:
         self.waiting += [Trap(kind, phase or BUILDING, factor, namespace)] * count
 
     def take(self, uid: str, namespace: str) -> Trap | None:
-        """The trap of the CheckpointBackup with this UID: the same one whenever it is asked for."""
+        """Return the trap of the CheckpointBackup with this UID: the same one at every call, None if it has none."""
         if uid in self.taken:
             return self.taken[uid]
         trap = next((trap for trap in self.waiting if trap.namespace in {None, namespace}), None)

@@ -1,1 +1,1 @@
-"""The demo: a whole story of preemptions, told while it happens, from `kubectl apply` to nothing left."""
+"""The demo: a whole story of preemptions, told while it happens, from ``kubectl apply`` until nothing is left."""

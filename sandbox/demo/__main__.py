@@ -1,4 +1,7 @@
-"""`python -m sandbox.demo`: two trainings outlast their machines; exit code 1 with the reason where they do not."""
+"""``python -m sandbox.demo``: show how two trainings outlast their machines.
+
+The exit code is 1, with the reason, if they do not.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.cloud import Cloud
-from sandbox.demo.narrate import Narrator, narrator
+from sandbox.demo.narrator import Narrator, narrator
 from sandbox.demo.story import Story
 from sandbox.demo.summary import summary
 from sandbox.errors import SandboxError
 from sandbox.settings import MACHINE_KINDS, Settings
 
-#: What Outlast waits for in the real world is long beside a training of a minute (`api/timings.py`; seconds).
 TIMINGS = {
     "SCHEDULE_WAIT": 5,
     "VERDICT_DELAY": 5,
@@ -25,10 +27,11 @@ TIMINGS = {
     "OWNER_CHECK": 30,
     "DRAIN": 20,
 }
+"""Shorter waits for Outlast: its usual ones are long beside a training of a minute (``api/timings.py``; seconds)."""
 
 
 def main() -> int:
-    """Tell the story; returns the exit code."""
+    """Tell the story, and return the exit code."""
     arguments = _arguments()
     settings = Settings(
         state_dir=arguments.state,
@@ -49,7 +52,10 @@ def main() -> int:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m sandbox.demo", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m sandbox.demo",
+        description="Show how two trainings outlast their machines; exit code 1 with the reason if they do not.",
+    )
     parser.add_argument("--speed", type=float, default=10.0, help="emulated durations are divided by this (default 10)")
     parser.add_argument("--keep", action="store_true", help="keep the sandbox with its Web UI up until Ctrl-C")
     parser.add_argument("--machines", choices=MACHINE_KINDS, default="light", help="what a VM is (default: light)")
@@ -58,7 +64,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _interruptible(story: Coroutine[Any, Any, None]) -> None:
-    """Run to the end, or until Ctrl-C or SIGTERM; the sandbox is taken down in either case."""
+    """Run to the end, or until Ctrl-C or SIGTERM. The sandbox is taken down in either case."""
     task = asyncio.create_task(story)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
@@ -86,7 +92,7 @@ async def _tell(settings: Settings, voice: Narrator, *, keep: bool) -> None:
 
 
 async def _show(cloud: Cloud, voice: Narrator, *, keep: bool) -> None:
-    """Say where to look, and leave the time for it where that was asked for."""
+    """Say where to look, and keep the sandbox up if the user asked for that."""
     if keep:
         voice.print(f"\nTemporal's Web UI: {cloud.addresses['TEMPORAL_UI']}")
         voice.print(f"kubectl: set -a; . {cloud.settings.env_file}; set +a\nCtrl-C ends it.")

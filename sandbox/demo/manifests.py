@@ -1,4 +1,4 @@
-"""The samples as a user edits them before their first use: for a registry and a cloud of one's own."""
+"""The samples as a user edits them before their first use, for a registry and a cloud of one's own."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ CREDENTIALS: Json = {
 
 
 class Samples:
-    """The manifests of `deploy/samples`, edited into a directory of their own."""
+    """The manifests of ``deploy/samples``, edited and written to a directory of their own."""
 
     def __init__(self, directory: Path, addresses: Mapping[str, str], source: Path = SAMPLES) -> None:
         self.directory = directory
         self.documents = list(_read(source))
         self.job = str(self._the("SpotInstanceJob")["metadata"]["name"])
-        """Name of the SpotInstanceJob."""
+        """The name of the SpotInstanceJob."""
         self._registry = addresses["REGISTRY"]
         self._image = addresses.get("TRAINING_IMAGE")
 
     def write(self) -> list[str]:
-        """Write the edited manifests; gives what was edited, in a line each."""
+        """Write the edited manifests, and return what was edited, one line each."""
         told = [*self._use_registry(), *self._use_cloud(), *self._train_briefly()]
         self.directory.mkdir(parents=True, exist_ok=True)
         for document in self.documents:
@@ -46,7 +46,7 @@ class Samples:
         return told
 
     def _use_registry(self) -> Iterator[str]:
-        """Checkpoint images go to the sandbox's registry, by credentials that the checkpoint operator can read."""
+        """Send checkpoint images to the sandbox's registry, with credentials that the checkpoint operator can read."""
         config = self._the("SpotInstanceJob")["spec"]["checkpointConfig"]
         config["checkpointImageRepo"] = f"{self._registry}/checkpoints/{self.job}"
         yield f"checkpointImageRepo: {config['checkpointImageRepo']}"
@@ -56,7 +56,7 @@ class Samples:
         yield f"checkpointRepoCredentialRef: the Secret {CREDENTIALS['metadata']['name']}, for the sandbox's registry"
 
     def _use_cloud(self) -> Iterator[str]:
-        """The emulated cloud asks for no key."""
+        """Leave the key out: the emulated cloud requires none."""
         self._the("SpotInstanceJob")["spec"].pop("gcpCredentialsSecretRef", None)
         self.documents = [each for each in self.documents if each["metadata"]["name"] != CLOUD_SECRET]
         yield f"without the Secret {CLOUD_SECRET}"
@@ -65,7 +65,7 @@ class Samples:
         yield f"vmImage: {VM_IMAGE}"
 
     def _train_briefly(self) -> Iterator[str]:
-        """A training of a minute or two, checkpointed several times in it."""
+        """Make the training last a minute or two, with several checkpoints."""
         spec = self._the("SpotInstanceJob")["spec"]
         spec["checkpointConfig"]["checkpointInterval"] = INTERVAL
         yield f"checkpointInterval: {INTERVAL}"

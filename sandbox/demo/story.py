@@ -1,6 +1,7 @@
-"""The story: each step does or awaits one thing, within a deadline, and raises where it does not come true.
+"""The story: each step does or awaits one thing within a deadline, and raises an error if that does not happen.
 
-Whatever is done is done as a user would: kubectl, the sandbox's control surface, HTTP. Nothing of Outlast is imported.
+It does everything as a user would: with kubectl, the sandbox's control surface and HTTP. Nothing of Outlast is
+imported.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import aiohttp
 
 from sandbox.control import ControlClient
 from sandbox.demo.manifests import INTERVAL, NAMESPACE, Samples
-from sandbox.demo.narrate import Narrator, Row
-from sandbox.demo.observe import Observer, holds
+from sandbox.demo.narrator import Narrator, Row
+from sandbox.demo.observer import Observer, holds
 from sandbox.demo.sight import JobSight, image_of, progress_of, tag_of
 from sandbox.demo.trainings import Training, Trainings
 from sandbox.errors import SandboxError
@@ -27,21 +28,21 @@ MANIFEST_TYPES = "application/vnd.oci.image.manifest.v1+json"
 
 @dataclass(frozen=True)
 class Recovery:
-    """One replica's way back after its machine was taken; times are Unix times in seconds."""
+    """The recovery of one replica whose machine was preempted. Times are Unix times in seconds."""
 
     replica: int
     vm: str
     successor: str
     backup: str | None
-    """Name of the survivor's CheckpointBackup, None where nobody survived."""
+    """The name of the survivor's CheckpointBackup, None if there was no survivor."""
     redone: int
-    """Steps that the replica computes again."""
+    """The steps that the replica computes again."""
     notice: float
     trains: float
 
 
 class Story:
-    """From `kubectl apply` to nothing left."""
+    """Tells the story from ``kubectl apply`` until nothing is left."""
 
     def __init__(self, settings: Settings, addresses: Mapping[str, str], narrator: Narrator) -> None:
         self.observer = Observer(settings.admin_kubeconfig, ControlClient(addresses["CONTROL_URL"]))
@@ -50,16 +51,16 @@ class Story:
         self.job = JobSight(self.observer, self.trainings, NAMESPACE, self.samples.job)
         self.recoveries: list[Recovery] = []
         self.steps_lost: list[int] = []
-        """Of each loss: steps that had been done, and that nobody held any more once the lost ones trained again."""
+        """For each loss: the steps done before that no replica had any more once the lost ones trained again."""
         self._checkpointed = ""
         """The pod of the first checkpoint."""
         self._narrator = narrator
 
     async def run(self) -> None:
-        """Tell it.
+        """Tell the story.
 
         Raises:
-            SandboxError: a step did not come true; the message says what was waited for.
+            SandboxError: a step did not happen; the message says what was waited for.
         """
         self._narrator.rows = self._rows
         await self.observer.start()
@@ -114,11 +115,11 @@ class Story:
     # --- losses
 
     async def _lose_one(self) -> None:
-        # The one that was checkpointed: an image of the survivor so young would do, and no new one be asked for.
+        # The replica that was checkpointed: if it survived, its young image would do, and no new one be requested.
         lost = 0 if self.job.training(0).pod == self._checkpointed else 1
         survivor = 1 - lost
         before, vm = self.job.training(lost), self.job.vm(lost)
-        with self._narrator.step(f"GCE takes one VM away, with a notice of {NOTICE_SECONDS:.0f} s") as step:
+        with self._narrator.step(f"GCE preempts one VM, with a notice of {NOTICE_SECONDS:.0f} s") as step:
             notice = await self._preempt(vm)
             step.remark = vm
         with self._narrator.step("The survivor is checkpointed within the notice") as step:
@@ -131,11 +132,11 @@ class Story:
             step.remark = f"image {tag_of(image_of(found[0]))}, {time.time() - notice:.1f} s after the notice"
         with self._narrator.step("The lost replica is restored from the survivor's image on a new VM") as step:
             await self._restored(lost, before, vm, notice, found[0]["metadata"]["name"])
-            came_from = tag_of(self.job.entry(lost)["restoredFrom"])
-            # The furthest one then: by the schedule the survivor may have been checkpointed once more meanwhile.
+            source = tag_of(self.job.entry(lost)["restoredFrom"])
+            # The restore point with the most progress: the schedule may have made another of the survivor meanwhile.
             tags = [tag_of(image_of(each)) for each in self.job.completed_backups(pod, notice)]
-            further = progress_of(came_from) >= max(map(progress_of, tags))  # one from just before the notice
-            _require(came_from in tags or further, f"restored from {came_from}, not the survivor's {', '.join(tags)}")
+            further = progress_of(source) >= max(map(progress_of, tags))  # one from just before the notice
+            _require(source in tags or further, f"restored from {source}, not the survivor's {', '.join(tags)}")
             self.steps_lost.append(max(0, (before.last or 0) - self.job.step(survivor)))
             step.remark = f"from step {self.job.training(lost).first}"
         with self._narrator.step("Nothing is left of the lost VM, its Node and its Job"):
@@ -146,15 +147,15 @@ class Story:
         vms = [self.job.vm(replica) for replica in (0, 1)]
         newest = await self.observer.until(self._newest_image, 15, "status.lastCheckpointImage")
         await _must_exist(newest)
-        with self._narrator.step("GCE takes both VMs away at once: nobody is left to be checkpointed"):
+        with self._narrator.step("GCE preempts both VMs at once: no survivor is left to be checkpointed"):
             notices = await asyncio.gather(*map(self._preempt, vms))
         with self._narrator.step("Both are restored from the newest image in the registry, on new VMs") as step:
             for loss in zip((0, 1), befores, vms, notices, strict=True):
                 await self._restored(*loss, None)
-                came_from = self.job.entry(loss[0])["restoredFrom"]
-                await _must_exist(came_from)
-                further = progress_of(came_from) >= progress_of(newest)  # one may have been finished at the last moment
-                _require(further, f"restored from {came_from}, which holds less than {tag_of(newest)}")
+                source = self.job.entry(loss[0])["restoredFrom"]
+                await _must_exist(source)
+                further = progress_of(source) >= progress_of(newest)  # one may have been finished at the last moment
+                _require(further, f"restored from {source}, which holds less than {tag_of(newest)}")
             reached = max(before.last or 0 for before in befores)
             restored = max(self.job.training(replica).first or 0 for replica in (0, 1))
             self.steps_lost.append(max(0, reached - restored))
@@ -165,7 +166,7 @@ class Story:
         return await self.observer.until(lambda: self.observer.happened("notice", vm), 10, f"the notice to {vm}")
 
     async def _restored(self, replica: int, before: Training, vm: str, notice: float, backup: str | None) -> None:
-        """Wait until a replica trains again, elsewhere, and not from the beginning."""
+        """Wait until a replica trains again on another VM, and not from the beginning."""
 
         def trains() -> bool:
             now = self.job.training(replica)
@@ -174,7 +175,7 @@ class Story:
 
         await self.observer.until(trains, 90, f"replica {replica} to train again on another VM than {vm}")
         now = self.job.training(replica)
-        _require(bool(now.first), f"{now.pod} began anew instead of going on from an image")
+        _require(bool(now.first), f"{now.pod} began from step 0 instead of continuing from an image")
         redone = (before.last or 0) - (now.first or 0)
         successor = self.job.vm(replica)
         self.recoveries.append(Recovery(replica, vm, successor, backup, max(0, redone), notice, now.began))
@@ -192,9 +193,9 @@ class Story:
         with self._narrator.step("kubectl delete: no VM, no Node, no Job, no CheckpointBackup is left"):
             await self.observer.kubectl("delete", "--namespace", NAMESPACE, "-f", self.samples.directory, deadline=90)
             try:
-                await self.observer.until(lambda: not self.job.left_over(), 60, "nothing to be left over")
+                await self.observer.until(lambda: not self.job.left_over(), 60, "nothing to be left")
             except SandboxError as error:
-                raise SandboxError(f"{error}; there still are {', '.join(self.job.left_over())}") from None
+                raise SandboxError(f"{error}; there still is {', '.join(self.job.left_over())}") from None
 
     # --- looks
 
@@ -207,7 +208,7 @@ class Story:
         return gone and self.observer.get("nodes", vm) is None and before.job_name not in jobs
 
     async def _tell_news(self) -> None:
-        """The job's Events, in Outlast's own words."""
+        """Report the job's Events, in Outlast's own words."""
         told: set[str] = set()
         while True:
             for event in self.observer.all("events", NAMESPACE):
@@ -235,7 +236,7 @@ class Story:
 
 
 async def _must_exist(image: str) -> None:
-    """Ask the registry for an image, by its digest where it has one, else by its tag."""
+    """Ask the registry for an image, by its digest if it has one, else by its tag."""
     name, _, digest = image.partition("@")
     host, _, path = name.partition("/")
     url = f"http://{host}/v2/{path.rpartition(':')[0]}/manifests/{digest or tag_of(image)}"

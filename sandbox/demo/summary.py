@@ -1,16 +1,16 @@
-"""What came of it: steps done and lost, how long each phase of each recovery took, VMs made and deleted."""
+"""The result of the demo: steps done and lost, how long each phase of each recovery took, VMs made and deleted."""
 
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from sandbox.demo.observe import Change, holds
+from sandbox.demo.observer import Change, holds
 from sandbox.demo.story import Recovery, Story
 
 
 def summary(story: Story) -> RenderableType:
-    """The end of the demo, for a terminal or a log."""
+    """Format the end of the demo, for a terminal or a log."""
     return Group("", _recoveries(story), "", _totals(story))
 
 
@@ -28,7 +28,7 @@ def _totals(story: Story) -> RenderableType:
 
 
 def _recoveries(story: Story) -> RenderableType:
-    """Seconds from the notice to each phase."""
+    """Format the seconds from the notice to each phase."""
     table = Table(title="seconds after the notice", title_justify="left", box=None, pad_edge=False)
     table.add_column("")
     phases = [_phases(story, recovery) for recovery in story.recoveries]
@@ -41,7 +41,7 @@ def _recoveries(story: Story) -> RenderableType:
 
 
 def _phases(story: Story, recovery: Recovery) -> dict[str, float | None]:
-    """Phase → seconds from the notice to it, None where it did not happen (nobody survived to be checkpointed)."""
+    """Return the seconds from the notice to each phase, None for one that did not happen, such as a checkpoint."""
     seen = story.observer.history
     moments = {
         "CheckpointBackup of the survivor accepted": _first(seen, "checkpointbackups", recovery.backup),

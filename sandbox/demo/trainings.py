@@ -1,4 +1,4 @@
-"""The trainings' own word on how far they are: their logs, followed with `kubectl logs -f`, line by line."""
+"""What the trainings say about their progress: their logs, followed line by line with ``kubectl logs -f``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 from collections.abc import Container
 from dataclasses import dataclass, field
 
-from sandbox.demo.observe import LABEL_INCARNATION, LABEL_JOB, LABEL_REPLICA, Json, Observer
+from sandbox.demo.observer import LABEL_INCARNATION, LABEL_JOB, LABEL_REPLICA, Json, Observer
 from sandbox.kubectl import child
 
 _BEGIN = re.compile(r"training from step (\d+) of (\d+)")
@@ -24,21 +24,21 @@ class Training:
     namespace: str
     pod: str
     job_name: str
-    """Name of the Job that the pod is of."""
+    """The name of the pod's Job."""
     job: str
     replica: int
     incarnation: int
     first: int | None = None
-    """The step that it began after: 0, or that of the image from which it was restored."""
+    """The step from which it began: 0, or that of the image from which it was restored."""
     began: float = 0.0
-    """When (Unix time, seconds) its first line arrived."""
+    """When its first line arrived (Unix time in seconds)."""
     last: int | None = None
     of: int | None = None
     done: bool = False
     lines: list[str] = field(default_factory=list)
 
     def read(self, line: str) -> None:
-        """Take in one line of the log."""
+        """Read one line of the log."""
         self.began = self.began or time.time()
         self.lines.append(line)
         if found := _BEGIN.search(line):
@@ -46,14 +46,14 @@ class Training:
             self.last = max(self.last or 0, self.first)
         elif found := _STEP.search(line):
             self.last, self.of = int(found[1]), int(found[2])
-            if self.first is None:  # restored with its memory, it says nothing of a beginning
+            if self.first is None:  # restored with its memory, it does not report a beginning
                 self.first = self.last - 1
         elif _DONE in line:
             self.done = True
 
 
 class Trainings:
-    """Every training of every job in one cluster, or in some of its `namespaces`."""
+    """Every training of every job in one cluster, or in some of its ``namespaces``."""
 
     def __init__(self, observer: Observer, namespaces: Container[str] | None = None) -> None:
         self._observer = observer
@@ -63,7 +63,7 @@ class Trainings:
         self._finder: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin to follow."""
+        """Begin to follow the logs."""
         self._finder = asyncio.create_task(self._find())
 
     async def stop(self) -> None:
@@ -74,20 +74,20 @@ class Trainings:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def of(self, job: str) -> list[Training]:
-        """The trainings of a job, by its id, in the order of replicas and incarnations."""
+        """Return the trainings of a job, by its id, in the order of replicas and incarnations."""
         mine = [each for each in self._trainings.values() if each.job == job]
         return sorted(mine, key=lambda each: (each.replica, each.incarnation))
 
     def newest(self, job: str, replica: int) -> Training | None:
-        """The last incarnation of a replica that has said something."""
+        """Return the last incarnation of a replica that has written something."""
         return next((each for each in reversed(self.of(job)) if each.replica == replica), None)
 
     def furthest(self, job: str) -> int:
-        """The highest step that any of them has ever reported."""
+        """Return the highest step that any of them has ever reported."""
         return max((each.last or 0 for each in self.of(job)), default=0)
 
     def wants_more(self, training: Training) -> bool:
-        """Whether to read a log once more that has ended: one without a word was asked for too early."""
+        """True if a log that ended has to be read again: one without a line was read too early."""
         return not training.lines
 
     async def _find(self) -> None:
@@ -115,7 +115,7 @@ class Trainings:
             incarnation=int(labels[LABEL_INCARNATION]),
         )
         self._trainings[uid] = training
-        # A restored container's log may begin with that of the dumped one.
+        # A restored container's log may begin with that of the dumped container.
         since = f"--since-time={metadata['creationTimestamp']}"
         command = ("logs", "--follow", since, "--namespace", training.namespace, training.pod)
         while self.wants_more(training) and any(each["metadata"]["uid"] == uid for each in self._observer.all("pods")):

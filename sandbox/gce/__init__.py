@@ -1,4 +1,4 @@
-"""Compute Engine, emulated: its REST API for the part of it that spot VMs need, strict where the real one is strict."""
+"""An emulation of Compute Engine's REST API, as far as spot VMs need it: strict wherever the real service is strict."""
 
 from sandbox.gce.emulator import GceEmulator
 from sandbox.gce.errors import ApiError

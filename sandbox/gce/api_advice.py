@@ -1,4 +1,4 @@
-"""`advice.capacityHistory`: what spot VMs cost and how often they are taken back; the form is real.
+"""``advice.capacityHistory``: what spot VMs cost, and how often they are preempted, in the service's own form.
 
 https://cloud.google.com/compute/docs/reference/rest/v1/advice/capacityHistory
 """
@@ -16,23 +16,24 @@ from sandbox.gce.faults import Faults
 from sandbox.gce.http import Call, Route
 from sandbox.gce.links import leaf
 
-CPU_USD, GPU_USD = 0.008, 0.11  # per hour
+CPU_USD, GPU_USD = 0.008, 0.11
+"""The price of a vCPU and of a GPU for an hour, made up."""
 PREEMPTION_RATE = 0.08
 
 
 class AdviceApi:
-    """Prices by vCPUs and GPUs, unless one was set for a region and machine type."""
+    """Sells VMs at a price by vCPUs and GPUs, unless a price was set for the region and the machine type."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
 
     def routes(self) -> list[Route]:
-        """Paths below `projects/`."""
+        """Return paths below ``projects/``."""
         path = "/{project}/regions/{region}/advice/capacityHistory"
         return [Route("POST", path, self.capacity_history, "advice.capacityHistory", "CapacityHistoryAdvice")]
 
     async def capacity_history(self, call: Call) -> dict[str, Any]:
-        """One record of the last day for each type asked for."""
+        """Return one record of the last day for each type that the request names."""
         region = call.path["region"]
         if region not in catalog.REGIONS:
             raise not_found(f"projects/{call.project}/regions/{region}")

@@ -1,16 +1,16 @@
-"""`instances`: making, reading, changing and taking back VMs."""
+"""``instances``: making, reading, changing and deleting VMs."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from google.cloud import compute_v1
 
-from sandbox.gce import rights
 from sandbox.gce.blueprint import check_labels, check_metadata
 from sandbox.gce.catalog import ZONES
-from sandbox.gce.errors import ApiError, fingerprint_mismatch, invalid_field, required_field
+from sandbox.gce.errors import ApiError, fingerprint_mismatch, invalid_field
 from sandbox.gce.faults import Faults
 from sandbox.gce.fleet import Fleet
 from sandbox.gce.http import Call, Route
@@ -21,7 +21,7 @@ from sandbox.gce.operations import Operation, Operations
 
 
 class InstancesApi:
-    """The methods of `instances`."""
+    """The methods of ``instances``."""
 
     def __init__(self, fleet: Fleet, operations: Operations, faults: Faults) -> None:
         self._fleet = fleet
@@ -29,7 +29,7 @@ class InstancesApi:
         self._faults = faults
 
     def routes(self) -> list[Route]:
-        """Paths below `projects/`."""
+        """Return paths below ``projects/``."""
         many, one = "/{project}/zones/{zone}/instances", "/{project}/zones/{zone}/instances/{instance}"
         return [
             Route(
@@ -68,13 +68,12 @@ class InstancesApi:
                 "instances.getSerialPortOutput",
                 "GetSerialPortOutputInstance",
             ),
-            Route("POST", one + "/testIamPermissions", self.test_iam_permissions, None, "TestIamPermissionsInstance"),
         ]
 
     async def insert(self, call: Call) -> dict[str, Any]:
-        """Make a VM. The same request id again answers with the same operation."""
+        """Make a VM. A repeated request id gets the same operation."""
         body = call.message(compute_v1.Instance)
-        for permission in rights.of_creation(body):
+        for permission in _rights_to_create(body):
             self._faults.check_permission(permission, f"projects/{call.project}")
         self._faults.check_policy(body, call.project)
         request_id = call.request_id
@@ -85,18 +84,18 @@ class InstancesApi:
         return operation.resource
 
     async def get(self, call: Call) -> dict[str, Any]:
-        """One VM."""
+        """Return one VM."""
         return self._instance(call).resource
 
     async def list_instances(self, call: Call) -> dict[str, Any]:
-        """The VMs of a zone."""
+        """List the VMs of a zone."""
         visible = [i.resource for i in self._visible(call.project) if i.zone == call.zone]
         items, token = page(visible, call.query, compute_v1.Instance)
         path = f"projects/{call.project}/zones/{call.zone}/instances"
         return listing("compute#instanceList", path, items, token, self_link=self_link(path))
 
     async def aggregated_list(self, call: Call) -> dict[str, Any]:
-        """The VMs of all zones, by zone."""
+        """List the VMs of all zones, by zone."""
         visible = [i.resource for i in self._visible(call.project)]
         items, token = page(visible, call.query, compute_v1.Instance)
         scopes: dict[str, Any] = {f"zones/{zone}": [] for zone in ZONES}
@@ -119,7 +118,7 @@ class InstancesApi:
         return (self._repeated(call) or self._fleet.stop(self._instance(call), call.request_id)).resource
 
     async def set_labels(self, call: Call) -> dict[str, Any]:
-        """Replace the labels, if the caller knows the ones that are there (by their fingerprint)."""
+        """Replace the labels if the caller knows the current ones, by their fingerprint."""
         body = call.message(compute_v1.InstancesSetLabelsRequest)
         if repeated := self._repeated(call):
             return repeated.resource
@@ -130,7 +129,7 @@ class InstancesApi:
         return self._fleet.update("setLabels", instance, lambda: instance.set_labels(labels), call.request_id).resource
 
     async def set_metadata(self, call: Call) -> dict[str, Any]:
-        """Replace the metadata, if the caller knows what is there (by its fingerprint)."""
+        """Replace the metadata if the caller knows the current ones, by their fingerprint."""
         body = call.message(compute_v1.Metadata)
         if repeated := self._repeated(call):
             return repeated.resource
@@ -143,17 +142,17 @@ class InstancesApi:
         ).resource
 
     async def simulate_maintenance_event(self, call: Call) -> dict[str, Any]:
-        """Rehearse: a spot VM is preempted as the cloud would do it."""
+        """Rehearse a maintenance event: a spot VM is preempted, as the cloud would do it."""
         repeated = self._repeated(call)
         return (repeated or self._fleet.simulate_maintenance(self._instance(call), call.request_id)).resource
 
     async def get_guest_attributes(self, call: Call) -> dict[str, Any]:
-        """What the guest has published: all under `queryPath`, or the one value of `variableKey`."""
+        """Return what the guest has published: everything below ``queryPath``, or the one value of ``variableKey``."""
         instance = self._instance(call)
         variable, query_path = call.query.get("variableKey"), call.query.get("queryPath", "")
         answer: dict[str, Any] = {
             "kind": "compute#guestAttributes",
-            "selfLink": self_link(instance.path + "/getGuestAttributes"),
+            "selfLink": self_link(instance.target.path + "/getGuestAttributes"),
         }
         attributes = self._faults.published(instance.name, instance.zone, instance.machine.guest_attributes)
         if variable:
@@ -171,7 +170,7 @@ class InstancesApi:
         return answer | {"queryPath": query_path, "queryValue": {"items": found}}
 
     async def get_serial_port_output(self, call: Call) -> dict[str, Any]:
-        """What the serial port has said from byte `start` on."""
+        """Return the output of the serial port from byte ``start`` on."""
         instance = self._instance(call)
         text, port = call.query.get("start", "0"), call.query.get("port", "1")
         if not text.lstrip("-").isdecimal():
@@ -185,26 +184,45 @@ class InstancesApi:
             "contents": output[start:].decode(errors="replace"),
             "start": str(start),
             "next": str(len(output)),
-            "selfLink": self_link(instance.path + "/serialPort"),
+            "selfLink": self_link(instance.target.path + "/serialPort"),
         }
 
-    async def test_iam_permissions(self, call: Call) -> dict[str, Any]:
-        """Which of the named rights the caller has on this VM."""
-        body = call.message(compute_v1.TestPermissionsRequest)
-        self._instance(call)
-        if not body.get("permissions"):
-            raise required_field("resource.permissions")
-        return {"permissions": self._faults.granted(body["permissions"])}
-
     def _instance(self, call: Call) -> Instance:
-        return self._fleet.get(call.project, call.zone, call.path["instance"])
+        return self._fleet.inventory.get(call.project, call.zone, call.path["instance"])
 
     def _visible(self, project: str) -> list[Instance]:
         seen_from = time.monotonic() - self._faults.list_lag
-        return [i for i in self._fleet.all() if i.project == project and i.made_at <= seen_from]
+        return [i for i in self._fleet.inventory.all() if i.project == project and i.made_at <= seen_from]
 
     def _repeated(self, call: Call) -> Operation | None:
         return self._operations.of_request(call.project, call.request_id)
+
+
+def _rights_to_create(body: dict[str, Any]) -> Iterator[str]:
+    """Yield the permissions that a creation needs beside ``instances.create``, by what its ``Instance`` contains.
+
+    https://cloud.google.com/compute/docs/reference/rest/v1/instances/insert (Authorization requires …) and
+    https://cloud.google.com/compute/docs/access/iam-permissions
+    """
+    if body.get("labels"):
+        yield "compute.instances.setLabels"
+    if (body.get("metadata") or {}).get("items"):
+        yield "compute.instances.setMetadata"
+    if (body.get("tags") or {}).get("items"):
+        yield "compute.instances.setTags"
+    if body.get("serviceAccounts"):
+        yield "compute.instances.setServiceAccount"
+        yield "iam.serviceAccounts.actAs"
+    for disk in body.get("disks") or []:
+        parameters = disk.get("initializeParams")
+        if parameters is not None:
+            yield "compute.disks.create"
+        if (parameters or {}).get("sourceImage"):
+            yield "compute.images.useReadOnly"
+    for interface in body.get("networkInterfaces") or []:
+        yield "compute.subnetworks.use"
+        if interface.get("accessConfigs"):
+            yield "compute.subnetworks.useExternalIp"
 
 
 def _nothing(scope: str) -> dict[str, Any]:

@@ -20,12 +20,12 @@ from sandbox.gce.quotas import quota_resources
 
 Sold = TypeVar("Sold", catalog.MachineType, catalog.Accelerator)
 
-#: The longest that `zoneOperations.wait` keeps its caller, in seconds.
 LONGEST_WAIT = 120.0
+"""How long ``zoneOperations.wait`` lets its caller wait, in seconds."""
 
 
 class ZonesApi:
-    """Everything but `instances`."""
+    """The methods of everything but ``instances``."""
 
     def __init__(self, fleet: Fleet, operations: Operations, faults: Faults) -> None:
         self._fleet = fleet
@@ -33,34 +33,19 @@ class ZonesApi:
         self._faults = faults
 
     def routes(self) -> list[Route]:
-        """Paths below `projects/`."""
+        """Return paths below ``projects/``."""
         zone = "/{project}/zones/{zone}"
         operation = zone + "/operations/{operation}"
         return [
             Route("GET", zone + "/operations", self.list_operations, "zoneOperations.list", "ListZoneOperations"),
-            Route(
-                "GET",
-                "/{project}/aggregated/operations",
-                self.aggregated_operations,
-                "globalOperations.list",
-                "AggregatedListGlobalOperations",
-            ),
             Route("GET", operation, self.get_operation, "zoneOperations.get", "GetZoneOperation"),
             Route("POST", operation + "/wait", self.wait_operation, "zoneOperations.get", "WaitZoneOperation"),
             Route("GET", "/{project}", self.get_project, "projects.get", "GetProject"),
             Route("GET", "/{project}/zones", self.list_zones, "zones.list", "ListZones"),
             Route("GET", zone, self.get_zone, "zones.get", "GetZone"),
             Route("GET", "/{project}/regions", self.list_regions, "regions.list", "ListRegions"),
-            Route("GET", "/{project}/regions/{region}", self.get_region, "regions.get", "GetRegion"),
             Route("GET", zone + "/machineTypes", self.list_machine_types, "machineTypes.list", "ListMachineTypes"),
             Route("GET", zone + "/machineTypes/{name}", self.get_machine_type, "machineTypes.get", "GetMachineType"),
-            Route(
-                "GET",
-                zone + "/acceleratorTypes",
-                self.list_accelerator_types,
-                "acceleratorTypes.list",
-                "ListAcceleratorTypes",
-            ),
             Route(
                 "GET",
                 zone + "/acceleratorTypes/{name}",
@@ -68,7 +53,6 @@ class ZonesApi:
                 "acceleratorTypes.get",
                 "GetAcceleratorType",
             ),
-            Route("GET", "/{project}/global/images", self.list_images, "images.list", "ListImages"),
             Route(
                 "GET",
                 "/{project}/global/images/family/{family}",
@@ -80,27 +64,16 @@ class ZonesApi:
         ]
 
     async def list_operations(self, call: Call) -> dict[str, Any]:
-        """The operations of a zone, the system's own among them."""
+        """List the operations of a zone, including the system's own."""
         found = self._operations.in_zone(call.project, call.zone)
         return _list(call, "operation", f"zones/{call.zone}/operations", found, compute_v1.Operation)
 
-    async def aggregated_operations(self, call: Call) -> dict[str, Any]:
-        """The operations of all zones, by zone."""
-        found = [o for zone in catalog.ZONES for o in self._operations.in_zone(call.project, zone)]
-        items, token = page(found, call.query, compute_v1.Operation)
-        scopes: dict[str, Any] = {}
-        for item in items:
-            scope = "zones/" + item["zone"].rsplit("/", 1)[-1]
-            scopes.setdefault(scope, {"operations": []})["operations"].append(item)
-        path = f"projects/{call.project}/aggregated/operations"
-        return listing("compute#operationAggregatedList", path, scopes, token, self_link=self_link(path))
-
     async def get_operation(self, call: Call) -> dict[str, Any]:
-        """One operation, as it stands."""
+        """Return one operation as it is now."""
         return self._operations.get(call.project, call.zone, call.path["operation"]).resource
 
     async def wait_operation(self, call: Call) -> dict[str, Any]:
-        """One operation once it is DONE, or as it stands after two minutes."""
+        """Return one operation once it is DONE, or as it is after two minutes."""
         operation = self._operations.get(call.project, call.zone, call.path["operation"])
         try:
             async with asyncio.timeout(LONGEST_WAIT):
@@ -110,7 +83,7 @@ class ZonesApi:
         return operation.resource
 
     async def get_project(self, call: Call) -> dict[str, Any]:
-        """The project."""
+        """Return the project."""
         project = call.project
         limits = self._faults.limits(project)
         return {
@@ -119,72 +92,57 @@ class ZonesApi:
             "creationTimestamp": catalog.CREATED,
             "name": project,
             "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": "AAAAAAAAAAA="},
-            "quotas": quota_resources(None, self._fleet.charged(project), limits),
+            "quotas": quota_resources(None, self._fleet.inventory.charged(project), limits),
             "defaultServiceAccount": f"{catalog.project_number(project)}-compute@developer.gserviceaccount.com",
             "defaultNetworkTier": "PREMIUM",
             "selfLink": self_link(f"projects/{project}"),
         }
 
     async def list_zones(self, call: Call) -> dict[str, Any]:
-        """All zones."""
+        """List all zones."""
         found = [catalog.zone_resource(call.project, zone) for zone in catalog.ZONES]
         return _list(call, "zone", "zones", found, compute_v1.Zone)
 
     async def get_zone(self, call: Call) -> dict[str, Any]:
-        """One zone."""
+        """Return one zone."""
         return catalog.zone_resource(call.project, call.zone)
 
     async def list_regions(self, call: Call) -> dict[str, Any]:
-        """All regions, with their quotas."""
+        """List all regions, with their quotas."""
         found = [self._region(call.project, region) for region in catalog.REGIONS]
         return _list(call, "region", "regions", found, compute_v1.Region)
 
-    async def get_region(self, call: Call) -> dict[str, Any]:
-        """One region, with its quotas."""
-        return self._region(call.project, call.path["region"])
-
     async def list_machine_types(self, call: Call) -> dict[str, Any]:
-        """The machine types sold in a zone."""
+        """List the machine types that a zone has."""
         sold = (m for m in catalog.MACHINE_TYPES.values() if call.zone in m.zones)
         found = [catalog.machine_type_resource(call.project, call.zone, m) for m in sold]
         return _list(call, "machineType", f"zones/{call.zone}/machineTypes", found, compute_v1.MachineType)
 
     async def get_machine_type(self, call: Call) -> dict[str, Any]:
-        """One machine type."""
+        """Return one machine type."""
         machine_type = _sold(call, "machineTypes", catalog.MACHINE_TYPES)
         return catalog.machine_type_resource(call.project, call.zone, machine_type)
 
-    async def list_accelerator_types(self, call: Call) -> dict[str, Any]:
-        """The GPUs sold in a zone."""
-        sold = (a for a in catalog.ACCELERATORS.values() if call.zone in a.zones)
-        found = [catalog.accelerator_type_resource(call.project, call.zone, a) for a in sold]
-        return _list(call, "acceleratorType", f"zones/{call.zone}/acceleratorTypes", found, compute_v1.AcceleratorType)
-
     async def get_accelerator_type(self, call: Call) -> dict[str, Any]:
-        """One GPU."""
+        """Return one GPU."""
         accelerator = _sold(call, "acceleratorTypes", catalog.ACCELERATORS)
         return catalog.accelerator_type_resource(call.project, call.zone, accelerator)
 
-    async def list_images(self, call: Call) -> dict[str, Any]:
-        """The images of a project."""
-        found = [image.resource() for image in self._fleet.images.of_project(call.project)]
-        return _list(call, "image", "global/images", found, compute_v1.Image)
-
     async def get_image(self, call: Call) -> dict[str, Any]:
-        """One image."""
+        """Return one image."""
         return self._fleet.images.get(call.project, call.path["image"]).resource()
 
     async def get_image_from_family(self, call: Call) -> dict[str, Any]:
-        """The newest image of a family."""
+        """Return the newest image of a family."""
         return self._fleet.images.from_family(call.project, call.path["family"]).resource()
 
     def _region(self, project: str, region: str) -> dict[str, Any]:
-        quotas = quota_resources(region, self._fleet.charged(project), self._faults.limits(project))
+        quotas = quota_resources(region, self._fleet.inventory.charged(project), self._faults.limits(project))
         return catalog.region_resource(project, region, quotas)
 
 
 def _sold(call: Call, kind: str, types: Mapping[str, Sold]) -> Sold:
-    """The type that the path names, where its zone has it."""
+    """Return the type that the path names, if its zone has it."""
     found = types.get(call.path["name"])
     if found is None or call.zone not in found.zones:
         raise not_found(f"projects/{call.project}/zones/{call.zone}/{kind}/{call.path['name']}")

@@ -1,4 +1,4 @@
-"""An insert's body, checked: all about a VM that is not its placement (name, labels, disks, network, metadata)."""
+"""The check of an insert's body: everything about a VM but its placement (name, labels, disks, network, metadata)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,22 @@ _MAX_METADATA_VALUE = 256 * 1024
 class Blueprint:
     """A VM that can be made: its placement, and the part of its resource that its owner chose."""
 
+    project: str
+    zone: str
     placement: Placement
     resource: dict[str, Any]
 
+    @property
+    def name(self) -> str:
+        """The name of the VM."""
+        return str(self.resource["name"])
+
 
 def check_insert(body: dict[str, Any], project: str, zone: str, images: Images, networks: Set[str]) -> Blueprint:
-    """What an insert asks for, with the service's defaults.
+    """Return what an insert asks for, with the service's defaults.
 
     Raises:
-        ApiError: 400 or 404, naming the field.
+        ApiError: 400 or 404; it names the field.
     """
     name = body.get("name", "")
     if not _NAME.fullmatch(name):
@@ -58,11 +65,12 @@ def check_insert(body: dict[str, Any], project: str, zone: str, images: Images, 
     for kept in ("description", "hostname", "minCpuPlatform", "shieldedInstanceConfig", "reservationAffinity"):
         if kept in body:
             resource[kept] = body[kept]
-    return Blueprint(placement, {key: value for key, value in resource.items() if value != []})
+    chosen = {key: value for key, value in resource.items() if value != []}
+    return Blueprint(project, zone, placement, chosen)
 
 
 def check_labels(labels: dict[str, str]) -> dict[str, str]:
-    """`labels`, if they are allowed: lower case, digits, `-` and `_`, 63 characters, 64 of them.
+    """Return ``labels`` if they are allowed: 64 at most, of 63 lower-case letters, digits, ``-`` and ``_`` at most.
 
     Raises:
         ApiError: 400.
@@ -91,7 +99,7 @@ def check_labels(labels: dict[str, str]) -> dict[str, str]:
 
 
 def check_metadata(metadata: dict[str, Any]) -> list[dict[str, str]]:
-    """The items of `metadata`, if their keys and sizes are allowed.
+    """Return the items of ``metadata``, if their keys and sizes are allowed.
 
     Raises:
         ApiError: 400.
@@ -170,7 +178,7 @@ def _network_interfaces(
 
 
 def _known(reference: str, field: str, project: str, collection: str, names: Set[str]) -> str:
-    """The path of a network or subnetwork, if the reference is well formed and it exists."""
+    """Return the path of a network or subnetwork if the reference is well formed and it exists."""
     path = resource_path(reference, project)
     if path is None:
         raise invalid_field(field, reference, "The URL is malformed.")

@@ -1,6 +1,6 @@
-"""What the emulated cloud sells: regions, zones, machine types, accelerators and disk types.
+"""What the emulated cloud offers: regions, zones, machine types, accelerators and disk types.
 
-A small, truthful excerpt of Google's lists: names, sizes and which accelerator goes with which machine family are real.
+It is a small excerpt of Google's lists. Names and sizes are real, and so is which accelerator goes with which family.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from sandbox.gce.links import self_link
 
-CREATED = "1969-12-31T16:00:00.000-08:00"  # what the service itself says of its zones
+CREATED = "1969-12-31T16:00:00.000-08:00"
+"""When zones, types and projects were made, as the service itself says of its zones."""
 
 REGIONS: Mapping[str, tuple[str, ...]] = {
     "us-central1": ("us-central1-a", "us-central1-b", "us-central1-c", "us-central1-f"),
@@ -33,7 +34,7 @@ CPU_PLATFORMS = (
 
 @dataclass(frozen=True)
 class Accelerator:
-    """A GPU model. `cpus_by_count`: how many GPUs an N1 VM may have, and the most vCPUs with so many of them."""
+    """A GPU model. ``cpus_by_count`` says how many GPUs an N1 VM may have, and how many vCPUs at most with so many."""
 
     name: str
     description: str
@@ -43,7 +44,7 @@ class Accelerator:
 
 @dataclass(frozen=True)
 class MachineType:
-    """A VM size. `gpu` and `gpu_count` are those built into it; `zones` where it is sold."""
+    """A VM size. ``gpu`` and ``gpu_count`` are those built into it; ``zones`` are those that have it."""
 
     name: str
     cpus: int
@@ -55,12 +56,12 @@ class MachineType:
 
     @property
     def family(self) -> str:
-        """`n1`, `a2`, … ."""
+        """The machine family: ``n1``, ``a2``, …."""
         return self.name.split("-", 1)[0]
 
 
 def _zones(*regions: str) -> tuple[str, ...]:
-    """Zones written short: `us-east1-cd` is us-east1-c and us-east1-d."""
+    """Expand zones that are written short: ``us-east1-cd`` means us-east1-c and us-east1-d."""
     return tuple(f"{region}-{letter}" for region, letters in (r.rsplit("-", 1) for r in regions) for letter in letters)
 
 
@@ -141,12 +142,12 @@ MACHINE_TYPES: Mapping[str, MachineType] = {machine_type.name: machine_type for 
 
 
 def region_of(zone: str) -> str:
-    """The region that `zone` is in."""
+    """Return the region of a zone."""
     return zone.rsplit("-", 1)[0]
 
 
 def zone_resource(project: str, zone: str) -> dict[str, Any]:
-    """`compute#zone`."""
+    """Return the resource ``compute#zone``."""
     return {
         "kind": "compute#zone",
         "id": _id(zone),
@@ -161,7 +162,7 @@ def zone_resource(project: str, zone: str) -> dict[str, Any]:
 
 
 def region_resource(project: str, region: str, quotas: list[dict[str, Any]]) -> dict[str, Any]:
-    """`compute#region`, with its quotas and how much of each is used."""
+    """Return the resource ``compute#region``, with its quotas and their usage."""
     return {
         "kind": "compute#region",
         "id": _id(region),
@@ -176,7 +177,7 @@ def region_resource(project: str, region: str, quotas: list[dict[str, Any]]) -> 
 
 
 def machine_type_resource(project: str, zone: str, machine_type: MachineType) -> dict[str, Any]:
-    """`compute#machineType`."""
+    """Return the resource ``compute#machineType``."""
     resource: dict[str, Any] = {
         "kind": "compute#machineType",
         "id": _id(machine_type.name),
@@ -201,7 +202,7 @@ def machine_type_resource(project: str, zone: str, machine_type: MachineType) ->
 
 
 def accelerator_type_resource(project: str, zone: str, accelerator: Accelerator) -> dict[str, Any]:
-    """`compute#acceleratorType`."""
+    """Return the resource ``compute#acceleratorType``."""
     built_in = [m.gpu_count for m in MACHINE_TYPES.values() if m.gpu == accelerator.name]
     return {
         "kind": "compute#acceleratorType",
@@ -216,10 +217,10 @@ def accelerator_type_resource(project: str, zone: str, accelerator: Accelerator)
 
 
 def project_number(project: str) -> int:
-    """The number that goes with a project's id."""
+    """Return the number that belongs to a project's id."""
     return 10**11 + zlib.crc32(project.encode())
 
 
 def _id(name: str) -> str:
-    """A number that stays the same from run to run."""
+    """Return a number that is the same in every run."""
     return str(zlib.crc32(name.encode()) + 1000)

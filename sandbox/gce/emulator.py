@@ -1,4 +1,4 @@
-"""The emulator as a whole: a server that speaks Compute Engine's REST API, and the hands that play the cloud's part."""
+"""The emulator as a whole: a server with Compute Engine's REST API, and what the cloud does by itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 from aiohttp import web
 
-from sandbox.gce.addresses import Addresses
 from sandbox.gce.api_advice import AdviceApi
 from sandbox.gce.api_instances import InstancesApi
 from sandbox.gce.api_zones import ZonesApi
@@ -23,22 +22,20 @@ from sandbox.settings import Settings
 
 
 class GceEmulator:
-    """Compute Engine on a loopback port, with VMs from `machines`.
+    """Runs Compute Engine on a loopback port, with VMs from ``machines``.
 
-    `faults` plays shortages, quotas, refusals and lags; `ledger` says what happened to which VM and when.
+    ``faults`` plays shortages, quotas, refusals and lags; ``ledger`` says what happened to which VM and when.
     """
 
     def __init__(self, settings: Settings, machines: MachineFactory) -> None:
         self.faults = Faults()
         self.ledger = Ledger()
         self._operations = Operations(settings.scaled)
-        self.fleet = Fleet(
-            machines, self._operations, self.faults, Addresses(settings.machine_network), self.ledger, settings.scaled
-        )
+        self.fleet = Fleet(settings, machines, self._operations, self.faults, self.ledger)
         self._runner: web.AppRunner | None = None
 
     async def start(self, port: int = 0) -> str:
-        """Serve on 127.0.0.1 and return the base URL, `http://127.0.0.1:PORT`. Port 0 takes a free one."""
+        """Serve on 127.0.0.1, and return the base URL, ``http://127.0.0.1:PORT``. Port 0 takes a free port."""
         app = web.Application(middlewares=[error_bodies], client_max_size=4 * 2**20)
         prefix = "/compute/v1/projects"
         add_routes(app, prefix, InstancesApi(self.fleet, self._operations, self.faults).routes(), self.faults)
@@ -46,7 +43,7 @@ class GceEmulator:
         add_routes(app, prefix, AdviceApi(self.faults).routes(), self.faults)
         os_login = OsLoginApi(self.fleet.logins, self.faults)
         app.router.add_post("/v1/users/{account}:importSshPublicKey", os_login.import_key)
-        for version in ("v1", "v3"):  # Cloud Resource Manager, which answers for a project's rights
+        for version in ("v1", "v3"):  # Cloud Resource Manager, which knows the permissions on a project
             app.router.add_post(f"/{version}/projects/{{project}}:testIamPermissions", self._test_iam_permissions)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.05, handler_cancellation=True)
         await self._runner.setup()
@@ -62,28 +59,27 @@ class GceEmulator:
         await self.fleet.close()
 
     async def preempt(self, name: str, notice: float | None = None) -> None:
-        """Take the VM `name` back as the cloud would; returns when it is TERMINATED or gone.
+        """Preempt the VM ``name`` as the cloud would; returns once it is TERMINATED or gone.
 
-        Its metadata says so at once, ACPI soft off comes 30 s before the end, and `notice` real seconds from now
-        everything in it is dead: 0 for a preemption without warning, and where it is None the VM's own
-        `preemptionNoticeDuration` and those 30 s.
+        Its metadata says so at once, and ACPI soft off comes 30 s before the end. ``notice`` real seconds from now
+        everything in it is dead: 0 is a preemption without warning. If ``notice`` is None, it is the VM's own
+        ``preemptionNoticeDuration`` and those 30 s.
 
         Raises:
-            LookupError: when there is no such VM, or more than one of that name.
-            ApiError: when it is going already.
-            ValueError: when it is not a spot VM.
+            LookupError: no VM or more than one VM has this name.
+            ApiError: the VM is stopping or being deleted already.
+            ValueError: the VM is not a spot VM.
         """
-        instance = self._named(name)
-        await self.fleet.preempt(instance, self.fleet.usual_notice(instance) if notice is None else notice)
+        await self.fleet.preempt(self._named(name), notice)
 
     def instances(self) -> list[dict[str, Any]]:
-        """All VMs that exist, as the API shows them."""
-        return [dict(instance.resource) for instance in self.fleet.all()]
+        """Return all VMs that exist, as the API shows them."""
+        return [dict(instance.resource) for instance in self.fleet.inventory.all()]
 
     def _named(self, name: str) -> Instance:
-        found = [instance for instance in self.fleet.all() if instance.name == name]
+        found = [instance for instance in self.fleet.inventory.all() if instance.name == name]
         if len(found) != 1:
-            existing = ", ".join(sorted(instance.name for instance in self.fleet.all())) or "none"
+            existing = ", ".join(sorted(instance.name for instance in self.fleet.inventory.all())) or "none"
             raise LookupError(f"{'several VMs are' if found else 'no VM is'} called {name}; there are: {existing}")
         return found[0]
 

@@ -1,6 +1,6 @@
-"""Errors as Compute Engine words them: of a call (an HTTP answer) and of an operation (inside its resource).
+"""Errors in Compute Engine's words: those of a call (an HTTP answer) and those of an operation (inside its resource).
 
-Clients decide by `reason` and by `code`, so these follow the real service; the messages do too, as far as they are
+Clients decide by ``reason`` and ``code``, so these are the real service's. So are the messages, as far as they are
 documented.
 """
 
@@ -13,7 +13,7 @@ DOMAIN = "compute.googleapis.com"
 
 
 class ApiError(Exception):
-    """A call that is refused: `status` is the HTTP status, `reason` the word that clients look for."""
+    """A call that is refused. ``status`` is the HTTP status, ``reason`` the word that clients look for."""
 
     def __init__(
         self, status: int, reason: str, message: str, *, details: list[dict[str, Any]] | None = None, **fields: str
@@ -26,7 +26,7 @@ class ApiError(Exception):
         self.fields = fields
 
     def body(self) -> dict[str, Any]:
-        """The JSON error body: code, message, errors[], and details where the service sends them."""
+        """Return the JSON error body: code, message, errors[], and details if the service sends any."""
         error: dict[str, Any] = {
             "code": self.status,
             "message": self.message,
@@ -39,58 +39,58 @@ class ApiError(Exception):
         return {"error": error}
 
 
-#: google.rpc.Code by reason, where the service adds it as `error.status`.
 _CANONICAL = {
     "authError": "UNAUTHENTICATED",
     "badRequest": "INVALID_ARGUMENT",
     "forbidden": "PERMISSION_DENIED",
 }
+"""The google.rpc.Code for each reason with which the service sends one as ``error.status``."""
 
 
 def invalid_field(field: str, value: object, why: str) -> ApiError:
-    """400 for a field whose value the service cannot take."""
+    """Refuse a field whose value the service cannot take: 400."""
     return ApiError(400, "invalid", f"Invalid value for field '{field}': '{value}'. {why}")
 
 
 def required_field(field: str) -> ApiError:
-    """400 for a field that is missing."""
+    """Refuse a request because a field is missing: 400."""
     return ApiError(400, "required", f"Invalid value for field '{field}': ''. Required field not specified.")
 
 
 def bad_payload(why: str) -> ApiError:
-    """400 for a body that is not the message it should be (unknown field, wrong type, no JSON)."""
+    """Refuse a body that is not the expected message (unknown field, wrong type, no JSON): 400."""
     message = f"Invalid JSON payload received. {why}"
     violation = {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"description": message}]}
     return ApiError(400, "badRequest", message, details=[violation])
 
 
 def not_compatible(*features: str) -> ApiError:
-    """400 for things that do not go together, such as a machine type and an accelerator."""
+    """Refuse things that do not go together, such as a machine type and an accelerator: 400."""
     return ApiError(400, "badRequest", f"[{', '.join(features)}] features are not compatible for creating instance.")
 
 
 def not_found(path: str) -> ApiError:
-    """404 for a resource, by its path from `projects/` on."""
+    """Report that a resource does not exist, by its path from ``projects/`` on: 404."""
     return ApiError(404, "notFound", f"The resource '{path}' was not found")
 
 
 def already_exists(path: str) -> ApiError:
-    """409 for a name that is taken."""
+    """Refuse a name that is taken: 409."""
     return ApiError(409, "alreadyExists", f"The resource '{path}' already exists")
 
 
 def not_ready(path: str) -> ApiError:
-    """400 for a resource that is in the middle of something else."""
+    """Refuse a request because the resource is busy with something else: 400."""
     return ApiError(400, "resourceNotReady", f"The resource '{path}' is not ready")
 
 
 def policy_violated(constraint: str, project: str) -> ApiError:
-    """412 for what a policy of the organisation forbids."""
+    """Refuse what a policy of the organisation forbids: 412."""
     return ApiError(412, "conditionNotMet", f"Constraint constraints/{constraint} violated for project {project}.")
 
 
 def fingerprint_mismatch(what: str) -> ApiError:
-    """412 for an update over a version that is not the current one."""
+    """Refuse an update that is not based on the current version: 412."""
     return ApiError(
         412,
         "conditionNotMet",
@@ -101,7 +101,7 @@ def fingerprint_mismatch(what: str) -> ApiError:
 
 
 def permission_denied(permission: str, path: str) -> ApiError:
-    """403 for a call that the caller's roles do not allow."""
+    """Refuse a call that the caller's roles do not allow: 403."""
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": "IAM_PERMISSION_DENIED",
@@ -112,7 +112,7 @@ def permission_denied(permission: str, path: str) -> ApiError:
 
 
 def unauthenticated() -> ApiError:
-    """401 for credentials that are expired or revoked."""
+    """Refuse credentials that are expired or revoked: 401."""
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": "ACCESS_TOKEN_EXPIRED",
@@ -127,17 +127,17 @@ def unauthenticated() -> ApiError:
 
 
 def rate_limited() -> ApiError:
-    """429 for a project that calls too often."""
+    """Refuse the calls of a project that calls too often: 429."""
     return ApiError(429, "rateLimitExceeded", "Rate Limit Exceeded")
 
 
 def backend_error() -> ApiError:
-    """503 for a call whose outcome the caller cannot know."""
+    """Fail a call without saying whether it was carried out: 503."""
     return ApiError(503, "backendError", "Internal error. Please try again or contact Google Support.")
 
 
 class OperationError(Exception):
-    """A failure that an operation reports, at once as an HTTP answer or later in `operation.error`."""
+    """A failure of an operation, which shows at once as an HTTP answer or later in ``operation.error``."""
 
     def __init__(self, code: str, message: str, status: int, *, reason: str, details: list[dict[str, Any]]) -> None:
         super().__init__(message)
@@ -148,7 +148,7 @@ class OperationError(Exception):
         self.details = details
 
     def resource_fields(self) -> dict[str, Any]:
-        """The fields that the failure adds to its operation."""
+        """Return the fields that the failure adds to its operation."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
         if self.details:
             error["errorDetails"] = self.details
@@ -159,7 +159,7 @@ class OperationError(Exception):
         }
 
     def as_api_error(self) -> ApiError:
-        """The same failure answered at once, before there is an operation."""
+        """Return the same failure as the answer to a call, before there is an operation."""
         details = [
             {"@type": "type.googleapis.com/google.rpc.ErrorInfo", **info}
             for detail in self.details
@@ -169,7 +169,7 @@ class OperationError(Exception):
 
 
 def stockout(zone_path: str, machine_type: str, accelerators: str) -> OperationError:
-    """The zone has no room for such a VM now: the commonest failure of spot GPUs."""
+    """Report that the zone has no capacity for such a VM now: the most frequent failure of spot GPUs."""
     zone = zone_path.rsplit("/", 1)[-1]
     what = f"{machine_type} VM instance" + (f" with {accelerators} accelerator(s)" if accelerators else "")
     info = {
@@ -197,7 +197,7 @@ def stockout(zone_path: str, machine_type: str, accelerators: str) -> OperationE
 
 
 def quota_exceeded(metric: str, limit: float, *, region: str | None) -> OperationError:
-    """The project may not have more of `metric`, in `region` or (None) anywhere."""
+    """Report that the project may not have more of ``metric``, in ``region`` or (None) anywhere."""
     where = f"in region {region}" if region else "globally"
     per = "per-project-region" if region else "per-project"
     quota_info = {
@@ -216,7 +216,7 @@ def quota_exceeded(metric: str, limit: float, *, region: str | None) -> Operatio
 
 
 def preempted_while_starting(name: str) -> OperationError:
-    """A spot VM that was taken back before it ran."""
+    """Report that a spot VM was preempted before it ran."""
     return OperationError(
         "UNSUPPORTED_OPERATION",
         f"Instance '{name}' creation failed: Instance failed to start due to preemption.",

@@ -1,4 +1,4 @@
-"""List filters: the part of AIP-160 that Compute Engine's clients use, and the older `eq` / `ne` form of gcloud.
+"""List filters: the part of AIP-160 that Compute Engine's clients use, and the older ``eq`` / ``ne`` form of gcloud.
 
     (labels.outlast-job = "1a2b3c4d") AND (status != "TERMINATED")
     labels.outlast-job:*                 NOT name:train          insertTime > "2026-01-01T00:00:00Z"
@@ -32,10 +32,10 @@ _OPERATORS = {"<=", ">=", "!=", "=", "<", ">", ":"}
 
 
 def parse_filter(text: str, message_type: Any) -> Predicate:
-    """The predicate on resources (as JSON) of `message_type` that the filter says; everything for an empty one.
+    """Parse a filter into a predicate on resources (as JSON) of ``message_type``; an empty filter accepts everything.
 
     Raises:
-        ApiError: 400 for syntax or a field that is not known.
+        ApiError: 400; the syntax is wrong, or a field is unknown.
     """
     if not text.strip():
         return lambda _resource: True
@@ -60,7 +60,7 @@ class _Parser:
         while (token := self._peek()) is not None and token != ")":
             if token == "AND":
                 self._next()
-            elif token not in {"(", "NOT"}:  # side by side is AND, but only where it cannot be misread
+            elif token not in {"(", "NOT"}:  # side by side means AND, but only if it cannot be misread
                 raise self._error()
             parts.append(self._disjunction())
         return parts[0] if len(parts) == 1 else lambda resource: all(part(resource) for part in parts)
@@ -156,12 +156,12 @@ class _Parser:
 
 
 def _unquote(token: str) -> str:
-    """The text of a token. Only quotes are unescaped: gcloud's regular expressions keep their backslashes."""
+    """Return the text of a token. Only quotes are unescaped: gcloud's regular expressions keep their backslashes."""
     return re.sub(r"\\([\"'])", r"\1", token[1:-1]) if token[0] in "\"'" else token
 
 
 def _values(value: Any, path: list[str]) -> Iterator[str]:
-    """Every value at `path`, as text; through lists, and map keys with dots in them."""
+    """Yield every value at ``path`` as text, through lists and through map keys that contain dots."""
     if isinstance(value, list):
         for item in value:
             yield from _values(item, path)
@@ -176,7 +176,7 @@ def _text(value: Any) -> str:
 
 
 def _ordered(text: str) -> tuple[int, float, str]:
-    """A key to compare numbers, then times, then anything else."""
+    """Return a key that sorts numbers before times, and times before anything else."""
     try:
         return (0, float(text), "")
     except ValueError:

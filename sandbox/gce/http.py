@@ -1,4 +1,4 @@
-"""The HTTP side of the emulator: routes, rights, parameters and error bodies, common to all methods."""
+"""The HTTP side of the emulator: routes, permissions, parameters and error bodies, common to all methods."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from sandbox.gce.messages import known_fields, parse
 
 log = logging.getLogger(__name__)
 
-#: Parameters that every Google API takes, and one that gcloud always sends.
 _COMMON_PARAMETERS = frozenset(
     {"$alt", "$fields", "$prettyPrint", "alt", "fields", "key", "prettyPrint", "quotaUser"}
 ) | {"returnPartialSuccess"}
 _PROJECT = re.compile(r"[a-z][-a-z0-9]{2,28}[a-z0-9]")
+"""The parameters that every Google API takes, and one that gcloud always sends."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One request: where it goes (`path`), its parameters and its body."""
+    """One request: where it goes (``path``), its parameters and its body."""
 
     path: Mapping[str, str]
     query: Mapping[str, str]
@@ -50,7 +50,7 @@ class Call:
         """The UUID that makes the call idempotent.
 
         Raises:
-            ApiError: 400 where it is not a valid UUID, or the zero one.
+            ApiError: 400; it is not a valid UUID, or it is zero.
         """
         text = self.query.get("requestId")
         if not text:
@@ -64,7 +64,7 @@ class Call:
         return text
 
     def message(self, message_type: Any) -> dict[str, Any]:
-        """The body as a valid `message_type`."""
+        """Parse the body as a ``message_type``."""
         return parse(message_type, self.body)
 
 
@@ -73,21 +73,21 @@ Handler = Callable[[Call], Awaitable[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class Route:
-    """A method of the API.
+    """One method of the API.
 
-    `permission` is what the caller needs, without `compute.`; `request` names Google's request message (without
-    `Request`), whose fields are the parameters that are known.
+    ``permission`` is what the caller needs, without ``compute.``. ``request`` names Google's request message (without
+    ``Request``), whose fields are the known parameters.
     """
 
     method: str
     path: str
     handler: Handler
-    permission: str | None
+    permission: str
     request: str
 
 
 def add_routes(app: web.Application, prefix: str, routes: list[Route], faults: Faults) -> None:
-    """Serve `routes` under `prefix`."""
+    """Serve ``routes`` under ``prefix``."""
     for route in routes:
         app.router.add_route(route.method, prefix + route.path, _serve(route, faults))
 
@@ -99,9 +99,8 @@ def _serve(route: Route, faults: Faults) -> Callable[[web.Request], Awaitable[we
         call = Call(dict(request.match_info), dict(request.query), await request.read())
         faults.check_availability()
         faults.check_credentials()
-        _check_path(call.path, is_itself=route.path.endswith(("/zones/{zone}", "/regions/{region}")))
-        if route.permission is not None:
-            faults.check_permission(f"compute.{route.permission}", _resource(call.path))
+        _check_path(call.path, is_itself=route.path.endswith("/zones/{zone}"))
+        faults.check_permission(f"compute.{route.permission}", _resource(call.path))
         if unknown := call.query.keys() - parameters:
             raise bad_payload(f'Unknown name "{min(unknown)}": Cannot bind query parameter.')
         return answer(await route.handler(call))
@@ -127,12 +126,12 @@ async def error_bodies(
 
 
 def answer(content: dict[str, Any], status: int = 200) -> web.Response:
-    """A JSON answer; headers and body leave in one write, so that no client waits for a delayed ACK."""
+    """Make a JSON answer. Headers and body leave in one write, so that no client waits for a delayed ACK."""
     return web.Response(body=json.dumps(content, indent=1).encode(), status=status, content_type="application/json")
 
 
 def _check_path(path: Mapping[str, str], *, is_itself: bool) -> None:
-    """Refuse projects, zones and regions that do not exist. `is_itself`: the zone or region is what is asked for."""
+    """Refuse projects, zones and regions that do not exist. ``is_itself`` if the zone itself is requested."""
     project = path.get("project", "")
     if not _PROJECT.fullmatch(project):
         raise not_found(f"projects/{project}")
@@ -145,7 +144,7 @@ def _check_path(path: Mapping[str, str], *, is_itself: bool) -> None:
 
 
 def _resource(path: Mapping[str, str]) -> str:
-    """What a refused right is about: the VM where there is one, else the project."""
+    """Return the resource that a refused permission is about: the VM if there is one, else the project."""
     if "zone" in path and "instance" in path:
         return f"projects/{path['project']}/zones/{path['zone']}/instances/{path['instance']}"
     return f"projects/{path['project']}"

@@ -1,4 +1,4 @@
-"""Images to boot from: a handful of public projects and whatever a project has of its own."""
+"""The images to boot from: those of a handful of public projects, and a project's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sandbox.gce.links import resource_path, self_link
 
 @dataclass(frozen=True)
 class Image:
-    """An image of `project`; `disk_gb` is the least disk it needs."""
+    """An image of ``project``; ``disk_gb`` is the smallest disk that it needs."""
 
     project: str
     name: str
@@ -21,11 +21,11 @@ class Image:
 
     @property
     def path(self) -> str:
-        """Its path from `projects/` on."""
+        """The path from ``projects/`` on."""
         return f"projects/{self.project}/global/images/{self.name}"
 
     def resource(self) -> dict[str, Any]:
-        """`compute#image`."""
+        """Return the resource ``compute#image``."""
         resource = {
             "kind": "compute#image",
             "id": str(zlib.crc32(self.path.encode()) + 1000),
@@ -70,17 +70,13 @@ class Images:
         self._images = {image.path: image for image in _PUBLIC}
 
     def add(self, project: str, name: str, family: str | None = None, disk_gb: int = 10) -> Image:
-        """Register an image of a project's own."""
+        """Add an image of a project's own."""
         image = Image(project, name, family, disk_gb)
         self._images[image.path] = image
         return image
 
-    def of_project(self, project: str) -> list[Image]:
-        """All images of `project`."""
-        return [image for image in self._images.values() if image.project == project]
-
     def get(self, project: str, name: str) -> Image:
-        """The image by name.
+        """Return an image by its name.
 
         Raises:
             ApiError: 404.
@@ -91,28 +87,28 @@ class Images:
         return self._images[path]
 
     def from_family(self, project: str, family: str) -> Image:
-        """The newest image of `family`.
+        """Return the newest image of ``family``.
 
         Raises:
             ApiError: 404.
         """
-        members = [image for image in self.of_project(project) if image.family == family]
+        members = [image for image in self._images.values() if (image.project, image.family) == (project, family)]
         if not members:
             raise not_found(f"projects/{project}/global/images/family/{family}")
         return members[-1]
 
     def resolve(self, reference: str, project: str) -> Image:
-        """The image that `initializeParams.sourceImage` names: an image or a family, by full or partial URL.
+        """Return the image that ``initializeParams.sourceImage`` names: an image or a family, by full or partial URL.
 
         Raises:
-            ApiError: 400 for a malformed reference, 404 for an image that does not exist.
+            ApiError: 400; the reference is malformed. 404; the image does not exist.
         """
         path = resource_path(reference, project)
         parts = (path or "").split("/")
         match parts:
             case (
                 ["projects", owner, "global", "images", "family", family]
-                | ["projects", owner, "zones", _, "imageFamilyViews", family]  # gcloud's way to say it
+                | ["projects", owner, "zones", _, "imageFamilyViews", family]  # as gcloud writes it
             ):
                 return self.from_family(owner, family)
             case ["projects", owner, "global", "images", name]:

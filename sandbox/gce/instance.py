@@ -11,10 +11,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from sandbox.gce.blueprint import Blueprint
-from sandbox.gce.clock import numeric_id, timestamp
 from sandbox.gce.ledger import Happening, Ledger
-from sandbox.gce.links import leaf, self_link
-from sandbox.gce.operations import Operation
+from sandbox.gce.links import self_link
+from sandbox.gce.operations import Operation, Target, numeric_id, timestamp
 from sandbox.gce.placement import Placement
 from sandbox.machines import Machine, MachineFactory, MachineSpec
 
@@ -24,23 +23,21 @@ class Superseded(Exception):
 
 
 class Instance:
-    """A VM that exists; `resource` is what the API shows."""
+    """A VM that exists; ``resource`` is what the API shows."""
 
     def __init__(
         self,
-        project: str,
-        zone: str,
         blueprint: Blueprint,
         address: str,
         machines: MachineFactory,
         ledger: Ledger,
         logins: Mapping[str, list[str]],
     ) -> None:
-        self.project = project
-        self.zone = zone
-        self.name: str = blueprint.resource["name"]
-        self.id = numeric_id()
-        self.path = f"projects/{project}/zones/{zone}/instances/{self.name}"
+        self.project = blueprint.project
+        self.zone = blueprint.zone
+        self.name = blueprint.name
+        path = f"projects/{self.project}/zones/{self.zone}/instances/{self.name}"
+        self.target = Target(self.project, self.zone, path, numeric_id())
         self.placement: Placement = blueprint.placement
         self.address = address
         self.made_at = time.monotonic()
@@ -50,10 +47,10 @@ class Instance:
         self._ledger = ledger
         self._transition: asyncio.Task[None] | None = None
         self.resource = dict(blueprint.resource) | {
-            "id": str(self.id),
+            "id": str(self.target.id),
             "creationTimestamp": timestamp(),
             "status": "PROVISIONING",
-            "selfLink": self_link(self.path),
+            "selfLink": self_link(path),
         }
         self._attach_network(address)
         self.set_labels(self.resource["labels"])
@@ -63,10 +60,10 @@ class Instance:
         self.machine: Machine = machines.create(
             MachineSpec(
                 name=self.name,
-                project=project,
-                zone=zone,
+                project=self.project,
+                zone=self.zone,
                 machine_type=self.placement.machine_type.name,
-                instance_id=self.id,
+                instance_id=self.target.id,
                 address=address,
                 gpu_type=self.placement.gpu_type,
                 gpu_count=self.placement.gpu_count,
@@ -78,7 +75,7 @@ class Instance:
 
     @property
     def status(self) -> str:
-        """PROVISIONING, STAGING, RUNNING, STOPPING or TERMINATED."""
+        """The status: PROVISIONING, STAGING, RUNNING, STOPPING or TERMINATED."""
         return str(self.resource["status"])
 
     @status.setter
@@ -91,25 +88,25 @@ class Instance:
 
     @property
     def deleted_when_preempted(self) -> bool:
-        """Whether its owner chose that a preemption deletes it instead of stopping it."""
+        """True if its owner chose that a preemption deletes it instead of stopping it."""
         return bool(self.resource["scheduling"].get("instanceTerminationAction") == "DELETE")
 
     @property
     def notice_seconds(self) -> float:
-        """`preemptionNoticeDuration`: how long before the soft off the metadata says so."""
+        """How long before the soft off the metadata announces a preemption: ``preemptionNoticeDuration``."""
         return float(self.resource["scheduling"].get("preemptionNoticeDuration", {}).get("seconds", 0))
 
     def record(self, what: Happening) -> None:
-        """Write `what` happened to this VM into the ledger."""
-        self._ledger.write(what, self.name, self.zone, self.id, self.placement.machine_type.name)
+        """Write into the ledger what happened to this VM."""
+        self._ledger.write(what, self.name, self.zone, self.target.id, self.placement.machine_type.name)
 
     def set_labels(self, labels: dict[str, str]) -> None:
-        """Replace the labels, and with them their fingerprint."""
+        """Replace the labels and their fingerprint."""
         self.resource["labels"] = labels
         self.resource["labelFingerprint"] = fingerprint(labels)
 
     def set_metadata(self, items: list[dict[str, str]]) -> None:
-        """Replace the metadata, seen by the running machine at once."""
+        """Replace the metadata; the running machine sees the new ones at once."""
         self.resource["metadata"] = {"kind": "compute#metadata", "items": items, "fingerprint": fingerprint(items)}
         wanted = {item["key"]: item["value"] for item in items}
         for gone in self.metadata.keys() - wanted.keys():
@@ -117,10 +114,10 @@ class Instance:
         self.metadata.update(wanted)
 
     async def become(self, transition: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `transition` to its end, in place of the one that may be under way.
+        """Run ``transition`` to its end, instead of the one that may be under way.
 
         Raises:
-            Superseded: when another transition took over before the end.
+            Superseded: another transition took over before the end.
         """
         await self.halt()
         task = self._transition = asyncio.create_task(transition(), name=f"{self.name}: {transition.__qualname__}")
@@ -136,18 +133,15 @@ class Instance:
             await asyncio.wait({self._transition})
 
     def _attach_network(self, address: str) -> None:
-        """Give the interface its address; the external one is the same, there being no NAT before loopback."""
+        """Give the interface its address. The external address is the same, because loopback has no NAT."""
         interface = self.resource["networkInterfaces"][0] | {"networkIP": address}
         interface["fingerprint"] = fingerprint(interface)
         if access := interface.get("accessConfigs"):
             interface["accessConfigs"] = [access[0] | {"natIP": address}]
         self.resource["networkInterfaces"] = [interface]
 
-    def __repr__(self) -> str:
-        return f"<Instance {self.name} in {leaf(self.zone)}: {self.status}>"
-
 
 def fingerprint(content: Any) -> str:
-    """A hash that changes with `content`: what updates have to quote."""
+    """Return a hash that changes with ``content``; updates have to quote it."""
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()
     return base64.urlsafe_b64encode(digest[:8]).decode()

@@ -1,4 +1,4 @@
-"""What happened to VMs, in order: for summaries, and for tests that ask what came before what."""
+"""What happened to VMs, in order: for summaries, and for tests that ask in which order things happened."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Happening(StrEnum):
     SOFT_OFF = "soft-off"
     """The operating system was told to shut down."""
     PREEMPTED = "preempted"
-    """Its power is off because the cloud took it back."""
+    """The cloud preempted it, and its power is off."""
     STOPPED = "stopped"
     DELETE_REQUESTED = "delete-requested"
     DELETED = "deleted"
-    """It is gone: `get` answers 404 and nothing is billed any more."""
+    """It is gone: ``get`` answers 404 and nothing is billed any more."""
 
 
 @dataclass(frozen=True)
 class Event:
-    """One line of the ledger; `time` is Unix time in seconds."""
+    """One line of the ledger; ``time`` is Unix time in seconds."""
 
     time: float
     what: Happening
@@ -49,7 +49,7 @@ class Ledger:
         self._grown = asyncio.Event()
 
     async def since(self, count: int, seconds: float = 0) -> list[Event]:
-        """The events after the first `count`; where there is none yet, waits for one for so many (real) seconds."""
+        """Return the events after the first ``count``. If there are none yet, waits so many (real) seconds for one."""
         if len(self.events) <= count and seconds > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -63,5 +63,5 @@ class Ledger:
         self._grown = asyncio.Event()
 
     def count(self, what: Happening) -> int:
-        """How often `what` has happened."""
+        """Return how often ``what`` has happened."""
         return sum(event.what is what for event in self.events)

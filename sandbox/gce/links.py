@@ -10,15 +10,15 @@ _PREFIX = re.compile(r"^(?:https?://[^/]+/)?compute/(?:v1|beta|alpha)/")
 
 
 def self_link(path: str) -> str:
-    """The full URL of the resource at `path` (`projects/…`). As in reality it does not depend on the endpoint."""
+    """Return the full URL of the resource at ``path`` (``projects/…``), which does not depend on the endpoint."""
     return BASE + path
 
 
 def resource_path(reference: str, project: str) -> str | None:
-    """The path from `projects/` on that a full or partial URL names; None where it is neither.
+    """Return the path from ``projects/`` on that a full or partial URL names; None if it is neither.
 
-    The service accepts `https://…/compute/v1/projects/p/zones/z/…`, `projects/p/…`, `zones/z/…`, `global/…` and
-    `regions/r/…`.
+    The service accepts ``https://…/compute/v1/projects/p/zones/z/…``, ``projects/p/…``, ``zones/z/…``, ``global/…`` and
+    ``regions/r/…``.
     """
     path = _PREFIX.sub("", reference.strip())
     if path.startswith("projects/") and path.count("/") >= 2:
@@ -29,5 +29,5 @@ def resource_path(reference: str, project: str) -> str | None:
 
 
 def leaf(reference: str) -> str:
-    """The last part of a link: the name."""
+    """Return the last part of a link: the name."""
     return reference.rsplit("/", 1)[-1]

@@ -1,4 +1,4 @@
-"""Lists: filtered, ordered, and given out in pages, as `list` and `aggregatedList` do."""
+"""Lists: filtered, ordered, and split into pages, as ``list`` and ``aggregatedList`` do it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ MAX_RESULTS = 500
 def page(
     resources: Iterable[dict[str, Any]], query: Mapping[str, str], message_type: Any
 ) -> tuple[list[dict[str, Any]], str | None]:
-    """One page of `resources` by the request's `filter`, `orderBy`, `maxResults` and `pageToken`, and the next token.
+    """Return one page of ``resources``, and the token of the next one.
 
-    A token says where the last page ended, so that nothing is given twice or left out when the list changes in between.
+    The request's ``filter``, ``orderBy``, ``maxResults`` and ``pageToken`` select it. A token says which item came
+    last, so that nothing comes twice or is left out if the list changes in between.
 
     Raises:
-        ApiError: 400 for a parameter that is not understood.
+        ApiError: 400; a parameter is not understood.
     """
     matches = parse_filter(query.get("filter", ""), message_type)
     order_by = query.get("orderBy", "name")
@@ -43,7 +44,7 @@ def page(
 
 
 def listing(kind: str, path: str, items: object, next_token: str | None, *, self_link: str) -> dict[str, Any]:
-    """A list's envelope."""
+    """Wrap a list in its envelope."""
     envelope: dict[str, Any] = {"kind": kind, "id": path, "items": items, "selfLink": self_link}
     if next_token:
         envelope["nextPageToken"] = next_token

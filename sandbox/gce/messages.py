@@ -1,6 +1,7 @@
-"""Request bodies held against Google's own message types: unknown fields, wrong types and bogus enums are refused.
+"""The check of request bodies against Google's own message types: unknown fields, wrong types and enums are refused.
 
-In `google-cloud-compute` enums travel as plain strings beside a nested enum of the same name, so they are checked here.
+In ``google-cloud-compute``, enums travel as plain strings beside a nested enum of the same name, so they are checked
+here.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from sandbox.gce.errors import ApiError, bad_payload, invalid_field
 
 
 def parse(message_type: Any, body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`, normalised (int64 as strings, nulls dropped), once it is a valid `message_type`.
+    """Parse and check ``body``; returns it as JSON in its normal form (int64 as strings, nulls dropped).
 
     Raises:
-        ApiError: 400, naming the field.
+        ApiError: 400; it names the field.
     """
     try:
         raw = json.loads(body or b"{}")
@@ -37,12 +38,12 @@ def parse(message_type: Any, body: bytes) -> dict[str, Any]:
 
 
 def known_fields(message_type: Any) -> frozenset[str]:
-    """The JSON names of the fields of `message_type`."""
+    """Return the JSON names of the fields of ``message_type``."""
     return frozenset(field.json_name for field in message_type.pb(message_type()).DESCRIPTOR.fields)
 
 
 def _check(value: dict[str, Any], descriptor: Any, path: str) -> None:
-    """Walk `value` beside its descriptor: names in camelCase, enum strings among the enum's values."""
+    """Walk through ``value`` beside its descriptor: names in camelCase, enum strings among the enum's values."""
     fields = {field.json_name: field for field in descriptor.fields}
     enums = {enum.name.lower(): enum for enum in descriptor.enum_types}
     for name, content in value.items():
@@ -60,7 +61,7 @@ def _check(value: dict[str, Any], descriptor: Any, path: str) -> None:
 
 
 def _check_enum(item: str, enum: Any, where: str) -> None:
-    # The first value, UNDEFINED_…, is the client library's way to say "not set": the service does not know it.
+    # The first value, UNDEFINED_…, is the client library's way to say "not set". The service does not know it.
     allowed = [value.name for value in enum.values if not value.name.startswith("UNDEFINED_")]
     if item not in allowed:
         raise invalid_field(where, item, f"Must be one of [{', '.join(sorted(allowed))}].")

@@ -1,4 +1,4 @@
-"""Zone operations: what a change answers with, and what its caller polls until it is DONE."""
+"""Zone operations: the answer to a change, which the caller polls until it is DONE."""
 
 from __future__ import annotations
 
@@ -7,48 +7,63 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from sandbox.gce.clock import numeric_id, timestamp
 from sandbox.gce.errors import OperationError, not_found
 from sandbox.gce.links import self_link
 
 log = logging.getLogger(__name__)
 
-#: How long an operation is PENDING, in emulated seconds.
 PENDING_SECONDS = 0.5
+"""How long an operation is PENDING, in emulated seconds."""
+
+_PACIFIC = timezone(timedelta(hours=-8))
+"""The service writes its timestamps in Pacific time, an offset that clients have to understand."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The resource that an operation changes."""
+
+    project: str
+    zone: str
+    path: str
+    """The path from ``projects/`` on."""
+    id: int
 
 
 class Operation:
-    """One operation in a zone; `resource` is what the API shows."""
+    """One operation in a zone; ``resource`` is what the API shows."""
 
-    def __init__(self, project: str, zone: str, kind: str, target: str, target_id: int, *, prefix: str) -> None:
+    def __init__(self, kind: str, target: Target, *, prefix: str) -> None:
         stamp = f"{time.time_ns() // 1_000_000}-{secrets.token_hex(6)}-{secrets.token_hex(4)}-{secrets.token_hex(4)}"
-        self.project = project
-        self.zone = zone
+        zone_path = f"projects/{target.project}/zones/{target.zone}"
+        self.target = target
         self.name = f"{prefix}-{stamp}"
         self.finished = asyncio.Event()
         self.resource: dict[str, Any] = {
             "kind": "compute#operation",
             "id": str(numeric_id()),
             "name": self.name,
-            "zone": self_link(f"projects/{project}/zones/{zone}"),
+            "zone": self_link(zone_path),
             "operationType": kind,
-            "targetLink": self_link(target),
-            "targetId": str(target_id),
+            "targetLink": self_link(target.path),
+            "targetId": str(target.id),
             "status": "PENDING",
             "user": "outlast@sandbox.iam.gserviceaccount.com",
             "progress": 0,
             "insertTime": timestamp(),
-            "selfLink": self_link(f"projects/{project}/zones/{zone}/operations/{self.name}"),
+            "selfLink": self_link(f"{zone_path}/operations/{self.name}"),
         }
 
     def begin(self) -> None:
-        """PENDING → RUNNING."""
+        """Turn from PENDING to RUNNING."""
         self.resource |= {"status": "RUNNING", "startTime": timestamp()}
 
     def finish(self, error: OperationError | None = None) -> None:
-        """→ DONE, well or not."""
+        """Become DONE, with or without an error."""
         self.resource.setdefault("startTime", timestamp())
         self.resource |= {"status": "DONE", "progress": 100, "endTime": timestamp()}
         if error:
@@ -66,41 +81,34 @@ class Operations:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def of_request(self, project: str, request_id: str | None) -> Operation | None:
-        """The operation that this request id has already started."""
+        """Return the operation that this request id has already started, None if it has started none."""
         return self._by_request.get((project, request_id)) if request_id else None
 
     def start(
-        self,
-        kind: str,
-        project: str,
-        zone: str,
-        target: str,
-        target_id: int,
-        work: Callable[[], Awaitable[None]],
-        request_id: str | None = None,
+        self, kind: str, target: Target, work: Callable[[], Awaitable[None]], request_id: str | None = None
     ) -> Operation:
-        """Begin `kind` on `target`: PENDING for a moment, RUNNING while `work` runs, then DONE.
+        """Begin ``kind`` on ``target``: PENDING for a moment, RUNNING while ``work`` runs, then DONE.
 
-        `work` raises OperationError for a failure that belongs into the operation.
+        ``work`` raises OperationError for a failure that the operation has to report.
         """
-        operation = self._record(Operation(project, zone, kind, target, target_id, prefix="operation"))
+        operation = self._record(Operation(kind, target, prefix="operation"))
         if request_id:
-            self._by_request[project, request_id] = operation
+            self._by_request[target.project, request_id] = operation
             operation.resource["clientOperationId"] = request_id
         task = asyncio.create_task(self._run(operation, work), name=operation.name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return operation
 
-    def system_event(self, kind: str, project: str, zone: str, target: str, target_id: int, message: str) -> Operation:
+    def system_event(self, kind: str, target: Target, message: str) -> Operation:
         """Record something that the cloud did by itself: an operation that is DONE from the start."""
-        operation = self._record(Operation(project, zone, kind, target, target_id, prefix="systemevent"))
+        operation = self._record(Operation(kind, target, prefix="systemevent"))
         operation.resource |= {"user": "system", "statusMessage": message}
         operation.finish()
         return operation
 
     def get(self, project: str, zone: str, name: str) -> Operation:
-        """The operation by name.
+        """Return an operation by its name.
 
         Raises:
             ApiError: 404.
@@ -111,11 +119,11 @@ class Operations:
         return operation
 
     def in_zone(self, project: str, zone: str) -> list[dict[str, Any]]:
-        """All operations of a zone, as resources."""
-        return [o.resource for o in self._operations.values() if (o.project, o.zone) == (project, zone)]
+        """Return all operations of a zone, as resources."""
+        return [o.resource for o in self._operations.values() if (o.target.project, o.target.zone) == (project, zone)]
 
     async def close(self) -> None:
-        """Give up what is still running."""
+        """Give up what still runs."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -135,5 +143,15 @@ class Operations:
             operation.finish()
 
     def _record(self, operation: Operation) -> Operation:
-        self._operations[operation.project, operation.zone, operation.name] = operation
+        self._operations[operation.target.project, operation.target.zone, operation.name] = operation
         return operation
+
+
+def timestamp() -> str:
+    """Return the time in RFC 3339 with milliseconds, as resources show it."""
+    return datetime.now(_PACIFIC).isoformat(timespec="milliseconds")
+
+
+def numeric_id() -> int:
+    """Make up a resource id: unsigned 64 bit on the wire, about 19 digits."""
+    return secrets.randbelow(9 * 10**18) + 10**18

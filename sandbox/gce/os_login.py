@@ -17,18 +17,18 @@ from sandbox.gce.faults import Faults
 from sandbox.gce.http import answer
 
 ADMIN = "compute.instances.osAdminLogin"
-"""Without it a VM does not let the account in. (With `osLogin` alone it would, and without sudo.)"""
+"""Without this permission a VM refuses the account. (With ``osLogin`` alone it would accept it, without sudo.)"""
 
 
 class OsLoginApi:
-    """The one method that a joining machine needs; `logins` are the keys by user name, which the VMs see at once."""
+    """The one method that a joining machine needs. ``logins`` are the keys by user name, which the VMs see at once."""
 
     def __init__(self, logins: dict[str, list[str]], faults: Faults) -> None:
         self._logins = logins
         self._faults = faults
 
     async def import_key(self, request: web.Request) -> web.Response:
-        """Add a key to an account's profile; one that is there already stays as it is."""
+        """Add a key to an account's profile, unless it is there already."""
         self._faults.check_availability()
         self._faults.check_credentials()
         account, project = request.match_info["account"], request.query.get("projectId", "")

@@ -1,4 +1,4 @@
-"""Where a VM can run and how it may be taken away: machine type, GPUs, CPU platform and scheduling of an insert."""
+"""The placement of a VM and how it may be preempted: machine type, GPUs, CPU platform and scheduling of an insert."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sandbox.gce import catalog
 from sandbox.gce.errors import ApiError, invalid_field, not_compatible, required_field
 from sandbox.gce.links import resource_path, self_link
 
-#: Features that would change a VM's life and that this emulator does not play: refused instead of ignored.
 _NOT_EMULATED = ("maxRunDuration", "terminationTime", "gracefulShutdown", "onInstanceStopAction", "nodeAffinities")
+"""Features that would change a VM's life and that this emulator lacks: it refuses them instead of ignoring them."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """What an insert asks for, checked; `scheduling` with the service's defaults filled in."""
+    """What an insert asks for, checked; ``scheduling`` includes the service's defaults."""
 
     machine_type: catalog.MachineType
     gpu_type: str | None
@@ -24,16 +24,16 @@ class Placement:
 
     @property
     def spot(self) -> bool:
-        """Whether the cloud may take the VM back."""
+        """True if the cloud may preempt the VM."""
         return bool(self.scheduling["provisioningModel"] == "SPOT")
 
     @property
     def accelerators(self) -> str:
-        """`nvidia-tesla-t4:1`, or nothing."""
+        """The GPUs in the service's short form, ``nvidia-tesla-t4:1``; empty if there are none."""
         return f"{self.gpu_type}:{self.gpu_count}" if self.gpu_type else ""
 
     def accelerator_resources(self, project: str, zone: str) -> list[dict[str, Any]]:
-        """`guestAccelerators` as the instance shows them, built-in ones too."""
+        """Return ``guestAccelerators`` as the instance shows them, including built-in ones."""
         if not self.gpu_type:
             return []
         link = self_link(f"projects/{project}/zones/{zone}/acceleratorTypes/{self.gpu_type}")
@@ -41,10 +41,10 @@ class Placement:
 
 
 def check_placement(body: dict[str, Any], project: str, zone: str) -> Placement:
-    """The placement that an insert's body asks for.
+    """Return the placement that an insert's body asks for.
 
     Raises:
-        ApiError: 400, naming what does not exist or does not go together.
+        ApiError: 400; it names what does not exist or does not go together.
     """
     machine_type = _machine_type(body.get("machineType", ""), project, zone)
     gpu_type, gpu_count = _accelerators(body.get("guestAccelerators", []), machine_type, project, zone)
@@ -74,7 +74,7 @@ def _machine_type(reference: str, project: str, zone: str) -> catalog.MachineTyp
 def _accelerators(
     requested: list[dict[str, Any]], machine_type: catalog.MachineType, project: str, zone: str
 ) -> tuple[str | None, int]:
-    """Type and count of the GPUs: those built in, or those attached to an N1."""
+    """Return the type and the number of the GPUs: those built in, or those attached to an N1."""
     built_in = (machine_type.gpu, machine_type.gpu_count)
     if not requested:
         return built_in
@@ -111,7 +111,7 @@ def _accelerator(field: str, reference: str, project: str, zone: str) -> catalog
 
 
 def _scheduling(requested: dict[str, Any], *, has_gpu: bool) -> dict[str, Any]:
-    """`scheduling` with defaults, after the rules on spot VMs and GPUs."""
+    """Return ``scheduling`` with the service's defaults, after checking the rules for spot VMs and GPUs."""
     for feature in _NOT_EMULATED:
         if feature in requested:
             raise invalid_field(f"resource.scheduling.{feature}", requested[feature], "Not emulated by the sandbox.")

@@ -9,8 +9,8 @@ from typing import Any
 from sandbox.gce.catalog import region_of
 from sandbox.gce.placement import Placement
 
-#: A quota is known by its region (None: global) and its metric.
 Quota = tuple[str | None, str]
+"""A quota is identified by its region (None: global) and its metric."""
 
 _GPU_METRICS = {
     "nvidia-tesla-t4": "NVIDIA_T4_GPUS",
@@ -25,7 +25,7 @@ _GPU_METRICS = {
 
 
 def charges(placement: Placement, zone: str) -> Counter[Quota]:
-    """How much of each quota a VM takes."""
+    """Return how much of each quota a VM takes."""
     region = region_of(zone)
     cpus = "PREEMPTIBLE_CPUS" if placement.spot else "CPUS"
     taken: Counter[Quota] = Counter({(region, "INSTANCES"): 1, (region, cpus): placement.machine_type.cpus})
@@ -37,7 +37,7 @@ def charges(placement: Placement, zone: str) -> Counter[Quota]:
 
 
 def exceeded(wanted: Counter[Quota], used: Iterable[Counter[Quota]], limits: Mapping[Quota, float]) -> Quota | None:
-    """The first quota that `wanted` does not fit into on top of what is `used`."""
+    """Return the first quota that has no room for what is ``wanted`` beside what is ``used``."""
     total = sum(used, Counter[Quota]())
     return next(
         (quota for quota, limit in limits.items() if wanted[quota] and total[quota] + wanted[quota] > limit), None
@@ -45,7 +45,7 @@ def exceeded(wanted: Counter[Quota], used: Iterable[Counter[Quota]], limits: Map
 
 
 def quota_resources(region: str | None, used: Counter[Quota], limits: Mapping[Quota, float]) -> list[dict[str, Any]]:
-    """`quotas` of a region or (None) a project: those with a limit, and those in use."""
+    """Return ``quotas`` of a region or (None) a project: those with a limit, and those in use."""
     metrics = sorted({metric for where, metric in (*limits, *used) if where == region})
     unlimited = 1e6
     return [

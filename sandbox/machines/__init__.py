@@ -1,4 +1,4 @@
-"""The small interface between the emulated cloud and a kind of VM: what GCE does to a machine and reads off it."""
+"""The small interface between the emulated cloud and a kind of VM: what GCE does to a machine and reads from it."""
 
 from __future__ import annotations
 
@@ -19,46 +19,46 @@ class MachineSpec:
     machine_type: str
     instance_id: int
     address: str
-    """Its loopback address, such as 127.64.1.2."""
+    """The machine's address; a light machine's is on loopback, such as 127.64.1.2."""
     gpu_type: str | None
     gpu_count: int
     metadata: Mapping[str, str]
-    """Instance metadata items (ssh-keys, startup-script, enable-guest-attributes, …); a live view of them."""
+    """The instance's metadata items (ssh-keys, startup-script, enable-guest-attributes, …), as they are at any time."""
     service_account: str | None
     logins: Mapping[str, list[str]] = field(default_factory=dict)
-    """SSH keys by user name, of OS Login; a live view of them. Real machines know nothing of it."""
+    """The SSH keys of OS Login by user name, as they are at any time. Real machines do not support OS Login."""
 
 
 class Machine(Protocol):
-    """One VM. Every method may be called again, and while another is still waiting."""
+    """One VM. Every method may be called again, even while another one still waits."""
 
     spec: MachineSpec
 
     @property
     def guest_attributes(self) -> Mapping[str, str]:
-        """`hostkeys/ssh-ed25519` → base64 key: published once sshd runs, with metadata enable-guest-attributes=TRUE."""
+        """The guest attributes: with enable-guest-attributes=TRUE, sshd's host key is published as ``hostkeys/…``."""
 
     async def boot(self) -> None:
-        """Power on; returns once it is powered on (sshd may come up later, as in reality)."""
+        """Power on; returns at once, although sshd may come up later, as in reality."""
 
     def suffer(self, mishaps: Mishaps) -> None:
-        """From its next boot on, play these on it. The control surface asks it of light machines alone."""
+        """Play these mishaps on it from its next boot on. The control surface asks this only of light machines."""
 
     async def notice(self) -> None:
-        """Metadata `instance/preempted` becomes TRUE."""
+        """Turn the metadata item ``instance/preempted`` to TRUE."""
 
     async def power_off(self, grace: float) -> None:
-        """ACPI soft off. Returns when the operating system is down or `grace` seconds are over: then all in it is dead.
+        """Press the power button (ACPI soft off); returns once everything in the machine is dead.
 
-        With `grace=0` it is dead at once.
+        The operating system has ``grace`` seconds to shut down. With ``grace=0`` everything is dead at once.
         """
 
     def serial_output(self) -> str:
-        """What serial port 1 has said since the machine was made."""
+        """Return what serial port 1 has written since the machine was made."""
 
 
 class MachineFactory(Protocol):
     """Makes machines of one kind."""
 
     def create(self, spec: MachineSpec) -> Machine:
-        """A machine that is not powered on yet."""
+        """Make a machine that is not powered on yet."""

@@ -22,14 +22,14 @@ from sandbox.machines import MachineSpec
 _FLAVOR = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 _ROOT = "/computeMetadata/v1"
 
-#: Instance metadata can change without a word to this server, so that waiting requests look again this often (seconds).
 _LOOK_AGAIN = 1.0
+"""How often waiting requests look again, in seconds: nobody tells this server when instance metadata change."""
 
 Tree = Mapping[str, Any]
 
 
 class MetadataServer:
-    """Answers on <address>:<port> for one VM; `guest_attributes` is what programs in the guest have published."""
+    """Answers on <address>:<port> for one VM; ``guest_attributes`` is what programs in the guest have published."""
 
     def __init__(self, spec: MachineSpec, port: int) -> None:
         self._spec = spec
@@ -44,7 +44,7 @@ class MetadataServer:
         """Listen on the VM's address, or on a socket that listens already.
 
         Raises:
-            OSError: when address and port are taken.
+            OSError: address and port are taken.
         """
         self._preempted = False
         app = web.Application()
@@ -60,7 +60,7 @@ class MetadataServer:
             await web.TCPSite(self._runner, self._spec.address, self._port).start()
 
     async def cut(self) -> None:
-        """Be gone: nothing listens, waiting requests break."""
+        """Stop listening, and break all requests that wait."""
         if self._runner is None:
             return
         runner, self._runner = self._runner, None
@@ -71,16 +71,16 @@ class MetadataServer:
         await runner.cleanup()
 
     def preempt(self) -> None:
-        """Say TRUE at `instance/preempted` from now on."""
+        """Answer TRUE at ``instance/preempted`` from now on."""
         self._preempted = True
         self._notify()
 
     def fail(self, status: int, seconds: float) -> None:
-        """Answer everything with `status` (401, 503, …) for `seconds` of real time."""
+        """Answer everything with ``status`` (401, 503, …) for ``seconds`` of real time."""
         self._failure = (status, time.monotonic() + seconds)
 
     def publish(self, key: str, value: str) -> None:
-        """Set the guest attribute `namespace/key`."""
+        """Set the guest attribute ``namespace/key``."""
         self.guest_attributes[key] = value
         self._notify()
 
@@ -143,7 +143,7 @@ class MetadataServer:
         return web.Response(status=403, text="Guest attributes endpoint access is disabled.", headers=_FLAVOR)
 
     def _read(self, path: str, query: Mapping[str, str]) -> tuple[str, str, str]:
-        """ETag, content and content type at `path`.
+        """Return ETag, content and content type at ``path``.
 
         Raises:
             web.HTTPException: 404, or the redirect to a directory's own path.
@@ -194,7 +194,7 @@ class MetadataServer:
 
 
 def _camel(tree: Tree) -> dict[str, Any]:
-    """Directory names as recursive answers write them: `machineType`. Names that users chose stay as they are."""
+    """Write directory names as recursive answers do (``machineType``); names that users chose stay as they are."""
     chosen_by_users = {"attributes", "guest-attributes"}
     result: dict[str, Any] = {}
     for name, content in tree.items():

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Mishaps:
-    """What is played on one machine. False as a whole where nothing is."""
+    """What is played on one machine. It is false if nothing is."""
 
     ssh_hangs: bool = False
-    """From its first `kubeadm join` on, sshd takes connections and says nothing; those that are there go on."""
+    """From its first ``kubeadm join`` on, sshd accepts connections and says nothing; existing ones go on."""
     token_expires: bool = False
-    """The token of its first `kubeadm join` expires just before it is used."""
+    """The token of its first ``kubeadm join`` expires just before it is used."""
     clock_behind: float = 0.0
-    """Seconds by which its clock is slow, as far as kubeadm looks at it."""
+    """How many seconds its clock is slow, as far as kubeadm reads it."""
 
     def __bool__(self) -> bool:
         return self != Mishaps()

@@ -1,4 +1,4 @@
-"""Who asks a real API server for certificates: root on a VM that joins, kubelets, strangers."""
+"""Those who ask a real API server for certificates: root on a VM that joins, kubelets, strangers."""
 
 import asyncio
 import base64
@@ -15,12 +15,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from activities.certificates.approver import REQUESTS
 from activities.certificates.client import ClientCertificates
 from activities.certificates.request import CLIENT
+from activities.join.tokens import Tokens, token_id_of
 from activities.signatures import StartJoin, VmRef
-from activities.tokens import Tokens, token_id_of
 from api import names
 from api.spot_instance_vm import SpotInstanceVMSpec
+from clients.informer import Informer
 from clients.kube import path
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import KubeClient
@@ -35,7 +37,7 @@ SERVING_USAGES = ["digital signature", "server auth"]
 
 
 def pem(common: str, *organizations: str, names_too: Sequence[str] = (), more: Sequence[x509.GeneralName] = ()) -> str:
-    """A PKCS #10 request in PEM."""
+    """Make a PKCS #10 request in PEM."""
     attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, each) for each in organizations]
     subject = x509.Name([*attributes, x509.NameAttribute(NameOID.COMMON_NAME, common)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
@@ -63,7 +65,7 @@ class Asking:
         self.client = client
 
     async def ask(self, request: str, usages: Sequence[str] = CLIENT_USAGES, signer: str = CLIENT) -> str:
-        """Create a request; its name."""
+        """Create a request and return its name."""
         name = f"test-{secrets.token_hex(4)}"
         spec = {"request": base64.b64encode(request.encode()).decode(), "signerName": signer, "usages": list(usages)}
         body = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
@@ -72,7 +74,7 @@ class Asking:
 
 
 class Machine:
-    """A VM of a job, before it has joined and after."""
+    """A VM of a job, before and after it has joined."""
 
     def __init__(self, world: World, control_plane: ControlPlane) -> None:
         self.world, self.kube, self.control_plane = world, world.kube, control_plane
@@ -81,7 +83,7 @@ class Machine:
         self.node = f"outlast-{self.job.job_id}-r0-v1-t1"
         self.vm = VmRef(project="demo", zone="us-central1-a", name=self.node, namespace=self.job.namespace)
         self.tokens = Tokens(self.kube)
-        self.certificates = ClientCertificates(self.kube, self.tokens)
+        self.certificates = ClientCertificates(self.kube, self.tokens, Informer(self.kube, REQUESTS))
         self._clients: list[KubeClient] = []
 
     @property
@@ -98,7 +100,7 @@ class Machine:
         )
 
     async def root(self) -> Asking:
-        """Root on the VM while it joins: it has copied the token."""
+        """Return a client of root on the VM while it joins, who has copied the token."""
         with acting():
             discovery = await self.tokens.discovery(self.join)
         return self.who(token=discovery.token)
@@ -110,7 +112,7 @@ class Machine:
         return Asking(client)
 
     async def kubelet(self, directory: Path, node: str) -> Asking:
-        """A kubelet by its client certificate, made out by the cluster's administrator."""
+        """Return a kubelet's client, with a certificate that the cluster's administrator has made."""
         admin = Asking(KubeClient.from_kubeconfig(self.control_plane.kubeconfig))
         self._clients.append(admin.client)
         key = ec.generate_private_key(ec.SECP256R1())
@@ -131,19 +133,19 @@ class Machine:
         return Asking(client)
 
     async def answer(self) -> str:
-        """What a running join does again and again."""
+        """Answer its requests, as a running join does again and again."""
         with acting():
-            await asyncio.sleep(0.5)  # or it would answer by what it has read for the answer before
+            await asyncio.sleep(0.5)  # otherwise it would answer by what it read for the previous answer
             return await self.certificates.answer(self.join)
 
     async def verdict(self, name: str) -> tuple[str, str]:
-        """What was said to a request, and why; ("", "") if nobody has answered."""
+        """Return the answer to a request and its reason; ("", "") if nobody has answered."""
         found = await self.kube.get(f"{CSRS}/{name}")
         conditions = (found.get("status") or {}).get("conditions") or [{"type": "", "message": ""}]
         return conditions[0]["type"], conditions[0]["message"]
 
     async def certificate(self, name: str, seconds: float = 30) -> bytes | None:
-        """What the cluster's signer made."""
+        """Return the certificate that the cluster's signer made."""
 
         async def made() -> str | None:
             return ((await self.kube.get(f"{CSRS}/{name}")).get("status") or {}).get("certificate")
@@ -151,12 +153,12 @@ class Machine:
         return base64.b64decode(await eventually("the certificate", made, seconds))
 
     async def no_certificate(self, name: str) -> None:
-        """The signer and kubeadm's approver have had the time for it."""
+        """Check that there is none, after the time that the signer and kubeadm's approver need."""
         await asyncio.sleep(1)
         assert "certificate" not in ((await self.kube.get(f"{CSRS}/{name}")).get("status") or {})
 
     async def warnings(self) -> list[str]:
-        """Of the job's Events."""
+        """List the warnings among the job's Events."""
         found = await self.kube.list(path("events.k8s.io/v1", "events", self.job.namespace))
         return [each["note"] for each in found if (each["type"], each["reason"]) == ("Warning", "CertificateDenied")]
 

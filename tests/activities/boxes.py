@@ -1,11 +1,11 @@
-"""Machines with nothing in them, for tests that look at GCE alone."""
+"""Empty machines, for tests that only look at GCE."""
 
 from sandbox.machines import Machine, MachineSpec
 from sandbox.machines.mishaps import Mishaps
 
 
 class Box:
-    """A machine with nothing in it but a host key."""
+    """A machine with nothing but a host key."""
 
     def __init__(self, spec: MachineSpec) -> None:
         self.spec = spec
@@ -24,7 +24,7 @@ class Box:
 
 
 class Boxes:
-    """Makes them."""
+    """Makes empty machines."""
 
     def create(self, spec: MachineSpec) -> Machine:
         return Box(spec)

@@ -1,4 +1,4 @@
-"""An emulated cloud with the activities on it, for the tests that look at what they do there."""
+"""An emulated cloud and the activities on it, for tests of what they do there."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,8 +10,8 @@ import pytest
 
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
+from activities.join.ssh import SshKeys
 from activities.signatures import CreateProgress, CreateVm, ObserveCreate, VmRef
-from activities.ssh import SshKeys
 from api.market import Candidate
 from api.names import vm_name
 from api.spot_instance_vm import SpotInstanceVMSpec
@@ -52,7 +52,7 @@ class Setting:
 
 @pytest.fixture
 async def setting(tmp_path: Path) -> AsyncIterator[Setting]:
-    """Emulated GCE, fifty times as fast as the real one."""
+    """Start an emulated GCE that is fifty times as fast as the real one."""
     gce = GceEmulator(Settings(state_dir=tmp_path, speed=50, octet=191), Boxes())
     key_file = tmp_path / "id_ed25519"
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(key_file)

@@ -11,9 +11,9 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 
 from activities.compute.gcp import GcpCloud
 from activities.compute.instance import instance_body
-from activities.fleet import FleetActivities
 from activities.orphans.machines import OrphanedMachineActivities
 from activities.signatures import Orphans, SweepRequest
+from activities.temporal.fleet import FleetActivities
 from api import names
 from api.market import Candidate
 from api.messages import JobStart, VmStart
@@ -29,14 +29,14 @@ VM_GCP = {"zone": ZONE, "machineType": "n1-standard-4"}
 
 
 class Fleet:
-    """One cluster's VMs, and the activities on their workflows. No worker runs: workflows stay where they are."""
+    """One cluster's VMs, and the activities on their workflows. Without a worker, workflows stay where they are."""
 
     def __init__(self, temporal: Client, gce: GceEmulator, cloud: GcpCloud, world: World) -> None:
         self.temporal = temporal
         self.gce = gce
         self.cloud = cloud
         self.cluster_id = secrets.token_hex(8)
-        self.project = f"demo-{secrets.token_hex(4)}"  # the sweep looks at all that is in the API server
+        self.project = f"demo-{secrets.token_hex(4)}"  # the sweep looks at everything that is in the API server
         job_id = names.job_id(self.cluster_id, world.job.uid)
         self.job = world.job.model_copy(update={"job_id": job_id})
         self.key = names.vm_key(job_id, 0, 1)
@@ -60,7 +60,7 @@ class Fleet:
         )
 
     async def buy(self) -> str:
-        """An instance that bears this cluster's labels; its name."""
+        """Make an instance with this cluster's labels, and return its name."""
         name = names.vm_name(self.key, 1)
         body = instance_body(
             self.start.spec,
@@ -92,29 +92,29 @@ class Fleet:
         )
 
     async def finish_job(self) -> None:
-        """Let the CR say that it is over."""
+        """Set a condition of the job that says that it has ended."""
         condition = {"type": "Completed", "status": "True", "reason": "Completed", "message": ""}
         condition["lastTransitionTime"] = "2026-01-01T00:00:00Z"
         await self.kube.patch(f"{self.world.job_path}/status", {"status": {"conditions": [condition]}})
 
     def request(self, grace: float = -60, **more: Any) -> SweepRequest:
-        """A sweep that takes nothing for too young; an API server's clock knows whole seconds only."""
+        """Make a sweep's request for which nothing is too young; an API server's clock knows whole seconds only."""
         return SweepRequest(cluster_id=self.cluster_id, grace=grace, **more)
 
     async def sweep(self, grace: float = -60) -> Orphans:
-        """Look for machines; those of other tests are left out."""
+        """Look for machines, without those of other tests."""
         found = await run(self.machines.find_orphans, self.request(grace))
         ours = [reason for reason in found.unreadable if reason.startswith(self.project)]
         orphans = [orphan for orphan in found.orphans if orphan.start.job_id == self.job.job_id]
         return found.model_copy(update={"unreadable": ours, "orphans": orphans})
 
     async def vm_run(self) -> tuple[str, WorkflowExecutionStatus | None]:
-        """(run id, status) of the VM's workflow."""
+        """Return (run id, status) of the VM's workflow."""
         found = await self.temporal.get_workflow_handle(names.vm_workflow_id(self.key)).describe()
         return found.run_id, found.status
 
     async def node(self, **spec: Any) -> str:
-        """The Node of the first try, as kubeadm registers it; its name."""
+        """Register the Node of the first attempt, as kubeadm does, and return its name."""
         name = names.vm_name(self.key, 1)
         provider = f"gce://{self.project}/{ZONE}/{name}"
         body = {"metadata": {"name": name}, "spec": {"providerID": provider, **spec}}
@@ -122,12 +122,12 @@ class Fleet:
         return name
 
     async def end_job(self) -> None:
-        """`temporal workflow terminate` of the job."""
+        """Terminate the job's workflow, as `temporal workflow terminate` does."""
         workflow_id = names.job_workflow_id(self.job.namespace, self.job.name)
         await self.temporal.get_workflow_handle(workflow_id).terminate()
 
     async def forget_objects(self) -> None:
-        """The job and the VM's spec are gone at once, as after their finalizers were taken off by force."""
+        """Remove the job and the VM's spec at once, as somebody does who removes their finalizers by force."""
         for where in (self.world.job_path, self.world.vm_path):
             await self.kube.delete(where)
 

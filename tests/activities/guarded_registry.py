@@ -1,4 +1,4 @@
-"""A registry that asks who is there, as Google's and Docker's do; what no registry on loopback can show."""
+"""A registry that asks for credentials, as Google's and Docker's do. No registry on loopback can show that."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -15,29 +15,29 @@ USER, PASSWORD = "_json_key", '{"type": "service_account", "ü": 1}'
 
 @dataclass
 class Guarded:
-    """Tokens for ``USER``; tags by page, or all at once with ``manifest`` as Google's answer."""
+    """Tokens for ``USER``; tags page by page, or all at once with ``manifest``, as Google answers."""
 
     bearer: bool
     google: dict[str, Any] | None = None
     may_push: bool = True
-    deletion: int = 202  # what it answers to a deletion of a manifest
-    by_tag: int = 202  # and to one of a tag
+    deletion: int = 202  # the status with which it answers the deletion of a manifest
+    by_tag: int = 202  # and that of a tag
     annotations: dict[str, str] = field(default_factory=dict)  # of every manifest
-    changed: int = 201  # what it answers to a push of one
+    changed: int = 201  # the status with which it answers the push of a manifest
     deleted: list[str] = field(default_factory=list)
-    endless: bool = False  # its list of tags
+    endless: bool = False  # its list of tags never ends
     address: str = ""
     scopes: list[str] = field(default_factory=list)
 
     async def token(self, request: web.Request) -> web.Response:
-        """The token server."""
+        """Answer as the token server."""
         if not self._is_user(request):
             return web.json_response({}, status=401)
         self.scopes.append(request.query["scope"])
         return web.json_response({"token": f"for {request.query['scope'].rpartition(':')[2]}"})
 
     async def tags(self, request: web.Request) -> web.Response:
-        """Two pages, or Google's one."""
+        """List the tags on two pages, or on Google's one."""
         if refused := self._refusal(request, "pull"):
             return refused
         if self.google is not None:
@@ -49,19 +49,19 @@ class Guarded:
         return web.json_response({"tags": ["a"]}, headers=following)
 
     async def manifest(self, request: web.Request) -> web.Response:
-        """Any tag's manifest."""
+        """Return any tag's manifest."""
         if refused := self._refusal(request, "pull"):
             return refused
         return web.json_response({"annotations": self.annotations}, headers={"Docker-Content-Digest": DIGEST})
 
     async def push(self, request: web.Request) -> web.Response:
-        """Another manifest for a tag."""
+        """Take another manifest for a tag."""
         if refused := self._refusal(request, "pull,push"):
             return refused
         return web.Response(status=self.changed, headers={"Docker-Content-Digest": OTHER_DIGEST})
 
     async def delete(self, request: web.Request) -> web.Response:
-        """A tag or a manifest goes, for those who may."""
+        """Delete a tag or a manifest, for those who may."""
         if refused := self._refusal(request, "delete"):
             return refused
         reference = request.match_info["reference"]
@@ -71,7 +71,7 @@ class Guarded:
         return web.json_response({"errors": [{"code": "UNSUPPORTED"}]}, status=status)
 
     async def upload(self, request: web.Request) -> web.Response:
-        """The beginning of a push."""
+        """Begin a push."""
         if refused := self._refusal(request, "pull,push"):
             return refused
         return web.Response(status=202 if self.may_push else 403, headers={"Location": "/v2/p/repo/blobs/uploads/1"})
@@ -92,7 +92,7 @@ class Guarded:
 
 @asynccontextmanager
 async def guarded_registry(**how: Any) -> AsyncIterator[Guarded]:
-    """Run one on a free port."""
+    """Run a guarded registry on a free port."""
     registry = Guarded(**how)
     app = web.Application()
     app.router.add_get("/token", registry.token)

@@ -1,4 +1,4 @@
-"""A server of the cluster's inside that is nobody's to ask: it notes who did, and what it says shall stand nowhere."""
+"""A server inside the cluster that nobody may ask: it notes who did, and its answers must appear nowhere."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECRET = "db_password=hunter2"
 
 @dataclass
 class Internal:
-    """Answers everything with ``status`` and :data:`SECRET`; sends those elsewhere who ask for what ``leads`` names."""
+    """Answers everything with ``status`` and :data:`SECRET`, and redirects those who ask for what ``leads`` names."""
 
     status: int = 200
     address: str = ""
@@ -25,11 +25,11 @@ class Internal:
 
     @property
     def url(self) -> str:
-        """Its root."""
+        """Return its root."""
         return f"http://{self.address}"
 
     async def answer(self, request: web.Request) -> web.Response:
-        """Any method, any path."""
+        """Answer any method and any path."""
         self.asked.append(request.path)
         if shown := request.headers.get("Authorization"):
             self.logins.append(shown)
@@ -43,7 +43,7 @@ class Internal:
 
 @asynccontextmanager
 async def internal_server(host: str = "127.0.0.2", **how: object) -> AsyncIterator[Internal]:
-    """Run one on a free port of another address of loopback than the one that tests allow."""
+    """Run one on a free port of a loopback address that the tests do not allow."""
     server = Internal(**how)  # type: ignore[arg-type]
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.answer)

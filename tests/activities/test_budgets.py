@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from activities.budgets import BudgetActivities
-from activities.replicas import ReplicaActivities
+from activities.kubernetes.budgets import BudgetActivities
+from activities.replicas.activities import ReplicaActivities
 from activities.signatures import Budget, SetBudget
 from api import names
 from api.views import evicted_by_api
@@ -22,8 +22,8 @@ def budgets(kube: Kube) -> BudgetActivities:
     return BudgetActivities(kube)
 
 
-async def held(world: World, budgets: BudgetActivities, held: bool, **labels: str) -> Budget:
-    return await run(budgets.set_budget, SetBudget(job=world.job, held=held, labels=labels))
+async def budget(world: World, budgets: BudgetActivities, exists: bool, **labels: str) -> Budget:
+    return await run(budgets.set_budget, SetBudget(job=world.job, exists=exists, labels=labels))
 
 
 async def drain(control_plane: Any, node: str, seconds: int) -> None:
@@ -42,8 +42,8 @@ async def test_a_drain_waits_as_long_as_the_budget_is_there_and_says_who_evicted
     replicas, node = ReplicaActivities(kube, namespace), await nodes.start()
     await run(replicas.create_replica, world.create_replica(node))
     await world.running(replicas.observe_replica, world.replica())
-    assert await held(world, budgets, True) == Budget(held=True)
-    assert await held(world, budgets, True) == Budget(held=True)  # as after a retry
+    assert await budget(world, budgets, True) == Budget(exists=True)
+    assert await budget(world, budgets, True) == Budget(exists=True)  # as after a retry
     await eventually("the pod is counted", lambda: is_counted(world))
     with pytest.raises(SandboxError, match="disruption budget"):
         await drain(control_plane, node, 3)
@@ -51,8 +51,8 @@ async def test_a_drain_waits_as_long_as_the_budget_is_there_and_says_who_evicted
     assert pod is not None
     assert (pod.phase, pod.deleting, pod.disrupted) == ("Running", False, False)
 
-    assert await held(world, budgets, False) == Budget()
-    assert await held(world, budgets, False) == Budget()
+    assert await budget(world, budgets, False) == Budget()
+    assert await budget(world, budgets, False) == Budget()
     await drain(control_plane, node, 60)
     assert (await run(replicas.observe_replica, world.replica())).pod is None
 
@@ -75,9 +75,9 @@ async def test_none_is_made_beside_somebody_elses(world: World, budgets: BudgetA
     await world.kube.create(
         world.path("policy/v1", "poddisruptionbudgets"), {"metadata": {"name": "theirs"}, "spec": spec}
     )
-    assert await held(world, budgets, True, app="llm") == Budget(beside="theirs")
-    assert await held(world, budgets, True, app="other") == Budget(held=True)
-    assert await held(world, budgets, True, app="llm") == Budget(beside="theirs")
+    assert await budget(world, budgets, True, app="llm") == Budget(beside="theirs")
+    assert await budget(world, budgets, True, app="other") == Budget(exists=True)
+    assert await budget(world, budgets, True, app="llm") == Budget(beside="theirs")
     left = await world.kube.list(world.path("policy/v1", "poddisruptionbudgets"))
     assert [each["metadata"]["name"] for each in left] == ["theirs"]
 
@@ -85,13 +85,13 @@ async def test_none_is_made_beside_somebody_elses(world: World, budgets: BudgetA
 async def test_one_of_its_name_that_is_not_ours_is_left_alone(world: World, budgets: BudgetActivities) -> None:
     where = world.path("policy/v1", "poddisruptionbudgets")
     await world.kube.create(where, {"metadata": {"name": NAME}, "spec": {"minAvailable": 1}})
-    assert await held(world, budgets, True) == Budget(beside=NAME)
-    assert await held(world, budgets, False) == Budget(beside=NAME)
+    assert await budget(world, budgets, True) == Budget(beside=NAME)
+    assert await budget(world, budgets, False) == Budget(beside=NAME)
     assert len(await world.kube.list(where)) == 1
 
 
 async def test_it_goes_with_its_job(world: World, budgets: BudgetActivities) -> None:
-    await held(world, budgets, True)
+    await budget(world, budgets, True)
     made = await world.kube.get(world.path("policy/v1", "poddisruptionbudgets", NAME))
     assert [owner["uid"] for owner in made["metadata"]["ownerReferences"]] == [world.job.uid]
     assert made["metadata"]["labels"][names.LABEL_JOB] == world.job.job_id

@@ -1,4 +1,4 @@
-"""Whether what kept a pod from running is still so: a real registry, real Secrets and ConfigMaps."""
+"""Whether the cause that kept a pod from running still exists: a real registry, real Secrets and ConfigMaps."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from activities.causes import CauseActivities
+from activities.replicas.causes import CauseActivities
 from activities.signatures import FindCause
 from clients.kube import Kube
 from sandbox.oci import CONFIG_TYPE, MANIFEST_TYPE, OciClient
@@ -21,12 +21,12 @@ def causes(kube: Kube) -> CauseActivities:
 
 
 def asks(world: World, reason: str, **pod: Any) -> FindCause:
-    """About a template with this pod."""
+    """Make the question about a template with this pod."""
     return FindCause(job=world.job, job_template={"spec": {"template": {"spec": pod}}}, reason=reason)
 
 
 def login(registry: str, password: str) -> str:
-    """A Docker configuration."""
+    """Make a Docker configuration."""
     return json.dumps({"auths": {registry: {"auth": base64.b64encode(f"{USER}:{password}".encode()).decode()}}})
 
 

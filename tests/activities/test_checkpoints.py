@@ -4,14 +4,15 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.checkpoints import OPERATOR_FINALIZER, CheckpointActivities
-from activities.images import ImageActivities
-from activities.replicas import ReplicaActivities
+from activities.checkpoints.activities import OPERATOR_FINALIZER, CheckpointActivities
+from activities.registry.activities import ImageActivities
+from activities.replicas.activities import ReplicaActivities
 from activities.signatures import CREATE_CHECKPOINT, CheckpointRef, CreateCheckpoint, FindImage
 from api import errors, names
 from api.spot_instance_job import CheckpointConfig
@@ -21,13 +22,15 @@ from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.registry import Registry
 from tests.activities.world import World, eventually, loopback_gate, run
 from tests.sandbox.light_nodes import SPEED, Nodes
+from worker.memory import Memory
 
 STEP = r"step=(\d+)/"
 
 
 @pytest.fixture
 def checkpoints(kube: Kube) -> CheckpointActivities:
-    return CheckpointActivities(kube)
+    memory = Memory(kube)
+    return CheckpointActivities(kube, memory.running, memory.hosts, memory.under_way)
 
 
 @pytest.fixture
@@ -56,7 +59,7 @@ def config(world: World, registry: Registry) -> CheckpointConfig:
 
 @pytest.fixture
 async def training(world: World, replicas: ReplicaActivities, nodes: Nodes) -> str:
-    """A replica that has trained a little; its node."""
+    """Start a replica that has trained a little, and return its node."""
     await world.secret("registry", username="u", password="p")
     node = await nodes.start()
     await run(replicas.create_replica, world.create_replica(node))
@@ -78,14 +81,14 @@ async def completed(checkpoints: CheckpointActivities, world: World, number: int
 
 
 async def progressed(world: World, checkpoints: CheckpointActivities, config: CheckpointConfig) -> CheckpointView:
-    """Ask until the training has said how far it is: each with a number of its own."""
+    """Ask until the training has reported its progress: each call has a number of its own."""
     number = 0
 
     async def reported() -> CheckpointView | None:
         nonlocal number
         number += 1
         try:
-            # Those that it has not said it for yet have to be less far, or the registry has a further one.
+            # Those that it has not reported it for yet must have less progress, or the registry has a further one.
             view = await run(checkpoints.create_checkpoint, asked(world, config, number=number, lineage_seconds=0))
         except ApplicationError as error:
             if error.type != errors.BUSY:
@@ -197,7 +200,7 @@ async def test_one_at_a_time_on_a_node(
 async def test_no_other_team_keeps_a_node_from_checkpoints(
     world: World, checkpoints: CheckpointActivities, config: CheckpointConfig, training: str
 ) -> None:
-    """By a CheckpointBackup in a namespace of its own, which says that its pod is on that node."""
+    """Somebody makes a CheckpointBackup in a namespace of his own, which says that its pod is on that node."""
     other = f"{world.job.namespace}-other"
     await world.kube.create("/api/v1/namespaces", {"metadata": {"name": other}})
     forged = {
@@ -226,7 +229,7 @@ async def test_one_that_hangs_for_longer_than_any_takes_does_not_hold_the_node(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     await run(checkpoints.create_checkpoint, asked(world, config))
-    monkeypatch.setattr("activities.checkpoints.WORK_SECONDS", -1)
+    monkeypatch.setattr("activities.checkpoints.memory.WORK", timedelta(0))
     assert (await run(checkpoints.create_checkpoint, asked(world, config, number=2, unix=1_800_000))).exists
 
 
@@ -293,7 +296,7 @@ async def test_deleted_with_the_operator_there_is_gone(
 
 
 async def held(world: World, checkpoints: CheckpointActivities, config: CheckpointConfig, *finalizers: str) -> str:
-    """The path of a new checkpoint with these finalizers."""
+    """Return the path of a new checkpoint with these finalizers."""
     view = await run(checkpoints.create_checkpoint, asked(world, config))
     where = world.path("migration.dcnlab.com/v1", "checkpointbackups", view.name)
     await world.kube.patch(where, {"metadata": {"finalizers": list(finalizers)}})
@@ -311,7 +314,7 @@ async def test_finalizer_of_an_operator_that_is_gone_comes_off_after_its_time(
     ref = CheckpointRef(job=world.job, number=1)
     assert (await run(checkpoints.delete_checkpoint, ref)).exists
     assert (await run(checkpoints.delete_checkpoint, ref)).exists
-    monkeypatch.setattr("activities.checkpoints.FINALIZER_SECONDS", -1)
+    monkeypatch.setattr("activities.checkpoints.activities.FINALIZER_SECONDS", -1)
     assert not (await run(checkpoints.delete_checkpoint, ref)).exists
 
 
@@ -323,7 +326,7 @@ async def test_finalizer_of_somebody_else_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     where = await held(world, checkpoints, config, OPERATOR_FINALIZER, "example.com/audit")
-    monkeypatch.setattr("activities.checkpoints.FINALIZER_SECONDS", -1)
+    monkeypatch.setattr("activities.checkpoints.activities.FINALIZER_SECONDS", -1)
     ref = CheckpointRef(job=world.job, number=1)
     for _ in range(2):
         await run(checkpoints.delete_checkpoint, ref)

@@ -1,4 +1,4 @@
-"""A worker that reads the Secrets of chosen namespaces alone: overlays/chosen-namespaces on a real API server."""
+"""A worker that reads the Secrets of chosen namespaces only: overlays/chosen-namespaces on a real API server."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from activities.secret import Sharing
+from activities.documents.activities import SpecActivities
+from activities.kubernetes.secret import Sharing
 from activities.signatures import JobRef, ReleaseFinalizers
-from activities.specs import SpecActivities
 from api import names
 from api.common import SecretReference
 from api.timings import Timings
@@ -23,7 +23,7 @@ RBAC = "rbac.authorization.k8s.io/v1"
 
 
 def binding(kind: str, name: str, account: str) -> dict[str, Any]:
-    """Of the ClusterRole to the account."""
+    """Bind the ClusterRole to the account."""
     return {
         "kind": kind,
         "metadata": {"name": f"{name}-{account}"},
@@ -34,7 +34,7 @@ def binding(kind: str, name: str, account: str) -> dict[str, Any]:
 
 @pytest.fixture
 async def narrow(control_plane: Any, kube: Kube, namespace: str, tmp_path: Path) -> AsyncIterator[Kube]:
-    """The worker with the Secrets of this test's namespace and of no other."""
+    """Make a worker with the Secrets of this test's namespace only."""
     account = f"narrow-{secrets.token_hex(4)}"
     await kube.create(path("v1", "serviceaccounts", NAMESPACE), {"metadata": {"name": account}})
     await kube.create(path(RBAC, "clusterrolebindings"), binding("ClusterRoleBinding", "outlast-worker", account))

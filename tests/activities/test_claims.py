@@ -1,4 +1,4 @@
-"""CDI devices, which the scheduler does not see: two jobs that race for one, on a real API server."""
+"""CDI devices, which the scheduler does not see: two jobs race for one, on a real API server."""
 
 import asyncio
 import secrets
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities import claims
-from activities.replicas import ReplicaActivities
+from activities.placement import claims
+from activities.replicas.activities import ReplicaActivities
 from activities.signatures import CreateReplica
 from api import errors
 from clients.kube import Kube, path
@@ -23,21 +23,23 @@ class Racing:
 
     def __init__(self, world: World, node: str) -> None:
         self.kube, self.namespace, self.node = world.kube, world.job.namespace, node
-        self.owner = world.job  # one for all: a Job whose owner is nowhere is soon garbage
+        self.owner = world.job  # one for all: a Job without an existing owner is soon garbage
         self.replicas = ReplicaActivities(world.kube, world.job.namespace)
 
-    def wish(self, job: str, devices: str = "nvidia.com/gpu=0", *, incarnation: int = 1, **more: Any) -> CreateReplica:
-        """To run on one of the nodes, with these CDI devices; `job` is its id."""
+    def request(
+        self, job: str, devices: str = "nvidia.com/gpu=0", *, incarnation: int = 1, **more: Any
+    ) -> CreateReplica:
+        """Make the request to run on one of the nodes, with these CDI devices; `job` is its id."""
         template = training()
         template["spec"]["template"]["metadata"] = {"annotations": {DEVICE: devices}}
         ref = self.owner.model_copy(update={"job_id": job})
         given = {"nodes": [self.node], "bought": False, "replica": 0, **more}
         return CreateReplica(job=ref, job_template=template, incarnation=incarnation, **given)
 
-    async def create(self, wish: CreateReplica) -> str | None:
-        """The node that the Job was pinned to, None where another has the device."""
+    async def create(self, request: CreateReplica) -> str | None:
+        """Create the Job, and return the node that it was pinned to; None if another has the device."""
         try:
-            view = await run(self.replicas.create_replica, wish)
+            view = await run(self.replicas.create_replica, request)
         except ApplicationError as error:
             if error.type != errors.BUSY:
                 raise
@@ -55,9 +57,9 @@ class Racing:
             past = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             await self.kube.patch(f"{leases}/{lease['metadata']['name']}", {"spec": {"renewTime": past}})
 
-    async def ends(self, wish: CreateReplica) -> None:
-        """Its Job goes."""
-        name = f"{wish.job.name}-{wish.job.job_id}-r{wish.replica}-i{wish.incarnation}"
+    async def ends(self, request: CreateReplica) -> None:
+        """Remove its Job."""
+        name = f"{request.job.name}-{request.job.job_id}-r{request.replica}-i{request.incarnation}"
         await self.kube.delete(path("batch/v1", "jobs", self.namespace, name), propagation="Background")
 
 
@@ -75,8 +77,8 @@ async def new_node(kube: Kube) -> str:
 
 
 async def test_of_jobs_that_race_for_a_device_one_gets_it(racing: Racing) -> None:
-    wishes = [racing.wish(f"0000000{number}") for number in range(6)]
-    found = await asyncio.gather(*map(racing.create, wishes))
+    requests = [racing.request(f"0000000{number}") for number in range(6)]
+    found = await asyncio.gather(*map(racing.create, requests))
     assert (found.count(racing.node), found.count(None)) == (1, 5)
     jobs = await racing.kube.list(path("batch/v1", "jobs", racing.namespace))
     assert len(jobs) == 1
@@ -84,48 +86,48 @@ async def test_of_jobs_that_race_for_a_device_one_gets_it(racing: Racing) -> Non
 
 async def test_each_of_two_nodes_goes_to_one_of_two_jobs(racing: Racing, kube: Kube) -> None:
     nodes = [racing.node, await new_node(kube)]
-    found = await asyncio.gather(*(racing.create(racing.wish(f"0000000{job}", nodes=nodes)) for job in range(2)))
+    found = await asyncio.gather(*(racing.create(racing.request(f"0000000{job}", nodes=nodes)) for job in range(2)))
     assert sorted(map(str, found)) == sorted(nodes)
 
 
 async def test_other_devices_of_the_node_are_free(racing: Racing) -> None:
-    one, other = racing.wish("0000000a"), racing.wish("0000000b", "nvidia.com/gpu=1")
+    one, other = racing.request("0000000a"), racing.request("0000000b", "nvidia.com/gpu=1")
     assert await racing.create(one) == await racing.create(other) == racing.node
 
 
 @pytest.mark.parametrize(("first", "second"), [("all", "1"), ("1", "all"), ("all", "all")])
 async def test_all_devices_are_each_of_them(racing: Racing, first: str, second: str) -> None:
-    assert await racing.create(racing.wish("0000000a", f"nvidia.com/gpu={first}")) == racing.node
-    assert await racing.create(racing.wish("0000000b", f"nvidia.com/gpu={second}")) is None
+    assert await racing.create(racing.request("0000000a", f"nvidia.com/gpu={first}")) == racing.node
+    assert await racing.create(racing.request("0000000b", f"nvidia.com/gpu={second}")) is None
 
 
 async def test_a_retry_and_the_next_incarnation_have_what_the_replica_had(racing: Racing) -> None:
-    first = racing.wish("0000000a")
+    first = racing.request("0000000a")
     assert await racing.create(first) == await racing.create(first) == racing.node
-    assert await racing.create(racing.wish("0000000a", incarnation=2)) == racing.node
+    assert await racing.create(racing.request("0000000a", incarnation=2)) == racing.node
     await racing.ends(first)
-    assert await racing.create(racing.wish("0000000b")) is None
+    assert await racing.create(racing.request("0000000b")) is None
 
 
 async def test_a_claim_lapses_with_its_job(racing: Racing) -> None:
-    first, second = racing.wish("0000000a"), racing.wish("0000000b")
+    first, second = racing.request("0000000a"), racing.request("0000000b")
     assert await racing.create(first) == racing.node
     assert await racing.create(second) is None
     await racing.age_claims()
-    assert await racing.create(second) is None  # however long ago it was taken
+    assert await racing.create(second) is None  # whenever it was claimed
     await racing.ends(first)
     assert await eventually("the device is free", lambda: racing.create(second)) == racing.node
     assert await racing.create(first) is None
 
 
 async def test_nothing_is_claimed_on_a_node_that_was_bought(racing: Racing) -> None:
-    bought = [racing.wish(job, bought=True) for job in ("0000000a", "0000000b")]
-    assert [await racing.create(wish) for wish in bought] == [racing.node] * 2
+    bought = [racing.request(job, bought=True) for job in ("0000000a", "0000000b")]
+    assert [await racing.create(request) for request in bought] == [racing.node] * 2
     assert await racing.kube.list(path(claims.LEASES, "leases", racing.namespace)) == []
 
 
 async def test_claims_go_with_their_node(racing: Racing) -> None:
-    await racing.create(racing.wish("0000000a"))
+    await racing.create(racing.request("0000000a"))
     leases = path(claims.LEASES, "leases", racing.namespace)
     assert len(await racing.kube.list(leases)) == 1
     await racing.kube.delete(path("v1", "nodes", name=racing.node))

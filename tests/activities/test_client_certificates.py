@@ -1,14 +1,16 @@
-"""What a bootstrap token of Outlast's is good for, on a real API server with its own approver and signer."""
+"""What can be done with a bootstrap token of Outlast's, on a real API server with its own approver and signer."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
+from activities.certificates.approver import REQUESTS
 from activities.certificates.client import ClientCertificates
 from activities.certificates.request import CLIENT, SERVING
-from activities.tokens import token_id_of
+from activities.join.tokens import token_id_of
 from api import names
+from clients.informer import Informer
 from clients.kube import path
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
@@ -19,7 +21,7 @@ from tests.activities.world import World, eventually
 
 @pytest.fixture
 async def machine(world: World, control_plane: ControlPlane) -> AsyncIterator[Machine]:
-    """One that joins."""
+    """Make a machine that joins."""
     made = Machine(world, control_plane)
     yield made
     await made.close()
@@ -43,7 +45,7 @@ async def test_a_kubelet_with_an_rsa_key_asks_for_more_usages(machine: Machine) 
 
 
 async def test_the_token_of_one_vm_is_no_other_node(machine: Machine) -> None:
-    """The control plane's, for example: by it one reads the Secrets of all pods there."""
+    """Such as the control plane's, by which one reads the Secrets of all pods there."""
     root = await machine.root()
     name = await root.ask(node_pem("control-plane-1"))
     said = await machine.answer()
@@ -74,14 +76,14 @@ async def test_two_workers_that_look_at_once_approve_one(machine: Machine) -> No
     root = await machine.root()
     asked = [await root.ask(node_pem(machine.node)) for _ in range(4)]
     with acting():
-        lookers = [ClientCertificates(machine.kube, machine.tokens) for _ in range(4)]
+        lookers = [ClientCertificates(machine.kube, machine.tokens, Informer(machine.kube, REQUESTS)) for _ in range(4)]
         await asyncio.gather(*(each.answer(machine.join) for each in lookers))
     await machine.answer()
     assert sorted([(await machine.verdict(name))[0] for name in asked]) == ["Approved", "Denied", "Denied", "Denied"]
 
 
 async def test_another_try_of_the_join_gets_its_own_certificate(machine: Machine) -> None:
-    """By another token; what was asked with the one before is not taken for it."""
+    """It has another token, and gets no certificate that was requested with the token before."""
     root = await machine.root()
     first = await root.ask(node_pem(machine.node))
     await machine.answer()
@@ -98,7 +100,7 @@ async def test_another_try_of_the_join_gets_its_own_certificate(machine: Machine
 
 
 def _requests(node: str) -> dict[str, tuple[str, list[str], str, str]]:
-    """What a kubelet would not ask for: name of the case → request, usages, signer, part of the reason."""
+    """Map each case that a kubelet would not request to request, usages, signer and a part of the reason."""
     own, plain = names.node_user(node), node_pem(node)
     return {
         "usages": (plain, [*CLIENT_USAGES, "code signing"], CLIENT, "does not ask for the usages"),
@@ -127,7 +129,7 @@ async def test_what_no_kubelet_asks_for_is_denied(machine: Machine, case: str) -
 
 
 async def test_a_request_of_another_group_is_nobody_elses_business(machine: Machine) -> None:
-    """kubeadm approves for its own tokens; what an administrator asks for waits for an administrator."""
+    """kubeadm approves for its own tokens. What an administrator requests waits for an administrator."""
     theirs = machine.who(await machine.control_plane.create_bootstrap_token())
     admin = Asking(KubeClient.from_kubeconfig(machine.control_plane.kubeconfig))
     root = await machine.root()
@@ -177,4 +179,4 @@ async def test_a_revoked_token_asks_for_nothing(machine: Machine) -> None:
             return error.status == 401
         return False
 
-    await eventually("it is refused", refused, 10)
+    await eventually("it is refused", refused)

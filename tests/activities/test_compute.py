@@ -16,16 +16,14 @@ from activities.cloud_errors import Invalid, Missing
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
 from activities.compute.instance import instance_body
+from activities.join.ssh import SshKeys
 from activities.signatures import ObserveCreate
-from activities.ssh import SshKeys
 from api import errors
 from api.common import SecretReference
 from api.views import VmView
 from clients.kube import Kube
-from sandbox.gce import GceEmulator
-from sandbox.settings import Settings
-from tests.activities.boxes import Boxes
 from tests.activities.compute_setting import LABELS, ZONE, Setting, create_vm, setting, vm_ref
+from tests.activities.world import eventually
 
 __all__ = ["setting"]
 
@@ -67,7 +65,7 @@ async def test_an_answer_that_was_lost_is_found_again(setting: Setting) -> None:
 
 
 async def insert_directly(setting: Setting, labels: dict[str, str]) -> None:
-    """Make a VM of our name past the activity, under a request id of its own."""
+    """Make a VM of our name without the activity, under a request id of its own."""
     create = create_vm()
     body = instance_body(
         create.spec,
@@ -160,21 +158,21 @@ async def test_a_vm_of_the_same_name_but_another_id_is_left_alone(setting: Setti
     assert [instance["status"] for instance in setting.gce.instances()] == ["RUNNING"]
 
 
-async def test_a_vm_preempted_before_it_ran_is_out_of_capacity(setting: Setting) -> None:
-    slow = GceEmulator(Settings(state_dir=Path("."), speed=2, octet=190), Boxes())
-    cloud = GcpCloud(None, await slow.start())  # type: ignore[arg-type] # nothing here names a Secret
-    activities = ComputeActivities(cloud, setting.activities._ssh_keys)
-    try:
-        operation = await setting.run(activities.create_vm, create_vm())
-        await asyncio.sleep(0.6)  # it is PROVISIONING from 0.25 s to 1.75 s
-        preemption = asyncio.create_task(slow.preempt(vm_ref().name, notice=0))
-        observe = ObserveCreate(vm=vm_ref(), operation=operation.name)
-        progress = await setting.run(activities.observe_create, observe)
-        await preemption
-        assert (progress.done, progress.error) == (True, errors.NO_CAPACITY)
-    finally:
-        cloud.close()
-        await slow.stop()
+async def test_a_vm_preempted_before_it_ran_is_out_of_capacity(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sandbox.gce.transitions.STAGING_SECONDS", 1e6)
+    operation = await setting.run(setting.activities.create_vm, create_vm())
+
+    async def staging() -> bool:
+        return [each["status"] for each in setting.gce.instances()] == ["STAGING"]
+
+    await eventually("the VM is STAGING", staging)
+    preemption = asyncio.create_task(setting.gce.preempt(vm_ref().name, notice=0))
+    observe = ObserveCreate(vm=vm_ref(), operation=operation.name)
+    progress = await setting.run(setting.activities.observe_create, observe)
+    await preemption
+    assert (progress.done, progress.error) == (True, errors.NO_CAPACITY)
 
 
 async def test_observes_a_vm_that_is_not_there(setting: Setting) -> None:
@@ -223,7 +221,7 @@ async def make_secret(kube: Kube, namespace: str, key: object) -> SecretReferenc
 
 async def test_a_secret_that_is_missing_is_named(kube: Kube, namespace: str) -> None:
     cloud = GcpCloud(kube)
-    with pytest.raises(Missing, match=f"Secret {namespace}/gcp-credentials is not there"):
+    with pytest.raises(Missing, match=f"Secret {namespace}/gcp-credentials does not exist"):
         await cloud.open(SecretReference(name="gcp-credentials"), namespace)
     cloud.close()
 
@@ -231,7 +229,7 @@ async def test_a_secret_that_is_missing_is_named(kube: Kube, namespace: str) -> 
 async def test_a_secret_without_a_key_is_invalid_and_not_told(kube: Kube, namespace: str) -> None:
     cloud = GcpCloud(kube)
     reference = await make_secret(kube, namespace, {"type": "service_account", "private_key": "s3cret"})
-    with pytest.raises(Invalid, match="must hold a service account's key") as raised:
+    with pytest.raises(Invalid, match="must contain a service account's key") as raised:
         await cloud.open(reference, namespace)
     assert "s3cret" not in str(raised.value)
     assert raised.value.__cause__ is None or "s3cret" not in str(raised.value.__cause__)
@@ -259,7 +257,7 @@ async def test_a_service_accounts_key_signs_the_calls(kube: Kube, namespace: str
         "type": "service_account",
         "client_email": "trainer@demo.iam.gserviceaccount.com",
         "private_key": key.decode(),
-        # Whoever writes the Secret writes these, too: they lead nowhere.
+        # Whoever writes the Secret writes these, too, and they lead nowhere.
         "token_uri": f"http://127.0.0.1:{runner.addresses[0][1]}/token",
         "universe_domain": "cloud.example",
     }

@@ -1,4 +1,4 @@
-"""Pods of other owners on a bought node: who is named, and who belongs there. On a real API server."""
+"""Pods of other owners on a bought node, on a real API server: who is named, and who belongs there."""
 
 import secrets
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.replicas import ReplicaActivities
+from activities.kubernetes.strangers import StrangerActivities
+from activities.replicas.activities import ReplicaActivities
 from activities.signatures import FindStrangers, Strangers
-from activities.strangers import StrangerActivities
 from api import errors
 from clients.kube import Kube, path
 from tests.activities.world import World, run, training
@@ -25,10 +25,10 @@ class Bought:
         self.namespace = world.job.namespace
 
     async def pod(self, name: str = "stranger", *, gpus: int = 0, phase: str = "", **metadata: Any) -> str:
-        """A pod that is bound here; its name with its namespace, as people read it."""
+        """Bind a pod to the node, and return its name with its namespace, as people read it."""
         resources = {"limits": {GPU: gpus}} if gpus else {}
         container = {"name": "c", "image": "busybox", "resources": resources}
-        # Who is root of a node's scheduling binds as it likes: no taint keeps off what names its node.
+        # Whoever may bind pods binds them as he likes: no taint keeps a pod away that names its node.
         spec = {"nodeName": self.name, "tolerations": [{"operator": "Exists"}], "containers": [container]}
         body = {"metadata": {"name": name, **metadata}, "spec": spec}
         await self.kube.create(path("v1", "pods", self.namespace), body)
@@ -37,7 +37,7 @@ class Bought:
         return f"{self.namespace}/{name}"
 
     async def strangers(self, gpus: int = 1, template: Json | None = None) -> Strangers:
-        """Who keeps the job's pod off, if it wants so many GPUs."""
+        """List the pods that keep the job's pod away, if it wants so many GPUs."""
         wanted = template or training(resources={"limits": {GPU: gpus}})
         activities = StrangerActivities(self.kube)
         return await run(
@@ -98,7 +98,7 @@ async def test_a_node_that_is_gone_has_no_strangers(bought: Bought) -> None:
 
 
 async def test_what_the_scheduler_cannot_see_is_refused_by_name(bought: Bought) -> None:
-    """A CDI device asks for no resource: the scheduler would put both pods on one GPU."""
+    """A CDI device is no resource, so the scheduler would put both pods on one GPU."""
     template = training()
     template["spec"]["template"]["metadata"] = {"annotations": {"container.devices.cdi.k8s.io/trainer": f"{GPU}=0"}}
     taker = await bought.pod(gpus=2)

@@ -1,4 +1,4 @@
-"""The worker is no proxy: what a spec names leads to no address of the inside, and nothing of an answer is told."""
+"""The worker is no proxy: a name in a spec reaches no internal address, and no answer is quoted."""
 
 import asyncio
 import contextlib
@@ -21,11 +21,11 @@ from obstore.store import S3Store
 from temporalio.exceptions import ApplicationError
 
 from activities.cloud_errors import CloudError, Invalid
-from activities.gate import Gate, _pipe
-from activities.networks import ALLOWED, Networks, networks
-from activities.registry import Registry
-from activities.registry_credentials import CLOUD_KEY, Credentials
-from activities.repository import parse_repository
+from activities.network.gate import Gate, _pipe
+from activities.network.networks import ALLOWED, Networks, networks
+from activities.registry.client import Registry
+from activities.registry.credentials import CLOUD_KEY, Credentials
+from activities.registry.repository import parse_repository
 from activities.storage.bucket import SecretBuckets
 from api import errors
 from api.spot_instance_job import CheckpointStorage
@@ -97,7 +97,7 @@ async def test_the_api_server_is_refused_though_its_network_is_allowed(internal:
 
 
 async def test_what_is_judged_is_what_is_connected_to(internal: Internal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DNS rebinding: a name that is a permitted address at the first look and an internal one at the second."""
+    """DNS rebinding: a name resolves to a permitted address at first, and to an internal one the second time."""
     looks: list[str] = []
     port = int(internal.address.rpartition(":")[2])
 
@@ -108,7 +108,8 @@ async def test_what_is_judged_is_what_is_connected_to(internal: Internal, monkey
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port))]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", rebinding)
-    with pytest.raises(CloudError):  # obstore tries twice; nobody listens at the first answer, the second is refused
+    # Obstore tries twice: nobody listens at the first address, and the second is refused.
+    with pytest.raises(CloudError):
         await list_bucket(f"http://rebinding.example:{port}", Gate(ONE))
     assert looks
     assert internal.asked == []
@@ -172,7 +173,7 @@ async def test_a_redirect_to_another_host_shows_no_credentials(internal: Interna
 
 
 async def test_a_host_that_begins_like_the_registry_is_another_host(internal: Internal) -> None:
-    """``127.0.0.1:50`` is the beginning of ``127.0.0.1:5000``, as ``registry.example`` is of one that goes on."""
+    """``127.0.0.1:50`` is the beginning of ``127.0.0.1:5000``, as ``registry.example`` is of longer names."""
     async with internal_server("127.0.0.1", challenge='Basic realm="r"') as outside:
         port = int(outside.address.rpartition(":")[2])
         repository = parse_repository(f"127.0.0.1:{str(port)[:-1]}/p/r")
@@ -207,7 +208,7 @@ async def test_nobody_else_goes_through_the_gate(internal: Internal) -> None:
 
 
 async def test_tls_stays_between_the_client_and_the_server(store: ObjectStore, tmp_path: Path) -> None:
-    """A large object goes up and comes back through the tunnel, and the gate could read none of it."""
+    """A large object goes through the tunnel both ways, and the gate could read none of it."""
     gate = loopback_gate()
     passage = await gate.passage()
     server = await _in_tls(store.url, tmp_path)
@@ -225,7 +226,7 @@ async def test_tls_stays_between_the_client_and_the_server(store: ObjectStore, t
 
 
 async def _in_tls(url: str, directory: Path) -> asyncio.Server:
-    """A port before a plain one that speaks TLS, by a certificate of its own."""
+    """Start a port before a plain server that speaks TLS, with a certificate of its own."""
     key = ec.generate_private_key(ec.SECP256R1())
     name, now = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")]), datetime.now(UTC)
     made = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1)).sign(key, SHA256())
@@ -291,7 +292,7 @@ async def test_a_server_that_speaks_no_http_is_not_quoted() -> None:
 
 
 def _everything(error: BaseException | None) -> str:
-    """What Temporal would store of an error: its message, and those of its causes."""
+    """Collect what Temporal would store of an error: its message, and those of its causes."""
     return f"{error} {_everything(error.__cause__)}" if error is not None else ""
 
 

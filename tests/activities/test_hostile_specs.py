@@ -1,4 +1,4 @@
-"""Hostile values on their whole way: from the spec by a real SSH to a real shell on a machine, and nothing runs."""
+"""Hostile values on their whole way, from the spec by real SSH to a real shell on a machine: nothing runs."""
 
 import random
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities import join as join_module
+from activities.join import activities as join_module
 from activities.signatures import JoinProgress, StartJoin
 from tests.activities.test_join import Setting, setting
 
@@ -48,7 +48,7 @@ PIECES = [
 
 
 def fuzzed(number: int) -> str:
-    """An attack wrapped into what some program may trip over; the same for the same number."""
+    """Wrap an attack into text on which some program may trip; the same for the same number."""
     choose = random.Random(SEED + number)
     around = ["".join(choose.choices(PIECES, k=choose.randint(0, 6))) for _ in range(2)]
     return choose.choice(ATTACKS).join(around)
@@ -62,7 +62,7 @@ async def tried(setting: Setting, join: StartJoin) -> JoinProgress | Application
 
 
 def pwned(setting: Setting, join: StartJoin) -> list[Path]:
-    """On the machine, and where the worker runs."""
+    """List the traces of an attack on the machine, and where the worker runs."""
     return [*setting.machine(join).root.rglob("pwned"), *Path.cwd().glob("pwned")]
 
 
@@ -76,7 +76,7 @@ async def test_hostile_endpoints_and_names_run_nothing(setting: Setting, monkeyp
         outcome = await tried(setting, hostile)
         assert isinstance(outcome, ApplicationError) or outcome.state == "Failed", outcome
         assert pwned(setting, plain) == []
-    # The machine is none the worse for it.
+    # The machine still works.
     assert (await setting.joined(plain)).state == "Joined"
 
 

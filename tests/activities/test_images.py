@@ -1,4 +1,4 @@
-"""Finding and pinning images: in a real registry, and in one that asks for credentials."""
+"""Finding and pinning images in a real registry, and in one that asks for credentials."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.images import ImageActivities
+from activities.registry.activities import ImageActivities
 from activities.signatures import DeletedImages, DeleteImages, FindImage, PinImages
 from api import errors
 from api.spot_instance_job import CheckpointConfig
@@ -34,7 +34,9 @@ class Repository:
     async def push(
         self, tag: str, created: str | None = None, annotation: str | None = None, **annotations: str
     ) -> str:
-        """An image; its digest. ``created`` goes into its config, ``annotation`` (its time) onto its manifest."""
+        """Push an image and return its digest. ``created`` goes into its config, ``annotation`` (its time) into its
+        manifest.
+        """
         async with OciClient(self.host, plain_http=True) as client:
             config = json.dumps({"created": created, "tag": tag}).encode()
             manifest: dict[str, Any] = {
@@ -203,7 +205,7 @@ async def test_a_tag_that_may_not_be_changed_is_pinned_as_it_is(
 async def test_tag_that_is_gone_cannot_be_pinned(world: World, images: ImageActivities, repository: Repository) -> None:
     point = RestorePoint(images={"main": f"{repository.full}:{OURS}"}, progress=7, created_at=datetime.now(UTC))
     config = CheckpointConfig(checkpoint_image_repo=repository.full)
-    with pytest.raises(ApplicationError, match="not in its registry") as caught:
+    with pytest.raises(ApplicationError, match="no longer in its registry") as caught:
         await run(images.pin_images, PinImages(job=world.job, config=config, point=point))
     assert caught.value.type == errors.MISSING
 
@@ -222,7 +224,7 @@ async def test_a_list_of_tags_without_end_is_given_up(
     world: World, images: ImageActivities, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would fill the memory that the worker has for all teams."""
-    monkeypatch.setattr("activities.registry.MOST_TAGS", 50)
+    monkeypatch.setattr("activities.registry.client.MOST_TAGS", 50)
     await world.secret("registry", username=USER, password=PASSWORD)
     config = {"checkpointRepoCredentialRef": {"name": "registry"}}
     async with guarded_registry(bearer=False, endless=True) as guarded:
@@ -360,7 +362,7 @@ async def test_wrong_credentials_refuse_a_deletion_too(world: World, images: Ima
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_registry_in_trouble_is_asked_again(world: World, images: ImageActivities, status: int) -> None:
+async def test_failing_registry_is_asked_again(world: World, images: ImageActivities, status: int) -> None:
     await world.secret("registry", username=USER, password=PASSWORD)
     config = {"checkpointRepoCredentialRef": {"name": "registry"}}
     async with guarded_registry(bearer=False, deletion=status) as guarded:

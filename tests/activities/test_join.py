@@ -1,4 +1,4 @@
-"""Joining, against light machines: real SSH, a real bootstrap at a real API server, a node that lives."""
+"""Joining, with light machines: real SSH, a real bootstrap at a real API server, a node that lives."""
 
 import asyncio
 import base64
@@ -13,13 +13,17 @@ import pytest
 import yaml
 from temporalio.exceptions import ApplicationError
 
-from activities import join as join_module
-from activities import ssh
+from activities.certificates.approver import REQUESTS
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
-from activities.join import JoinActivities
-from activities.nodes import NodeActivities
-from activities.secret import read_secret
+from activities.join import activities as join_module
+from activities.join import ssh
+from activities.join.activities import JoinActivities
+from activities.join.ssh import SshKeys
+from activities.join.tokens import token_id_of
+from activities.kubernetes.daemons import AGENT, VALIDATOR, DaemonNamespaces, Daemons
+from activities.kubernetes.nodes import NodeActivities
+from activities.kubernetes.secret import read_secret
 from activities.signatures import (
     CreateVm,
     JoinProgress,
@@ -30,19 +34,18 @@ from activities.signatures import (
     TokenRef,
     VmRef,
 )
-from activities.ssh import SshKeys
-from activities.tokens import token_id_of
 from api import errors
 from api.market import Candidate
 from api.names import vm_name
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.views import AgentView
+from clients.informer import Informer
 from clients.kube import Kube, path
+from sandbox.claims import claim_octet
 from sandbox.control_plane import ControlPlane
 from sandbox.gce import GceEmulator
 from sandbox.machines.light import LightMachine, LightMachines
 from sandbox.settings import Settings
-from sandbox.state import claim_octet
 from tests.activities.world import eventually, run
 
 ZONE = "us-central1-a"
@@ -50,8 +53,12 @@ SPEED = 20.0
 T = TypeVar("T")
 
 
+def everything_in(namespace: str) -> DaemonNamespaces:
+    return DaemonNamespaces(gpu_operator=namespace, agent=namespace)
+
+
 class Setting:
-    """An emulated cloud of light machines, and the activities that make nodes of them."""
+    """An emulated cloud of light machines, and the activities that make them nodes."""
 
     def __init__(self, settings: Settings, kube: Kube, namespace: str, key_file: Path) -> None:
         self.machines = LightMachines(settings)
@@ -65,8 +72,8 @@ class Setting:
         keys = SshKeys(self.kube, self._key_file)
         self.cloud = GcpCloud(self.kube, await self.gce.start())
         self.compute = ComputeActivities(self.cloud, keys)
-        self.join = JoinActivities(self.cloud, self.kube, keys, self._settings.ssh_port)
-        self.nodes = NodeActivities(self.kube)
+        self.join = JoinActivities(self.cloud, self.kube, Informer(self.kube, REQUESTS), keys, self._settings.ssh_port)
+        self.nodes = NodeActivities(self.kube, Daemons(self.kube, where=everything_in(self.namespace)))
 
     async def stop(self) -> None:
         names = [machine["name"] for machine in self.gce.instances()]
@@ -79,14 +86,14 @@ class Setting:
         return await run(call, argument)
 
     async def vm(self, key: str = "0badcafe-r0-v1", **spec: Any) -> StartJoin:
-        """Buy a VM and say how to join it."""
+        """Buy a VM and make the request to join it."""
         document = {
             "vmImage": "ubuntu-2404-lts-amd64",
             "gpu": {"type": "nvidia-tesla-t4", "count": 2},
             "gcp": {"project": "demo", "zone": ZONE, "machineType": "n1-standard-4"},
             **spec,
         }
-        # Nodes belong to no namespace, so that their names have to differ between tests.
+        # Nodes have no namespace, so their names have to differ between tests.
         attempt = int(self.namespace.rpartition("-")[2], 16) % 10**9
         vm = VmRef(project="demo", zone=ZONE, name=vm_name(key, attempt), namespace=self.namespace)
         read = SpotInstanceVMSpec.model_validate(document)
@@ -104,13 +111,45 @@ class Setting:
             namespace=self.namespace,
         )
 
+    async def starts(self, join: StartJoin, message: str) -> JoinProgress:
+        """Start a join again and again, as its workflow does, until this is said of it."""
+
+        async def said() -> JoinProgress | None:
+            progress = await self.run(self.join.start_join, join)
+            return progress if message in progress.message else None
+
+        return await eventually(message, said)
+
     async def joined(self, join: StartJoin) -> JoinProgress:
-        """Join to the end."""
+        """Join a VM to the end."""
         await self.run(self.join.start_join, join)
-        return await self.run(self.join.observe_join, join)
+        return await self.observed(join)
+
+    async def observed(self, join: StartJoin) -> JoinProgress:
+        """Observe a join until it has ended, as its workflow does."""
+
+        async def ended() -> JoinProgress | None:
+            progress = await self.run(self.join.observe_join, join)
+            return progress if progress.state != "Running" else None
+
+        return await eventually("the end of the join", ended)
+
+    async def daemon_set(self, name: str, labels: dict[str, str], image: str) -> str:
+        """Create a DaemonSet on the machines, and return its path."""
+        spec = {
+            "nodeSelector": {"kubernetes.io/os": "linux"},
+            "tolerations": [{"operator": "Exists"}],
+            "terminationGracePeriodSeconds": 0,
+            "containers": [{"name": name, "image": image, "command": ["sleep", "3600"]}],
+        }
+        template = {"metadata": {"labels": labels}, "spec": spec}
+        body = {"metadata": {"name": name, "labels": labels}}
+        sets = path("apps/v1", "daemonsets", self.namespace)
+        await self.kube.create(sets, {**body, "spec": {"selector": {"matchLabels": labels}, "template": template}})
+        return f"{sets}/{name}"
 
     async def token(self, join: StartJoin) -> dict[str, str]:
-        """What is in the token that was minted for this VM."""
+        """Read the token that was made for this VM."""
         return await read_secret(self.kube, "kube-system", f"bootstrap-token-{token_id_of(join.vm.name)}")
 
     async def find_token(self, join: StartJoin) -> Any:
@@ -122,11 +161,12 @@ class Setting:
         return self.machines.machine(join.vm.name)
 
     async def node(self, join: StartJoin) -> Any:
-        """The Node once it is Ready."""
+        """Wait for the Node until the workflow would use it: Ready, with its GPUs registered by the device plugin."""
+        assert join.spec.gpu
         async with asyncio.timeout(120):
             while True:
                 readiness = await self.run(self.nodes.observe_node, NodeRef(name=join.vm.name))
-                if readiness.view.ready:
+                if readiness.view.ready and readiness.view.gpus >= join.spec.gpu.count:
                     return await self.kube.get(f"/api/v1/nodes/{join.vm.name}")
                 await asyncio.sleep(0.1)
 
@@ -175,7 +215,7 @@ async def test_nothing_secret_is_left_on_the_machine(setting: Setting) -> None:
     await setting.run(setting.join.start_join, join)
     directory = setting.machine(join).root / ".outlast"
     secret = await setting.token(join)
-    assert (await setting.run(setting.join.observe_join, join)).state == "Joined"
+    assert (await setting.observed(join)).state == "Joined"
     assert not (directory / "join.yaml").exists()
     assert [f for f in directory.rglob("*") if f.is_file() and secret["token-secret"] in f.read_text()] == []
 
@@ -210,7 +250,7 @@ async def test_a_token_that_nobody_revoked_goes_with_the_node(setting: Setting) 
 async def test_two_starts_at_once_join_once(setting: Setting) -> None:
     join = await setting.vm()
     await asyncio.gather(*(setting.run(setting.join.start_join, join) for _ in range(3)))
-    progress = await setting.run(setting.join.observe_join, join)
+    progress = await setting.observed(join)
     assert progress.state == "Joined", progress
     log = (setting.machine(join).root / ".outlast/join.log").read_text()
     assert log.count("This node has joined the cluster") == 1
@@ -233,9 +273,8 @@ async def test_a_machine_that_boots(setting: Setting, monkeypatch: pytest.Monkey
 
 async def test_a_startup_script_is_waited_for(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     join = await setting.vm(startupScript="#!/bin/sh\nuntil [ -e go ]; do sleep 0.1; done\n")
-    monkeypatch.setattr(join_module, "WATCH_SECONDS", 3)
-    progress = await setting.run(setting.join.start_join, join)
-    assert (progress.state, progress.message) == ("Booting", "the startup script runs")
+    monkeypatch.setattr(join_module, "WATCH_SECONDS", 1)
+    assert (await setting.starts(join, "the startup script runs")).state == "Booting"
     (setting.machine(join).root / "go").touch()
     monkeypatch.undo()
     assert (await setting.joined(join)).state == "Joined"
@@ -244,8 +283,13 @@ async def test_a_startup_script_is_waited_for(setting: Setting, monkeypatch: pyt
 async def test_another_machine_at_this_address_is_not_trusted(setting: Setting) -> None:
     join = await setting.vm()
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().split()[1]
-    await asyncio.sleep(30 / SPEED)  # until it has published its own key
-    setting.machine(join).metadata.publish("hostkeys/ssh-ed25519", other)
+    machine = setting.machine(join)
+
+    async def published() -> bool:
+        return "hostkeys/ssh-ed25519" in machine.guest_attributes
+
+    await eventually("its own key", published)
+    machine.metadata.publish("hostkeys/ssh-ed25519", other)
     with pytest.raises(ApplicationError, match="not the one that was bought") as raised:
         await setting.run(setting.join.start_join, join)
     assert (raised.value.type, raised.value.non_retryable) == (errors.HOST_KEY, True)
@@ -253,11 +297,10 @@ async def test_another_machine_at_this_address_is_not_trusted(setting: Setting) 
 
 async def test_a_key_that_does_not_open_it_means_not_yet(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     join = await setting.vm()
-    monkeypatch.setattr(join_module, "WATCH_SECONDS", 3)
+    monkeypatch.setattr(join_module, "WATCH_SECONDS", 1)
     stranger = join.model_copy(update={"spec": join.spec.model_copy(update={"ssh_user": "nobody"})})
-    progress = await setting.run(setting.join.start_join, stranger)
+    progress = await setting.starts(stranger, "does not let nobody in yet")
     assert progress.state == "Unreachable"
-    assert "does not let nobody in yet" in progress.message
     assert "set gcp.sshAccess: OSLogin" in progress.message
 
 
@@ -282,7 +325,7 @@ async def test_a_failed_join_says_why_and_is_undone_by_the_next(setting: Setting
     join = await setting.vm(kubeadmJoinConfig=wrong)
     await setting.run(setting.join.start_join, join)
     secret = await setting.token(join)
-    failed = await setting.run(setting.join.observe_join, join)
+    failed = await setting.observed(join)
     assert failed.state == "Failed"
     assert "none of the public keys" in failed.message
     assert secret["token-secret"] not in failed.message
@@ -300,7 +343,7 @@ async def test_of_two_runtimes_containerd_is_used_and_people_are_told(setting: S
     join = await setting.vm(startupScript=TWO_RUNTIMES)
     begun = await setting.run(setting.join.start_join, join)
     assert "the machine has containerd and CRI-O, and containerd is used" in begun.message
-    assert (await setting.run(setting.join.observe_join, join)).state == "Joined"
+    assert (await setting.observed(join)).state == "Joined"
 
 
 async def test_a_join_that_failed_beside_two_runtimes_is_undone_too(setting: Setting) -> None:
@@ -317,7 +360,7 @@ async def test_the_runtime_of_the_spec_is_used(setting: Setting) -> None:
     both = await setting.vm(startupScript=TWO_RUNTIMES, kubeadmJoinConfig={"criSocket": f"unix:///{CRIO}"})
     begun = await setting.run(setting.join.start_join, both)
     assert begun.message in {"", "kubeadm join runs"}
-    assert (await setting.run(setting.join.observe_join, both)).state == "Joined"
+    assert (await setting.observed(both)).state == "Joined"
 
 
 async def test_a_runtime_that_is_not_there_fails_the_join(setting: Setting) -> None:
@@ -354,7 +397,7 @@ async def test_the_users_secret_takes_precedence(setting: Setting) -> None:
         progress = await setting.joined(first)
         assert (progress.state, progress.token_id) == ("Joined", None)
     finally:
-        await setting.run(setting.join.revoke_token, TokenRef(token_id="abcdef"))  # not ours: stays
+        await setting.run(setting.join.revoke_token, TokenRef(token_id="abcdef"))  # not ours, so it stays
         assert await setting.kube.delete("/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef")
 
 
@@ -363,7 +406,7 @@ async def test_a_machine_lost_while_it_joins_is_unreachable(setting: Setting, mo
     await setting.run(setting.join.start_join, join)
     monkeypatch.setattr(join_module, "WATCH_SECONDS", 0)
     await setting.gce.preempt(join.vm.name, notice=0)
-    assert (await setting.run(setting.join.observe_join, join)).state == "Unreachable"
+    assert (await setting.observed(join)).state == "Unreachable"
 
 
 async def test_a_token_that_expires_before_it_is_used_is_followed_by_another(setting: Setting) -> None:
@@ -391,7 +434,7 @@ async def test_an_sshd_that_falls_silent_while_its_machine_joins(
     join = await setting.vm()
     started = await setting.run(setting.join.start_join, join)
     assert started.state in {"Running", "Joined"}, started
-    progress = await setting.run(setting.join.observe_join, join)
+    progress = await setting.observed(join)
     assert progress.state == "Unreachable", progress
     assert "does not answer yet" in progress.message
 
@@ -458,16 +501,15 @@ async def test_taints_that_others_put_on_meanwhile_are_kept(setting: Setting, mo
     await setting.joined(join)
     await setting.node(join)
     where, mark = f"/api/v1/nodes/{join.vm.name}", {"key": "training.dcnlab.com/preempted", "effect": "NoSchedule"}
-    find = setting.nodes._find
+    find = setting.kube.find
 
-    async def find_and_be_overtaken(ref: NodeRef) -> Any:
-        found = await find(ref)
-        taints = found["spec"]["taints"]
-        if mark not in taints:
+    async def find_and_be_overtaken(path: str) -> Any:
+        found = await find(path)
+        if path == where and found and mark not in (taints := found["spec"]["taints"]):
             await setting.kube.patch(where, {"spec": {"taints": [*taints, mark]}})
         return found
 
-    monkeypatch.setattr(setting.nodes, "_find", find_and_be_overtaken)
+    monkeypatch.setattr(setting.kube, "find", find_and_be_overtaken)
     prepare = PrepareNode(node=NodeRef(name=join.vm.name), labels={}, annotations={}, reserved=True)
     view = await setting.run(setting.nodes.prepare_node, prepare)
     assert view.marks == ["training.dcnlab.com/preempted"]
@@ -480,15 +522,7 @@ async def test_the_gpu_operator_validates_where_it_is_installed(setting: Setting
     await setting.node(join)
     ref = NodeRef(name=join.vm.name)
     assert not (await setting.run(setting.nodes.observe_node, ref)).gpu_operator
-    pod = {
-        "metadata": {"name": "validator", "labels": {"app": "nvidia-operator-validator"}},
-        "spec": {
-            "nodeName": join.vm.name,
-            "tolerations": [{"operator": "Exists"}],
-            "containers": [{"name": "validator", "image": "busybox", "command": ["sleep", "3600"]}],
-        },
-    }
-    await setting.kube.create(f"/api/v1/namespaces/{setting.namespace}/pods", pod)
+    await setting.daemon_set(VALIDATOR, {"app": VALIDATOR}, "busybox")
     async with asyncio.timeout(120):
         while True:
             readiness = await setting.run(setting.nodes.observe_node, ref)
@@ -510,19 +544,8 @@ async def test_how_the_node_agent_is_on_a_bought_node(setting: Setting) -> None:
         return found
 
     assert (await agent()).reason == "NotInstalled"
-    labels = {"app.kubernetes.io/name": "outlast", "app.kubernetes.io/component": "agent"}
-    pod: Any = {
-        "metadata": {"name": "agent", "labels": labels},
-        "spec": {
-            "nodeName": join.vm.name,
-            "tolerations": [{"operator": "Exists"}],
-            "terminationGracePeriodSeconds": 0,
-            # The sandbox's kubelets pull from loopback for real, and nothing listens there.
-            "containers": [{"name": "agent", "image": "127.0.0.1:1/outlast:1", "command": ["sleep", "3600"]}],
-        },
-    }
-    where = f"/api/v1/namespaces/{setting.namespace}/pods"
-    await setting.kube.create(where, pod)
+    # The sandbox's kubelets pull from loopback for real, and nothing listens there.
+    made = await setting.daemon_set("agent", AGENT, "127.0.0.1:1/outlast:1")
 
     async def is_told() -> bool:
         return (await agent()).reason == "ImagePullBackOff"
@@ -532,9 +555,8 @@ async def test_how_the_node_agent_is_on_a_bought_node(setting: Setting) -> None:
 
     await eventually("what its kubelet says is told", is_told)
     assert "127.0.0.1:1/outlast:1" in (await agent()).message
-    await setting.kube.delete(f"{where}/agent", grace=0)
-    pod["metadata"]["name"], pod["spec"]["containers"][0]["image"] = "again", "busybox"
-    await setting.kube.create(where, pod)
+    await setting.kube.delete(made, propagation="Background")
+    await setting.daemon_set("again", AGENT, "busybox")
     await eventually("it runs", runs)
 
 
@@ -598,7 +620,7 @@ async def test_only_the_node_of_this_uid_is_deleted(setting: Setting) -> None:
     view = await setting.run(setting.nodes.delete_node, NodeRef(name=join.vm.name, uid="another"))
     assert not view.exists
     assert await setting.kube.find(f"/api/v1/nodes/{join.vm.name}") is not None
-    await setting.gce.preempt(join.vm.name, notice=0)  # else its kubelet would register it again
+    await setting.gce.preempt(join.vm.name, notice=0)  # otherwise its kubelet would register it again
     assert not (await setting.run(setting.nodes.delete_node, NodeRef(name=join.vm.name, uid=uid))).exists
     assert not (await setting.run(setting.nodes.delete_node, NodeRef(name=join.vm.name, uid=uid))).exists
 

@@ -1,15 +1,15 @@
-"""Logs that outlive their pods: real pods of light nodes, a real API server as the worker, and a bucket over HTTP."""
+"""Logs outlive their pods: real pods of light nodes, a real API server as the worker, and a bucket over HTTP."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
-from activities import logs as module
-from activities import pods, saved_log
-from activities.logs import LogActivities
-from activities.ownership import labels, owner
-from activities.replicas import ReplicaActivities
+from activities.kubernetes.ownership import labels, owner
+from activities.replicas import logs as module
+from activities.replicas import pods, saved_log
+from activities.replicas.activities import ReplicaActivities
+from activities.replicas.logs import LogActivities
 from activities.signatures import SavedLog, SaveLogs, ShortenedLogs, ShortenLogs
 from activities.storage.bucket import SecretBuckets
 from api.spot_instance_job import CheckpointStorage
@@ -75,7 +75,7 @@ async def test_log_is_saved_joined_over_incarnations_and_once_each(
 async def test_of_a_long_log_no_more_than_its_end_is_held_in_memory(
     world: World, replicas: ReplicaActivities, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many lines were asked for: root on the node sends what it likes."""
+    """However many lines were requested, root on the node sends what it likes."""
     node = await nodes.start()
     await run(replicas.create_replica, world.create_replica(node, job_template=training(steps=3)))
 
@@ -112,7 +112,7 @@ async def has_log(world: World, logs: LogActivities) -> bool:
 
 
 async def trained(world: World, replicas: ReplicaActivities, node: str, incarnation: int, **container: Any) -> None:
-    """An incarnation that has come to its end; its pod is still there."""
+    """Run an incarnation to its end; its pod still exists."""
     request = world.create_replica(node, incarnation=incarnation, job_template=training(**{"steps": 3, **container}))
     await run(replicas.create_replica, request)
 
@@ -216,7 +216,7 @@ async def test_a_node_that_stops_answering_in_the_middle_costs_only_the_rest(
 # --- a bucket that cannot be written
 
 
-@pytest.mark.parametrize("trouble", ["refused", "missing", "away", "silent"])
+@pytest.mark.parametrize("fault", ["refused", "missing", "away", "silent"])
 async def test_a_bucket_that_cannot_be_written_costs_no_log(
     world: World,
     replicas: ReplicaActivities,
@@ -224,17 +224,17 @@ async def test_a_bucket_that_cannot_be_written_costs_no_log(
     nodes: Nodes,
     store: ObjectStore,
     monkeypatch: pytest.MonkeyPatch,
-    trouble: str,
+    fault: str,
 ) -> None:
     monkeypatch.setattr(module, "BUCKET_SECONDS", 3.0)
     await trained(world, replicas, await nodes.start(), 1)
     where = storage(store)
     silent = None
-    if trouble == "refused":
+    if fault == "refused":
         store.refused.add("checkpoints")
-    elif trouble == "missing":
+    elif fault == "missing":
         where = where.model_copy(update={"bucket": "none"})
-    elif trouble == "away":
+    elif fault == "away":
         await store.stop()
     else:
         silent = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
@@ -242,7 +242,7 @@ async def test_a_bucket_that_cannot_be_written_costs_no_log(
     kept = await run(logs.save_logs, SaveLogs(ref=world.replica(), storage=where))
     reasons = {"refused": "PermissionDenied", "missing": "Missing", "away": "Transient", "silent": "Transient"}
     assert (kept.reason, kept.location) == (
-        reasons[trouble],
+        reasons[fault],
         f"configmap/{world.job.namespace}/{CONFIG_MAP}",
     )
     assert kept.problem
@@ -255,7 +255,7 @@ async def test_a_bucket_that_cannot_be_written_costs_no_log(
 
 
 async def config_map(world: World, text: str, replica: int = 0, **more: Any) -> None:
-    """As the worker makes it."""
+    """Read the ConfigMap as the worker makes it."""
     metadata = {
         "name": f"resnet-0a1b2c3d-r{replica}-log",
         "labels": labels(world.job.job_id, replica),

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from activities.preflight import PreflightActivities
+from activities.documents.activities import SpecActivities
+from activities.preflight.activities import PreflightActivities
 from activities.signatures import Preflight, PreflightRequest
-from activities.specs import SpecActivities
 from activities.storage.bucket import SecretBuckets
 from api.market import Candidate
 from api.spot_instance_job import SpotInstanceJobSpec
@@ -40,7 +40,7 @@ def template(pod: Json | None = None, **container: Any) -> Json:
 
 
 def mounts(claim: str, **source: Any) -> Json:
-    """A container and the volume that it mounts."""
+    """Make a container and the volume that it mounts."""
     return template(
         {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": claim, **source}}]},
         volumeMounts=[{"name": "data", "mountPath": "/data"}],
@@ -62,7 +62,7 @@ def asked(world: World, job_template: Json, others: list[Candidate] | None = Non
 
 
 async def check(machines: PreflightActivities, request: PreflightRequest) -> tuple[str, str, list[str]]:
-    """Status and message of the condition, and the zones in which nothing is bought."""
+    """Return status and message of the condition, and the zones in which nothing is bought."""
     found: Preflight = await run(machines.check_machines, request)
     [condition] = found.conditions
     assert condition.type == "MachineFits"
@@ -70,7 +70,7 @@ async def check(machines: PreflightActivities, request: PreflightRequest) -> tup
 
 
 async def storage_class(world: World, binding: str) -> str:
-    """A StorageClass that no provisioner serves."""
+    """Make a StorageClass that no provisioner serves."""
     name = f"{world.job.namespace}-{binding.lower()}"
     body = {"metadata": {"name": name}, "provisioner": "nobody.example", "volumeBindingMode": binding}
     await world.kube.create(path("storage.k8s.io/v1", "storageclasses"), body)
@@ -80,7 +80,7 @@ async def storage_class(world: World, binding: str) -> str:
 async def claim(
     world: World, name: str, mode: str = "ReadWriteOnce", zone: str | None = None, of: str | None = None
 ) -> None:
-    """A claim that waits for its first pod; with a zone it is bound to a volume that only nodes of that zone reach."""
+    """Make a claim that waits for its first pod. With a zone, it is bound to a volume of that zone."""
     metadata, size = {"name": name}, {"storage": "1Gi"}
     of = "" if zone else await storage_class(world, "WaitForFirstConsumer") if of is None else of
     spec = {"accessModes": [mode], "resources": {"requests": size}, "storageClassName": of}
@@ -152,10 +152,10 @@ async def test_a_bound_claim_narrows_the_zones(world: World, machines: Preflight
 
 
 async def load(world: World, specs: SpecActivities, job_template: Json, replicas: int) -> tuple[list[str], str]:
-    """Reasons and messages of the problems, and the remarks."""
+    """List the reasons and messages of the problems, and the warnings."""
     await world.kube.patch(world.job_path, {"spec": {"jobTemplate": job_template, "replicas": replicas}})
     document = await run(specs.load_job, world.job)
-    return [f"{each.reason}: {each.message}" for each in document.problems], "; ".join(document.remarks)
+    return [f"{each.reason}: {each.message}" for each in document.problems], "; ".join(document.warnings)
 
 
 async def test_a_claim_that_is_not_there_is_told_and_heals(world: World, specs: SpecActivities) -> None:
@@ -166,7 +166,7 @@ async def test_a_claim_that_is_not_there_is_told_and_heals(world: World, specs: 
 
 
 async def test_a_claim_that_no_pod_can_wait_for_is_told_and_heals(world: World, specs: SpecActivities) -> None:
-    """Its StorageClass is not there, binds at once and has not yet, or it names none: a VM would wait in vain."""
+    """Its StorageClass does not exist, should have bound it at once, or is not named: a VM would wait without end."""
     at_once = await storage_class(world, "Immediate")
     for name, of in (("absent", "nobody-has-it"), ("slow", at_once), ("by-hand", "")):
         await claim(world, name, of=of)
@@ -176,7 +176,7 @@ async def test_a_claim_that_no_pod_can_wait_for_is_told_and_heals(world: World, 
         assert problem.startswith(f"VolumeClaimNotBound: PersistentVolumeClaim {name} is not bound, and no pod runs")
         return problem
 
-    assert "there is no StorageClass nobody-has-it; create that, or create the claim anew" in await told("absent")
+    assert "there is no StorageClass nobody-has-it; create that, or create the claim again" in await told("absent")
     assert f"StorageClass {at_once} binds at once; `kubectl describe pvc slow` says" in await told("slow")
     assert "it names no StorageClass; create a PersistentVolume for it" in await told("by-hand")
     body = {
@@ -197,7 +197,8 @@ async def test_a_volume_of_a_driver_that_the_cluster_lacks_is_told_and_heals(
     driver = f"{world.job.namespace}.csi.example"
     inline = template({"volumes": [{"name": "bucket", "csi": {"driver": driver}}]})
     [told], _ = await load(world, specs, inline, 1)
-    assert told.startswith(f"VolumeDriverNotFound: the cluster has no CSIDriver {driver}, of which jobTemplate has")
+    said = f"VolumeDriverNotFound: the cluster has no CSIDriver {driver}, which a volume of jobTemplate needs"
+    assert told.startswith(said)
     body = {"metadata": {"name": driver}, "spec": {"volumeLifecycleModes": ["Ephemeral"]}}
     await world.kube.create(path("storage.k8s.io/v1", "csidrivers"), body)
     assert (await load(world, specs, inline, 1))[0] == []

@@ -1,4 +1,4 @@
-"""What the market reads of the cloud, from the emulated GCE through Google's own client."""
+"""What the market reads from the cloud: the emulated GCE through Google's own client."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,7 @@
 """No string that anybody writes leads anywhere: each field of both CRDs, and each string that an activity takes.
 
-The fields come from the schemas and the activities from their signatures, so what is added later is tested too. What is
-asked of the API server, the cloud, the registry and the bucket is written down by servers that stand in between.
+The fields come from the schemas and the activities from their signatures, so later ones are tested too. Servers in
+between write down what the API server, the cloud, the registry and the bucket are asked.
 """
 
 import base64
@@ -27,14 +27,14 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 
-from activities import join as join_module
 from activities import signatures as act
 from activities.cloud_errors import CloudError
 from activities.compute import activities as compute_module
-from activities.networks import ALLOWED
+from activities.join import activities as join_module
+from activities.join.ssh import Unreachable
+from activities.join.tokens import Tokens
+from activities.network.networks import ALLOWED
 from activities.signatures import ALL
-from activities.ssh import Unreachable
-from activities.tokens import Tokens
 from api import names
 from api.crd import KINDS, Kind, schema
 from api.market import Candidate
@@ -43,6 +43,7 @@ from api.names import is_segment
 from api.report import JobReport
 from api.spot_instance_job import TEMPLATE_REF, VM_REF, SpotInstanceJobSpec, SpotInstanceJobStatus
 from api.spot_instance_vm import ProvisionedInstance, SpotInstanceVMSpec
+from api.sweep import Stuck
 from api.views import RestorePoint
 from clients.kube import Kube, KubeError, connect
 from sandbox.temporal_server import TemporalServer
@@ -56,7 +57,7 @@ from worker.settings import from_environment
 OBJECTS = Path(__file__).parents[1] / "crds" / "first" / "objects.yaml"
 TRAVERSAL, *OTHERS = HOSTILE
 AT_A_TIME = 2
-"""So many of the other hostile values each string gets, in turn."""
+"""How many of the other hostile values each string gets, in turn."""
 EXPECTED = (ApplicationError, KubeError, CloudError, ConnectionError, ClientError, Unreachable, TimeoutError, RPCError)
 """What an activity may end with: errors that a workflow understands. A bug is none of these."""
 DEFINITION = "__temporal_activity_definition"
@@ -67,7 +68,7 @@ Path_ = tuple[str | int, ...]
 
 
 def strings(found: Any, at: Path_ = ()) -> Iterator[Path_]:
-    """Each string of a document."""
+    """List each string of a document."""
     if isinstance(found, dict):
         for key, value in found.items():
             yield from strings(value, (*at, key))
@@ -79,7 +80,7 @@ def strings(found: Any, at: Path_ = ()) -> Iterator[Path_]:
 
 
 def string_fields(schema: Any, at: Path_ = ()) -> Iterator[Path_]:
-    """Each field of a schema that takes a string of any kind; of lists the first entry."""
+    """List each field of a schema that takes any kind of string; of lists the first entry."""
     short = "pattern" in schema and "type" not in schema  # a name alone, or an object with a name
     string = schema.get("type") == "string" and schema.get("format") != "date-time"
     if short or (string and "enum" not in schema):
@@ -91,7 +92,7 @@ def string_fields(schema: Any, at: Path_ = ()) -> Iterator[Path_]:
 
 
 def example(schema: Any, given: Any = None) -> Any:
-    """A document that has every field: as ``given``, else its default, else whatever is of its type."""
+    """Make a document that has every field: as ``given``, or its default, or anything of its type."""
     if schema.get("type") == "object" and "properties" in schema:
         known = given or {}
         return {**known, **{key: example(each, known.get(key)) for key, each in schema["properties"].items()}}
@@ -104,9 +105,9 @@ def example(schema: Any, given: Any = None) -> Any:
 
 
 def put(document: Any, at: Path_, value: Any) -> Any:
-    """A copy of the document with this value there."""
+    """Copy a document with this value at this place."""
     changed = deepcopy(document)
-    if at[0] == TEMPLATE_REF:  # it stands in the place of the other
+    if at[0] == TEMPLATE_REF:  # it replaces the other one
         changed[TEMPLATE_REF] = changed.pop(VM_REF)
     node = changed
     for step in at[:-1]:
@@ -116,12 +117,12 @@ def put(document: Any, at: Path_, value: Any) -> Any:
 
 
 def hostile_values(number: int) -> list[str]:
-    """The one that leads into another namespace, and some of the others in turn."""
+    """Return the value that leads into another namespace, and some of the others in turn."""
     return [TRAVERSAL, *(OTHERS[(number * AT_A_TIME + each) % len(OTHERS)] for each in range(AT_A_TIME))]
 
 
 def documents(namespace: str, registry: str = "https://gcr.io", endpoint: str = "https://minio") -> tuple[Any, Any]:
-    """Specs of a SpotInstanceJob and a SpotInstanceVM that fill every field."""
+    """Make specs of a SpotInstanceJob and a SpotInstanceVM that fill every field."""
     given = {each["kind"]: each["spec"] for each in yaml.safe_load_all(OBJECTS.read_text())}
     job, vm = given["SpotInstanceJob"], given["SpotInstanceVM"]
     job |= {"spotInstanceVMRef": {"name": "spot"}, "outputs": ["/out"], "keepFailedFor": "1h"}
@@ -156,7 +157,7 @@ def documents(namespace: str, registry: str = "https://gcr.io", endpoint: str = 
 
 
 class Stage:
-    """A job and a VM that fill every field, all activities as the worker has them, and who listens."""
+    """A job and a VM that fill every field, all activities as the worker has them, and the servers that listen."""
 
     def __init__(self, world: World, taps: dict[str, Wiretap], kube: Kube, client: Client, key_file: Path) -> None:
         self.world, self.taps, self.kube = world, taps, kube
@@ -166,19 +167,19 @@ class Stage:
         environment = {"OUTLAST_GCE_ENDPOINT": taps["gce"].url, "OUTLAST_SSH_KEY_FILE": str(key_file)}
         environment |= {ALLOWED: "127.0.0.0/8"}
         settings = from_environment({**environment, "OUTLAST_NAMESPACE": world.job.namespace})
-        methods = all_activities(client, kube, settings, "cluster")
+        methods = all_activities(client, kube, settings)
         self.activities = {getattr(method, DEFINITION).name: method for method in methods}
         self.job, self.vm = documents(world.job.namespace, taps["registry"].url, taps["bucket"].url)
 
     def show(self, *, job: Any = None, vm: Any = None, vm_status: Any = None) -> None:
-        """Let the objects look as if they had been stored so."""
+        """Show objects as if they had been stored like this."""
         self._api.shown = {
             self.world.job_path: {"spec": self.job if job is None else job},
             self.world.vm_path: {"spec": self.vm if vm is None else vm, "status": vm_status or {}},
         }
 
     def requests(self) -> dict[str, Any]:
-        """A benign input for each activity."""
+        """Make a benign input for each activity."""
         job, spec = self.world.job, SpotInstanceJobSpec.model_validate(self.job)
         vm_spec, config = SpotInstanceVMSpec.model_validate(self.vm), spec.checkpoint_config
         name, now = names.vm_name(f"{JOB_ID}-r0-v1", 1), datetime.now(UTC)
@@ -203,6 +204,13 @@ class Stage:
             spot_instance_vm="spot", ended="Completed", written_at=now,
         )  # fmt: skip
         sweep = act.SweepRequest(cluster_id="c", namespace=where)
+        stuck = Stuck(
+            workflow_id=f"{where}/{job.name}",
+            workflow_type=names.JOB_WORKFLOW,
+            problem="x",
+            namespace=where,
+            job_name=job.name,
+        )
         containers, asked = ["train", "side"], {"job": job, "config": config, "cloud_credentials": cloud}
         secret_refs = [each for each in (cloud, config.checkpoint_repo_credential_ref) if each]
         incarnation = act.CreateReplica(
@@ -219,7 +227,7 @@ class Stage:
             cloud_credentials=cloud,
         )
         return {
-            "load_job": job,
+            "load_job": act.LoadJob(**job.model_dump()),
             "patch_spec": act.PatchSpec(job=job, replicas=2),
             "take_stock": job,
             "release_finalizers": act.ReleaseFinalizers(job=job, vm_name="spot", secrets=secret_refs),
@@ -238,12 +246,14 @@ class Stage:
             "create_replica": incarnation,
             "check_pod": act.CheckPod(incarnation=incarnation),
             "observe_replica": ref,
+            "look_at_vm": act.LookAtVm(vm=vm, node=act.NodeRef(name="node-1"), job=job),
+            "look_at_replicas": act.LookAtReplicas(job=job, replicas=[(0, 0)], nodes=["node-1"]),
             "read_start": ref,
             "find_cause": act.FindCause(
                 job=job, job_template=spec.job_template, reason="ImagePullBackOff", restore=point
             ),
             "stop_replica": act.StopReplica(ref=ref.model_copy(update={"incarnation": 9}), delete_job=True),
-            "set_budget": act.SetBudget(job=job, held=True),
+            "set_budget": act.SetBudget(job=job, exists=True),
             "save_logs": act.SaveLogs(ref=ref, storage=storage, cloud=cloud),
             "shorten_logs": act.ShortenLogs(job=job, replicas=[0], storage=storage, cloud=cloud),
             "write_report": act.WriteReport(report=report, storage=storage, cloud=cloud),
@@ -264,6 +274,7 @@ class Stage:
             "delete_checkpoint": act.CheckpointRef(job=job, number=2),
             "find_image": act.FindImage(**asked, containers=containers, which="Ours"),
             "pin_images": act.PinImages(**asked, point=point),
+            "tidy_checkpoints": act.TidyCheckpoints(**asked, pin=[point], backups=[3], images=[[image]]),
             "delete_images": act.DeleteImages(**asked, images=[image]),
             "find_stored": act.FindStored(job=job, storage=storage, cloud=cloud, restore_from="team-a/run"),
             "create_vm": act.CreateVm(
@@ -275,6 +286,14 @@ class Stage:
             "read_price": act.ReadPrice(project=project, candidate=candidate, namespace=where, credentials=cloud),
             "find_preempted": act.FindPreempted(
                 project=project, zones=[candidate.zone], since=now, namespace=where, credentials=cloud
+            ),
+            "watch_preempted": act.WatchPreempted(
+                project=project,
+                zones=[candidate.zone],
+                since=now,
+                askers=[act.Asker(namespace=where, credentials=cloud)],
+                every=0.1,
+                seconds=0.5,
             ),
             "start_join": join,
             "observe_join": join,
@@ -292,13 +311,15 @@ class Stage:
             "find_orphaned_claims": sweep,
             "find_orphaned_holds": sweep,
             "find_orphaned_images": sweep,
+            "find_stuck": sweep,
+            "tell_stuck": act.TellStuck(stuck=[stuck], well_again=[stuck], at=now),
             "remove_taint": act.OrphanedTaint(node=act.NodeRef(name=name, uid="none"), taint="a", value="b"),
             "remove_claim": act.OrphanedClaim(name="none", version="1"),
             "sound_alarm": act.SweepAlarm(namespace=where, message="told", at=now),
         }
 
     async def tried(self, name: str, request: Any, bounds: "Bounds") -> list[str]:
-        """Run an activity with a hostile input; what is wrong with what it did."""
+        """Run an activity with a hostile input, and return what is wrong with what it did."""
         try:
             heard = await self.call(name, request)
         except Exception as error:
@@ -306,12 +327,12 @@ class Stage:
         return list(bounds.broken_by(heard))
 
     async def call(self, name: str, request: Any) -> list[tuple[str, Request]]:
-        """Run an activity; whom it asked for what."""
+        """Run an activity, and return whom it asked for what."""
         for tap in self.taps.values():
             tap.heard()
         with contextlib.suppress(*EXPECTED):
             await run(self.activities[name], request)
-        if name == "start_join":  # the machine does not answer; what would be sent to it is found like this
+        if name == "start_join":  # the machine does not answer, so this finds what would be sent to it
             with acting(), contextlib.suppress(*EXPECTED):
                 await Tokens(self.kube).discovery(request)
         return [(who, request) for who, tap in self.taps.items() for request in tap.heard()]
@@ -344,7 +365,7 @@ async def stage(
 
 
 async def furnish(world: World, ssh_key: str) -> None:
-    """The Secrets that the job names, a pod of it that runs, and its node."""
+    """Make the Secrets that the job names, a pod of it that runs, and its node."""
     key = rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     account = {"client_email": "a@b", "private_key": key.decode(), "private_key_id": "1", "token_uri": "http://x", "type": "service_account"}  # fmt: skip # noqa: E501
     await world.secret("gcp", **{"credentials.json": json.dumps(account)})
@@ -370,7 +391,7 @@ def b64(text: str) -> str:
 
 
 class Bounds:
-    """Where requests may go: into the job's own namespace, and where the same activity goes with a benign input."""
+    """The bounds of requests: the job's own namespace, and what the activity asks for with a benign input."""
 
     def __init__(self, namespace: str, benign: list[tuple[str, Request]]) -> None:
         self._own = re.compile(rf"/apis?/[^/]+(/[^/]+)?/namespaces/{namespace}/.*")
@@ -380,9 +401,9 @@ class Bounds:
         self._namespaces |= {namespace, ""}
 
     def broken_by(self, heard: list[tuple[str, Request]]) -> Iterator[str]:
-        """What leads elsewhere."""
+        """List the requests that lead elsewhere."""
         for who, request in heard:
-            plain = is_quoted if who == "bucket" else is_segment  # keys may hold what no name does
+            plain = is_quoted if who == "bucket" else is_segment  # keys may contain what no name may
             if not all(map(plain, request.path[1:].rstrip("/").split("/"))):
                 yield f"is no path: {who} {request}"
             if not {(who, name) for name, _ in request.query} <= self._asks:
@@ -405,7 +426,7 @@ LEADS = re.compile(r"(^|/)[.][.]?(/|$)|[\s?#%]")
 
 
 def told(body: Any) -> Iterator[str]:
-    """The namespaces that are named in a body."""
+    """List the namespaces that a body names."""
     if isinstance(body, dict):
         for key, value in body.items():
             if key == "namespace" and isinstance(value, str):
@@ -418,7 +439,7 @@ def told(body: Any) -> Iterator[str]:
 
 
 def parts(body: Any) -> Iterator[str]:
-    """What GCE takes for partial URLs in the body of an instance."""
+    """List what GCE takes for partial URLs in the body of an instance."""
     urls = {"machineType", "acceleratorType", "diskType", "network", "subnetwork", "sourceImage"}
     for at in strings(body or {}):
         if at[-1] in urls:
@@ -429,7 +450,7 @@ def parts(body: Any) -> Iterator[str]:
 
 
 async def bounds_of(stage: Stage) -> dict[str, Bounds]:
-    """What each activity asks for if nobody is hostile."""
+    """Find what each activity asks for if nobody is hostile."""
     stage.show()
     requests, namespace = stage.requests(), stage.world.job.namespace
     return {name: Bounds(namespace, await stage.call(name, request)) for name, request in requests.items()}
@@ -446,12 +467,12 @@ FREE = {
     "jobTemplate.spec.template.spec.containers.name": "the same",
     "jobTemplate.spec.template.spec.containers.image": "the same",
 }
-"""Fields that may hold anything, and why."""
+"""Fields that may contain anything, and why."""
 LEADING = [value for value in HOSTILE if ".." in value or min(value) < " "]
 
 
 async def test_admission_takes_no_name_that_leads_elsewhere(world: World) -> None:
-    """Each string field of both schemas with each hostile value."""
+    """Each string field of both schemas gets each hostile value."""
     admitted = set()
     job, vm = documents("team")
     for kind, base in zip(KINDS, (job, vm, vm), strict=True):
@@ -474,7 +495,7 @@ async def is_admitted(world: World, kind: Kind, spec: Any) -> bool:
 
 
 async def test_no_field_leads_elsewhere(stage: Stage) -> None:
-    """Objects as if they had been stored so: what is looked for by their names, and deleted by their status."""
+    """Objects look as if they had been stored so. They are searched by their names, and deleted by their status."""
     requests, number, broken = stage.requests(), 0, list[str]()
     reads, of_status = ("load_job", "find_orphans", "find_orphaned_images"), ("take_stock", "find_orphans")
     bounds = await bounds_of(stage)
@@ -500,9 +521,9 @@ async def test_no_field_leads_elsewhere(stage: Stage) -> None:
 
 
 async def test_no_string_of_an_input_leads_elsewhere(stage: Stage) -> None:
-    """Each string that any activity takes, its input's names, labels and container names among them."""
+    """Each string that any activity takes, with its input's names, labels and container names."""
     requests, number, broken = stage.requests(), 0, list[str]()
-    of_temporal = {"ask_market", "ask_hazard", "tell_market"}  # which knows no paths, and no worker answers here
+    of_temporal = {"ask_market", "ask_hazard", "tell_market"}  # it knows no paths, and no worker answers here
     assert set(requests) | of_temporal == {each.name for each in ALL}, "give each activity an input here"
     bounds = await bounds_of(stage)
     for name, request in requests.items():
@@ -513,7 +534,7 @@ async def test_no_string_of_an_input_leads_elsewhere(stage: Stage) -> None:
                 try:
                     hostile = type(request).model_validate(put(document, at, value))
                 except ValidationError:
-                    continue  # what Temporal would not hand to the activity either
+                    continue  # Temporal would not pass it to the activity either
                 why = f"{name} {'.'.join(map(str, at))}={value[:60]!r}"
                 broken += [f"{why} {each}" for each in await stage.tried(name, hostile, bounds[name])]
     assert not broken, "\n".join(broken)

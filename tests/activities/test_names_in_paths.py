@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 
-from activities.replicas import ReplicaActivities
+from activities.replicas.activities import ReplicaActivities
 from api.common import SecretReference
 from clients.kube import Kube, KubeError, UnsafeNameError, path
 from tests.activities.world import World, run
@@ -13,7 +13,7 @@ from tests.activities.world import World, run
 
 @pytest.fixture
 async def victim(kube: Kube) -> str:
-    """A Secret of another namespace; its path."""
+    """Make a Secret of another namespace, and return its path."""
     namespace = f"victim-{secrets.token_hex(3)}"
     await kube.create(path("v1", "namespaces"), {"metadata": {"name": namespace}})
     data = {key: base64.b64encode(key.encode()).decode() for key in ("username", "password")}
@@ -22,7 +22,7 @@ async def victim(kube: Kube) -> str:
 
 
 def leading_to(victim: str) -> str:
-    """A name that, between the slashes of a path, would have been ``victim``."""
+    """Make a name that, between the slashes of a path, would have been ``victim``."""
     return f"../..{victim.removeprefix('/api/v1/namespaces')}"
 
 
@@ -31,7 +31,7 @@ async def test_a_name_does_not_lead_into_another_namespace(world: World, kube: K
     with pytest.raises(KubeError, match="not the name of an object: write lower case letters") as refused:
         await kube.patch(world.job_path, {"spec": {"checkpointConfig": {"checkpointRepoCredentialRef": reference}}})
     assert refused.value.status == 422
-    # An object that was stored before the CRD refused it comes to the activities all the same.
+    # An object that was stored before the CRD refused it still comes to the activities.
     replicas = ReplicaActivities(kube, world.job.namespace)
     request = world.create_replica(
         "nowhere", image_pull=SecretReference(**reference), checkpoint_image_repo="gcr.io/p/r"

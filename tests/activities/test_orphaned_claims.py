@@ -1,4 +1,4 @@
-"""Claims on CDI devices that nobody has any more, on a real API server."""
+"""Claims on CDI devices that nobody has any more are found, on a real API server."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from activities.claims import LEASES, Claims
 from activities.orphans.claims import OrphanedClaimActivities
+from activities.placement.claims import LEASES, Claims
 from activities.signatures import CreateReplica, OrphanedClaim
 from api import names
 from clients.kube import path
@@ -20,7 +20,7 @@ DEVICE = "container.devices.cdi.k8s.io/trainer"
 
 
 class Claimed:
-    """A device that the fleet's job has claimed an hour ago."""
+    """A device that the fleet's job claimed an hour ago."""
 
     def __init__(self, fleet: Fleet, node: str) -> None:
         self.fleet, self.node = fleet, node
@@ -32,16 +32,16 @@ class Claimed:
         """Claim the replica's device, as its creation does."""
         template = training()
         template["spec"]["template"]["metadata"] = {"annotations": {DEVICE: f"nvidia.com/gpu={replica}"}}
-        wish = CreateReplica(
+        request = CreateReplica(
             job=self.fleet.job, job_template=template, replica=replica, incarnation=1, nodes=[self.node], bought=False
         )
-        await Claims(self.fleet.kube, self.namespace).pin(wish)
+        await Claims(self.fleet.kube, self.namespace).pin(request)
         past = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         name = names.claim_name(self.node, str(replica))
         await self.fleet.kube.patch(f"{self.leases}/{name}", {"spec": {"renewTime": past}})
 
     async def train(self) -> None:
-        """The Job of the claim's replica."""
+        """Create the Job of the claim's replica."""
         job = self.fleet.job
         name = names.replica_job_name(job.name, job.job_id, 0, 1)
         body = {"metadata": {"name": name}, "spec": {"suspend": True, **training()["spec"]}}
@@ -97,7 +97,7 @@ async def test_the_claim_of_a_job_that_tears_down_is_its_own(claimed: Claimed) -
 
 
 async def test_a_claim_whose_training_still_runs_holds(claimed: Claimed) -> None:
-    """Its job was deleted without what it had made (`--cascade=orphan`): the device is in use."""
+    """Its job was deleted without what it had made (`--cascade=orphan`), so the device is in use."""
     await claimed.fleet.forget_objects()
     await claimed.train()
     assert await claimed.found() == []

@@ -1,4 +1,4 @@
-"""VMs and Nodes that nobody owns, and those that somebody does: nothing alive may be taken for an orphan."""
+"""VMs and Nodes that nobody owns are found. Nothing that is alive may be taken for an orphan."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ async def test_a_vm_with_an_open_workflow_is_owned(fleet: Fleet) -> None:
 
 
 async def test_a_vm_whose_workflow_was_reset_is_owned(fleet: Fleet) -> None:
-    """The first run under its id is over then, the second is open."""
+    """The first run under its id has ended then, and the second is open."""
     await fleet.kube.delete(fleet.world.job_path)
     await run(fleet.activities.ensure_vm, fleet.start)
     await fleet.end_vm()
@@ -80,7 +80,7 @@ async def test_a_project_that_cannot_be_listed_is_said(fleet: Fleet) -> None:
 
 
 async def test_a_node_whose_vm_is_gone_is_an_orphan(fleet: Fleet) -> None:
-    """Its workflow was terminated between the VM's end and the Node's: the same teardown does the rest."""
+    """Its workflow was terminated after the VM's end and before the Node's. The same teardown does the rest."""
     name = await fleet.node()
     await fleet.kube.delete(fleet.world.job_path)
     (orphan,) = (await fleet.sweep()).orphans
@@ -134,7 +134,7 @@ async def test_a_market_names_a_project_that_no_object_names_any_more(fleet: Fle
 
 
 async def test_a_secret_that_is_not_shared_opens_no_project(fleet: Fleet, namespace: str) -> None:
-    """Whoever writes a job must not have the sweep look round with somebody else's key."""
+    """Whoever writes a job must not let the sweep look around with somebody else's key."""
     body = {"metadata": {"name": "theirs", "annotations": {names.ANNOTATION_SHARED: "others"}}}
     await fleet.kube.create("/api/v1/namespaces/default/secrets", body)
     reference = {"gcpCredentialsSecretRef": {"name": "theirs", "namespace": "default"}}
@@ -142,7 +142,7 @@ async def test_a_secret_that_is_not_shared_opens_no_project(fleet: Fleet, namesp
     try:
         await fleet.buy()
         found = await fleet.sweep()
-        assert (found.seen, found.unreadable) == (1, [])  # the key, which is none, was not tried
+        assert (found.seen, found.unreadable) == (1, [])  # the content of the Secret, which is no key, was not tried
     finally:
         await fleet.kube.delete("/api/v1/namespaces/default/secrets/theirs")
 

@@ -1,4 +1,4 @@
-"""CheckpointBackups of jobs that are gone, marks on living Nodes, images of jobs that are gone, and the alarm."""
+"""CheckpointBackups of jobs that are gone, taints on living Nodes, images of jobs that are gone, and the alarm."""
 
 import contextlib
 import secrets
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from activities import ownership
+from activities.kubernetes import ownership
 from activities.orphans.alarm import AlarmActivities
 from activities.orphans.images import OrphanedImageActivities
 from activities.orphans.objects import OrphanedObjectActivities
@@ -33,7 +33,7 @@ class Objects:
         self.activities = OrphanedObjectActivities(fleet.temporal, fleet.kube)
 
     async def backup(self, number: int = 1, **metadata: Any) -> str:
-        """A CheckpointBackup as the job asks for it, but for the owner reference: the API server acts on that."""
+        """Create a CheckpointBackup as the job does, but without the owner reference, on which the API server acts."""
         job = self.fleet.job
         name = names.checkpoint_name(job.name, job.job_id, number)
         body = {
@@ -113,7 +113,7 @@ async def test_a_checkpoint_that_a_person_asked_for_is_theirs(objects: Objects) 
 
 @pytest.mark.parametrize("workflow", ["", "x" * 2000, "another/job"], ids=["none", "too long", "elsewhere"])
 async def test_no_checkpoint_keeps_the_sweep_from_its_end(objects: Objects, workflow: str) -> None:
-    """Temporal refuses to be asked about the first two, whoever made such an object in a namespace of his own."""
+    """Temporal refuses to be asked about the first two, which somebody made in a namespace of his own."""
     await objects.backup(annotations={names.ANNOTATION_WORKFLOW: workflow})
     await objects.backup(8)
     await objects.fleet.forget_objects()
@@ -125,7 +125,7 @@ async def test_no_checkpoint_keeps_the_sweep_from_its_end(objects: Objects, work
 
 @contextlib.asynccontextmanager
 async def marked(fleet: Fleet, minutes: float, ready: bool = True, name: str = "") -> AsyncIterator[str]:
-    """A Node with the agent's mark, so many minutes after the notice."""
+    """Make a Node with the agent's taint, so many minutes after the notice."""
     name = name or f"gke-{secrets.token_hex(4)}"
     at = (datetime.now(UTC) - timedelta(minutes=minutes)).strftime(names.MARK_TIME)
     taint = {"key": names.TAINT_PREEMPTED, "value": at, "effect": "NoSchedule"}
@@ -146,7 +146,7 @@ async def taint_of(objects: Objects, name: str) -> OrphanedTaint | None:
 
 @pytest.fixture
 async def outlived(objects: Objects) -> AsyncIterator[OrphanedTaint]:
-    """A mark that its machine has outlived by an hour."""
+    """Make a taint that its machine has outlived by an hour."""
     async with marked(objects.fleet, 60) as name:
         taint = await taint_of(objects, name)
         assert taint is not None
@@ -162,7 +162,7 @@ async def test_a_mark_that_its_machine_outlived_is_taken_off(objects: Objects, o
         except KubeError as error:
             if error.status != 409:
                 raise
-            return False  # the node controller wrote in this moment; Temporal tries again, too
+            return False  # the node controller has just written it; Temporal retries, too
         return True
 
     await eventually("its mark is taken off", removed)
@@ -198,7 +198,7 @@ def tag(job_id: str, unix: int = 1_700_000_000) -> str:
 
 
 async def living(fleet: Fleet, repository: Repository, **config: Any) -> None:
-    """Another job, which lives and names the repository."""
+    """Make another job, which lives and names the repository."""
     spec = (await fleet.kube.get(fleet.world.job_path))["spec"]
     spec["checkpointConfig"] = {"checkpointImageRepo": repository.full, **config}
     body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceJob", "metadata": {"name": "living"}, "spec": spec}
@@ -206,7 +206,7 @@ async def living(fleet: Fleet, repository: Repository, **config: Any) -> None:
 
 
 async def deleted(fleet: Fleet, repository: Repository) -> list[str]:
-    """Images of the repository that a sweep would delete."""
+    """List the images of the repository that a sweep would delete."""
     activities = OrphanedImageActivities(fleet.temporal, fleet.kube, loopback_gate())
     found = await run(activities.find_orphaned_images, fleet.request(images_after=3600))
     of = [one for one in found.deletions if one.config.checkpoint_image_repo == repository.full]
@@ -214,7 +214,7 @@ async def deleted(fleet: Fleet, repository: Repository) -> list[str]:
 
 
 async def deleted_at_last(fleet: Fleet, repository: Repository) -> list[str]:
-    """The same, once there are any: lists of workflows come late."""
+    """List them once there are any, because lists of workflows come late."""
 
     async def found() -> list[str] | None:
         return await deleted(fleet, repository) or None
@@ -231,11 +231,11 @@ async def test_images_of_a_job_that_this_cluster_had_are_orphans(
         await repository.push(each)
     await living(fleet, repository)
     await fleet.open_job()
-    assert await deleted(fleet, repository) == []  # it lives
+    assert await deleted(fleet, repository) == []  # the job lives
     await fleet.end_job()
-    assert await deleted(fleet, repository) == []  # its object lives
+    assert await deleted(fleet, repository) == []  # its object exists
     await fleet.kube.delete(fleet.world.job_path)
-    # Neither the young one, nor one of another cluster, nor what is no checkpoint.
+    # Not the young one, not one of another cluster, and not one that is no checkpoint.
     assert await deleted_at_last(fleet, repository) == [f"{repository.full}:{tag(fleet.job.job_id)}"]
 
 
@@ -260,14 +260,14 @@ async def test_a_repository_that_a_job_restores_from_is_left_alone(
 
 async def test_the_alarm_is_an_event_where_outlast_runs(fleet: Fleet, namespace: str) -> None:
     alarm = SweepAlarm(namespace=namespace, message="x" * 2000, at=datetime(2026, 1, 1, tzinfo=UTC))
-    activities = AlarmActivities(fleet.kube)
+    activities = AlarmActivities(fleet.kube, "outlast-worker-1.2.3")
     for _ in range(2):
         await run(activities.sound_alarm, alarm)
     events = await fleet.kube.list(path("v1", "events", namespace))
     (event,) = [each for each in events if each["reason"] == "SweepStopped"]
-    assert (event["type"], event["involvedObject"]["name"]) == ("Warning", "outlast-worker")
+    assert (event["type"], event["involvedObject"]["name"]) == ("Warning", "outlast-worker-1.2.3")
 
 
 async def test_an_alarm_for_nowhere_is_no_error(fleet: Fleet) -> None:
     alarm = SweepAlarm(namespace="is-not-there", message="x", at=datetime(2026, 1, 1, tzinfo=UTC))
-    await run(AlarmActivities(fleet.kube).sound_alarm, alarm)
+    await run(AlarmActivities(fleet.kube, "outlast-worker").sound_alarm, alarm)

@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 from activities.cloud_errors import Invalid
 from activities.compute.os_login import OsLogin, _user_in
 from activities.compute.preflight import check_cloud
-from activities.ssh import login, public_key
+from activities.join.ssh import login, public_key
 from api import errors
 from api.common import LocalReference, SecretReference
 from tests.activities.compute_setting import ZONE, Setting, create_vm, setting, vm_ref

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from activities.outputs import LIST
+from activities.replicas.outputs import LIST
 from api.storage import key_below
 
-# As containerd 2.1 prints it; workdir and lowerdir are not looked at.
+# As containerd 2.1 prints it; workdir and lowerdir are not read.
 CTR = """#!/bin/sh
 [ "$*" = "-n k8s.io snapshots mounts /upper c1" ] || exit 1
 echo "mount -t overlay overlay /upper -o workdir=/w/2/work,upperdir={upper},lowerdir=/w/1/fs,index=off"
@@ -21,7 +21,7 @@ echo {root}/merged
 
 
 async def listed(programs: Path, *paths: str) -> tuple[int, list[str]]:
-    """Exit status of the script, and what it prints between NULs."""
+    """Run the script, and return its exit status and what it prints between NULs."""
     environment = {"PATH": f"{programs}:{os.defpath}"}
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", LIST, "sh", "c1", *paths, env=environment, stdout=asyncio.subprocess.PIPE
@@ -33,7 +33,7 @@ async def listed(programs: Path, *paths: str) -> tuple[int, list[str]]:
 
 @pytest.fixture
 def upper(tmp_path: Path) -> Path:
-    """A container's writable layer, with two files of which one has a space in its name."""
+    """Make a container's writable layer with two files, one of which has a space in its name."""
     made = tmp_path / "layers" / "2" / "diff"
     (made / "out" / "deep").mkdir(parents=True)
     (made / "out" / "model").write_text("weights")
@@ -87,7 +87,7 @@ async def test_a_runtime_that_is_neither_is_told(programs: Path) -> None:
 
 
 async def test_a_line_break_in_a_name_names_no_other_file(upper: Path, programs: Path) -> None:
-    """Else who writes files in a container would have any file of its machine uploaded: its kubelet's key."""
+    """Otherwise, whoever writes files in a container could have any file of its machine uploaded: its kubelet's key."""
     install(programs, "ctr", CTR.format(upper=upper))
     name = "log\n5 /var/lib/kubelet/pki"
     (upper / "out" / name).parent.mkdir(parents=True)

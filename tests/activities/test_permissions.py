@@ -1,4 +1,4 @@
-"""The permissions on GCP that are listed are those that the cloud asks for: no more, no less."""
+"""The permissions on GCP that docs list are those that the cloud demands: no more, no less."""
 
 import inspect
 import re
@@ -17,18 +17,18 @@ from tests.activities.compute_setting import ZONE, Setting, create_vm, setting
 __all__ = ["setting"]
 
 ROOT = Path(__file__).parents[2]
-# In no role, because nobody has seen that IAM knows it: a role with an unknown permission is refused.
+# In no role, because nobody has seen that IAM knows it. A role with an unknown permission is refused.
 UNSURE = {"compute.advice.capacityHistory"}
 
 
 def listed() -> set[str]:
-    """The first column of the table of docs/security.md."""
+    """Read the first column of the table of docs/security.md."""
     text = (ROOT / "docs" / "security.md").read_text()
     return set(re.findall(r"^\| `((?:compute|iam)\.[a-zA-Z.]+)` \|", text, re.MULTILINE))
 
 
 class Counted:
-    """A cloud of which is known what was called."""
+    """A cloud that counts its calls."""
 
     def __init__(self, compute: Compute) -> None:
         self._compute = compute
@@ -40,7 +40,7 @@ class Counted:
 
 
 async def test_what_is_listed_is_what_the_cloud_asks_for(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each method once, with a VM that has all that a spec can ask for."""
+    """Each method is called once, with a VM that has all that a spec can ask for."""
     asked = set[str]()
     monkeypatch.setattr(setting.gce.faults, "check_permission", lambda permission, path: asked.add(permission))
     compute = Counted(await setting.cloud.open(None, "default"))
@@ -72,7 +72,7 @@ def test_the_role_has_what_is_listed() -> None:
 
 
 async def test_a_creation_is_refused_for_each_thing_that_the_vm_is_made_of(setting: Setting) -> None:
-    """So a role that lacks one is seen to lack it here, too."""
+    """So a role that lacks one of them fails here, too."""
     setting.gce.faults.withdraw_permissions("compute.subnetworks.use")
     with pytest.raises(ApplicationError, match=r"compute\.subnetworks\.use"):
         await setting.run(setting.activities.create_vm, create_vm())

@@ -1,14 +1,14 @@
-"""Pods that would be refused, as a real API server says it to the worker's own ServiceAccount."""
+"""Pods that would be refused: a real API server answers the worker's own ServiceAccount."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from activities.pod_admission import PodAdmission, PodAdmissionActivities
-from activities.replicas import ReplicaActivities
+from activities.documents.activities import SpecActivities
+from activities.preflight.pod_admission import PodAdmission, PodAdmissionActivities
+from activities.replicas.activities import ReplicaActivities
 from activities.signatures import CheckPod, CreateReplica, PodVerdict
-from activities.specs import SpecActivities
 from api import names
 from api.common import SecretReference
 from api.timings import Timings
@@ -22,7 +22,7 @@ PULL = "train-pull"
 
 
 def pod(**spec: Any) -> Json:
-    """A template of the training with more in its pod's spec."""
+    """Make a template of the training with more in its pod's spec."""
     template = training()
     template["spec"]["template"]["spec"] |= spec
     return template
@@ -40,7 +40,7 @@ async def check(world: World, template: Json | None = None, **more: Any) -> PodV
 
 
 async def until(world: World, judged: Callable[[PodVerdict], bool], template: Json | None = None) -> PodVerdict:
-    """Wait for the API server to heed what has just been made."""
+    """Wait until the API server heeds what was just made."""
 
     async def look() -> PodVerdict | None:
         verdict = await check(world, template)
@@ -54,7 +54,7 @@ def refused(verdict: PodVerdict) -> bool:
 
 
 async def quota(world: World, name: str = "gpus", **hard: str) -> str:
-    """A ResourceQuota that the cluster's controller has counted."""
+    """Make a ResourceQuota, and wait until the cluster's controller has counted it."""
     body = {
         "metadata": {"name": name},
         "spec": {"hard": {key.replace("_", "/"): amount for key, amount in hard.items()}},
@@ -155,7 +155,7 @@ async def test_no_word_is_said_of_an_object_that_was_never_made(world: World) ->
 
 
 async def test_the_pod_is_asked_for_as_it_will_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the buyer's toleration, the pull Secret, the identity's volume and the Job's labels and ownership."""
+    """It has the buyer's toleration, the pull Secret, the identity's volume and the Job's labels and owner."""
     asked_for: list[Json] = []
     create = world.kube.create
 
@@ -207,20 +207,20 @@ async def test_a_quota_has_to_have_room_for_the_pods_of_other_replicas(world: Wo
     assert f"Raise ResourceQuota {world.job.namespace}/gpus" in verdict.message
 
 
-async def test_a_quota_without_room_for_all_replicas_is_a_remark(world: World) -> None:
-    """The job is admitted, because one replica can train."""
+async def test_a_quota_without_room_for_all_replicas_is_a_warning(world: World) -> None:
+    """The job is accepted, because one replica can train."""
     await quota(world, pods="1")
     document = await run(SpecActivities(world.kube, Timings(), grants=LENT).load_job, world.job)
     assert document.problems == []
-    (remark,) = document.remarks
-    assert "not all replicas can run: exceeded quota: gpus, requested: pods=2, used: 0, limited: 1" in remark
+    (warning,) = document.warnings
+    assert "not all replicas can run: exceeded quota: gpus, requested: pods=2, used: 0, limited: 1" in warning
 
 
 # --- who cannot answer, and who cannot ask
 
 
 def webhook(world: World) -> Json:
-    """Of the pods of the test's namespace, and nobody is there."""
+    """Register a webhook on the pods of the test's namespace, at an address without a server."""
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": "ValidatingWebhookConfiguration",
@@ -239,7 +239,7 @@ def webhook(world: World) -> Json:
 
 
 async def test_a_webhook_that_does_not_answer_is_a_refusal(world: World) -> None:
-    """It would be one of the pod, too: its failurePolicy says so."""
+    """The pod itself would be refused as well: its failurePolicy says so."""
     where = path("admissionregistration.k8s.io/v1", "validatingwebhookconfigurations")
     await world.kube.create(where, webhook(world))
     try:
@@ -252,10 +252,10 @@ async def test_a_webhook_that_does_not_answer_is_a_refusal(world: World) -> None
 
 
 @pytest.mark.parametrize("kind", ["Job", "Pod"])
-async def test_a_webhook_that_cannot_dry_run_is_a_remark(
+async def test_a_webhook_that_cannot_dry_run_is_a_warning(
     world: World, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """Only webhooks that an upgrade kept from v1beta1 are such; this API server takes none any more."""
+    """Only webhooks that an upgrade kept from v1beta1 are like this. This API server accepts no new ones."""
     create = world.kube.create
 
     async def answer(where: str, body: Json, **query: Any) -> Json:
@@ -267,14 +267,14 @@ async def test_a_webhook_that_cannot_dry_run_is_a_remark(
     monkeypatch.setattr(world.kube, "create", answer)
     verdict = await check(world)
     assert verdict.admitted
-    assert 'webhook "pods.team.example" does not support dry run' in verdict.remark
-    assert "sideEffects: None" in verdict.remark
+    assert 'webhook "pods.team.example" does not support dry run' in verdict.warning
+    assert "sideEffects: None" in verdict.warning
     document = await run(SpecActivities(world.kube, Timings(), grants=LENT).load_job, world.job)
-    assert (document.problems, document.remarks) == ([], [verdict.remark])
+    assert (document.problems, document.warnings) == ([], [verdict.warning])
 
 
 async def test_a_worker_without_the_right_says_so_and_buys(world: World, control_plane: Any, tmp_path: Any) -> None:
-    """As on Kubernetes before 1.30, where no policy could hold it to dry runs."""
+    """So it is on Kubernetes before 1.30, because no policy could restrict it to dry runs."""
     await world.kube.create(world.path("v1", "serviceaccounts"), {"metadata": {"name": "no-rights"}})
     config = await control_plane.account("no-rights", world.job.namespace, tmp_path / "kubeconfig")
     binding = {
@@ -290,7 +290,7 @@ async def test_a_worker_without_the_right_says_so_and_buys(world: World, control
             return verdict if verdict.admitted else None
 
         verdict = await eventually("the account has its rights", may_make_jobs)
-    assert "the worker may not ask" in verdict.remark
+    assert "the worker may not ask" in verdict.warning
 
 
 # --- the document
@@ -310,7 +310,7 @@ async def test_the_document_tells_what_keeps_its_pod_from_being_made(world: Worl
 
 
 async def test_the_worker_makes_no_pod(world: World) -> None:
-    """As itself: what it may ask for by a dry run it may not do."""
+    """What it may ask as itself by a dry run, it may not do."""
     body = {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -1,4 +1,4 @@
-"""Preflight: the real API server and a real registry; the cloud's part has its own tests."""
+"""The preflight, with the real API server and a real registry. The cloud's part has its own tests."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +9,7 @@ import yaml
 
 from activities.cloud_errors import Missing
 from activities.compute import Cloud
-from activities.preflight import PreflightActivities
+from activities.preflight.activities import PreflightActivities
 from activities.signatures import Preflight, PreflightRequest
 from activities.storage.bucket import SecretBuckets
 from api.common import Condition
@@ -25,7 +25,7 @@ STUB = Path(__file__).parents[2] / "sandbox" / "checkpoint_operator" / "crd-stub
 
 
 class NoCloud:
-    """A cloud that has no credentials: its conditions are not what these tests look at."""
+    """A cloud without credentials, because these tests do not look at its conditions."""
 
     async def open(self, *_: Any) -> Any:
         raise Missing("no cloud here")
@@ -39,11 +39,11 @@ def activities(kube: Kube) -> PreflightActivities:
 
 @pytest.fixture
 async def definition(kube: Kube, crds: None, control_plane: Any) -> AsyncIterator[None]:
-    """The operator's CustomResourceDefinition may be changed: it is put back after the test."""
+    """Install the operator's CustomResourceDefinition, and restore it after the test, which may change it."""
     before = await kube.get(CRD)
     yield
     await kube.patch(CRD, {"spec": before["spec"]})
-    await control_plane.kubectl("get", "checkpointbackups", "-A")  # asks again while the server gets ready
+    await control_plane.kubectl("get", "checkpointbackups", "-A")  # kubectl asks again while the server gets ready
 
 
 def request(world: World, repository: str, **config: Any) -> PreflightRequest:

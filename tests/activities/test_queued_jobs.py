@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from activities.replicas import ReplicaActivities
+from activities.documents.activities import SpecActivities
+from activities.replicas.activities import ReplicaActivities
 from activities.signatures import Hold
-from activities.specs import SpecActivities
 from api import names
 from api.queues import QUEUE_LABEL
 from api.timings import Timings
@@ -96,7 +96,7 @@ async def test_a_pod_that_scheduling_gates_hold_says_so(world: World, replicas: 
 
 
 async def test_no_kubelet_may_draw_a_queued_job_to_its_node(control_plane: Any, nodes: Nodes) -> None:
-    """NodeRestriction keeps the prefix from kubelets; the hostname is theirs to set."""
+    """NodeRestriction keeps the prefix from kubelets. The hostname is theirs to set."""
     node = await nodes.start()
     as_node = (f"--as=system:node:{node}", "--as-group=system:nodes", "--as-group=system:authenticated")
     await control_plane.kubectl("label", "node", node, "example.com/mine=1", *as_node)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from activities.replicas import ReplicaActivities
+from activities.replicas.activities import ReplicaActivities
 from activities.signatures import StartReading
 from clients.kube import Kube
 from tests.activities.world import World, eventually, run
@@ -14,7 +14,7 @@ def replicas(kube: Kube, namespace: str) -> ReplicaActivities:
 
 
 async def told(world: World, replicas: ReplicaActivities, reason: str) -> StartReading:
-    """What is read once that is the reason."""
+    """Wait until that is the reason, and return what is read then."""
     found: list[StartReading] = []
 
     async def read() -> bool:

@@ -1,4 +1,4 @@
-"""What a refusal of the API server is to a workflow: asked of a worker as the product starts it."""
+"""What a refusal of the API server means to a workflow, with a worker as the product starts it."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -14,20 +14,21 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ActivityError, ApplicationError
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from activities.refusals import to_application_error
+from activities.kubernetes.refusals import to_application_error
 from activities.signatures import CREATE_REPLICA, CreateReplica
 from api import errors, names
 from clients.installation import connected
 from clients.kube import KubeError, connect
 from sandbox.temporal_server import TemporalServer
 from tests.activities.world import World, training
-from worker.registration import build_workers
+from worker.registration import activities, build_workers
 from worker.settings import from_environment
+from worker.urgency import UrgentFirst
 
 
 @workflow.defn
 class Create:
-    """Has a replica created, and tells how that failed."""
+    """Lets a replica be created, and reports how that failed."""
 
     @workflow.run
     async def run(self, request: CreateReplica) -> tuple[str | None, bool]:
@@ -49,12 +50,14 @@ class Create:
 async def client(
     temporal: TemporalServer, control_plane: Any, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Client]:
-    """Of a Temporal service at which the product's worker works, and one that runs the test's workflow."""
+    """Make a client of a Temporal service with the product's worker, and with one that runs the test's workflow."""
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
     settings = from_environment({"TEMPORAL_ADDRESS": temporal.address})
     async with (
         connected(settings.connections) as here,
-        build_workers(here.temporal, here.kube, settings, here.cluster_id)[0],
+        build_workers(
+            here.temporal, here.kube, settings, activities(here.temporal, here.kube, settings), UrgentFirst()
+        )[0],
     ):
         client = await Client.connect(temporal.address, data_converter=pydantic_data_converter)
         async with Worker(client, task_queue="asking", workflows=[Create], workflow_runner=UnsandboxedWorkflowRunner()):
@@ -73,7 +76,7 @@ async def test_a_template_that_the_api_refuses_is_invalid_at_once(client: Client
 async def test_a_right_is_missing_only_where_the_server_knows_its_roles(
     granted: bool, told: tuple[str, bool], temporal: TemporalServer, control_plane: Any, world: World, tmp_path: Path
 ) -> None:
-    """An API server that has just started forbids all, as here one whose role for this account is not there."""
+    """An API server that has just started forbids everything, like one that lacks the role for this account."""
     namespace, kubectl = world.job.namespace, control_plane.kubectl
     await kubectl("create", "serviceaccount", "worker", "-n", namespace)
     if granted:
@@ -91,7 +94,7 @@ async def test_a_right_is_missing_only_where_the_server_knows_its_roles(
     config = await control_plane.account("worker", namespace, tmp_path / "kubeconfig")
     async with (
         await connect(str(config)) as kube,
-        build_workers(client, kube, settings, "this-cluster")[0],
+        build_workers(client, kube, settings, activities(client, kube, settings), UrgentFirst())[0],
         Worker(client, task_queue="asking", workflows=[Create], workflow_runner=UnsandboxedWorkflowRunner()),
     ):
         request = world.create_replica()

@@ -1,4 +1,4 @@
-"""Whose credentials open the checkpoint repository: its own Secret's, or on Google's hosts the cloud's key."""
+"""The checkpoint repository is opened by its own Secret's credentials or, on Google's hosts, by the cloud's key."""
 
 import base64
 import json
@@ -6,8 +6,8 @@ import json
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.registry_credentials import pulls_by, repository_credentials
-from activities.replicas import ReplicaActivities
+from activities.registry.credentials import pulls_by, repository_credentials
+from activities.replicas.activities import ReplicaActivities
 from api import errors
 from api.common import SecretReference
 from clients.kube import Kube

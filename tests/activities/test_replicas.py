@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities import ownership
-from activities.pods import pods_of
-from activities.replicas import ReplicaActivities
+from activities.documents.activities import SpecActivities
+from activities.kubernetes import ownership
+from activities.replicas.activities import ReplicaActivities
+from activities.replicas.pods import pods_of
 from activities.signatures import ReadProgress, StopReplica
-from activities.specs import SpecActivities
 from api import errors, names
 from api.common import SecretReference
 from api.timings import Timings
@@ -55,7 +55,7 @@ async def test_a_job_that_a_person_labelled_as_ours_is_in_nobodys_way(
 async def test_root_on_another_node_puts_no_pod_in_a_replicas_place(
     world: World, replicas: ReplicaActivities, control_plane: Any
 ) -> None:
-    """Its kubelet may make mirror pods, and NodeRestriction does not ask in which namespace, or by which labels."""
+    """Its kubelet may make mirror pods, and NodeRestriction checks neither their namespace nor their labels."""
     labels = ownership.labels(world.job.job_id, 0, 1)
     forged = await mirror_pod(control_plane, world, labels)
     assert await world.kube.find(world.path("v1", "pods", forged)) is not None
@@ -70,7 +70,7 @@ async def test_root_on_another_node_puts_no_pod_in_a_replicas_place(
 
 
 async def mirror_pod(control_plane: Any, world: World, labels: dict[str, str]) -> str:
-    """A pod in the world's namespace that the kubelet of another job's Node has made; its name."""
+    """Let the kubelet of another job's Node make a pod in the world's namespace, and return its name."""
     node = names.vm_name(names.vm_key("ffffffff", 0, 1), int(time.time()))
     made = await world.kube.create("/api/v1/nodes", {"metadata": {"name": node}})
     owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": made["metadata"]["uid"], "controller": True}
@@ -237,6 +237,7 @@ async def test_progress_is_the_last_that_the_log_reports(
 async def test_no_pod_has_no_progress(world: World, replicas: ReplicaActivities) -> None:
     reading = await run(replicas.read_progress, ReadProgress(ref=world.replica(), log_pattern=r"step=(\d+)"))
     assert reading.progress is None
+    assert not reading.readable
 
 
 async def test_pattern_without_a_group_is_invalid(world: World, replicas: ReplicaActivities) -> None:

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.reports import ReportActivities
 from activities.signatures import WriteReport
 from activities.storage.bucket import SecretBuckets
+from activities.storage.reports import ReportActivities
 from api.report import JobReport, VmRecord
 from api.spot_instance_job import CheckpointStorage
 from sandbox.object_store import ObjectStore

@@ -1,4 +1,4 @@
-"""Serving certificates of a VM's Node, as in a cluster with ``serverTLSBootstrap: true``: whose names are in them."""
+"""Serving certificates of a VM's Node, in a cluster with ``serverTLSBootstrap: true``: whose names they contain."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 
 from activities.certificates.activities import CertificateActivities
+from activities.certificates.approver import REQUESTS
 from activities.certificates.request import SERVING, own_names
 from activities.compute.gcp import GcpCloud
 from activities.compute.instance import instance_body
@@ -16,6 +17,7 @@ from api import names
 from api.market import Candidate
 from api.spot_instance_vm import SpotInstanceVMSpec
 from api.views import VmView
+from clients.informer import Informer
 from sandbox.control_plane import ControlPlane
 from sandbox.gce import GceEmulator
 from sandbox.kube_client import ApiError
@@ -28,17 +30,17 @@ ZONE = "us-central1-a"
 
 
 class Bought(Machine):
-    """A VM that runs, by the word of its cloud."""
+    """A VM that runs, as its cloud says."""
 
     async def buy(self, gce: GceEmulator, cloud: GcpCloud) -> None:
         self.gce = gce
-        self.activities = CertificateActivities(self.kube, cloud)
+        self.activities = CertificateActivities(self.kube, cloud, Informer(self.kube, REQUESTS))
         compute = await cloud.open(None, "default")
         spec = SpotInstanceVMSpec.model_validate({**VM, "gcp": {**VM["gcp"], "project": "demo", "externalIP": True}})
         candidate = Candidate(zone=ZONE, machine_type="n1-standard-4")
         body = instance_body(spec, name=self.node, candidate=candidate, labels={}, ssh_public_key="ssh-ed25519 AAAA")
         await compute.insert("demo", ZONE, body, names.request_id(self.node, ZONE))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(150):
             while True:
                 found = await compute.get("demo", ZONE, self.node)
                 if found is not None and found.status == "RUNNING":
@@ -49,12 +51,12 @@ class Bought(Machine):
         self.view = found
 
     def own_pem(self, *more: str, without: bool = False) -> str:
-        """What the kubelet asks for: its name and its VM's addresses, and ``more``."""
+        """Make the kubelet's request, with its name and its VM's addresses, and ``more``."""
         own = [] if without else [self.node, self.view.internal_ip or "", self.view.external_ip or ""]
         return pem(names.node_user(self.node), "system:nodes", names_too=[*own, *more])
 
     async def answer_node(self) -> None:
-        """What the VM's workflow does when it hears of a request."""
+        """Do what the VM's workflow does when it hears of a request."""
         assert isinstance(await run(self.activities.answer_certificates, self.request), Done)
 
     @property
@@ -76,7 +78,7 @@ async def bought(world: World, control_plane: ControlPlane, tmp_path: Path) -> A
 
 @pytest.fixture
 async def kubelet(bought: Bought, tmp_path: Path) -> Asking:
-    """By the certificate that its join got."""
+    """Make the kubelet's client, with the certificate of its join."""
     return await bought.kubelet(tmp_path, bought.node)
 
 
@@ -102,7 +104,7 @@ async def test_it_is_approved_again_when_it_is_rotated(bought: Bought, kubelet: 
 
 
 async def test_what_googles_internal_dns_calls_it_is_its_own(bought: Bought, kubelet: Asking) -> None:
-    """With the cloud controller manager of GCE these are among the Node's addresses."""
+    """With GCE's cloud controller manager these are among the Node's addresses."""
     name = await ask(kubelet, bought.own_pem(f"{bought.node}.{ZONE}.c.demo.internal", f"{bought.node}.c.demo.internal"))
     await bought.answer_node()
     assert (await bought.verdict(name))[0] == "Approved"
@@ -110,7 +112,7 @@ async def test_what_googles_internal_dns_calls_it_is_its_own(bought: Bought, kub
 
 @pytest.mark.parametrize("foreign", ["10.96.0.1", "kubernetes.default.svc", "metadata.google.internal"])
 async def test_a_name_or_address_of_anybody_else_is_denied(bought: Bought, kubelet: Asking, foreign: str) -> None:
-    """Also where its kubelet has written it into the Node's own status."""
+    """So it is even if its kubelet has written it into the Node's own status."""
     name = await ask(kubelet, bought.own_pem(foreign))
     await bought.answer_node()
     kind, why = await bought.verdict(name)
@@ -128,7 +130,7 @@ async def test_one_of_a_vm_that_is_gone_is_denied(bought: Bought, kubelet: Askin
     async def gone() -> bool:
         return all(each["name"] != bought.node for each in bought.gce.instances())
 
-    await eventually("the VM is gone", gone, 60)
+    await eventually("the VM is gone", gone)
     await bought.answer_node()
     assert (await bought.verdict(name))[0] == "Denied"
 

@@ -1,10 +1,10 @@
-"""Checks that are repeated: jobs share an answer for a while, by what was asked and by whose credentials."""
+"""Repeated checks: jobs share an answer for a while, if the question and the credentials are the same."""
 
 import asyncio
 import base64
 from typing import Any
 
-from activities.preflight import PreflightActivities
+from activities.preflight.activities import PreflightActivities
 from activities.signatures import PreflightRequest
 from activities.storage.bucket import SecretBuckets
 from api.common import Condition

@@ -1,4 +1,4 @@
-"""Secrets of another namespace: the worker reads any, a job may name those that are shared with its namespace."""
+"""Secrets of another namespace: the worker reads any, and a job may name those shared with its namespace."""
 
 import base64
 import re
@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from activities.secret import Sharing
+from activities.documents.activities import SpecActivities
+from activities.kubernetes.secret import Sharing
 from activities.signatures import JobDocument
-from activities.specs import SpecActivities
 from api import names
 from api.timings import Timings
 from clients.kube import Kube, path
@@ -27,7 +27,7 @@ def specs(kube: Kube) -> SpecActivities:
 
 @pytest.fixture
 async def elsewhere(kube: Kube) -> AsyncIterator[str]:
-    """Another namespace, with the Secret ``theirs``."""
+    """Make another namespace, with the Secret ``theirs``."""
     name = f"team-{secrets.token_hex(4)}"
     await kube.create("/api/v1/namespaces", {"metadata": {"name": name}})
     await kube.create(path("v1", "secrets", name), {"metadata": {"name": "theirs"}, "data": CLOUD})
@@ -103,7 +103,7 @@ async def test_no_namespace_is_shared_from_the_first(world: World, specs: SpecAc
 async def test_the_command_that_the_condition_names_shares_all_of_them(
     world: World, specs: SpecActivities, elsewhere: str, control_plane: Any
 ) -> None:
-    """As it stands there, also for a job that names two Secrets of one namespace, as the origin's samples do."""
+    """It is run as the message has it, also for a job that names two Secrets, as the original operator's samples do."""
     data = {key: base64.b64encode(b"x").decode() for key in ("username", "password")}
     await world.kube.create(path("v1", "secrets", elsewhere), {"metadata": {"name": "registry"}, "data": data})
     config = {"checkpointRepoCredentialRef": {"name": "registry", "namespace": elsewhere}}
@@ -118,7 +118,7 @@ async def test_the_command_that_the_condition_names_shares_all_of_them(
 async def test_a_running_job_keeps_a_secret_that_is_shared_no_longer(
     world: World, specs: SpecActivities, elsewhere: str
 ) -> None:
-    """Across an upgrade whose default shares nothing: the job's finalizer on the Secret says that it was granted."""
+    """This is an upgrade whose default shares nothing. The job's finalizer on the Secret says that it was granted."""
     before = SpecActivities(world.kube, Timings(), Sharing(world.kube, {elsewhere}), LENT)
     assert (await load(world, before, elsewhere)).problems == []
     assert (await load(world, specs, elsewhere)).problems == []

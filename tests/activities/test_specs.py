@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from activities.identity import parse_grants
-from activities.replicas import ReplicaActivities
-from activities.signatures import JobDocument, JobRef, PatchSpec, ReleaseFinalizers
-from activities.specs import SpecActivities
+from activities.documents.activities import SpecActivities
+from activities.documents.identity import parse_grants
+from activities.replicas.activities import ReplicaActivities
+from activities.signatures import JobDocument, JobRef, LoadJob, PatchSpec, ReleaseFinalizers
 from api import names
 from api.common import SecretReference
 from api.timings import Timings
@@ -67,7 +67,7 @@ async def test_manifest_written_for_the_origin_is_accepted(
         await kube.create(path(names.API_VERSION, names.VM_PLURAL, namespace), vm)
     [found] = await kube.list(path(names.API_VERSION, names.JOB_PLURAL, namespace))
     metadata = found["metadata"]
-    job = JobRef(namespace=namespace, name=metadata["name"], uid=metadata["uid"], job_id=JOB_ID)
+    job = LoadJob(namespace=namespace, name=metadata["name"], uid=metadata["uid"], job_id=JOB_ID)
     document = await run(specs.load_job, job)
     assert document.vm_spec is not None
     problems = {condition.reason for condition in document.problems}
@@ -110,7 +110,7 @@ async def test_join_secret_is_held_whichever_way_it_is_named(
 async def test_a_reference_that_is_neither_a_name_nor_an_object_is_refused_somewhere(
     world: World, specs: SpecActivities, reference: Any
 ) -> None:
-    """The schema types what it can; the rest is told by the condition."""
+    """The schema types what it can, and the condition reports the rest."""
     try:
         await world.kube.patch(world.vm_path, {"spec": {"kubeadmJoinConfig": {"tokenSecretRef": reference}}})
     except KubeError as error:
@@ -164,7 +164,7 @@ async def test_secret_without_its_key_is_a_problem(world: World, specs: SpecActi
 
 
 async def with_template(world: World, kube: Kube, job_template: dict[str, Any]) -> World:
-    """The same job with another template, which cannot be changed on the one that is there."""
+    """Create the same job with another template, because a template cannot be changed."""
     spec = (await kube.get(world.job_path))["spec"] | {"jobTemplate": job_template}
     body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceJob", "metadata": {"name": "second"}, "spec": spec}
     made = await kube.create(world.path(names.API_VERSION, names.JOB_PLURAL), body)
@@ -244,32 +244,32 @@ async def test_what_the_teardown_needs_is_held_and_found_again(world: World, spe
     await load(world, specs)
     for where in (gcp, ssh, join, world.vm_path):
         assert await finalizers(world, where) == [HELD]
-    await change(world, gcpCredentialsSecretRef=None)  # what it named before is held nevertheless
+    await change(world, gcpCredentialsSecretRef=None)  # what it named before stays protected
     await run(specs.release_finalizers, ReleaseFinalizers(job=world.job))
     for where in (gcp, ssh, join, world.vm_path):
         assert await finalizers(world, where) == []
 
 
-async def test_a_join_token_of_ones_own_is_remarked_on(world: World, specs: SpecActivities) -> None:
-    """It is in kubeadm's group, so that it makes any Node: nothing is wrong, but a person should know."""
-    assert (await load(world, specs)).remarks == []
+async def test_a_join_token_of_ones_own_is_warned_of(world: World, specs: SpecActivities) -> None:
+    """The token is in kubeadm's group, so it makes any Node: nothing is wrong, but a person should know."""
+    assert (await load(world, specs)).warnings == []
     await world.secret("kubeadm-join-token", token="t")
     document = await load(world, specs)
     assert document.problems == []
-    (remark,) = document.remarks
-    assert f"the token in Secret {world.job.namespace}/kubeadm-join-token" in remark
-    assert "any Node of the cluster" in remark
+    (warning,) = document.warnings
+    assert f"the token in Secret {world.job.namespace}/kubeadm-join-token" in warning
+    assert "any Node of the cluster" in warning
 
 
-async def test_a_probe_that_is_changed_is_remarked_on(world: World, specs: SpecActivities, kube: Kube) -> None:
+async def test_a_probe_that_is_changed_is_warned_of(world: World, specs: SpecActivities, kube: Kube) -> None:
     probed = training()
     probed["spec"]["template"]["spec"]["containers"][0]["livenessProbe"] = {"exec": {"command": ["true"]}}
     await change(world, jobTemplate=probed)
     document = await load(world, specs)
     assert document.problems == []
-    (remark,) = document.remarks
-    assert "livenessProbe.failureThreshold 3 to" in remark
-    assert "spec.stallTimeout" in remark
+    (warning,) = document.warnings
+    assert "livenessProbe.failureThreshold 3 to" in warning
+    assert "spec.stallTimeout" in warning
 
 
 async def test_secret_of_another_namespace_is_held_and_let_go(world: World, specs: SpecActivities, kube: Kube) -> None:
@@ -334,7 +334,7 @@ async def test_release_leaves_a_job_of_another_uid_alone(world: World, specs: Sp
     await kube.patch(world.job_path, {"metadata": {"finalizers": None}})
 
 
-async def test_wish_becomes_the_spec(world: World, specs: SpecActivities) -> None:
+async def test_a_request_becomes_the_spec(world: World, specs: SpecActivities) -> None:
     await run(specs.patch_spec, PatchSpec(job=world.job, replicas=3, suspend=True))
     await run(specs.patch_spec, PatchSpec(job=world.job, suspend=False))
     spec = (await load(world, specs)).spec
@@ -343,7 +343,7 @@ async def test_wish_becomes_the_spec(world: World, specs: SpecActivities) -> Non
 
 
 @pytest.mark.parametrize("other", [{"uid": "old"}, {"name": "gone"}])
-async def test_wish_for_another_job_is_dropped(world: World, specs: SpecActivities, other: dict[str, str]) -> None:
+async def test_a_request_to_another_job_is_dropped(world: World, specs: SpecActivities, other: dict[str, str]) -> None:
     await run(specs.patch_spec, PatchSpec(job=world.job.model_copy(update=other), replicas=3))
     spec = (await load(world, specs)).spec
     assert spec is not None
@@ -375,7 +375,7 @@ async def test_stock_is_what_carries_the_jobs_id(world: World, specs: SpecActivi
 async def test_a_node_that_labels_itself_as_another_jobs_is_not_in_its_stock(
     world: World, specs: SpecActivities, kube: Kube
 ) -> None:
-    """As root there may, and the other job would wait for it to go."""
+    """Root there may write that label, and the other job would wait for the Node to go."""
     other = names.vm_name(names.vm_key("ffffffff", 0, 1), 1)
     await kube.create("/api/v1/nodes", {"metadata": {"name": other, "labels": {names.LABEL_JOB: JOB_ID}}})
     stock = await run(specs.take_stock, world.job)
@@ -427,3 +427,23 @@ async def test_a_secret_of_ones_own_needs_no_grant(world: World) -> None:
     await world.secret("gcp", **{"credentials.json": "e30="})
     await world.kube.patch(world.job_path, {"spec": {"gcpCredentialsSecretRef": {"name": "gcp"}}})
     assert (await run(SpecActivities(world.kube, Timings()).load_job, world.job)).not_lent == []
+
+
+async def test_a_request_is_read_with_the_job(world: World, specs: SpecActivities, kube: Kube) -> None:
+    assert (await load(world, specs)).request is None
+    for value, read in (("checkpoint-now 1", "checkpoint-now 1"), ("x" * 9000, "x" * 257)):
+        await kube.patch(world.job_path, {"metadata": {"annotations": {names.ANNOTATION_REQUEST: value}}})
+        assert (await load(world, specs)).request == read
+    await kube.patch(world.job_path, {"metadata": {"annotations": None}})
+
+
+async def test_specs_that_are_known_are_not_given_again(world: World, specs: SpecActivities) -> None:
+    first = await run(specs.load_job, world.job)
+    assert first.spec is not None
+    again = await run(specs.load_job, world.job.model_copy(update={"known": first.digest}))
+    assert (again.spec, again.vm_spec, again.unchanged) == (None, None, True)
+    assert (again.generation, again.problems) == (first.generation, first.problems)
+    await run(specs.patch_spec, PatchSpec(job=world.job, replicas=3))
+    edited = await run(specs.load_job, world.job.model_copy(update={"known": first.digest}))
+    assert edited.spec is not None
+    assert not edited.unchanged

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from activities.kubernetes.status import StatusActivities
 from activities.signatures import JobEvent, Report, WriteVmEntry
-from activities.status import StatusActivities
 from api.common import Condition
 from api.spot_instance_job import JobStatusEntry, SpotInstanceJobStatus
 from api.spot_instance_vm import ProvisionedInstance

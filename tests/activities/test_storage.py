@@ -10,8 +10,8 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from activities.cloud_errors import Invalid, Missing, Permission, Transient
+from activities.join.ssh import Unreachable
 from activities.signatures import FindStored, FoundStored, JobRef, PreflightRequest
-from activities.ssh import Unreachable
 from activities.storage import StoredObject
 from activities.storage.activities import StorageActivities
 from activities.storage.bucket import Bucket, SecretBuckets
@@ -29,7 +29,7 @@ CHECKPOINTS = f"team/{JOB_ID}/checkpoints"
 
 
 class Secrets:
-    """An API server that has nothing but one Secret of the job's namespace."""
+    """An API server with nothing but one Secret of the job's namespace."""
 
     def __init__(self, **entries: str) -> None:
         self.entries = entries
@@ -53,7 +53,7 @@ def put(store: ObjectStore, key: str, body: bytes = b"x") -> None:
 
 
 def publish(store: ObjectStore, path: str, progress: float, **sizes: int) -> None:
-    """A checkpoint whose files are of these sizes, and are said to be."""
+    """Publish a checkpoint whose files have these sizes, and are said to have them."""
     for name, size in sizes.items():
         put(store, f"{path}/{name}", b"x" * size)
     put(store, f"{path}/outlast.json", json.dumps({"progress": progress, "files": sizes}).encode())
@@ -109,7 +109,7 @@ async def test_a_list_of_several_pages_is_read_to_its_end(store: ObjectStore, ki
 
 @pytest.mark.parametrize("kind", ["gcs", "s3"])
 async def test_what_a_bucket_refuses_is_typed(store: ObjectStore, kind: str) -> None:
-    with pytest.raises(Missing, match="bucket none: it is not there"):
+    with pytest.raises(Missing, match="bucket none: it does not exist"):
         await (await opened(storage(store, kind).model_copy(update={"bucket": "none"}))).list("a")
     store.refused.add("checkpoints")
     with pytest.raises(Permission, match="grant these credentials the right"):
@@ -146,7 +146,7 @@ async def test_no_identity_is_shown_to_an_endpoint_unless_by_its_own_secret(
     [
         ("gcs", {}, Missing, "keys does not exist"),
         ("gcs", {"other": "x"}, Missing, "lacks the key credentials.json"),
-        ("gcs", {"credentials.json": "hunter2"}, Invalid, "must hold a service account's key"),
+        ("gcs", {"credentials.json": "hunter2"}, Invalid, "must contain a service account's key"),
         ("s3", {"AWS_ACCESS_KEY_ID": "x"}, Missing, "lacks the key AWS_SECRET_ACCESS_KEY"),
         ("azure", {"AZURE_STORAGE_ACCOUNT_KEY": "x"}, Missing, "lacks the key AZURE_STORAGE_ACCOUNT_NAME"),
         ("ftp", {"x": "y"}, Invalid, "none of gcs, s3, azure"),

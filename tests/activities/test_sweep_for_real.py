@@ -1,7 +1,7 @@
 """Nothing leaks and nothing alive is swept: the whole worker, with a Temporal namespace of its own, on real parts.
 
-What people do who should not: terminate workflows from the CLI, take finalizers off by force, delete the objects that
-name the project. Afterwards one sweep, and the cloud's and the cluster's own lists are looked at.
+People do what they should not: they terminate workflows from the CLI, remove finalizers by force, and delete the
+objects that name the project. Then one sweep runs, and the cloud's and the cluster's own lists are read.
 """
 
 import asyncio
@@ -26,12 +26,13 @@ from sandbox.temporal_server import TemporalServer
 from tests.activities.boxes import Boxes
 from tests.activities.fleet_setting import Fleet
 from tests.activities.world import World, eventually
-from worker.registration import build_workers
+from worker.registration import activities, build_workers
 from worker.settings import from_environment
+from worker.urgency import UrgentFirst
 
 
 async def own_namespace(temporal: TemporalServer) -> Client:
-    """A client of a new Temporal namespace, once the service serves it."""
+    """Make a client of a new Temporal namespace, once the service serves it."""
     name = f"sweep-{secrets.token_hex(4)}"
     client = await Client.connect(temporal.address, namespace=name, data_converter=pydantic_data_converter)
     request = RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=Duration(seconds=86400))
@@ -50,7 +51,7 @@ async def own_namespace(temporal: TemporalServer) -> Client:
 
 @pytest.fixture
 async def fleet(temporal: TemporalServer, world: World, tmp_path: Path) -> AsyncIterator[Fleet]:
-    """A fleet whose workflows are run by the worker itself."""
+    """Make a fleet whose workflows the worker itself runs."""
     client = await own_namespace(temporal)
     gce = GceEmulator(SandboxSettings(state_dir=tmp_path, speed=50, octet=191), Boxes())
     endpoint = await gce.start()
@@ -58,7 +59,7 @@ async def fleet(temporal: TemporalServer, world: World, tmp_path: Path) -> Async
     made = Fleet(client, gce, cloud, world)
     await world.kube.patch(world.vm_path, {"spec": {"gcp": {"project": made.project}}})
     settings = from_environment({"OUTLAST_GCE_ENDPOINT": endpoint, "OUTLAST_TIMING_RETRY": "1"})
-    workers = build_workers(client, world.kube, settings, made.cluster_id)
+    workers = build_workers(client, world.kube, settings, activities(client, world.kube, settings), UrgentFirst())
     async with workers[0], workers[1]:
         yield made
     await world.kube.delete(f"/api/v1/nodes/{names.vm_name(made.key, 1)}")
@@ -67,7 +68,7 @@ async def fleet(temporal: TemporalServer, world: World, tmp_path: Path) -> Async
 
 
 async def sweep(fleet: Fleet) -> SweepReport:
-    """Whatever else other tests have left on this API server, which would give an alarm."""
+    """Sweep, without what other tests have left on this API server, which would give an alarm."""
     report: SweepReport = await fleet.temporal.execute_workflow(
         names.SWEEP_WORKFLOW, fleet.request(anyway=True), id="sweep", task_queue=names.TASK_QUEUE,
         result_type=SweepReport, run_timeout=timedelta(minutes=2),
@@ -101,7 +102,7 @@ async def test_a_machine_that_nobody_looks_after_goes_with_its_node(fleet: Fleet
 
 
 async def test_another_clusters_machine_of_the_same_name_stays(fleet: Fleet) -> None:
-    """Whatever leads a teardown there: the labels are looked at once more before the deletion."""
+    """Whatever leads a teardown there, the labels are read once more before the deletion."""
     ours, fleet.cluster_id = fleet.cluster_id, "another-cluster"
     name = await fleet.buy()
     fleet.cluster_id = ours

@@ -1,7 +1,7 @@
 """Rights of the worker that the whole suite of its activities has not used: such a run fails, and names them.
 
-A run of some of the files says nothing, for the others may need what these do not. Of several processes each tells the
-first what it has used.
+A run of some of the files says nothing, because the others may need what these do not. Each of several processes tells
+the first what it has used.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _UNUSED = pytest.StashKey[list[str]]()
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Keep what one of several processes has told."""
+    """Keep what one of several processes has reported."""
     if told := getattr(node, "workeroutput", {}).get("rights"):
         node.config.stash.setdefault(_TOLD, []).append(told)
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Tell, or judge what all have told."""
+    """Report, or judge what all have reported."""
     config = session.config
     if hasattr(config, "workeroutput"):
         config.workeroutput["rights"] = _told(session)
@@ -50,8 +50,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def _told(session: pytest.Session) -> dict[str, Any]:
-    """What this process has used, and whether it knows of all files here."""
-    rights = sys.modules.get("tests.activities.rights")  # imported where a test needs it
+    """Return what this process has used, and whether it knows of all files here."""
+    rights = sys.modules.get("tests.activities.rights")  # imported if a test needs it
     options = session.config.option
     files = {item.path for item in getattr(session, "items", [])}
     whole = not options.keyword and not options.markexpr and files >= set(HERE.glob("test_*.py"))

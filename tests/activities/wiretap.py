@@ -18,7 +18,7 @@ Answer = Callable[["Request"], web.Response]
 
 
 class Request(NamedTuple):
-    """One request; ``target`` is its path and query as they came, ``body`` its JSON, None if it had none."""
+    """One request; ``target`` is its path and query as they came, ``body`` its JSON, or None if it had none."""
 
     method: str
     target: str
@@ -26,12 +26,12 @@ class Request(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Without the query."""
+        """Return the path without the query."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> list[tuple[str, str]]:
-        """Names and values, decoded."""
+        """Return the query's names and values, decoded."""
         return list(URL(self.target, encoded=True).query.items())
 
     def __str__(self) -> str:
@@ -39,7 +39,7 @@ class Request(NamedTuple):
 
 
 class Wiretap:
-    """A server on loopback that writes down what it is asked, and answers by ``answer``."""
+    """A server on loopback that writes down each request, and answers by ``answer``."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -49,7 +49,7 @@ class Wiretap:
     @asynccontextmanager
     async def listening(self) -> AsyncIterator["Wiretap"]:
         """Serve while the block runs."""
-        runner = web.ServerRunner(web.Server(self._serve))  # no router: each path is taken as it is
+        runner = web.ServerRunner(web.Server(self._serve))  # without a router, so that each path is taken as it is
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
@@ -61,7 +61,7 @@ class Wiretap:
             await runner.cleanup()
 
     def heard(self) -> list[Request]:
-        """What was asked since the last call."""
+        """List the requests since the last call."""
         requests, self.requests = self.requests, []
         return requests
 
@@ -76,7 +76,7 @@ class Wiretap:
 
 
 class ApiWiretap(Wiretap):
-    """Stands before the API server. What it hands on it may show otherwise than it is stored: ``shown``, by path."""
+    """Stands before the API server. It may show objects differently from how they are stored: ``shown``, by path."""
 
     def __init__(self, url: str, authority: Path) -> None:
         super().__init__(lambda asked: web.Response(status=500))
@@ -90,7 +90,7 @@ class ApiWiretap(Wiretap):
             yield self
 
     def kubeconfig(self, original: Path, file: Path) -> Path:
-        """The same account by this way."""
+        """Make a kubeconfig of the same account that goes through here."""
         config = yaml.safe_load(original.read_text())
         config["clusters"][0]["cluster"] = {"server": self.url}
         file.write_text(yaml.safe_dump(config))
@@ -127,7 +127,7 @@ def _json(body: bytes) -> Any:
 
 
 def gce(asked: Request) -> web.Response:
-    """A project in which there is whatever one asks for."""
+    """Make a project that has whatever one asks for."""
     name = asked.path.rpartition("/")[2]
     if name.endswith(":testIamPermissions"):
         return web.json_response({"permissions": asked.body["permissions"]})
@@ -140,7 +140,7 @@ def gce(asked: Request) -> web.Response:
 
 
 def registry(asked: Request) -> web.Response:
-    """A registry whose answers name what lies elsewhere."""
+    """Make a registry whose answers name what lies elsewhere."""
     if asked.path.endswith("/tags/list"):
         return web.json_response({"tags": ["latest", "../../victim/manifests/x", "0a1b2c3d-p000000000001-1"]})
     if asked.method == "POST":
@@ -150,7 +150,7 @@ def registry(asked: Request) -> web.Response:
 
 
 def bucket(asked: Request) -> web.Response:
-    """An empty bucket of S3."""
+    """Make an empty bucket of S3."""
     empty = '<?xml version="1.0"?><ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>'
     return web.Response(text=empty, content_type="application/xml")
 

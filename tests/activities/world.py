@@ -1,4 +1,4 @@
-"""A SpotInstanceJob in a real cluster, and what tests do with it over and over."""
+"""A SpotInstanceJob in a real cluster, and what many tests do with it."""
 
 import asyncio
 import base64
@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from temporalio.testing import ActivityEnvironment
 
-from activities.gate import Gate
-from activities.identity import parse_grants
-from activities.networks import ALLOWED, networks
-from activities.signatures import CreateReplica, JobRef, ReplicaRef
+from activities.documents.identity import parse_grants
+from activities.network.gate import Gate
+from activities.network.networks import ALLOWED, networks
+from activities.signatures import CreateReplica, LoadJob, ReplicaRef
 from api import names
 from api.views import ReplicaView
 from clients.kube import Kube, path
@@ -28,11 +28,11 @@ VM = {
 
 
 LENT = parse_grants("*: gcp://* gs://* s3://* azure://*", own="")
-"""An installation that lends the worker's identity to everybody."""
+"""The grants of an installation that lends the worker's identity to everybody."""
 
 
 def loopback_gate() -> Gate:
-    """The worker's way to registries and buckets, where loopback is allowed as in the sandbox."""
+    """Make the worker's way to registries and buckets, with loopback allowed as in the sandbox."""
     return Gate(networks({ALLOWED: "127.0.0.0/8"}))
 
 
@@ -43,7 +43,7 @@ async def run(activity: Callable[[Any], Awaitable[T]], request: Any) -> T:
     return found
 
 
-async def eventually(what: str, check: Callable[[], Awaitable[T | None]], seconds: float = 90) -> T:
+async def eventually(what: str, check: Callable[[], Awaitable[T | None]], seconds: float = 150) -> T:
     """Wait until ``check`` returns something true, and return it."""
     try:
         async with asyncio.timeout(seconds):
@@ -56,7 +56,7 @@ async def eventually(what: str, check: Callable[[], Awaitable[T | None]], second
 
 
 def training(steps: int = 100_000, **container: Any) -> Json:
-    """A jobTemplate of the sandbox's training: a step each 50 ms at the speed of the tests' nodes."""
+    """Make a jobTemplate of the sandbox's training, with a step each 50 ms at the speed of the tests' nodes."""
     env = [{"name": "SANDBOX_STEPS", "value": str(steps)}]
     main = {"name": "trainer", "image": "pytorch/pytorch:2.9", "env": env, **container}
     return {"spec": {"template": {"spec": {"containers": [main]}}}}
@@ -67,7 +67,7 @@ class World:
     """One SpotInstanceJob, with its namespace."""
 
     kube: Kube
-    job: JobRef
+    job: LoadJob
 
     @classmethod
     async def create(cls, kube: Kube, namespace: str) -> "World":
@@ -79,7 +79,7 @@ class World:
             "spotInstanceVMRef": {"name": "spot"},
         }
         made = await cls._create(kube, namespace, "SpotInstanceJob", "resnet", spec)
-        return cls(kube, JobRef(namespace=namespace, name="resnet", uid=made["metadata"]["uid"], job_id=JOB_ID))
+        return cls(kube, LoadJob(namespace=namespace, name="resnet", uid=made["metadata"]["uid"], job_id=JOB_ID))
 
     @staticmethod
     async def _create(kube: Kube, namespace: str, kind: str, name: str, spec: Json) -> Json:
@@ -87,31 +87,31 @@ class World:
         return await kube.create(path(names.API_VERSION, f"{kind.lower()}s", namespace), body)
 
     def path(self, api_version: str, plural: str, name: str | None = None) -> str:
-        """A path in the job's namespace."""
+        """Make a path in the job's namespace."""
         return path(api_version, plural, self.job.namespace, name)
 
     @property
     def job_path(self) -> str:
-        """The SpotInstanceJob itself."""
+        """Return the path of the SpotInstanceJob."""
         return self.path(names.API_VERSION, names.JOB_PLURAL, self.job.name)
 
     @property
     def vm_path(self) -> str:
-        """The SpotInstanceVM."""
+        """Return the path of the SpotInstanceVM."""
         return self.path(names.API_VERSION, names.VM_PLURAL, "spot")
 
     async def secret(self, name: str, **entries: str) -> str:
-        """Create a Secret; its path."""
+        """Create a Secret and return its path."""
         data = {key.replace("_", "-"): base64.b64encode(value.encode()).decode() for key, value in entries.items()}
         await self.kube.create(self.path("v1", "secrets"), {"metadata": {"name": name}, "data": data})
         return self.path("v1", "secrets", name)
 
     def replica(self, replica: int = 0, incarnation: int = 1) -> ReplicaRef:
-        """One incarnation."""
+        """Name one incarnation."""
         return ReplicaRef(job=self.job, replica=replica, incarnation=incarnation)
 
     def create_replica(self, *nodes: str, incarnation: int = 1, **more: Any) -> CreateReplica:
-        """The request to create an incarnation of replica 0."""
+        """Make the request to create an incarnation of replica 0."""
         request: Json = {"job_template": training(), "replica": 0, "bought": False, **more}
         return CreateReplica(job=self.job, incarnation=incarnation, nodes=list(nodes) or ["nowhere"], **request)
 

@@ -1,8 +1,10 @@
-"""The bridge between two real servers: a control plane and Temporal, each test in a namespace of its own."""
+"""The bridge between two real servers, a control plane and Temporal. Each test has a namespace of its own."""
 
 import asyncio
 import json
+import os
 import secrets
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from temporalio.worker import Worker
 from api import names
 from clients import kube
 from crd_bridge.bridge import Bridge
+from crd_bridge.reported import NOTHING, Reported
 from sandbox.control_plane import ControlPlane
 from sandbox.errors import SandboxError
 from sandbox.kube_client import KubeClient
@@ -27,30 +30,31 @@ from tests.bridge.recorder import Recorder, VmRecorder, eventually
 from tests.servers import up
 
 REPOSITORY = Path(__file__).parents[2]
+StartModule = Callable[[str, dict[str, str]], Awaitable[asyncio.subprocess.Process]]
 CRDS = REPOSITORY / "deploy" / "crd"
 
 Manifest = dict[str, Any]
 Apply = Callable[[Manifest], Awaitable[str]]
-Running = Callable[[], AbstractAsyncContextManager[Bridge]]
+Running = Callable[..., AbstractAsyncContextManager[Bridge]]
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def control_plane(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ControlPlane]:
-    """As the session's, but down as soon as the tests here are done."""
+    """Use the session's control plane, and stop it as soon as the tests here are done."""
     async with up(ControlPlane(Settings(state_dir=tmp_path_factory.mktemp("control-plane")), executables)) as plane:
         yield plane
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def crds(control_plane: Any) -> None:
-    """The API server knows our CRDs."""
+    """Install our CRDs."""
     await control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", CRDS)
-    await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", CRDS)
+    await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=100s", "-f", CRDS)
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def installed(control_plane: Any) -> None:
-    """The rights of deploy/, as the sandbox has them; a policy is in force once it refuses what it should."""
+    """Apply the rights of deploy/, as the sandbox does. A policy is in force once it refuses what it should."""
     kubectl = control_plane.kubectl
     await kubectl("apply", "--server-side", "--force-conflicts", "-k", REPOSITORY / "deploy/overlays/sandbox")
 
@@ -73,19 +77,19 @@ async def installed(control_plane: Any) -> None:
 
 @pytest.fixture
 async def namespace(control_plane: Any, crds: None) -> AsyncIterator[str]:
-    """A new namespace on an API server that knows our CRDs."""
+    """Make a new namespace on an API server that knows our CRDs."""
     name = f"test-{secrets.token_hex(4)}"
-    admin = KubeClient.from_kubeconfig(control_plane.kubeconfig)  # a hundred kubectls more would cost a minute
+    admin = KubeClient.from_kubeconfig(control_plane.kubeconfig)  # a hundred more kubectls would cost a minute
     try:
         await admin.create("/api/v1/namespaces", {"metadata": {"name": name}})
         yield name
         ours = f"/apis/{names.API_VERSION}/namespaces/{name}"
-        # No workflow that would take them off is left.
+        # No workflow exists that would remove them.
         for job in (await admin.get(f"{ours}/{names.JOB_PLURAL}"))["items"]:
             path = f"{ours}/{names.JOB_PLURAL}/{job['metadata']['name']}"
             await admin.patch(path, {"metadata": {"finalizers": None}})
-        # What the next test's bridge would begin workflows for. The namespace itself goes with the control plane:
-        # deleted, it would keep the namespace controller at work until then, for no kubelet ends its pods.
+        # The next test's bridge would begin workflows for these. The namespace itself goes with the control plane: if
+        # it were deleted, the namespace controller would be busy until then, because no kubelet ends its pods.
         for plural in (names.JOB_PLURAL, names.TEMPLATE_PLURAL, names.VM_PLURAL):
             await admin.delete(f"{ours}/{plural}")
     finally:
@@ -94,7 +98,7 @@ async def namespace(control_plane: Any, crds: None) -> AsyncIterator[str]:
 
 @pytest.fixture
 def apply(control_plane: Any, namespace: str) -> Apply:
-    """Apply one object in the test's namespace as a person would, by kubectl with its strict validation."""
+    """Apply one object in the test's namespace as a person does, by kubectl with its strict validation."""
 
     async def run(manifest: Manifest) -> str:
         return str(await control_plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(manifest)))
@@ -104,7 +108,7 @@ def apply(control_plane: Any, namespace: str) -> Apply:
 
 @pytest.fixture
 async def cluster(control_plane: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[kube.Kube]:
-    """The API server, as the administrator."""
+    """Return the API server's client, as the administrator."""
     monkeypatch.setenv("KUBECONFIG", str(control_plane.kubeconfig))
     client = await kube.connect()
     yield client
@@ -113,24 +117,24 @@ async def cluster(control_plane: Any, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 @pytest.fixture
 async def client(temporal: TemporalServer) -> Client:
-    """A client of the Temporal service."""
+    """Make a client of the Temporal service."""
     return await Client.connect(temporal.address, data_converter=pydantic_data_converter)
 
 
 @pytest.fixture
 async def recording(client: Client) -> AsyncIterator[Client]:
-    """Workflows that write down what they are told stand where ours would."""
+    """Run workflows in the place of ours, which write down what they receive."""
     async with Worker(client, task_queue=names.TASK_QUEUE, workflows=[Recorder, VmRecorder]):
         yield client
 
 
 @pytest.fixture
 def bridge(cluster: kube.Kube, recording: Client) -> Running:
-    """Runs a bridge for as long as a block; twice in a test is a restart."""
+    """Run a bridge while a block lasts. A second one in a test is a restart, with what the first reported if given."""
 
     @asynccontextmanager
-    async def run() -> AsyncIterator[Bridge]:
-        bridge = Bridge(cluster, recording, "this-cluster", lasts=60, silence=70)
+    async def run(reported: Reported = NOTHING) -> AsyncIterator[Bridge]:
+        bridge = Bridge(cluster, recording, "this-cluster", lasts=60, silence=70, reported=reported)
         task = asyncio.create_task(bridge.run())
         try:
             watches = [watch for watch in bridge.watches if watch.resource.plural != names.CHECKPOINT_PLURAL]
@@ -145,7 +149,7 @@ def bridge(cluster: kube.Kube, recording: Client) -> Running:
 
 @pytest.fixture
 def job() -> Manifest:
-    """A small SpotInstanceJob that the API server takes."""
+    """Make a small SpotInstanceJob that the API server accepts."""
     return {
         "apiVersion": "training.training.dcnlab.com/v1alpha1",
         "kind": "SpotInstanceJob",
@@ -160,7 +164,7 @@ def job() -> Manifest:
 
 @pytest.fixture
 def vm() -> Manifest:
-    """A small SpotInstanceVM that the API server takes."""
+    """Make a small SpotInstanceVM that the API server accepts."""
     return {
         "apiVersion": "training.training.dcnlab.com/v1alpha1",
         "kind": "SpotInstanceVM",
@@ -170,3 +174,25 @@ def vm() -> Manifest:
             "gcp": {"project": "team", "zone": "us-central1-a", "machineType": "n1-standard-4"},
         },
     }
+
+
+@pytest.fixture
+async def start_module() -> AsyncIterator[StartModule]:
+    """Start ``python -m MODULE`` with changes to the environment. What still runs at the end is killed."""
+    processes = []
+
+    async def start(module: str, environment: dict[str, str]) -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", module,
+            cwd=REPOSITORY,
+            env={**os.environ, **environment},
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        processes.append(process)
+        return process
+
+    yield start
+    for process in processes:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()

@@ -1,4 +1,4 @@
-"""A bridge as it runs in the cluster: by the token of its ServiceAccount, with its rights and no others."""
+"""A bridge as it runs in the cluster: with the token and the rights of its ServiceAccount, and no others."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from tests.bridge.test_main import write_kubeconfig
 
 @asynccontextmanager
 async def own_bridge(control_plane: Any, client: Client, folder: Path, **options: Any) -> AsyncIterator[None]:
-    """Run one for as long as a block lasts; ``folder`` takes its kubeconfig."""
+    """Run one while a block lasts; ``folder`` takes its kubeconfig."""
     token = await control_plane.kubectl("create", "token", "outlast-bridge", "-n", "outlast-system")
     config = write_kubeconfig(folder, control_plane.url, control_plane.ca_file, token.strip())
     async with await connect(str(config)) as kube:

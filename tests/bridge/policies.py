@@ -18,7 +18,7 @@ _PROBES = {
 
 
 async def worker_is_held(kubectl: Kubectl) -> bool:
-    """Whether each of them refuses what it should."""
+    """True if each of them refuses what it should."""
     for probe, (stdin, complaint) in _PROBES.items():
         try:
             await kubectl(*probe, AS_WORKER, stdin=stdin)

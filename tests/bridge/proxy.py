@@ -1,4 +1,4 @@
-"""A TCP proxy that can go silent, as a half-open connection does, or away, as a server does."""
+"""A TCP proxy that can become silent, as a half-open connection does, or unreachable, as a server does."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class Proxy:
-    """Hands bytes on to ``target`` (host:port) while it is open."""
+    """Passes bytes on to ``target`` (host:port) while it is open."""
 
     def __init__(self, target: str) -> None:
         self._host, _, port = target.rpartition(":")
@@ -37,7 +37,7 @@ class Proxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def stall(self) -> None:
-        """Let no byte pass on connections old or new; nobody is told."""
+        """Let no byte pass on old or new connections, without telling anybody."""
         self._flowing.clear()
 
     def flow(self) -> None:
@@ -71,7 +71,7 @@ class Proxy:
 
 @asynccontextmanager
 async def proxied(target: str) -> AsyncIterator[Proxy]:
-    """An open proxy before ``target``."""
+    """Open a proxy before ``target``."""
     proxy = Proxy(target)
     await proxy.open()
     try:

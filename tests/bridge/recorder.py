@@ -1,4 +1,4 @@
-"""Workflows under the product's names that do nothing but remember what they were told."""
+"""Workflows under the product's names that only remember what they receive."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
 
 
 class Memory:
-    """Remembers what was heard, as (signal, message), and ends on the signal ``finish``."""
+    """Remembers what it receives, as (signal, message), and ends on the signal ``finish``."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, dict[str, Any]]] = []
@@ -36,7 +36,7 @@ class Memory:
 
 @workflow.defn(name=names.JOB_WORKFLOW)
 class Recorder(Memory):
-    """In the place of SpotInstanceJob."""
+    """Takes the place of SpotInstanceJob."""
 
     @workflow.run
     async def run(self, start: JobStart) -> str:
@@ -46,7 +46,7 @@ class Recorder(Memory):
 
 @workflow.defn(name=names.VM_WORKFLOW)
 class VmRecorder(Memory):
-    """In the place of SpotVM."""
+    """Takes the place of SpotVM."""
 
     @workflow.run
     async def run(self, start: VmStart) -> None:
@@ -54,25 +54,25 @@ class VmRecorder(Memory):
 
 
 async def heard(client: Client, workflow_id: str, signal: str) -> list[dict[str, Any]]:
-    """The messages of one kind that the latest run under this id got."""
+    """List the messages of one kind that the latest run under this id received."""
     everything = await client.get_workflow_handle(workflow_id).query("heard", result_type=list[Any])
     return [message for name, message in everything if name == signal]
 
 
-async def eventually(question: Callable[[], Awaitable[Any]], what: str, deadline: float = 90) -> Any:
-    """The first true answer, asked for until the deadline."""
+async def eventually(question: Callable[[], Awaitable[Any]], what: str, deadline: float = 150) -> Any:
+    """Ask until the answer is true, for at most the deadline, and return it."""
     end = asyncio.get_running_loop().time() + deadline
     problem: Exception | None = None
     while asyncio.get_running_loop().time() < end:
         try:
             if answer := await question():
                 return answer
-        except Exception as error:  # not there yet; told if it never comes
+        except Exception as error:  # not there yet; raised if it never comes
             problem = error
         await asyncio.sleep(0.05)
     raise AssertionError(f"{what}: not within {deadline} s ({problem})")
 
 
 def handle(client: Client, workflow_id: str) -> WorkflowHandle[Any, Any]:
-    """The latest run under this id."""
+    """Return a handle of the latest run under this id."""
     return client.get_workflow_handle(workflow_id)

@@ -1,4 +1,4 @@
-"""A VM's kubelet asks for a serving certificate: its VM's workflow hears, and nobody else's."""
+"""A VM's kubelet asks for a serving certificate: its VM's workflow hears of it, and no other."""
 
 import asyncio
 import base64
@@ -22,7 +22,7 @@ SERVING = "kubernetes.io/kubelet-serving"
 
 
 class Csrs:
-    """Certificate requests of whomever they are said to be of, by an administrator who impersonates them."""
+    """Makes certificate requests in somebody's name, as an administrator who impersonates them."""
 
     def __init__(self, kubectl: Any) -> None:
         self.kubectl = kubectl
@@ -67,7 +67,7 @@ async def vm_workflow(recording: Client, namespace: str, key: str) -> str:
 async def test_the_vm_hears_of_each_request_of_its_node(
     csrs: Csrs, vm_workflow: str, key: str, bridge: Any, client: Client
 ) -> None:
-    """Also of one that was made while no bridge ran, and of the next, as when a certificate is rotated."""
+    """So it is for one that was made while no bridge ran, and for the next, as when a certificate is rotated."""
 
     async def told(count: int) -> bool:
         messages = await heard(client, vm_workflow, "certificate_asked")
@@ -83,7 +83,7 @@ async def test_the_vm_hears_of_each_request_of_its_node(
 async def test_it_hears_of_nobody_elses(
     csrs: Csrs, vm_workflow: str, key: str, bridge: Any, client: Client, control_plane: Any
 ) -> None:
-    """Of no other Node, of no other signer, and not that one was answered."""
+    """It is not told of another Node's, of another signer's, and not that one was answered."""
     answered = await csrs.ask(names.vm_name(key, 1))
     await control_plane.kubectl("certificate", "deny", answered)
     async with bridge():

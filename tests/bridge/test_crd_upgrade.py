@@ -1,6 +1,6 @@
 """Objects of earlier versions under this version's CRDs, and back, on a real API server.
 
-``tests/crds`` holds the CRDs of an earlier version in a directory each, with objects that fill every field of theirs.
+``tests/crds`` has a directory for each earlier version, with its CRDs and objects that fill every field.
 """
 
 import json
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from activities.documents.activities import SpecActivities
 from activities.signatures import JobRef, ReleaseFinalizers
-from activities.specs import SpecActivities
 from api import names
 from api.common import SecretReference
 from api.timings import Timings
@@ -31,18 +31,18 @@ ROOT = "self"
 
 
 def files(directory: Path) -> list[Path]:
-    """The CRDs of a version."""
+    """List the CRDs of a version."""
     return sorted(directory.glob("*spotinstance*.yaml"))
 
 
 def schemas(directory: Path) -> dict[str, Any]:
-    """The schema of each kind."""
+    """Read the schema of each kind."""
     crds = [yaml.safe_load(file.read_text()) for file in files(directory)]
     return {crd["spec"]["names"]["kind"]: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for crd in crds}
 
 
 def fields(schema: Any, path: str = ROOT) -> Iterator[tuple[str, Any]]:
-    """Each field with its schema."""
+    """List each field with its schema."""
     yield path, schema
     for name, inner in schema.get("properties", {}).items():
         yield from fields(inner, f"{path}.{name}")
@@ -51,7 +51,7 @@ def fields(schema: Any, path: str = ROOT) -> Iterator[tuple[str, Any]]:
 
 
 def filled(value: Any, path: str = ROOT) -> Iterator[str]:
-    """Each field that an object fills."""
+    """List each field that an object fills."""
     yield path
     if isinstance(value, dict):
         for name, inner in value.items():
@@ -62,7 +62,7 @@ def filled(value: Any, path: str = ROOT) -> Iterator[str]:
 
 
 def objects(directory: Path) -> dict[str, Any]:
-    """The objects that fill every field."""
+    """Read the objects that fill every field."""
     return {each["kind"]: each for each in yaml.safe_load_all((directory / "objects.yaml").read_text())}
 
 
@@ -96,13 +96,13 @@ def test_nothing_is_taken_away_or_demanded(earlier: Path, kind: str) -> None:
 
 @pytest.fixture(params=EARLIER, ids=lambda each: each.name)
 async def earlier(request: pytest.FixtureRequest, control_plane: Any, crds: None) -> AsyncIterator[Path]:
-    """An earlier version; whatever a test does, this version's CRDs are back afterwards."""
+    """Install an earlier version's CRDs. Whatever a test does, this version's are restored afterwards."""
     yield request.param
     await serve(control_plane, CRDS)
 
 
 async def serve(control_plane: Any, directory: Path) -> None:
-    """Apply CRDs, and wait until the API server knows just the fields of theirs."""
+    """Apply CRDs, and wait until the API server knows exactly their fields."""
     names = [argument for file in files(directory) for argument in ("-f", file)]
     await control_plane.kubectl("apply", "--server-side", "--force-conflicts", *names)
     wanted = schemas(directory)
@@ -122,21 +122,21 @@ async def serve(control_plane: Any, directory: Path) -> None:
 
 
 class Server:
-    """Objects of one namespace."""
+    """The API server for objects of one namespace."""
 
     def __init__(self, control_plane: Any, namespace: str) -> None:
         self._kubectl = control_plane.kubectl
         self._namespace = ("-n", namespace)
 
     async def create(self, manifest: Any) -> None:
-        """By strict validation, with its status, which a person does not write."""
+        """Create an object with strict validation, and with its status, which a person does not write."""
         await self._kubectl("create", *self._namespace, "-f", "-", stdin=json.dumps(without_status(manifest)))
         if "status" in manifest:
             status = json.dumps({"status": manifest["status"]})
             await self._patch(manifest, "--subresource=status", "-p", status)
 
     async def edit(self, manifest: Any, field: str, value: Any) -> None:
-        """As `kubectl edit` of one field of the spec."""
+        """Edit one field of the spec, as `kubectl edit` does."""
         await self._patch(manifest, "-p", json.dumps({"spec": {field: value}}))
 
     async def _patch(self, manifest: Any, *arguments: str) -> None:
@@ -144,7 +144,7 @@ class Server:
         await self._kubectl("patch", manifest["kind"], name, *self._namespace, "--type=merge", *arguments)
 
     async def get(self, manifest: Any) -> Any:
-        """As it is read now."""
+        """Read it as it is now."""
         name = manifest["metadata"]["name"]
         return json.loads(await self._kubectl("get", manifest["kind"], name, *self._namespace, "-o", "json"))
 
@@ -154,7 +154,7 @@ def without_status(manifest: Any) -> Any:
 
 
 def holds(found: Any, wanted: Any) -> None:
-    """Everything that was written is there as it was; defaults may have come on top."""
+    """Check that everything that was written is there; defaults may have been added."""
     for part in ("spec", "status"):
         assert_holds(found[part], wanted[part], part)
 
@@ -224,7 +224,7 @@ def put(spec: Any, dotted: str, value: Any) -> None:
 
 
 def broken(manifest: Any) -> Any:
-    """An object that this version's CRDs refuse, and that the first ones took."""
+    """Make an object that this version's CRDs refuse, and that the first ones accepted."""
     broken = json.loads(json.dumps(without_status(manifest)))
     spec = broken["spec"]
     if manifest["kind"] == "SpotInstanceJob":
@@ -244,7 +244,7 @@ def broken(manifest: Any) -> Any:
 
 
 def without_ratcheting(directory: Path) -> Path:
-    """This version's CRDs, so that a format bites at every change, as all do before Kubernetes 1.30.
+    """Change this version's CRDs so that a format applies to every change, as all do before Kubernetes 1.30.
 
     Later servers cannot be told to do without ratcheting, but they have none for rules about changes.
     """
@@ -268,7 +268,7 @@ def without_ratcheting(directory: Path) -> Path:
 
 
 async def stored(cluster: Kube, namespace: str, manifest: Any, finalizer: str = "") -> str:
-    """Create an object that somebody holds, or nobody; its path."""
+    """Create an object that a job protects, or that nobody does, and return its path."""
     where = path(names.API_VERSION, f"{manifest['kind'].lower()}s", namespace)
     name = f"{manifest['metadata']['name'][:20]}-{secrets.token_hex(3)}"
     labels = {finalizer: ""} if names.job_id_of(finalizer) else {}
@@ -280,7 +280,7 @@ async def stored(cluster: Kube, namespace: str, manifest: Any, finalizer: str = 
 async def test_what_breaks_a_new_format_can_still_be_deleted(
     control_plane: Any, cluster: Kube, namespace: str, earlier: Path, tmp_path: Path
 ) -> None:
-    """On a server that judges all of an object at each change, by what the worker does at the end of a teardown."""
+    """The server validates the whole object at each change, with what the worker does at the end of a teardown."""
     await serve(control_plane, earlier)
     held = names.job_finalizer(JOB_ID)
     all_fields = {kind: broken(manifest) for kind, manifest in objects(earlier).items()}
@@ -296,9 +296,9 @@ async def test_what_breaks_a_new_format_can_still_be_deleted(
     await cluster.delete(job)
     await cluster.delete(vm)
 
-    # The bridge begins nothing for an object that it cannot hold, and does not try for ever.
+    # The bridge begins nothing for an object that it cannot protect, and does not try for ever.
     gateway, queues = Gateway(None), Queues()  # type: ignore[arg-type]
-    assert not await Jobs(cluster, gateway, queues, "c")._hold(_job(await cluster.get(fresh)))
+    assert not await Jobs(cluster, gateway, queues, "c")._add_finalizer(_job(await cluster.get(fresh)))
     metadata = (await cluster.get(job))["metadata"]
     ref = JobRef(namespace=namespace, name=metadata["name"], uid=metadata["uid"], job_id=JOB_ID)
     secret = SecretReference(name=HOSTILE, namespace="A/b")

@@ -1,4 +1,4 @@
-"""What `kubectl apply` takes and what it refuses, said by a real API server."""
+"""What `kubectl apply` accepts and what it refuses, on a real API server."""
 
 import json
 from copy import deepcopy
@@ -60,7 +60,7 @@ async def test_manifests_apply_unmodified(control_plane: Any, namespace: str, pa
 
 
 def _assert_kept(wanted: Any, found: Any) -> None:
-    """Nothing that a person wrote was pruned or changed; defaults may have come on top."""
+    """Check that nothing that a person wrote was pruned or changed; defaults may have been added."""
     if isinstance(wanted, dict):
         for key, value in wanted.items():
             _assert_kept(value, found[key])
@@ -91,7 +91,7 @@ async def test_a_null_is_a_field_left_out(apply: Any, job: Any, control_plane: A
 
 
 def change(manifest: Any, path: str, value: Any) -> Any:
-    """The manifest with one field set, or taken away where the value is None."""
+    """Set one field of the manifest, or remove it if the value is None."""
     changed = deepcopy(manifest)
     *parents, last = path.split(".")
     node = changed
@@ -137,6 +137,16 @@ NOTICE = "spec.gcp.preemptionNoticeDuration"
             "none of gcs, s3, azure",
         ),
         ("spec.checkpointConfig.checkpointStorage", {**BUCKET, "endpoint": "minio:9000"}, "a URL without a path"),
+        (
+            "spec.checkpointConfig.checkpointStorage",
+            {**BUCKET, "layout": "Lightning"},
+            'layout: Unsupported value: "Lightning": supported values: "Outlast", "TorchDCP", "Orbax"',
+        ),
+        (
+            "spec.checkpointConfig.checkpointStorage",
+            {**BUCKET, "layout": "Orbax"},
+            "leave layout out, or set that mode",
+        ),
         ("spec.keepFailedFor", "a day", "not a duration"),
         ("spec.checkpointConfig.mode", "Both", 'supported values: "Image", "Application"'),
         ("spec.checkpointConfig.progress", {"logPattern": "step"}, "a group that matches the number is missing"),
@@ -184,6 +194,8 @@ async def test_a_wrong_job_is_refused_with_the_remedy(
         ("metadata.name", "a" * 40),
         ("metadata.name", "x"),
         (REPO, "registry:5000/team/train"),
+        (CONFIG, {"mode": "Application", "checkpointStorage": {**BUCKET, "layout": "TorchDCP"}}),
+        (f"{CONFIG}.checkpointStorage", {**BUCKET, "layout": "Outlast"}),
         (f"{JOB}.parallelism", 1),
         (f"{JOB}.completionMode", "NonIndexed"),
     ],
@@ -220,7 +232,7 @@ SAVES_ITSELF = {"mode": "Application", "checkpointStorage": {**BUCKET, "region":
         ("spec.gcpCredentialsSecretRef", {"name": "other"}, "gcpCredentialsSecretRef cannot be changed"),
         ("spec.gcpCredentialsSecretRef.namespace", "vault", "gcpCredentialsSecretRef cannot be changed"),
         (f"{JOB}.backoffLimit", 1, "jobTemplate cannot be changed"),
-        # A field that the schema does not know counts as much as one that it does.
+        # A field that the schema does not know counts as much as one that it knows.
         (f"{JOB}.template.spec.terminationGracePeriodSeconds", 5, "restoreFrom set to status.lastCheckpointImage"),
     ],
 )
@@ -300,6 +312,12 @@ async def test_a_bucket_may_be_added_to_a_training_and_its_credentials_changed(
     with_bucket = change(job, STORAGE, BUCKET)
     await apply(with_bucket)
     await apply(change(with_bucket, f"{STORAGE}.credentialsSecretRef", {"name": "rotated"}))
+
+
+async def test_a_layout_that_was_forgotten_can_be_added(apply: Any, begin: Any, job: Any) -> None:
+    job["spec"]["checkpointConfig"] |= SAVES_ITSELF
+    await begin(job, "jobStatuses")
+    await apply(change(job, f"{STORAGE}.layout", "TorchDCP"))
 
 
 async def test_a_project_stays_while_machines_are_in_it(apply: Any, begin: Any, vm: Any) -> None:

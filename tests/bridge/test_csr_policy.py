@@ -1,4 +1,4 @@
-"""Whose certificate requests the worker's token answers, where RBAC knows the signer alone."""
+"""The worker's token may answer certain certificate requests only; RBAC just knows their signer."""
 
 import asyncio
 import base64
@@ -24,7 +24,7 @@ OTHER_NODE = ("system:node:control-plane-1", ("system:nodes",))
 LIKE_OURS = ("system:node:outlast-0a1b2c3d-r0-v1-t1.evil", ("system:nodes",))
 NO_NODE = ("system:node:outlast-0a1b2c3d-r0-v1-t1", ("team-a",))
 ASKERS = "csr-askers"
-"""Group that may create requests, and whose requests nobody approves."""
+"""The group that may create requests, and whose requests nobody approves."""
 OF_NOBODY = ["digital signature"]
 """Usages that the controller-manager's own approver leaves alone."""
 Who = tuple[str, tuple[str, ...]]
@@ -32,7 +32,7 @@ Who = tuple[str, tuple[str, ...]]
 
 @pytest.fixture
 async def worker(control_plane: Any, installed: None, tmp_path: Path) -> AsyncIterator[Kube]:
-    """The worker's ServiceAccount."""
+    """Return a client of the worker's ServiceAccount."""
     token = await control_plane.kubectl("create", "token", "outlast-worker", "-n", "outlast-system")
     config = write_kubeconfig(tmp_path, control_plane.url, control_plane.ca_file, token.strip())
     async with await connect(str(config)) as kube:
@@ -40,7 +40,7 @@ async def worker(control_plane: Any, installed: None, tmp_path: Path) -> AsyncIt
 
 
 class Requests:
-    """Made by whomever an administrator impersonates."""
+    """Makes requests as whomever an administrator impersonates."""
 
     def __init__(self, control_plane: Any, worker: Kube) -> None:
         self.control_plane, self.worker = control_plane, worker
@@ -49,7 +49,7 @@ class Requests:
     async def ask(self, who: Who, signer: str, usages: Sequence[str]) -> str:
         user, groups = who
         name = f"csr-{secrets.token_hex(4)}"
-        # A Node may ask for itself alone: so says the API server's NodeRestriction.
+        # The API server's NodeRestriction lets a Node only ask for itself.
         subject = user if user.startswith("system:node:") else "system:node:any"
         text = pem(subject, "system:nodes", names_too=["any"] if signer == SERVING else [])
         body = {
@@ -72,7 +72,7 @@ class Requests:
         await self.worker.patch(f"{CSRS}/{name}/approval", {"status": {"conditions": [condition]}})
 
     async def refused(self, who: Who, signer: str, usages: Sequence[str], verdict: str = "Approved") -> str:
-        """What the API server says."""
+        """Return what the API server says."""
         with pytest.raises(KubeError) as caught:
             await self.answer(await self.ask(who, signer, usages), verdict)
         assert caught.value.status == 403
@@ -159,6 +159,6 @@ async def test_it_approves_nothing_that_no_kubelet_asks_for(
 
 
 async def test_it_approves_for_no_other_signer(requests: Requests) -> None:
-    """By RBAC: whoever holds such a certificate may be anybody."""
+    """RBAC refuses it: whoever has such a certificate may be anybody."""
     said = await requests.refused(OWN_TOKEN, "kubernetes.io/kube-apiserver-client", CLIENT_USAGES)
     assert "not permitted to approve requests with signerName" in said

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from api import names
 from sandbox.errors import SandboxError
 from tests.activities.world import eventually
 from tests.bridge.conftest import REPOSITORY
@@ -21,6 +23,7 @@ DEPLOY = REPOSITORY / "deploy"
 APPLY = ("apply", "--server-side", "--force-conflicts")
 ALL_SECRETS = "outlast-worker-secrets"
 KEYS = "outlast-payload-keys"
+VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
 PODS_BY_DRY_RUN = "outlast-worker-pod-dry-runs"
 
 
@@ -28,7 +31,7 @@ PODS_BY_DRY_RUN = "outlast-worker-pod-dry-runs"
     "overlay",
     [
         "base", "overlays/sandbox", "overlays/before-1.30", "overlays/chosen-namespaces", "overlays/encrypted",
-        "overlays/worker-version", "overlays/private-registry",
+        "overlays/private-registry",
     ],
 )  # fmt: skip
 async def test_the_api_server_takes_every_manifest(control_plane: Any, installed: None, overlay: str) -> None:
@@ -38,7 +41,7 @@ async def test_the_api_server_takes_every_manifest(control_plane: Any, installed
 
 
 async def test_no_right_to_make_pods_is_granted_where_no_policy_holds_it(control_plane: Any) -> None:
-    """Before Kubernetes 1.30 the worker does without asking whether its pods are admitted."""
+    """Before Kubernetes 1.30 the worker does not ask whether its pods are admitted."""
 
     async def makers(overlay: str) -> list[str]:
         rendered = yaml.safe_load_all(await control_plane.kubectl("kustomize", DEPLOY / overlay))
@@ -57,7 +60,7 @@ async def test_no_right_to_make_pods_is_granted_where_no_policy_holds_it(control
 
 
 def overlay_of_ones_own(directory: Path, base: str, components: list[str], namespace: str) -> Path:
-    """As docs/security.md tells to write it, with one chosen namespace."""
+    """Write an overlay as docs/security.md says, with one chosen namespace."""
     whole = yaml.safe_load_all((DEPLOY / "overlays/chosen-namespaces/namespaces.yaml").read_text())
     chosen = next(each for each in whole if each["roleRef"]["name"] == ALL_SECRETS)
     chosen["metadata"]["namespace"] = namespace
@@ -70,19 +73,24 @@ def overlay_of_ones_own(directory: Path, base: str, components: list[str], names
     return directory
 
 
-def deployments(rendered: str) -> list[dict[str, Any]]:
-    return [each for each in yaml.safe_load_all(rendered) if each["kind"] == "Deployment"]
+def of_kind(rendered: str, kind: str) -> list[dict[str, Any]]:
+    return [each for each in yaml.safe_load_all(rendered) if each["kind"] == kind]
 
 
-def keys_of(deployment: dict[str, Any]) -> list[str]:
-    """Where its container finds the keys of payloads."""
-    pod = deployment["spec"]["template"]["spec"]
+def keys_of(owner: dict[str, Any]) -> list[str]:
+    """Find the path of the payload keys in the container of its pods."""
+    pod = owner["spec"]["template"]["spec"]
     volumes = {each["name"] for each in pod["volumes"] if each.get("secret", {}).get("secretName") == KEYS}
     return [each["mountPath"] for each in pod["containers"][0]["volumeMounts"] if each["name"] in volumes]
 
 
 @pytest.mark.parametrize(
-    "components", [["encrypted", "chosen-namespaces"], ["chosen-namespaces", "encrypted", "before-1.30"]]
+    "components",
+    [
+        ["encrypted", "chosen-namespaces"],
+        ["chosen-namespaces", "encrypted", "before-1.30"],
+        ["unversioned", "encrypted", "chosen-namespaces"],
+    ],
 )
 async def test_the_api_server_takes_components_together(
     control_plane: Any, installed: None, namespace: str, tmp_path: Path, components: list[str]
@@ -91,27 +99,59 @@ async def test_the_api_server_takes_components_together(
     await control_plane.kubectl(*APPLY, "--dry-run=server", "-k", own)
 
 
+async def test_worker_and_bridge_outlast_a_node(control_plane: Any) -> None:
+    rendered = await control_plane.kubectl("kustomize", DEPLOY / "base")
+    budgets = [each["spec"]["selector"]["matchLabels"] for each in of_kind(rendered, "PodDisruptionBudget")]
+    (priority,) = of_kind(rendered, "PriorityClass")
+    found = of_kind(rendered, "Deployment")
+    assert len(found) == len(budgets) == 2
+    for deployment in found:
+        template = deployment["spec"]["template"]
+        labels, pod = template["metadata"]["labels"], template["spec"]
+        assert deployment["spec"]["replicas"] == 2
+        assert pod["priorityClassName"] == priority["metadata"]["name"]
+        assert {each["tolerationSeconds"] for each in pod["tolerations"]} == {30}
+        (term,) = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+        bought = {"key": names.LABEL_MANAGED_BY, "operator": "NotIn", "values": [names.MANAGED_BY]}
+        assert term["matchExpressions"] == [bought]
+        for spread in pod["topologySpreadConstraints"]:
+            assert spread["labelSelector"]["matchLabels"].items() <= labels.items()
+        # One budget. A worker's belongs to its release, so a release that cannot start blocks no drain of the one
+        # before.
+        (budget,) = [each for each in budgets if each.items() <= labels.items()]
+        version = "app.kubernetes.io/version"
+        assert (version in budget) == (labels["app.kubernetes.io/component"] == "worker")
+
+
+async def test_nobody_else_pushes_pods_out_by_our_priority(control_plane: Any, installed: None, namespace: str) -> None:
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "pushy", "namespace": namespace},
+        "spec": {"priorityClassName": "outlast", "containers": [{"name": "main", "image": "busybox"}]},
+    }
+    with pytest.raises(SandboxError, match="PriorityClass outlast is for Outlast's own pods"):
+        await control_plane.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+
+
+async def test_a_field_that_old_clusters_do_not_know_is_left_out_there(control_plane: Any) -> None:
+    rendered = await control_plane.kubectl("kustomize", DEPLOY / "overlays/before-1.30")
+    budgets = of_kind(rendered, "PodDisruptionBudget")
+    assert [each["spec"].keys() & {"unhealthyPodEvictionPolicy"} for each in budgets] == [set(), set()]
+
+
 async def test_encryption_brings_no_right_to_all_secrets_back(control_plane: Any, tmp_path: Path) -> None:
     own = overlay_of_ones_own(tmp_path, "base", ["encrypted", "chosen-namespaces"], "default")
     rendered = await control_plane.kubectl("kustomize", own)
     bound = [each for each in yaml.safe_load_all(rendered) if each.get("roleRef", {}).get("name") == ALL_SECRETS]
     assert [each["kind"] for each in bound] == ["RoleBinding"]
-    assert [keys_of(each) for each in deployments(rendered)] == [["/etc/outlast-keys"]] * 2
-
-
-async def test_a_version_of_the_worker_finds_the_keys_where_its_comment_is_followed(
-    control_plane: Any, tmp_path: Path
-) -> None:
-    shutil.copytree(DEPLOY, tmp_path / "deploy")
-    file = tmp_path / "deploy" / "overlays" / "worker-version" / "kustomization.yaml"
-    file.write_text(file.read_text().replace("# components: [", "components: ["))
-    (worker,) = deployments(await control_plane.kubectl("kustomize", file.parent))
-    assert keys_of(worker) == ["/etc/outlast-keys"]
+    pods = [each for kind in ("Deployment", "Job") for each in of_kind(rendered, kind)]
+    assert [keys_of(each) for each in pods] == [["/etc/outlast-keys"]] * 3
 
 
 @pytest.fixture
 async def chosen(control_plane: Any, installed: None, namespace: str, tmp_path: Path) -> AsyncIterator[str]:
-    """The one namespace that was chosen where Outlast was installed for all, by the commands of docs/security.md."""
+    """Choose one namespace after an installation for all, by the commands of docs/security.md."""
     own = overlay_of_ones_own(tmp_path, "overlays/sandbox", ["chosen-namespaces"], namespace)
     await control_plane.kubectl(*APPLY, "-k", own)
     await control_plane.kubectl("delete", "clusterrolebinding", ALL_SECRETS)
@@ -151,7 +191,7 @@ async def test_jobs_are_made_in_no_other_namespace(control_plane: Any, chosen: s
 
 
 def overlay_with(directory: Path, base: str, component: str) -> Path:
-    """As `kustomize edit add component` makes it of a base."""
+    """Write an overlay as `kustomize edit add component` makes it of a base."""
     kustomization = {
         "resources": [os.path.relpath(DEPLOY / base, directory)],
         "components": [os.path.relpath(DEPLOY / "components" / component, directory)],
@@ -162,7 +202,7 @@ def overlay_with(directory: Path, base: str, component: str) -> Path:
 
 @pytest.fixture
 async def private_registry(control_plane: Any, installed: None, tmp_path: Path) -> AsyncIterator[None]:
-    """Installed as step 6 of the README says."""
+    """Install a private registry as step 6 of the README says."""
     await control_plane.kubectl(*APPLY, "-k", overlay_with(tmp_path, "overlays/sandbox", "private-registry"))
     yield
     await control_plane.kubectl(*APPLY, "-k", DEPLOY / "overlays/sandbox")
@@ -172,14 +212,14 @@ PULL_SECRETS = "jsonpath={.spec.imagePullSecrets[*].name}"
 
 
 async def pulls_by(control_plane: Any, account: str) -> str:
-    """The pull Secrets that the API server gives to a pod of this account."""
+    """List the pull Secrets that the API server gives to a pod of this account."""
     spec = {"serviceAccountName": account, "containers": [{"name": "c", "image": "outlast"}]}
     made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}, "spec": spec}
     where = ("-n", "outlast-system", "--dry-run=server")
     return str(await control_plane.kubectl("create", *where, "-o", PULL_SECRETS, "-f", "-", stdin=json.dumps(made)))
 
 
-ACCOUNTS = ["outlast-worker", "outlast-bridge", "outlast-agent"]
+ACCOUNTS = ["outlast-worker", "outlast-bridge", "outlast-setup", "outlast-agent"]
 
 
 @pytest.mark.parametrize("account", ACCOUNTS)
@@ -201,7 +241,7 @@ async def test_the_sandbox_gets_no_deployments(control_plane: Any) -> None:
     rendered = await control_plane.kubectl("kustomize", DEPLOY / "overlays/sandbox")
     kinds = {each["kind"] for each in yaml.safe_load_all(rendered)}
     assert "DaemonSet" in kinds
-    assert not kinds & {"Deployment", "ConfigMap"}
+    assert not kinds & {"Deployment", "Job", "ConfigMap"}
 
 
 async def test_every_pod_runs_with_as_little_as_it_needs(control_plane: Any) -> None:
@@ -209,19 +249,100 @@ async def test_every_pod_runs_with_as_little_as_it_needs(control_plane: Any) -> 
     pods = [
         each["spec"]["template"]["spec"] for each in yaml.safe_load_all(rendered) if "template" in each.get("spec", {})
     ]
-    assert len(pods) == 3
+    assert len(pods) == 4
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"]
         for container in pod["containers"]:
             assert container["securityContext"]["readOnlyRootFilesystem"]
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
-            assert container["image"] == "outlast:0.1.0"
+            assert container["image"] == f"outlast:{VERSION}"
             assert container["resources"]["limits"]["memory"]
+
+
+def environment_of(owner: dict[str, Any]) -> dict[str, str]:
+    (container,) = owner["spec"]["template"]["spec"]["containers"]
+    return {each["name"]: each.get("value", "") for each in container.get("env", [])}
+
+
+async def test_a_release_is_a_worker_and_a_setup_of_its_own(control_plane: Any) -> None:
+    """All of its version comes from one line in deploy/base/worker/kustomization.yaml."""
+    assert (DEPLOY / "base/worker/kustomization.yaml").read_text().count(VERSION) == 1
+    rendered = await control_plane.kubectl("kustomize", DEPLOY / "base")
+    worker = next(each for each in of_kind(rendered, "Deployment") if "worker" in each["metadata"]["name"])
+    (setup,) = of_kind(rendered, "Job")
+    assert (worker["metadata"]["name"], setup["metadata"]["name"]) == (
+        f"outlast-worker-{VERSION}", f"outlast-setup-{VERSION}",
+    )  # fmt: skip
+    assert worker["spec"]["selector"]["matchLabels"]["app.kubernetes.io/version"] == VERSION
+    for each in (worker, setup):
+        assert each["metadata"]["labels"]["app.kubernetes.io/version"] == VERSION
+        assert each["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/version"] == VERSION
+        assert environment_of(each)["TEMPORAL_DEPLOYMENT_NAME"] == "outlast"
+        assert environment_of(each)["TEMPORAL_WORKER_BUILD_ID"] == VERSION
+    assert environment_of(worker)["OUTLAST_WORKER_DEPLOYMENT"] == worker["metadata"]["name"]
+
+
+async def test_the_next_release_leaves_the_worker_of_the_last_one(control_plane: Any, tmp_path: Path) -> None:
+    """`kubectl apply` changes what it names and deletes nothing, so no name may be the same."""
+
+    async def names(directory: Path) -> set[str]:
+        rendered = await control_plane.kubectl("kustomize", directory)
+        return {
+            each["metadata"]["name"]
+            for kind in ("Deployment", "Job")
+            for each in of_kind(rendered, kind)
+            if each["metadata"]["labels"]["app.kubernetes.io/component"] != "bridge"
+        }
+
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    line = tmp_path / "deploy/base/worker/kustomization.yaml"
+    line.write_text(line.read_text().replace(f"nameSuffix: -{VERSION}", "nameSuffix: -99.0.0"))
+    assert await names(DEPLOY / "base") & await names(tmp_path / "deploy/base") == set()
+    rendered = await control_plane.kubectl("kustomize", tmp_path / "deploy/base")
+    assert "outlast:99.0.0" in rendered
+    assert VERSION not in {each.rpartition(":")[2] for each in re.findall(r"image: (\S+)", rendered)}
+
+
+async def test_releases_are_applied_one_after_the_other_and_again(
+    control_plane: Any, installed: None, tmp_path: Path
+) -> None:
+    """Jobs cannot be changed, so the same release's has to be the same, and another release's another."""
+    shutil.copytree(DEPLOY, tmp_path / "deploy")
+    line = tmp_path / "deploy/base/worker/kustomization.yaml"
+    text = line.read_text()
+    ours = "app.kubernetes.io/component in (worker, setup)"
+    try:
+        for version in ("98.0.0", "99.0.0", "98.0.0", "99.0.0"):
+            line.write_text(text.replace(f"nameSuffix: -{VERSION}", f"nameSuffix: -{version}"))
+            await control_plane.kubectl(*APPLY, "-k", tmp_path / "deploy/base", "--selector", ours)
+        get = ("get", "deployments,jobs", "-n", "outlast-system", "-l", ours, "-o", "name")
+        assert set(str(await control_plane.kubectl(*get)).split()) == {
+            f"{kind}-{version}"
+            for kind in ("deployment.apps/outlast-worker", "job.batch/outlast-setup")
+            for version in ("98.0.0", "99.0.0")
+        }
+    finally:
+        await control_plane.kubectl("delete", "deployments,jobs", "-n", "outlast-system", "-l", ours)
+
+
+async def test_a_registry_with_a_port_keeps_the_tag_of_the_release(control_plane: Any, tmp_path: Path) -> None:
+    own = overlay_with(tmp_path, "base", "private-registry")
+    file = own / "kustomization.yaml"
+    images = {"images": [{"name": "outlast", "newName": "registry.example:5000/outlast"}]}
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | images))
+    rendered = await control_plane.kubectl("kustomize", own)
+    assert rendered.count(f"image: registry.example:5000/outlast:{VERSION}") == 4
+
+
+async def test_without_versions_the_worker_is_given_none(control_plane: Any, tmp_path: Path) -> None:
+    rendered = await control_plane.kubectl("kustomize", overlay_with(tmp_path, "base", "unversioned"))
+    for each in [*of_kind(rendered, "Deployment"), *of_kind(rendered, "Job")]:
+        assert not environment_of(each).keys() & {"TEMPORAL_DEPLOYMENT_NAME", "TEMPORAL_WORKER_BUILD_ID"}
 
 
 @pytest.mark.parametrize("manifest", ["bridge.yaml", "worker/worker.yaml"])
 def test_what_others_do_ends_no_process(manifest: str) -> None:
-    """Liveness asks for the process's own health, and readiness alone for that of others."""
+    """Liveness depends on the process's own health, and only readiness on that of others."""
     (container,) = yaml.safe_load((DEPLOY / "base" / manifest).read_text())["spec"]["template"]["spec"]["containers"]
     paths = {kind: container[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "liveness", "readiness")}
     assert paths == {"startup": "/healthz", "liveness": "/healthz", "readiness": "/readyz"}

@@ -1,4 +1,4 @@
-"""``spec.ttlSecondsAfterFinished``: a finished SpotInstanceJob is deleted, by the bridge with its own rights."""
+"""``spec.ttlSecondsAfterFinished``: the bridge deletes a finished SpotInstanceJob, with its own rights."""
 
 import asyncio
 import json
@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from temporalio.client import Client
 
-from crd_bridge.expiry import due_at
+from crd_bridge import jobs
+from crd_bridge.expiry import due_at, seconds_until
 from sandbox.errors import SandboxError
 from tests.bridge.own_bridge import own_bridge
 from tests.bridge.policies import AS_BRIDGE
@@ -24,8 +25,26 @@ def train(control_plane: Any, namespace: str, client: Client) -> Train:
 
 @pytest.fixture
 def bridge(control_plane: Any, installed: None, recording: Client, tmp_path: Path) -> Any:
-    """A bridge with its own rights, for as long as a block."""
+    """Run a bridge with its own rights while a block lasts."""
     return lambda: own_bridge(control_plane, recording, tmp_path)
+
+
+class Clock:
+    """The bridge's clock, which the test can put forward."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def seconds_until(self, moment: datetime) -> float:
+        return seconds_until(moment) - self.passed
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(jobs, "seconds_until", made.seconds_until)
+    monkeypatch.setattr(jobs, "LONGEST_WAIT", 0.2)
+    return made
 
 
 def ended(seconds_ago: float = 0, kind: str = "Completed") -> dict[str, Any]:
@@ -35,7 +54,7 @@ def ended(seconds_ago: float = 0, kind: str = "Completed") -> dict[str, Any]:
 
 
 async def finish(train: Train, apply: Any, job: Any, ttl: int | None, seconds_ago: float = 0, **more: Any) -> str:
-    """A job that ended so long ago, and of which nothing is left but the object; its UID."""
+    """Make a job that ended so long ago, and of which only the object is left; return its UID."""
     if ttl is not None:
         job["spec"]["ttlSecondsAfterFinished"] = ttl
     await apply(job)
@@ -51,7 +70,7 @@ async def goes(train: Train) -> None:
     async def gone() -> bool:
         return not await is_there(train)
 
-    await eventually(gone, "the SpotInstanceJob is deleted", 60)
+    await eventually(gone, "the SpotInstanceJob is deleted")
 
 
 async def stays(train: Train) -> None:
@@ -64,17 +83,20 @@ async def stays(train: Train) -> None:
 async def test_a_job_that_ended_long_ago_goes_and_no_workflow_begins(
     train: Train, apply: Any, job: Any, bridge: Any, kind: str
 ) -> None:
-    """As after an outage, or of a job that ended before the field was there."""
+    """So it is after an outage, or if a job ended before the field existed."""
     await finish(train, apply, job, ttl=60, seconds_ago=3600, kind=kind)
     async with bridge():
         await goes(train)
     await train.never_ran()
 
 
-async def test_it_goes_when_its_time_has_come_and_not_before(train: Train, apply: Any, job: Any, bridge: Any) -> None:
-    await finish(train, apply, job, ttl=6, seconds_ago=0)
+async def test_it_goes_when_its_time_has_come_and_not_before(
+    train: Train, apply: Any, job: Any, bridge: Any, clock: Clock
+) -> None:
+    await finish(train, apply, job, ttl=3600)
     async with bridge():
         await stays(train)
+        clock.passed = 3600
         await goes(train)
 
 
@@ -92,13 +114,15 @@ async def test_one_that_trains_stays_whatever_its_ttl(train: Train, apply: Any, 
         await stays(train)
 
 
-async def test_the_ttl_may_be_edited_after_the_end(train: Train, apply: Any, job: Any, bridge: Any) -> None:
-    await finish(train, apply, job, ttl=5, seconds_ago=0)
+async def test_the_ttl_may_be_edited_after_the_end(
+    train: Train, apply: Any, job: Any, bridge: Any, clock: Clock
+) -> None:
+    await finish(train, apply, job, ttl=3600)
     async with bridge():
         await train.kubectl("patch", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": null}}')
-        await asyncio.sleep(6)
+        clock.passed = 3600
         await stays(train)
-        await train.kubectl("patch", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": 3600}}')
+        await train.kubectl("patch", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": 7200}}')
         await stays(train)
         await train.kubectl("patch", "--type=merge", "-p", '{"spec": {"ttlSecondsAfterFinished": 0}}')
         await goes(train)
@@ -119,26 +143,29 @@ async def test_it_waits_for_the_teardown_to_end(train: Train, apply: Any, job: A
 
 
 async def test_one_whose_workflow_was_terminated_is_torn_down_and_goes(
-    train: Train, apply: Any, job: Any, bridge: Any
+    train: Train, apply: Any, job: Any, bridge: Any, clock: Clock
 ) -> None:
-    job["spec"]["ttlSecondsAfterFinished"] = 3
+    job["spec"]["ttlSecondsAfterFinished"] = 3600
     async with bridge():
         await apply(job)
         await train.running()
         await train.write_status(ended())
         await train.workflow.terminate()
+        clock.passed = 3600
         await train.hears("shutdown")
         assert "deletionTimestamp" in await train.metadata()
         assert await train.runs() == 2
 
 
-async def test_another_job_of_the_same_name_is_left_alone(train: Train, apply: Any, job: Any, bridge: Any) -> None:
-    await finish(train, apply, job, ttl=5, seconds_ago=0)
+async def test_another_job_of_the_same_name_is_left_alone(
+    train: Train, apply: Any, job: Any, bridge: Any, clock: Clock
+) -> None:
+    await finish(train, apply, job, ttl=3600)
     async with bridge():
         await train.kubectl("delete")
         await apply(job)
         await train.running()
-        await asyncio.sleep(6)
+        clock.passed = 3600
         await stays(train)
 
 

@@ -1,7 +1,8 @@
-"""One workflow for each SpotInstanceJob object, once in its life: on a real API server and a real Temporal service."""
+"""Each SpotInstanceJob object has one workflow, once in its life: on a real API server and a real Temporal service."""
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from temporalio.service import RPCError
 from api import names
 from api.messages import JobStart
 from crd_bridge.bridge import Bridge
+from crd_bridge.jobs import Jobs
+from crd_bridge.queues import Queues
+from crd_bridge.temporal import Gateway, Run
 from tests.bridge.proxy import proxied
 from tests.bridge.recorder import eventually, heard
 
@@ -38,18 +42,18 @@ class Train:
 
     @property
     def workflow(self) -> Any:
-        """A handle of the latest run."""
+        """Return a handle of the latest run."""
         return self._client.get_workflow_handle(self.workflow_id)
 
     async def begin(self, uid: str) -> Any:
-        """A run for an object with this uid, as a bridge would have started it."""
+        """Begin a run for an object with this uid, as a bridge would have started it."""
         start = JobStart(namespace=self.namespace, name="train", uid=uid, cluster_id="this-cluster", job_id="00000000")
         return await self._client.start_workflow(
             names.JOB_WORKFLOW, start, id=self.workflow_id, task_queue=names.TASK_QUEUE, memo={"uid": uid}
         )
 
     async def running(self) -> Any:
-        """The description of the run, once it is open."""
+        """Return the description of the run, once it is open."""
 
         async def look() -> Any:
             found = await self.workflow.describe()
@@ -58,7 +62,7 @@ class Train:
         return await eventually(look, f"{self.workflow_id} runs")
 
     async def runs(self) -> int:
-        """How many there were."""
+        """Count the runs."""
         return (await self._client.count_workflows(f"WorkflowId = '{self.workflow_id}'")).count
 
     async def never_ran(self) -> None:
@@ -69,7 +73,7 @@ class Train:
         return await heard(self._client, self.workflow_id, signal)
 
     async def hears(self, signal: str) -> list[dict[str, Any]]:
-        """What it heard by this signal, once it did."""
+        """Wait until it has received this signal, and return its messages."""
         told: list[dict[str, Any]] = await eventually(lambda: self.heard(signal), f"{signal} is told")
         return told
 
@@ -89,6 +93,7 @@ async def test_a_new_job_gets_its_finalizer_and_its_workflow(
     assert (await train.metadata())["finalizers"] == [names.FINALIZER]
     assert found.workflow_type == "SpotInstanceJob"
     assert found.task_queue == names.TASK_QUEUE
+    assert found.raw_description.workflow_execution_info.priority.fairness_key == train.namespace
     assert (await found.memo())["uid"] == uid
     assert uid in await found.static_summary()
     history = await train.workflow.fetch_history()
@@ -155,6 +160,52 @@ async def test_a_job_that_its_status_says_is_over_is_not_started(
     async with bridge():
         await asyncio.sleep(QUIET)
     await train.never_ran()
+
+
+async def test_two_bridges_at_once_start_one_workflow(train: Train, apply: Any, job: Any, bridge: Any) -> None:
+    """For a moment both may act: the one that was delayed, and the one that has taken its Lease."""
+    async with bridge(), bridge():
+        await apply(job)
+        await train.running()
+        await train.kubectl("scale", "--replicas=3")
+
+        async def scaled() -> bool:
+            # The bridge that finds the other one's workflow reports generation 1, which the workflow knows.
+            return 2 in {message["generation"] for message in await train.heard("spec_changed")}
+
+        await eventually(scaled, "the other number of replicas is told")
+        await train.kubectl("delete", "--wait=false")
+        await train.hears("shutdown")
+        await asyncio.sleep(QUIET)
+    assert await train.runs() == 1
+
+
+async def test_a_bridge_that_was_held_up_does_not_start_what_another_one_saw_end(
+    train: Train, apply: Any, job: Any, cluster: Any, recording: Client
+) -> None:
+    """It has read that there is no workflow. Before it starts one, another bridge does, and the training ends."""
+    held_up = asyncio.Event()
+
+    class HeldUp(Gateway):
+        async def latest(self, workflow_id: str) -> Run | None:
+            found = await super().latest(workflow_id)
+            if not held_up.is_set():
+                held_up.set()
+                await train.begin(uid=(await train.metadata())["uid"])
+                await train.workflow.signal("finish")
+                await train.workflow.result()
+                condition = {"type": "Completed", "status": "True", "reason": "TrainingDone"}
+                await train.write_status({"conditions": [condition]})
+            return found
+
+    await apply(job)
+    queues = Queues()
+    jobs = Jobs(cluster, HeldUp(recording), queues, "this-cluster")
+    jobs.changed(f"{train.namespace}/train", json.loads(await train.kubectl("get", "-o", "json")), 1)
+    await asyncio.wait_for(held_up.wait(), 60)
+    await asyncio.sleep(QUIET)
+    await queues.close()
+    assert await train.runs() == 1
 
 
 async def test_a_job_created_again_starts_once_its_predecessor_has_ended(
@@ -240,6 +291,34 @@ async def test_an_edit_of_the_vm_is_told_to_the_jobs_that_name_it(
     assert [(message["generation"], message["vmGeneration"]) for message in told] == [(1, 2)]
 
 
+async def test_an_edit_of_the_vm_while_the_bridge_was_away_is_told(
+    train: Train, apply: Any, job: Any, vm: Any, bridge: Any, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the list of all jobs takes, from which the bridge knows who buys by it."""
+    await apply(vm)
+    async with bridge() as first:
+        await apply(job)
+        await train.running()
+        await asyncio.sleep(QUIET)
+    vm["spec"]["gcp"]["machineType"] = "n1-standard-8"
+    await apply(vm)
+    pages = cluster.pages
+
+    async def slow(where: str, **query: Any) -> AsyncGenerator[Any, None]:
+        if where.endswith(f"/{names.JOB_PLURAL}"):
+            await asyncio.sleep(QUIET)
+        async for page in pages(where, **query):
+            yield page
+
+    monkeypatch.setattr(cluster, "pages", slow)
+    async with bridge(first.reported):
+
+        async def told() -> bool:
+            return 2 in {message.get("vmGeneration") for message in await train.heard("spec_changed")}
+
+        await eventually(told, "the edit of the VM is told")
+
+
 async def test_a_job_waits_until_temporal_is_back(
     train: Train, apply: Any, job: Any, cluster: Any, recording: Client, temporal: Any
 ) -> None:
@@ -253,3 +332,27 @@ async def test_a_job_waits_until_temporal_is_back(
         await train.running()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_request_is_told_until_the_status_answers_it(train: Train, apply: Any, job: Any, bridge: Any) -> None:
+    async def told(times: int) -> bool:
+        return len(await train.heard("request_changed")) == times
+
+    async with bridge():
+        await apply(job)
+        await train.running()
+        await train.kubectl("annotate", f"{names.ANNOTATION_REQUEST}=checkpoint-now 1")
+        await eventually(lambda: told(1), "the request is told")
+        await train.kubectl("label", "touched=yes")
+        await asyncio.sleep(QUIET)
+    assert await told(1)
+    async with bridge():  # which only knows that it gets no answer
+        await eventually(lambda: told(2), "the request is told again")
+        await train.write_status({"request": {"value": "checkpoint-now 1", "state": "Done"}})
+        await asyncio.sleep(QUIET)
+    async with bridge():
+        await asyncio.sleep(QUIET)
+        assert await told(2)
+        await train.kubectl("annotate", "--overwrite", f"{names.ANNOTATION_REQUEST}=checkpoint-now 2")
+        await eventually(lambda: told(3), "the second request is told")
+    assert (await train.heard("request_changed"))[-1] == {"uid": (await train.metadata())["uid"]}

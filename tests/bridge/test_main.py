@@ -1,10 +1,8 @@
-"""`python -m crd_bridge` as it is deployed: its process, its rights, and what it says where it cannot run."""
+"""`python -m crd_bridge` as it is deployed: its process, its rights, and what it says if it cannot run."""
 
 import asyncio
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,9 @@ from temporalio.client import (
 
 from api import names
 from clients.settings import connections
+from sandbox.claims import free_port
 from sandbox.kubeconfig import by_token, kubeconfig
-from sandbox.processes import free_port
-from tests.bridge.conftest import REPOSITORY
+from tests.bridge.conftest import StartModule
 from tests.bridge.recorder import eventually
 
 Start = Callable[..., Any]
@@ -38,38 +36,26 @@ def write_kubeconfig(directory: Path, url: str, authority: Path, token: str) -> 
 
 @pytest.fixture
 async def environment(control_plane: Any, installed: None, temporal: Any, tmp_path: Path) -> dict[str, str]:
-    """As the bridge's ServiceAccount, which may do no more than its role says."""
+    """Return the environment of the bridge's ServiceAccount, which may do no more than its role says."""
     token = await control_plane.kubectl("create", "token", "outlast-bridge", "-n", "outlast-system")
     config = write_kubeconfig(tmp_path, control_plane.url, control_plane.ca_file, token.strip())
     return {"KUBECONFIG": str(config), "TEMPORAL_ADDRESS": temporal.address, "OUTLAST_CONNECT_DEADLINE": "15"}
 
 
 @pytest.fixture
-async def start(environment: dict[str, str]) -> AsyncIterator[Start]:
-    """Starts the bridge with changes to its environment."""
-    processes = []
+async def start(environment: dict[str, str], start_module: StartModule) -> Start:
+    """Start the bridge with changes to its environment."""
 
     async def run(**changes: str) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "crd_bridge",
-            cwd=REPOSITORY,
-            env={**os.environ, **environment, **changes},
-            stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        processes.append(process)
-        return process
+        return await start_module("crd_bridge", {**environment, **changes})
 
-    yield run
-    for process in processes:
-        if process.returncode is None:
-            process.kill()
-            await process.communicate()
+    return run
 
 
 async def last_words(process: asyncio.subprocess.Process) -> str:
-    """What it says in its last line as it ends with 1."""
+    """Return its last line before it exits with 1."""
     _, said = await asyncio.wait_for(process.communicate(), 120)
-    assert process.returncode == 1
+    assert process.returncode == 1, said.decode()
     assert b"Traceback" not in said
     return said.decode().splitlines()[-1]
 

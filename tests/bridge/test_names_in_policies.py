@@ -52,7 +52,7 @@ def test_what_the_code_writes_is_what_a_policy_asks_for(word: str) -> None:
     assert any(f"'{word}'" in text or f"{word}:" in text for text in EXPRESSIONS)
 
 
-@pytest.mark.parametrize("key", [names.job_finalizer(JOB), names.LABEL_HELD])
+@pytest.mark.parametrize("key", [names.job_finalizer(JOB), names.LABEL_PROTECTED])
 def test_a_policy_lets_a_job_hold_what_it_needs(key: str) -> None:
     holds = {found for text in EXPRESSIONS for found in re.findall(r"'(\^training\[\.\][^']*held[^']*\$)'", text)}
     assert holds

@@ -1,4 +1,4 @@
-"""What worker and bridge may reach by the network policies of ``deploy/base``: a default installation, and no more."""
+"""What our pods may reach by the network policies of ``deploy/base``: a default installation, and no more."""
 
 import ipaddress
 from pathlib import Path
@@ -10,7 +10,7 @@ import yaml
 from tests.bridge.conftest import REPOSITORY
 
 DEPLOY = REPOSITORY / "deploy"
-PARTS = ("worker", "bridge")
+PARTS = ("worker", "bridge", "setup")
 METADATA = ["169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200"]
 Json = dict[str, Any]
 
@@ -25,11 +25,17 @@ async def objects(control_plane: Any) -> list[Json]:
 
 
 def named(objects: list[Json], kind: str, part: str) -> Json:
-    return next(each for each in objects if each["kind"] == kind and each["metadata"]["name"] == f"outlast-{part}")
+    """Find one object; a worker's has the version in its name as well."""
+    return next(each for each in objects if each["kind"] == kind and f"outlast-{part}" in each["metadata"]["name"])
+
+
+def owner(objects: list[Json], part: str) -> Json:
+    """Find what makes the pods of a part."""
+    return named(objects, "Job" if part == "setup" else "Deployment", part)
 
 
 def opens(policy: Json, address: str, port: int, protocol: str = "TCP") -> bool:
-    """A connection to this address is permitted, as a network plugin reads the policy."""
+    """True if a connection to this address is permitted, as a network plugin reads the policy."""
     return any(
         any(each["port"] == port and each["protocol"] == protocol for each in rule["ports"])
         and ("to" not in rule or any(_within(each["ipBlock"], address) for each in rule["to"]))
@@ -44,15 +50,15 @@ def _within(block: Json, text: str) -> bool:
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_it_is_the_policy_of_the_pods_of_the_deployment(objects: list[Json], part: str) -> None:
-    policy, deployment = named(objects, "NetworkPolicy", part), named(objects, "Deployment", part)
-    assert policy["metadata"]["namespace"] == deployment["metadata"]["namespace"]
+def test_it_is_the_policy_of_the_pods_of_its_part(objects: list[Json], part: str) -> None:
+    policy, pods = named(objects, "NetworkPolicy", part), owner(objects, part)
+    assert policy["metadata"]["namespace"] == pods["metadata"]["namespace"]
     selected = policy["spec"]["podSelector"]["matchLabels"]
-    assert selected.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert selected.items() <= pods["spec"]["template"]["metadata"]["labels"].items()
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
 
 
-@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("part", ["worker", "bridge"])
 def test_metrics_and_probes_are_all_that_is_served(objects: list[Json], part: str) -> None:
     (rule,) = named(objects, "NetworkPolicy", part)["spec"]["ingress"]
     (container,) = named(objects, "Deployment", part)["spec"]["template"]["spec"]["containers"]
@@ -73,13 +79,17 @@ def test_a_default_installation_reaches_what_it_needs(objects: list[Json], part:
     assert opens(policy, "2a00:1450::1", 443)
 
 
+def test_nobody_connects_to_the_setup(objects: list[Json]) -> None:
+    assert named(objects, "NetworkPolicy", "setup")["spec"]["ingress"] == []
+
+
 def test_the_worker_alone_enters_machines(objects: list[Json]) -> None:
     assert opens(named(objects, "NetworkPolicy", "worker"), "10.128.0.9", 22)
-    assert not opens(named(objects, "NetworkPolicy", "bridge"), "10.128.0.9", 22)
+    assert not any(opens(named(objects, "NetworkPolicy", part), "10.128.0.9", 22) for part in ("bridge", "setup"))
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_neither_reaches_metadata_servers_or_what_else_the_cluster_serves(objects: list[Json], part: str) -> None:
+def test_none_reaches_metadata_servers_or_what_else_the_cluster_serves(objects: list[Json], part: str) -> None:
     policy = named(objects, "NetworkPolicy", part)
     assert not any(opens(policy, address, port) for address in METADATA for port in (80, 443, 988))
     assert not any(opens(policy, "10.244.1.7", port) for port in (80, 2379, 3306, 5432, 6379, 8080, 10250))

@@ -1,4 +1,4 @@
-"""The node agent, run as it is deployed: its own process, its pod's token, and the rights of deploy/."""
+"""The node agent as it is deployed: its own process, its pod's token, and the rights of deploy/."""
 
 import asyncio
 import contextlib
@@ -25,11 +25,11 @@ PREEMPTED = "/computeMetadata/v1/instance/preempted"
 
 
 class Metadata:
-    """A metadata server that answers as GCE's does, and fails where it is told to."""
+    """A metadata server that answers as GCE's does, and fails on request."""
 
     def __init__(self) -> None:
         self.value = "FALSE"
-        self.failures: list[int] = []  # answered first, one each
+        self.failures: list[int] = []  # the statuses of the next answers
         self.asked = 0
         self._changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
@@ -46,7 +46,7 @@ class Metadata:
 
     async def stop(self) -> None:
         assert self._runner is not None
-        self._changed.set()  # who waits for a change is answered, or the clean-up would wait for them
+        self._changed.set()  # those who wait for a change get an answer, or the clean-up would wait for them
         await self._runner.cleanup()
 
     def preempt(self) -> None:
@@ -83,7 +83,7 @@ async def write(control_plane: Any, manifest: dict[str, Any]) -> None:
 
 @pytest.fixture
 async def own(control_plane: Any, installed: None) -> AsyncIterator[str]:
-    """A Node."""
+    """Make a Node."""
     name = f"own-{secrets.token_hex(4)}"
     await write(control_plane, node(name, taints=[{"key": names.GPU_RESOURCE, "value": "a", "effect": "NoSchedule"}]))
     yield name
@@ -92,7 +92,7 @@ async def own(control_plane: Any, installed: None) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def kubeconfig(control_plane: Any, own: str, tmp_path: Path) -> AsyncIterator[Path]:
-    """With the token of an agent's pod on that Node, as the kubelet would give it."""
+    """Make a kubeconfig with the token of an agent's pod on that Node, as the kubelet would give it."""
     kubectl, name = control_plane.kubectl, f"agent-{own}"
     pod = {
         "apiVersion": "v1",
@@ -145,7 +145,7 @@ class Running:
 
     async def __aenter__(self) -> "Running":
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "crd_bridge.notice_agent",
+            sys.executable, "-m", "programs.node_agent",
             cwd=REPOSITORY,
             env={**os.environ, **self._environment},
             stderr=asyncio.subprocess.PIPE,
@@ -160,7 +160,7 @@ class Running:
 
     @property
     def megabytes(self) -> float:
-        """Resident memory."""
+        """Measure its resident memory in MB."""
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
@@ -181,7 +181,7 @@ async def marks(control_plane: Any, name: str) -> list[dict[str, str]]:
 
 
 async def listening(metadata: Metadata, questions: int = 2) -> None:
-    """Until the agent has had its first answers and waits for a change."""
+    """Wait until the agent has had its first answers and waits for a change."""
 
     async def asked() -> bool:
         return metadata.asked >= questions
@@ -244,7 +244,7 @@ def go_by(kubeconfig: Path, address: str, other: str) -> None:
 async def test_a_notice_in_an_outage_of_the_api_server_is_marked_at_its_end(
     control_plane: Any, metadata: Metadata, own: str, kubeconfig: Path, silent: bool
 ) -> None:
-    """One that refuses connections, or one that takes them and says nothing."""
+    """It refuses connections, or accepts them and says nothing."""
     async with proxied(control_plane.endpoint) as server:
         go_by(kubeconfig, control_plane.endpoint, server.address)
         environment = {"NODE_NAME": own, "GCE_METADATA_HOST": metadata.host, "KUBECONFIG": str(kubeconfig)}
@@ -262,7 +262,7 @@ async def test_a_notice_in_an_outage_of_the_api_server_is_marked_at_its_end(
                 server.flow()
             else:
                 await server.open()
-            (mark,) = await eventually(lambda: marks(control_plane, own), "the mark", 10)
+            (mark,) = await eventually(lambda: marks(control_plane, own), "the mark")
             assert agent.process is not None
             assert agent.process.returncode is None
     assert datetime.strptime(mark["value"], names.MARK_TIME).replace(tzinfo=UTC) < over, "when the notice came"
@@ -313,7 +313,7 @@ async def test_its_token_is_good_for_nothing_else(
 
 @pytest.fixture
 async def wider(control_plane: Any) -> AsyncIterator[None]:
-    """Somebody binds a role of theirs to the agent, too."""
+    """Bind a role to the agent, as somebody else might."""
     role = ("clusterrole", "wider", "--verb=get,update,patch,delete", "--resource=nodes,nodes/status")
     await control_plane.kubectl("create", *role)
     await control_plane.kubectl(

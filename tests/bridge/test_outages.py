@@ -1,4 +1,4 @@
-"""The processes of bridge and worker while Temporal and the API server are away: what they say, and that they go on."""
+"""Bridge and worker while Temporal and the API server are unreachable: what they report, and that they continue."""
 
 import asyncio
 import os
@@ -14,7 +14,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.service import RPCError
 
 from api import names
-from sandbox.processes import free_port
+from sandbox.claims import free_port
 from tests.bridge.conftest import REPOSITORY
 from tests.bridge.proxy import Proxy, proxied
 from tests.bridge.recorder import eventually
@@ -49,7 +49,7 @@ class Process:
             await process.wait()
 
     async def says(self, path: str) -> tuple[int, str]:
-        """What a probe gets."""
+        """Return what a probe gets."""
         async with aiohttp.ClientSession() as session, session.get(f"http://{self._health}{path}") as answer:
             return answer.status, await answer.text()
 
@@ -57,13 +57,13 @@ class Process:
         return await self.says("/readyz") == (200, "ok\n")
 
     async def misses(self, *sides: str) -> bool:
-        """It is not ready for want of these, and says so; and none of it is a reason to start it again."""
+        """Wait until it is not ready because of these, and says so, without a reason to restart it."""
         status, said = await self.says("/readyz")
         assert await self.says("/healthz") == (200, "ok\n")
         return status == 503 and all(f"{side} has not answered" in said for side in sides)
 
     async def unreachable(self, side: str) -> float:
-        """By its metrics, in seconds."""
+        """Return for how many seconds it has missed a server, by its metrics."""
         async with aiohttp.ClientSession() as session, session.get(f"http://{self._metrics}/metrics") as answer:
             lines = (await answer.text()).splitlines()
         (line,) = [each for each in lines if "outlast_unreachable_seconds{" in each and f'side="{side}"' in each]
@@ -86,6 +86,7 @@ def environment(control_plane: Any, proxies: tuple[Proxy, Proxy], tmp_path: Path
 async def test_a_bridge_that_both_servers_leave_alone_says_so_and_catches_up(
     environment: dict[str, str],
     proxies: tuple[Proxy, Proxy],
+    installed: None,
     namespace: str,
     apply: Any,
     job: Any,
@@ -102,19 +103,19 @@ async def test_a_bridge_that_both_servers_leave_alone_says_so_and_catches_up(
         return found.status == WorkflowExecutionStatus.RUNNING
 
     async with bridge.running(tmp_path / "log"):
-        await eventually(bridge.is_ready, "it is ready", 60)
+        await eventually(bridge.is_ready, "it is ready")
         await bridge.temporal.close()
-        await apply(job)  # which it hears of, and cannot tell
-        await eventually(lambda: bridge.misses("Temporal"), "it misses Temporal", 30)
+        await apply(job)  # it hears of this, and cannot report it
+        await eventually(lambda: bridge.misses("Temporal"), "it misses Temporal")
         await bridge.kubernetes.close()
         await apply({**job, "metadata": {"name": "unheard"}})
-        await eventually(lambda: bridge.misses("Temporal", "Kubernetes"), "it misses both", 30)
+        await eventually(lambda: bridge.misses("Temporal", "Kubernetes"), "it misses both")
         assert await bridge.unreachable("Temporal") > 0
         assert not await runs("train")
         await asyncio.gather(bridge.temporal.open(), bridge.kubernetes.open())
-        await eventually(bridge.is_ready, "it is ready again", 30)
+        await eventually(bridge.is_ready, "it is ready again")
         for name in ("train", "unheard"):
-            await eventually(lambda name=name: runs(name), f"the workflow of {name}", 15)  # type: ignore[misc]
+            await eventually(lambda name=name: runs(name), f"the workflow of {name}")  # type: ignore[misc]
 
         async def told() -> bool:
             return await bridge.unreachable("Temporal") == await bridge.unreachable("Kubernetes") == 0
@@ -137,11 +138,11 @@ async def test_a_worker_that_starts_in_an_outage_waits_for_its_end(
 
     try:
         async with worker.running(tmp_path / "log"):
-            await eventually(waits, "it says what it waits for", 60)
+            await eventually(waits, "it says what it waits for")
             assert await worker.says("/healthz") == (200, "ok\n")
-            assert await worker.says("/readyz") == (503, "Temporal and the API server were not both reached yet\n")
+            assert await worker.says("/readyz") == (503, "Temporal and the API server have not both been reached yet\n")
             await worker.temporal.open()
-            await eventually(worker.is_ready, "it is ready", 30)
+            await eventually(worker.is_ready, "it is ready")
             assert await works()
     finally:
         await client.get_schedule_handle(names.SWEEP_SCHEDULE).delete()

@@ -1,4 +1,4 @@
-"""What the ServiceAccounts of deploy/base may do: what the code asks for, and nothing else; and Pod Security."""
+"""The ServiceAccounts of deploy/base may do what the code asks for, and nothing else; and Pod Security."""
 
 import re
 import secrets
@@ -15,13 +15,15 @@ from activities.cloud_errors import Missing
 from activities.compute import Compute
 from activities.orphans.alarm import AlarmActivities
 from activities.orphans.claims import OrphanedClaimActivities
-from activities.orphans.holds import OrphanedHoldActivities
+from activities.orphans.finalizers import OrphanedFinalizerActivities
 from activities.orphans.images import OrphanedImageActivities
 from activities.orphans.machines import OrphanedMachineActivities
 from activities.orphans.objects import OrphanedObjectActivities
-from activities.signatures import NodeRef, OrphanedClaim, OrphanedTaint, SweepAlarm, SweepRequest
+from activities.signatures import NodeRef, OrphanedClaim, OrphanedTaint, SweepAlarm, SweepRequest, TellStuck
+from activities.temporal.stuck import StuckActivities
 from api import names
 from api.common import SecretReference
+from api.sweep import Stuck
 from clients.kube import connect
 from crd_bridge.bridge import Bridge
 from sandbox.errors import SandboxError
@@ -31,7 +33,7 @@ from tests.bridge.recorder import eventually
 from tests.bridge.test_main import write_kubeconfig
 
 BASE = REPOSITORY / "deploy" / "base"
-# Who may do these can become anybody else, or read what no story needs.
+# Whoever may do these can become anybody else, or read what no story needs.
 FORBIDDEN = [
     ("*", "clusterroles.rbac.authorization.k8s.io"), ("escalate", "clusterroles.rbac.authorization.k8s.io"),
     ("bind", "clusterroles.rbac.authorization.k8s.io"), ("impersonate", "serviceaccounts"),
@@ -46,14 +48,13 @@ FORBIDDEN = [
 OF_OTHERS = {
     "bridge": [("get", "secrets"), ("list", "secrets"), ("create", "jobs.batch"), ("delete", "pods"),
                ("create", "pods"), ("patch", "nodes"), ("get", "configmaps"),
-               ("patch", "spotinstancejobs.training.training.dcnlab.com/status"),
                ("delete", "spotinstancevms.training.training.dcnlab.com"),
                ("patch", "spotinstancevms.training.training.dcnlab.com/status"),
                ("patch", "instancetemplates.training.training.dcnlab.com")],
     "agent": [("get", "secrets"), ("create", "pods"), ("list", "nodes"), ("list", "pods"), ("get", "pods"),
               ("delete", "nodes"), ("get", "spotinstancejobs.training.training.dcnlab.com"),
               ("delete", "spotinstancejobs.training.training.dcnlab.com"), ("patch", "nodes/status")],
-    "worker": [("delete", "secrets"), ("watch", "pods"), ("get", "secrets/status"), ("update", "nodes"),
+    "worker": [("delete", "secrets"), ("watch", "jobs.batch"), ("get", "secrets/status"), ("update", "nodes"),
                ("delete", "spotinstancejobs.training.training.dcnlab.com")],
 }  # fmt: skip
 
@@ -80,7 +81,7 @@ async def test_nobody_can_become_anybody_else(control_plane: Any, installed: Non
 async def allowed(
     control_plane: Any, account: str, asked: list[tuple[str, str]], namespace: str = "default"
 ) -> list[tuple[str, str]]:
-    """Those verbs on `resource.group/subresource` that this account may do there."""
+    """List those verbs on `resource.group/subresource` that this account may use there."""
     reviews = [_review(account, verb, resource, namespace) for verb, resource in asked]
     text = yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": reviews})
     said = await control_plane.kubectl("create", "-f", "-", "-o", r'jsonpath={.status.allowed}{"\n"}', stdin=text)
@@ -108,7 +109,7 @@ async def test_secrets_are_deleted_in_kube_system_alone(control_plane: Any, inst
 async def test_the_worker_may_do_what_the_sweep_takes(
     control_plane: Any, installed: None, crds: None, client: Client, tmp_path: Path
 ) -> None:
-    """As its ServiceAccount; no sandbox lasts until its Schedule fires."""
+    """It acts as its ServiceAccount; no sandbox lasts until its Schedule fires."""
     token = await control_plane.kubectl("create", "token", "outlast-worker", "-n", "outlast-system")
     config = write_kubeconfig(tmp_path, control_plane.url, control_plane.ca_file, token.strip())
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "sweep-rights"}}
@@ -125,24 +126,26 @@ async def test_the_worker_may_do_what_the_sweep_takes(
         claims = OrphanedClaimActivities(client, kube, "outlast-system")
         await claims.find_orphaned_claims(request)
         await claims.remove_claim(OrphanedClaim(name="none", version="1"))
-        await OrphanedHoldActivities(client, kube).find_orphaned_holds(request)
+        await OrphanedFinalizerActivities(client, kube).find_orphaned_finalizers(request)
         await OrphanedImageActivities(client, kube, loopback_gate()).find_orphaned_images(request)
         alarm = SweepAlarm(namespace="outlast-system", message="a test", at=datetime.now(UTC))
-        await AlarmActivities(kube).sound_alarm(alarm)
+        await AlarmActivities(kube, "outlast-worker-1.2.3").sound_alarm(alarm)
+        stuck = Stuck(workflow_id="x/y", workflow_type="SpotInstanceJob", problem="p", namespace="x", job_name="y")
+        await StuckActivities(client, kube).tell_stuck(TellStuck(stuck=[stuck], at=datetime.now(UTC)))
     left = await control_plane.kubectl("get", "node", "sweep-rights", "-o", "jsonpath={.spec.taints[*].key}")
     assert names.TAINT_PREEMPTED not in str(left)
     await control_plane.kubectl("delete", "node", "sweep-rights")
 
 
 class _NoCloud:
-    """Other tests' objects name projects."""
+    """A cloud that is never asked, because other tests' objects name projects."""
 
     async def open(self, credentials: SecretReference | None, namespace: str) -> Compute:
         raise Missing("there is no cloud here")
 
 
 async def test_the_api_server_finds_no_mistake_in_a_policy(control_plane: Any, installed: None) -> None:
-    """It looks a policy's fields up in the types of what it is for, and says in its status what it does not find."""
+    """It checks a policy's fields against the types that it is for, and says in its status what it does not find."""
 
     async def checked() -> list[Any] | None:
         found = yaml.safe_load(await control_plane.kubectl("get", "validatingadmissionpolicies", "-o", "yaml"))
@@ -158,10 +161,10 @@ async def test_the_api_server_finds_no_mistake_in_a_policy(control_plane: Any, i
 
 
 def test_the_bridge_may_do_what_it_does_and_nothing_else() -> None:
-    """It watches, puts its finalizer on, deletes finished jobs by their TTL, copies templates, and asks which cluster
-    it is in.
+    """It watches, adds its finalizer, deletes finished jobs by their TTL, copies templates, holds a Lease, and asks
+    which cluster it is in.
 
-    Of the worker tests/activities knows.
+    tests/activities checks the worker.
     """
     nobody: Any = None
     watched = [watch.resource for watch in Bridge(nobody, nobody, "").watches]
@@ -169,7 +172,8 @@ def test_the_bridge_may_do_what_it_does_and_nothing_else() -> None:
     does = {(verb, group, plural) for plural, group in groups.items() for verb in ("list", "watch")}
     does |= {(verb, names.GROUP, names.JOB_PLURAL) for verb in ("get", "patch", "delete")} | {("get", "", "namespaces")}
     does |= {(verb, names.GROUP, names.VM_PLURAL) for verb in ("get", "create", "patch")}
-    does |= {("patch", names.GROUP, f"{names.TEMPLATE_PLURAL}/status")}
+    does |= {("patch", names.GROUP, f"{plural}/status") for plural in (names.JOB_PLURAL, names.TEMPLATE_PLURAL)}
+    does |= {(verb, "coordination.k8s.io", "leases") for verb in ("create", "get", "watch", "patch")}
     granted = {
         (verb, group, resource)
         for rule in rules("bridge")
@@ -185,23 +189,23 @@ def test_the_bridge_may_do_what_it_does_and_nothing_else() -> None:
 
 async def pods(control_plane: Any, overlay: str) -> dict[str, dict[str, Any]]:
     rendered = await control_plane.kubectl("kustomize", REPOSITORY / "deploy" / overlay)
-    of = [each for each in yaml.safe_load_all(rendered) if each["kind"] in {"Deployment", "DaemonSet"}]
-    return {each["metadata"]["name"]: each["spec"]["template"] for each in of}
+    of = [each for each in yaml.safe_load_all(rendered) if each["kind"] in {"Deployment", "DaemonSet", "Job"}]
+    return {each["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"]["template"] for each in of}
 
 
 async def admit(control_plane: Any, template: dict[str, Any], namespace: str) -> None:
     """Let the API server judge a pod of this template."""
     await control_plane.kubectl(
-        "wait", "--for=create", "serviceaccount/default", "--namespace", namespace, "--timeout=30s"
+        "wait", "--for=create", "serviceaccount/default", "--namespace", namespace, "--timeout=100s"
     )
     spec = {**template["spec"], "serviceAccountName": "default", "priorityClassName": ""}
-    spec["automountServiceAccountToken"] = False  # the namespace's own account may not be there yet
+    spec["automountServiceAccountToken"] = False  # the namespace's own account may not exist yet
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod", "namespace": namespace}, "spec": spec}
     await control_plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))
 
 
 async def held_to(control_plane: Any, level: str) -> str:
-    """A new namespace with this level of Pod Security."""
+    """Make a new namespace with this level of Pod Security."""
     namespace = f"{level}-{secrets.token_hex(4)}"
     await control_plane.kubectl("create", "namespace", namespace)
     await control_plane.kubectl(
@@ -212,17 +216,17 @@ async def held_to(control_plane: Any, level: str) -> str:
 
 
 @pytest.mark.parametrize("overlay", ["base", "overlays/encrypted"])
-async def test_pod_security_restricted_admits_worker_and_bridge_and_names_what_the_agent_needs(
+async def test_pod_security_restricted_admits_all_but_the_agent_and_names_what_the_agent_needs(
     control_plane: Any, overlay: str
 ) -> None:
     templates = await pods(control_plane, overlay)
     namespace = await held_to(control_plane, "restricted")
-    for name in ("outlast-worker", "outlast-bridge"):
-        await admit(control_plane, templates[name], namespace)
+    for part in ("worker", "bridge", "setup"):
+        await admit(control_plane, templates[part], namespace)
     with pytest.raises(SandboxError) as refused:
-        await admit(control_plane, templates["outlast-agent"], namespace)
+        await admit(control_plane, templates["agent"], namespace)
     said = str(refused.value)
-    # Its only exception, which docs/security.md gives the reason for.
+    # Its only exception; docs/security.md gives the reason.
     assert re.search(r'violates PodSecurity "restricted:[^"]*": host namespaces \(hostNetwork=true\)', said), said
 
 
@@ -230,10 +234,10 @@ async def test_the_namespace_admits_the_agent_where_others_are_held_to_baseline(
     templates = await pods(control_plane, "base")
     namespace = await held_to(control_plane, "baseline")
     with pytest.raises(SandboxError, match="violates PodSecurity"):
-        await admit(control_plane, templates["outlast-agent"], namespace)
+        await admit(control_plane, templates["agent"], namespace)
     (made,) = documents("namespace.yaml")
     made["metadata"]["name"] = namespace
     await control_plane.kubectl(
         "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=yaml.safe_dump(made)
     )  # fmt: skip
-    await admit(control_plane, templates["outlast-agent"], namespace)
+    await admit(control_plane, templates["agent"], namespace)

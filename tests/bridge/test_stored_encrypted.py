@@ -33,7 +33,7 @@ SECRET = "correct-horse-battery-staple"
 
 @activity.defn
 async def fails(said: str) -> None:
-    """A failure with all that a failure can carry."""
+    """Fail with everything that a failure can carry."""
     activity.heartbeat(f"heartbeat {said}")
     try:
         raise ValueError(f"cause {said}")
@@ -43,13 +43,13 @@ async def fails(said: str) -> None:
 
 @activity.defn
 async def echoes(said: str) -> str:
-    """Input and result."""
+    """Return the input."""
     return f"result {said}"
 
 
 @workflow.defn(sandboxed=False)
 class Tells:
-    """Everything that goes through a history."""
+    """Sends everything that goes through a history."""
 
     def __init__(self) -> None:
         self.heard: list[str] = []
@@ -95,7 +95,7 @@ async def connect(environment: dict[str, str]) -> Client:
 
 @pytest.fixture
 async def encrypting(environment: dict[str, str]) -> AsyncIterator[tuple[Client, str]]:
-    """A client as the product's, and a task queue with a worker of its own."""
+    """Make a client as the product's, and a task queue with a worker of its own."""
     client, queue = await connect(environment), f"encrypted-{secrets.token_hex(4)}"
     async with Worker(client, task_queue=queue, workflows=[Tells], activities=[fails, echoes]):
         yield client, queue
@@ -114,7 +114,7 @@ async def test_temporal_stores_nothing_that_can_be_read(
     await handle.signal(Tells.hear, f"signal {SECRET}")
     with pytest.raises(WorkflowFailureError) as failed:
         await handle.result()
-    # Who has the keys reads all of it.
+    # Whoever has the keys reads all of it.
     assert str(failed.value.cause) == f"the end of {SECRET}"
     assert await (await handle.describe()).memo() == {"uid": f"memo {SECRET}"}
     assert await handle.query(Tells.what) == f"answer ['Kind: message {SECRET}']"
@@ -128,7 +128,7 @@ async def test_temporal_stores_nothing_that_can_be_read(
             assert SECRET.encode() not in event.SerializeToString(), event
         described = await raw.get_workflow_handle(f"{queue}/1", run_id=run_id).describe()
         assert SECRET.encode() not in described.raw_description.SerializeToString()
-    assert events > 30  # both runs were looked at
+    assert events > 30  # both runs were checked
 
 
 async def test_a_plain_signal_of_a_person_is_understood(
@@ -153,7 +153,7 @@ async def test_who_lacks_the_keys_is_told_so(environment: dict[str, str]) -> Non
     try:
         await refuse_other_clusters(client, "this-cluster")
         without: dict[str, Any] = {**environment, "OUTLAST_PAYLOAD_KEYS_FILE": ""}
-        with pytest.raises(ConnectionError, match="keys that OUTLAST_PAYLOAD_KEYS_FILE does not hold"):
+        with pytest.raises(ConnectionError, match="keys that OUTLAST_PAYLOAD_KEYS_FILE does not contain"):
             await refuse_other_clusters(await connect(without), "this-cluster")
     finally:
         await handle.delete()

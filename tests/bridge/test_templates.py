@@ -1,4 +1,4 @@
-"""InstanceTemplates become SpotInstanceVMs: by a bridge with its own token, held by its policies."""
+"""InstanceTemplates become SpotInstanceVMs, by a bridge with its own token under its policies."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ class Objects:
         await self("patch", kind, "t4", "--type=merge", "-p", json.dumps(change), *options)
 
     async def mirrors(self, machine_type: str = "n1-standard-4", beside: str = "") -> Any:
-        """The SpotInstanceVM, once it says so; ``beside`` is the UID of one that it must not be."""
+        """Wait for the SpotInstanceVM to say so; ``beside`` is the UID of one that it must not be."""
 
         async def look() -> Any:
             found = await self.get("sivm")
@@ -49,7 +49,7 @@ class Objects:
         return await eventually(look, f"a SpotInstanceVM with {machine_type}")
 
     async def says(self, reason: str) -> str:
-        """The template's condition, once it has this reason."""
+        """Wait for the template's condition to have this reason, and return it."""
 
         async def look() -> Any:
             conditions = ((await self.get("itpl")).get("status") or {}).get("conditions") or [{}]
@@ -70,7 +70,7 @@ def template(vm: Json) -> Json:
 
 @pytest.fixture
 def bridge(control_plane: Any, installed: None, recording: Client, tmp_path: Path) -> Any:
-    """As in the cluster: by the token of its ServiceAccount."""
+    """Run a bridge with the token of its ServiceAccount, as in the cluster."""
     return lambda: own_bridge(control_plane, recording, tmp_path, lasts=60)
 
 
@@ -113,7 +113,7 @@ async def test_an_edit_reaches_the_jobs_also_one_while_the_bridge_was_away(
     await apply(template)
     async with bridge():
         assert (await objects.mirrors("n1-standard-16"))["spec"]["startupScript"] == "true"
-        del template["spec"]["startupScript"]  # what is taken away here goes there, too
+        del template["spec"]["startupScript"]  # what is removed here is removed there, too
         template["spec"]["gcp"]["machineType"] = "n1-standard-4"
         await apply(template)
         assert "startupScript" not in (await objects.mirrors())["spec"]
@@ -162,7 +162,7 @@ async def test_a_template_that_is_created_again_waits_for_the_jobs_of_the_first(
         template["spec"]["gcp"]["machineType"] = "n1-standard-8"
         await apply(template)
         assert "teardown" in await objects.says("BeingDeleted")
-        assert (await objects.get("sivm"))["spec"] == first["spec"]  # by which the teardown finds its VMs
+        assert (await objects.get("sivm"))["spec"] == first["spec"]  # the teardown finds its VMs by it
         await objects.patch("sivm", {"metadata": {"finalizers": None}})
         await objects.mirrors("n1-standard-8", beside=first["metadata"]["uid"])
 
@@ -184,7 +184,7 @@ async def test_what_the_copy_cannot_become_is_told(objects: Objects, apply: Any,
 
 @pytest.fixture
 async def owner(objects: Objects, apply: Any, template: Json) -> Json:
-    """The reference to a template that is there."""
+    """Make the reference to a template that exists."""
     await apply(template)
     uid = (await objects.get("itpl"))["metadata"]["uid"]
     return {"apiVersion": names.API_VERSION, "kind": "InstanceTemplate", "name": "t4", "uid": uid, "controller": True}
@@ -263,7 +263,7 @@ async def test_it_changes_none_that_jobs_still_hold(objects: Objects, vm: Json, 
 
 
 async def test_nobody_else_is_held_by_these_policies(objects: Objects, apply: Any, vm: Json) -> None:
-    """A namespace without templates is where a policy with params could refuse everybody."""
+    """In a namespace without templates a policy with params could refuse everybody."""
     await apply(vm)
     await objects.patch("sivm", {"metadata": {"finalizers": [HELD]}})
     await objects.patch("sivm", {"metadata": {"finalizers": None}})

@@ -15,7 +15,7 @@ PAGE = REPOSITORY / "docs" / "tenants.md"
 
 
 class Command(NamedTuple):
-    """What kubectl is told, and what it says if the page shows that."""
+    """A command for kubectl, and its output if the page shows that."""
 
     arguments: list[str]
     says: str
@@ -58,7 +58,7 @@ async def test_the_pages_commands_do_what_it_says(control_plane: Any, tidy: None
 
 @pytest.mark.parametrize("role", ["view", "edit", "admin", "outlast-vm-editor"])
 async def test_nobody_but_outlast_writes_a_status(control_plane: Any, installed: None, role: str) -> None:
-    """Whatever they have in a namespace; administrators of the cluster may do everything."""
+    """It does not matter what they may do in a namespace. Administrators of the cluster may do everything."""
 
     async def verbs(resource: str) -> set[str]:
         found = yaml.safe_load(await control_plane.kubectl("get", "clusterrole", role, "-o", "yaml"))

@@ -1,4 +1,4 @@
-"""The API server warns at apply of what a template says in vain, in the words of the condition."""
+"""At apply the API server warns of fields of a template without effect, in the words of the condition."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ FIELDS = [each for each in UNKEPT if isinstance(each, Unkept)]
 
 @pytest.fixture
 async def warned(control_plane: Any, installed: None, namespace: str) -> Warned:
-    """Apply an object by kubectl, and give the messages of its warnings."""
+    """Apply an object by kubectl, and return the messages of its warnings."""
 
     async def apply(manifest: Manifest) -> list[str]:
         process = await asyncio.create_subprocess_exec(
@@ -42,7 +42,7 @@ def template_of(manifest: Manifest) -> dict[str, Any]:
 
 
 async def in_force(warned: Warned, job: Manifest) -> None:
-    """The API server heeds a policy some moments after it was applied."""
+    """Wait, because the API server heeds a policy some moments after it was applied."""
     probe = json.loads(json.dumps(job))
     with_("spec.ttlSecondsAfterFinished", 1, template_of(probe))
 
@@ -91,7 +91,7 @@ async def test_a_queue_may_suspend(warned: Warned, job: Manifest, labels_of: str
 async def test_an_edit_of_something_else_warns_of_nothing(
     warned: Warned, control_plane: Any, namespace: str, job: Manifest
 ) -> None:
-    """As the bridge's and the worker's writes of finalizers."""
+    """Such edits are the bridge's and the worker's writes of finalizers."""
     await in_force(warned, job)
     with_("spec.ttlSecondsAfterFinished", 1, template_of(job))
     await control_plane.kubectl("create", "-n", namespace, "-f", "-", stdin=json.dumps(job))

@@ -1,17 +1,19 @@
-"""A watch that lasts: what it tells of a real API server that is silent, away, or has forgotten."""
+"""A watch that lasts: what it reports of a real API server that is silent, unreachable, or has forgotten."""
 
 import asyncio
 import contextlib
 import secrets
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import ClientTimeout
 
 from clients import kube
-from crd_bridge.watch import Resource, Watch
+from clients.watch import Resource, Watch
 from tests.bridge.proxy import Proxy, proxied
 from tests.bridge.recorder import eventually
 
@@ -19,7 +21,7 @@ SILENCE = 1.5  # seconds; the API server's bookmarks come each minute, so every 
 
 
 class Ear:
-    """What a watch on ConfigMaps with a label of their own told."""
+    """What a watch on ConfigMaps with a label of their own reported."""
 
     def __init__(self, client: kube.Kube, label: str, **options: float) -> None:
         self.told: list[tuple[str, str | None]] = []
@@ -73,7 +75,7 @@ class World:
 
 
 def kubeconfig_by(control_plane: Any, address: str, directory: Path) -> Path:
-    """The administrator's kubeconfig, by way of another address."""
+    """Make the administrator's kubeconfig, with another address."""
     config = directory / address.replace(":", "-")
     config.write_text(Path(control_plane.kubeconfig).read_text().replace(control_plane.endpoint, address))
     return config
@@ -120,7 +122,7 @@ async def test_a_connection_gone_silent_is_noticed_and_nothing_missed(world: Wor
         world.proxy.flow()
         await ear.hears(**world.named(a="2"))
     assert world.proxy.connections > before
-    # It went on from where it left: nothing was told twice.
+    # It continued from where it stopped: nothing was reported twice.
     assert [text for _, text in ear.told] == ["1", "2"]
 
 
@@ -140,19 +142,50 @@ async def test_a_watch_that_hears_nothing_is_stale(world: World) -> None:
 
 
 async def test_a_watch_that_does_not_even_try_is_stuck(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("crd_bridge.watch.MISSING_RETRY", 0.1)
+    monkeypatch.setattr("clients.watch.MISSING_RETRY", 0.1)
     async with world.ear(silence=0.2) as ear:
 
         async def never(*_: Any, **__: Any) -> Any:
             await asyncio.Event().wait()
 
-        monkeypatch.setattr(world.through, "snapshot", never)
+        monkeypatch.setattr(world.through, "pages", never)
         monkeypatch.setattr(world.through, "_request", never)
 
         async def stuck() -> bool:
             return ear.watch.stuck
 
         await eventually(stuck, "the watch is stuck")
+
+
+async def test_what_was_reported_is_current_while_the_connection_is_open(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clients.watch.CUT_OFF", 0.1)
+    async with world.ear(silence=30) as ear:
+        assert await ear.watch.becomes_current(90)
+        await world.proxy.close()
+
+        async def lost() -> bool:
+            return not ear.watch.current
+
+        await eventually(lost, "it knows that it is cut off")
+        assert not await ear.watch.becomes_current(0.1)
+        await world.proxy.open()
+        assert await ear.watch.becomes_current(90), "no event is needed for that, nor a bookmark"
+
+
+async def test_a_long_list_is_read_in_pages(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clients.kube.PAGE", 2)
+    for name in "abcde":
+        await world.write(name, name)
+    async with world.ear() as ear:
+        await ear.hears(**world.named(a="a", b="b", c="c", d="d", e="e"))
+        listed = ear.watch.position
+        assert listed > 0
+        await world.remove("c")
+        await ear.hears(**world.named(a="a", b="b", d="d", e="e"))
+        assert ear.watch.position > listed
+    assert len(ear.told) == 6
 
 
 async def test_a_server_out_of_reach_is_tried_again(world: World) -> None:
@@ -202,7 +235,7 @@ async def test_an_object_that_cannot_be_understood_hides_no_other(world: World) 
     assert understood == ["plain"]
 
 
-@pytest.mark.asyncio(loop_scope="session")  # where the processes of the control plane live
+@pytest.mark.asyncio(loop_scope="session")  # in which the processes of the control plane live
 async def test_a_restarted_server_that_forgot_is_listed_again(
     control_plane: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,7 +245,7 @@ async def test_a_restarted_server_that_forgot_is_listed_again(
         await world.write("kept", "1")
         async with world.ear() as ear:
             await world.proxy.close()
-            # While the watch is away one goes, one changes, one comes; then the server forgets the way there.
+            # During the outage one goes, one changes, one comes; then the server forgets the way there.
             await world.remove("gone")
             await world.write("kept", "2")
             await world.write("new", "1")
@@ -223,3 +256,16 @@ async def test_a_restarted_server_that_forgot_is_listed_again(
             await ear.hears(**world.named(kept="2", new="1"))
     gone = world.named(gone="")
     assert (*gone, None) in ear.told
+
+
+async def test_the_kernel_asks_a_silent_connection_whether_it_is_still_there(cluster: kube.Kube) -> None:
+    """A server whose node lost its power closes nothing, and the next bookmark would be a minute away."""
+    response = await cluster._request("GET", "/api/v1/nodes", {"watch": True}, ClientTimeout(total=30))
+    assert response.connection
+    assert response.connection.transport
+    connected = response.connection.transport.get_extra_info("socket")
+    assert connected.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    options = {name: connected.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in kube.KEEPALIVE}
+    response.close()
+    assert options == kube.KEEPALIVE
+    assert options["TCP_KEEPIDLE"] + options["TCP_KEEPINTVL"] * options["TCP_KEEPCNT"] < 15  # of a notice's 30

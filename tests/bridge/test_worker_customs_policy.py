@@ -66,7 +66,7 @@ async def test_it_changes_nobody_elses_bootstrap_token(control_plane: Any, insta
 
 
 async def test_it_deletes_a_job_that_it_has_made(control_plane: Any, installed: None, namespace: str) -> None:
-    """`kubectl delete --cascade=orphan` takes the owner off before the teardown, and leaves the labels."""
+    """`kubectl delete --cascade=orphan` removes the owner before the teardown, and leaves the labels."""
     await create(control_plane, namespace, made := job(labels=OURS))
     await delete_as_worker(control_plane, namespace, made)
 
@@ -115,7 +115,7 @@ async def test_it_deletes_nobody_elses_budget(control_plane: Any, installed: Non
 async def checkpoint_crd(control_plane: Any) -> None:
     crd = REPOSITORY / "sandbox" / "checkpoint_operator" / "crd.yaml"
     await control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", crd)
-    await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", "-f", crd)
+    await control_plane.kubectl("wait", "--for=condition=Established", "--timeout=100s", "-f", crd)
     await control_plane.kubectl("get", "checkpointbackups", "-A")
 
 
@@ -176,7 +176,7 @@ async def test_it_lets_a_checkpoint_go(
 async def test_it_changes_no_checkpoint_that_was_asked_for(
     control_plane: Any, installed: None, checkpoint_crd: None, namespace: str
 ) -> None:
-    made = backup(namespace, finalizers=["else.org/kept"])  # its owner does not exist: else it is collected
+    made = backup(namespace, finalizers=["else.org/kept"])  # its owner does not exist, so it would be collected
     await create(control_plane, namespace, made)
     change = {"spec": {"podRef": {"name": f"train-{JOB}-r1-i0-abcde"}}}
     with pytest.raises(SandboxError, match="change nothing of a CheckpointBackup but"):
@@ -218,7 +218,7 @@ async def test_it_claims_devices(control_plane: Any, installed: None) -> None:
 
 
 async def test_it_writes_no_other_lease(control_plane: Any, installed: None) -> None:
-    """Of whoever elects a leader in the namespace."""
+    """Such as those by which others elect a leader in the namespace."""
     for made in (lease(name="leader"), lease(labels={})):
         with pytest.raises(SandboxError, match="write no Leases but claims on devices"):
             await create_as_worker(control_plane, "outlast-system", made)
@@ -242,7 +242,7 @@ async def test_it_writes_no_other_lease(control_plane: Any, installed: None) -> 
     ],
     ids=json.dumps,
 )
-async def test_it_writes_a_persons_wish_and_lets_a_job_go(
+async def test_it_writes_a_persons_request_and_lets_a_job_go(
     control_plane: Any, installed: None, namespace: str, job: Json, change: Json
 ) -> None:
     job["metadata"]["finalizers"] = ["else.org/kept", names.FINALIZER]
@@ -253,8 +253,8 @@ async def test_it_writes_a_persons_wish_and_lets_a_job_go(
 
 async def test_it_holds_a_machine_and_lets_it_go(control_plane: Any, installed: None, namespace: str, vm: Json) -> None:
     await create(control_plane, namespace, vm)
-    held = {"finalizers": [HELD], "labels": {HELD: "", names.LABEL_HELD: ""}, "annotations": {HELD: "a/b"}}
-    free = {"finalizers": [], "labels": {HELD: None, names.LABEL_HELD: None}, "annotations": {HELD: None}}
+    held = {"finalizers": [HELD], "labels": {HELD: "", names.LABEL_PROTECTED: ""}, "annotations": {HELD: "a/b"}}
+    free = {"finalizers": [], "labels": {HELD: None, names.LABEL_PROTECTED: None}, "annotations": {HELD: None}}
     await patch_as_worker(control_plane, namespace, vm, {"metadata": held})
     await patch_as_worker(control_plane, namespace, vm, {"metadata": free})
 
@@ -262,7 +262,7 @@ async def test_it_holds_a_machine_and_lets_it_go(control_plane: Any, installed: 
 async def test_it_repairs_the_spec_of_what_is_being_deleted(
     control_plane: Any, installed: None, namespace: str, job: Json, vm: Json
 ) -> None:
-    """One that breaks a format could else never go on a server that judges all of an object at each change."""
+    """Otherwise one that breaks a format could never be deleted on a server that validates the whole object."""
     for made, repair in ((job, {"gcpCredentialsSecretRef": {"name": "no-name"}}), (vm, {"vmImage": "no-image"})):
         made["metadata"]["finalizers"] = [HELD, "else.org/kept"]
         await create(control_plane, namespace, made)

@@ -28,14 +28,14 @@ THEIRS = {"labels": {"pool": "a"}, "annotations": {"kept": "a"}, "finalizers": [
 
 @pytest.fixture
 async def bought(control_plane: Any, installed: None) -> AsyncIterator[str]:
-    """A Node that Outlast bought and that has just registered: without any of our labels."""
+    """Make a Node that Outlast bought and that has just registered, without any of our labels."""
     async for name in _node(control_plane, names.vm_name(names.vm_key(secrets.token_hex(4), 0, 1), 1)):
         yield name
 
 
 @pytest.fixture
 async def other(control_plane: Any, installed: None) -> AsyncIterator[str]:
-    """A Node of the cluster's own."""
+    """Make a Node of the cluster's own."""
     async for name in _node(control_plane, f"own-{secrets.token_hex(4)}"):
         yield name
 
@@ -54,7 +54,7 @@ async def patch(control_plane: Any, name: str, change: Json) -> None:
 
 
 async def taint(control_plane: Any, name: str, *add: Json, without: Json | None = None) -> None:
-    """Beside those that the cluster's own controllers put on, in this moment, too."""
+    """Set a taint beside those that the cluster's own controllers set, also at this moment."""
     while True:
         found = json.loads(await control_plane.kubectl("get", "node", name, "-o", "json"))
         kept = [each for each in found["spec"]["taints"] if each != without]
@@ -170,9 +170,9 @@ async def test_it_deletes_no_other_node(control_plane: Any, other: str) -> None:
 
 
 async def pod(control_plane: Any, namespace: str, node: str = "", **labels: str) -> str:
-    """A pod on a node, as somebody else or the Job controller makes it."""
+    """Make a pod on a node, as somebody else or the Job controller does."""
     await control_plane.kubectl(
-        "wait", "--for=create", "serviceaccount/default", "--namespace", namespace, "--timeout=30s"
+        "wait", "--for=create", "serviceaccount/default", "--namespace", namespace, "--timeout=100s"
     )
     name = f"pod-{secrets.token_hex(4)}"
     spec = {**POD, "automountServiceAccountToken": False, **({"nodeName": node} if node else {})}
@@ -212,7 +212,7 @@ async def test_it_asks_whether_a_pod_may_be_evicted(control_plane: Any, other: s
 
 
 async def test_it_evicts_nobody(control_plane: Any, bought: str, namespace: str) -> None:
-    """An eviction does not say on which node the pod is: the deletion that follows it does."""
+    """An eviction does not say on which node the pod is; the deletion that follows it does."""
     name = await pod(control_plane, namespace, bought)
     with pytest.raises(SandboxError, match="evict no pods"):
         await evict(control_plane, namespace, name)
@@ -229,7 +229,7 @@ async def test_it_asks_whether_a_pod_would_be_admitted(control_plane: Any, insta
 
 
 async def test_it_makes_no_pod(control_plane: Any, bought: str, namespace: str) -> None:
-    """Not even one that looks like a replica's, on a machine that was bought for it."""
+    """It may not make one that looks like a replica's, on a machine that was bought for it."""
     for made in (of_a_job(), of_a_job(bought)):
         with pytest.raises(SandboxError, match="the worker may make and change no pods, and only ask by a dry run"):
             await create(control_plane, namespace, made, AS_WORKER)

@@ -1,4 +1,4 @@
-"""What the worker's token is good for where RBAC cannot tell: whose Jobs it makes, and which Secrets."""
+"""What the worker's token may do beyond what RBAC can say: whose Jobs it makes, and which Secrets it reads."""
 
 import json
 from typing import Any
@@ -57,7 +57,7 @@ async def create_as_worker(control_plane: Any, namespace: str, manifest: Json) -
 
 
 async def patch_as_worker(control_plane: Any, namespace: str, manifest: Json, change: Json) -> None:
-    """Of what somebody else has made."""
+    """Patch what somebody else has made, as the worker."""
     await create(control_plane, namespace, manifest)
     await control_plane.kubectl(
         "patch", "-n", namespace, manifest["kind"], manifest["metadata"]["name"], "--type=merge",
@@ -133,7 +133,7 @@ async def test_it_makes_no_other_secret(control_plane: Any, installed: None, whe
 
 
 async def test_it_holds_any_secret(control_plane: Any, installed: None, namespace: str) -> None:
-    held = {"finalizers": [HELD], "labels": {HELD: "", names.LABEL_HELD: ""}, "annotations": {HELD: "a/b"}}
+    held = {"finalizers": [HELD], "labels": {HELD: "", names.LABEL_PROTECTED: ""}, "annotations": {HELD: "a/b"}}
     await patch_as_worker(control_plane, namespace, secret("Opaque"), {"metadata": held})
 
 

@@ -1,6 +1,6 @@
-"""``python -m tests.chaos``: the whole crash matrix, then random schedules; every violation is told with its script.
+"""``python -m tests.chaos``: the whole crash matrix, then random schedules; each violation is printed with its script.
 
-The seeds are SEED, SEED + 1, …: the figure that is printed for a failure is the SEED that plays it again by itself.
+The seeds are SEED, SEED + 1, …: the number that is printed for a failure is the SEED that plays it again by itself.
 """
 
 import argparse
@@ -33,14 +33,17 @@ class Ran:
 
 
 def crash(one: Crash) -> Ran:
-    """One cell of the matrix."""
+    """Play one cell of the matrix."""
     return _ran(str(one), asyncio.run(strike(one)), None)
 
 
 def schedule(seed: int) -> Ran:
-    """One random schedule."""
+    """Play one random schedule."""
     script = draw(seed)
-    return _ran(f"SEED={seed}", asyncio.run(play(script)), script)
+    ran = _ran(f"SEED={seed}", asyncio.run(play(script)), script)
+    if "long" in script.job:
+        gc.collect()  # of hundreds of megabytes of histories
+    return ran
 
 
 def _ran(label: str, outcome: Outcome, script: Script | None) -> Ran:
@@ -48,14 +51,14 @@ def _ran(label: str, outcome: Outcome, script: Script | None) -> Ran:
 
 
 def main() -> int:
-    """Run it; gives the exit code."""
+    """Play everything, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="the first seed (default: 1)")
     parser.add_argument("--runs", type=int, default=1000, help="so many schedules (default: 1000)")
     parser.add_argument("--jobs", type=int, default=2, help="so many processes at once (default: 2)")
     parser.add_argument("--no-crashes", action="store_true", help="the schedules alone")
     given = parser.parse_args()
-    _prepare()
+    prepare()
     crashes = [] if given.no_crashes else asyncio.run(matrix())
     last = given.seed + given.runs - 1
     print(
@@ -63,7 +66,7 @@ def main() -> int:
         flush=True,
     )
     began = time.monotonic()
-    with ProcessPoolExecutor(given.jobs, initializer=_prepare) as pool:
+    with ProcessPoolExecutor(given.jobs, initializer=prepare) as pool:
         bad = list(_watched(pool.map(crash, crashes), len(crashes), "crashes"))
         seeds = range(given.seed, given.seed + given.runs)
         bad += _watched(pool.map(schedule, seeds), given.runs, "schedules")
@@ -79,7 +82,7 @@ def main() -> int:
 
 
 def _watched(runs: Iterable[Ran], total: int, what: str) -> Iterator[Ran]:
-    """Those with a violation, told at once; and how far it is."""
+    """Pass on the runs with a violation, which are printed at once, and print the progress."""
     for done, ran in enumerate(runs, 1):
         if ran.violations:
             print(f"\nVIOLATION in {ran.label}, which ended as {ran.result or 'nothing'}:")
@@ -97,8 +100,8 @@ async def _shortened(ran: Ran) -> Script:
     return await shrunk(ran.script, fails)
 
 
-def _prepare() -> None:
-    """Failures are part of the stories."""
+def prepare() -> None:
+    """Silence the log of failures, which are part of the stories."""
     logging.getLogger("temporalio.activity").setLevel(logging.CRITICAL)
     gc.set_threshold(50_000)
 

@@ -1,4 +1,4 @@
-"""Between the workers and the world: each activity call may fail before its effect, after it, or take effect twice."""
+"""What stands between workers and world: each activity call may fail before its effect, after it, or act twice."""
 
 import inspect
 from collections import Counter
@@ -13,19 +13,19 @@ from tests.workflows.world import World
 Mode = Literal["before", "after", "twice"]
 MODES: tuple[Mode, ...] = ("before", "after", "twice")
 Point = tuple[str, int]
-"""The so-many-th call of an activity."""
+"""An activity and the number of its call."""
 
 Fate = Callable[[str, int], Mode | None]
-"""What becomes of a call."""
+"""What is done to a call."""
 
 
 class Calls:
-    """All calls of one story: counted, told to the ledger, and injured where the fate of one says so."""
+    """All calls of one story: counted, written into the ledger, and made to fail if their fate says so."""
 
     def __init__(self, world: World, ledger: Ledger) -> None:
-        """Put itself before the world's fakes; to be made before the workers begin."""
+        """Put itself before the world's fakes. It has to be made before the workers begin."""
         self.made: list[Point] = []
-        self.at: list[datetime] = []  # when each was made
+        self.at: list[datetime] = []  # when each call was made
         self.fate: Fate = lambda name, nth: None
         self._count: Counter[str] = Counter()
         self._inside = False
@@ -36,7 +36,7 @@ class Calls:
 
     def _between(self, name: str, fake: Callable[[Any], Any]) -> Callable[[Any], Any]:
         def carried_out(request: Any) -> Any:
-            if self._inside:  # a fake asks another
+            if self._inside:  # one fake calls another
                 return fake(request)
             self._count[name] += 1
             point = name, self._count[name]

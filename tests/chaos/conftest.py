@@ -1,4 +1,4 @@
-"""Stories in which activities fail all the time: without their log."""
+"""No log, because in these stories activities fail all the time."""
 
 import logging
 

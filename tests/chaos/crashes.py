@@ -1,7 +1,7 @@
 """The crash matrix: the demo's story, once for each activity call in it and each way in which that can go wrong.
 
-The list of calls is taken from a run of the story itself, so that a new activity is in it the day it is written. A
-second story is the same one's deletion.
+A run of the story itself gives the list of calls, so a new activity is in it from its first day. A second story deletes
+the job of the first one.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from tests.chaos.story import Outcome, play
 from tests.simulation.clock import BEGINNING
 
 STORIES = {
-    # Bought machines, checkpoints, of which the operator ignores the first, a preemption, and the end.
+    # Bought machines, checkpoints of which the operator ignores the first, a preemption, and the end.
     "completed": parse("""
       job replicas=2 steps=600 interval=120 poll=300
-      1 trap plan=ignored count=1
+      1 trap plan=silent count=1
       250 notice replica=0 seconds=30
     """),
     "deleted": parse("""
@@ -40,9 +40,9 @@ class Crash:
 
 
 async def matrix() -> list[Crash]:
-    """All crashes that the stories can suffer, in the order of their calls."""
+    """List all crashes that the stories can suffer, in the order of their calls."""
     points = [("completed", point) for point in await _calls("completed")]
-    points += [("deleted", point) for point in await _calls("deleted", since=200)]  # till then it is the same story
+    points += [("deleted", point) for point in await _calls("deleted", since=200)]  # until then it is the same story
     return [Crash(story, point, mode) for story, point in points for mode in MODES]
 
 
@@ -54,12 +54,12 @@ async def _calls(story: str, since: float = 0) -> list[Point]:
 
 
 async def strike(crash: Crash) -> Outcome:
-    """The story with this one call gone wrong, to its end."""
+    """Play the story with this one call gone wrong, to its end."""
     return await play(STORIES[crash.story], lambda name, nth: crash.mode if (name, nth) == crash.point else None)
 
 
 def sample(crashes: list[Crash], size: int) -> list[Crash]:
-    """So many of them, spread over the stories and the modes: the same ones for the same stories."""
+    """Choose so many crashes, spread over the stories and the modes: always the same ones for the same stories."""
     step = max(1, len(crashes) // size)
-    step += step % len(MODES) == 0  # else it would be always the same mode
+    step += step % len(MODES) == 0  # otherwise it would always be the same mode
     return crashes[::step][:size]

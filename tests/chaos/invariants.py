@@ -1,36 +1,38 @@
-"""What must hold in every story, whatever fails on the way. Each gives the violations that it finds, for people."""
+"""What must be true in every story, whatever fails on the way. Each invariant lists its violations, for people."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import MAXYEAR, datetime, timedelta
 
 from tests.chaos.ledger import Choice, Finished, Ledger, Notice
+from tests.workflows.documents import OFTEN
 
 HEARD = timedelta(seconds=2)  # from an image's arrival until the job has its digest and keeps it
-UNHEARD = timedelta(minutes=25)  # until it looks by itself, where nobody told it
-ANSWER = timedelta(seconds=5)  # to a notice that came through
-LATE_ANSWER = timedelta(minutes=20)  # to one that did not: the machine's end is found by looking
-CRASHED_AT_ONCE = 60.0  # seconds after which a training's end says nothing of the image it began from
+UNHEARD = timedelta(minutes=25)  # until it looks by itself, if nobody told it
+ANSWER = timedelta(seconds=5)  # to a notice that arrived
+LATE_ANSWER = timedelta(minutes=20)  # to one that did not: a poll finds the machine's end
+TRAINS_AGAIN = timedelta(hours=2)  # once nothing is in the way, with the longest back-off of an hour
+CRASHED_AT_ONCE = 60.0  # seconds after which a training's end says nothing of the image that it started from
 
 Invariant = Callable[[Ledger], list[str]]
 
 
 def no_vm_outlives_its_job(ledger: Ledger) -> list[str]:
-    """Once the finalizers have gone, the cloud has no machine of the job, then or later."""
+    """Check that the cloud has no machine of the job once the finalizers have gone, then or later."""
     return [f"{name} was there when its job had ended" for name in sorted(ledger.after_the_end)]
 
 
 def one_vm_for_an_incarnation(ledger: Ledger) -> list[str]:
-    """Of the tries for one VM never two exist at once, whatever the creations answered."""
+    """Check that of the attempts for one VM never two exist at once, whatever the creations answered."""
     return [f"{count} machines at once for {key}" for key, count in ledger.most_vms.items() if count > 1]
 
 
 def one_pod_for_a_replica(ledger: Ledger) -> list[str]:
-    """Never do two incarnations of a replica train at once, on machines that run."""
+    """Check that two incarnations of a replica never train at once, on machines that run."""
     return [f"replica {replica} trained twice at once: {', '.join(jobs)}" for replica, jobs in ledger.twins.items()]
 
 
 def steps_lost_are_bounded(ledger: Ledger) -> list[str]:
-    """No more is trained again than the steps since the last finished checkpoint, be its image still kept or not."""
+    """Check that only the steps since the last finished checkpoint are trained again, even if its image is not kept."""
     found = []
     for choice in ledger.choices.values():
         best = _furthest(ledger, choice, list(ledger.finished.values()))
@@ -43,7 +45,7 @@ def steps_lost_are_bounded(ledger: Ledger) -> list[str]:
 
 
 def restores_are_the_furthest(ledger: Ledger) -> list[str]:
-    """No incarnation begins from an image less far than the furthest usable one in the registry at that moment."""
+    """Check that each incarnation starts from the furthest image that was usable in the registry at that moment."""
     found = []
     for choice in ledger.choices.values():
         best = _furthest(ledger, choice, choice.images)
@@ -53,7 +55,7 @@ def restores_are_the_furthest(ledger: Ledger) -> list[str]:
 
 
 def completed_means_trained(ledger: Ledger) -> list[str]:
-    """A job is Completed by a training that came to its own end, not by one that something else ended."""
+    """Check that a job is Completed by a training that finished by itself, not by one that something else ended."""
     completed = ledger.documents.condition("Completed")
     if completed is None or completed.status != "True":
         return []
@@ -61,7 +63,7 @@ def completed_means_trained(ledger: Ledger) -> list[str]:
 
 
 def notices_are_answered(ledger: Ledger) -> list[str]:
-    """Every notice makes its replica leave, at once where it came through; or its training was at its end anyway."""
+    """Check that every notice makes its replica leave, at once if it arrived, unless its training was ending anyway."""
     return [
         f"the notice for {one.node} at {one.at:%H:%M:%S} under {one.replica}.{one.incarnation} was not answered"
         for one in ledger.notices
@@ -70,12 +72,23 @@ def notices_are_answered(ledger: Ledger) -> list[str]:
 
 
 def everything_is_gone(ledger: Ledger) -> list[str]:
-    """At the end nothing is left of the job but what its documents promise to keep."""
+    """Check that at the end only what the documents promise to keep is left of the job."""
     return [f"left behind: {what}" for what in ledger.left]
 
 
+def every_machine_has_an_owner(ledger: Ledger) -> list[str]:
+    """Check that a workflow looks after every machine at every moment, because machines cost money."""
+    return [f"nobody looked after {name}" for name in sorted(ledger.ownerless)]
+
+
+def it_trains_again_soon(ledger: Ledger) -> list[str]:
+    """Check that the job trains again once nothing is in the way, however long an outage was."""
+    idle = ledger.longest_idle
+    return [f"nothing trained for {idle}, though nothing was in the way"] if idle > TRAINS_AGAIN else []
+
+
 def no_credential_is_written(ledger: Ledger) -> list[str]:
-    """None of the planted credentials is in any history, status, Event or log."""
+    """Check that none of the planted credentials is in any history, status, Event or log."""
     return [
         f"a credential is in {place}"
         for place, text in ledger.written.items()
@@ -92,12 +105,14 @@ ALL: list[Invariant] = [
     completed_means_trained,
     notices_are_answered,
     everything_is_gone,
+    every_machine_has_an_owner,
+    it_trains_again_soon,
     no_credential_is_written,
 ]
 
 
 def violations(ledger: Ledger) -> list[str]:
-    """Of all invariants, each with the name of what it breaks."""
+    """List the violations of all invariants, each with the name of the invariant."""
     return [f"{check.__name__}: {found}" for check in ALL for found in check(ledger)]
 
 
@@ -105,23 +120,29 @@ def violations(ledger: Ledger) -> list[str]:
 
 
 def _furthest(ledger: Ledger, choice: Choice, images: list[Finished]) -> Finished | None:
-    """Of those that the job could know of when it chose."""
+    """Find the furthest image that the job could know of when it chose."""
     known = [one for one in images if _known(ledger, one, choice) and not _crashes(ledger, one, choice)]
     return max(known, key=lambda one: one.progress, default=None)
 
 
 def _known(ledger: Ledger, image: Finished, choice: Choice) -> bool:
-    """It was told of it and did not take its checkpoint for failed: a late image is the retention's to delete."""
+    """True if it was told of the image and did not take its checkpoint for failed: retention deletes a late image."""
     if image.at + HEARD > choice.at or any(
         at <= choice.at for at in ledger.told("CheckpointFailed", f"checkpoint {image.number}:")
     ):
         return False
-    unheard = ledger.in_trouble(image.at - HEARD, image.at + 5 * HEARD)
-    return not unheard or choice.at >= image.at + UNHEARD
+    unheard = ledger.disturbed(image.at - HEARD, image.at + 5 * HEARD)
+    return not unheard or choice.at >= _later(ledger, ledger.gets_through(image.at + 5 * HEARD), UNHEARD)
+
+
+def _later(ledger: Ledger, at: datetime, by: timedelta) -> datetime:
+    """Add a time in which somebody looks. In some stories the world is looked at more rarely."""
+    rarer = timedelta(seconds=ledger.documents.timings.resync - OFTEN.resync)
+    return at + by + rarer if at.year < MAXYEAR else at
 
 
 def _crashes(ledger: Ledger, image: Finished, choice: Choice) -> bool:
-    """It goes on ending; or two trainings that began from it crashed at once, so that it is what may be broken."""
+    """True if it goes on ending, or if two trainings that started from it crashed at once, so that it may be broken."""
     if image.image in ledger.cluster.told_to_end:
         return True
     crashed = 0
@@ -146,8 +167,8 @@ def _name(choice: Choice) -> str:
 
 
 def _answered(ledger: Ledger, notice: Notice) -> bool:
-    hindered = ledger.in_trouble(notice.at - ANSWER, notice.at + ANSWER)
-    within = notice.at + (LATE_ANSWER if hindered else ANSWER)
+    disturbed = ledger.disturbed(notice.at - ANSWER, notice.at + ANSWER)
+    within = _later(ledger, ledger.gets_through(notice.at + ANSWER), LATE_ANSWER) if disturbed else notice.at + ANSWER
     if ledger.clock.now < within:
         return True  # the story ended before the answer was due
     left = ledger.told("Preempted", f"replica {notice.replica} on {notice.node}:")
@@ -155,7 +176,7 @@ def _answered(ledger: Ledger, notice: Notice) -> bool:
 
 
 def _was_going(ledger: Ledger, notice: Notice) -> bool:
-    """The replica was let go of, judged or at its end, which a notice does not change."""
+    """True if the replica was released, judged or at its end, which a notice does not change."""
     job = ledger.cluster.history[notice.replica, notice.incarnation]
     ended = job.pod is not None and job.pod.stopped_at is not None and job.pod.stopped_at <= notice.at + ANSWER
     return ended or job.deleting

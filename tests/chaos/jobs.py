@@ -1,4 +1,4 @@
-"""The jobs to which things happen: what a script's first line says, as people would write it in their manifests."""
+"""The jobs of the stories: the first line of a script, as people would write it in their manifests."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,14 +8,14 @@ from typing import Any
 from tests.chaos.script import Value
 from tests.workflows.documents import vm_spec
 from tests.workflows.world import World
-from workflows import history
+from workflows.common import continue_as_new as history
 
 STORAGE = {"type": "gcs", "bucket": "b", "pathPrefix": "team/llm/"}
-MAX_RESTARTS = 20  # more than any schedule lets a training fail
+MAX_RESTARTS = 20  # more than a training fails in any schedule
 
 
 def draw_job(rng: Random) -> dict[str, Value]:
-    """The commonest job of all, or one with something special."""
+    """Draw the most common job, or one with something special."""
     job: dict[str, Value] = {
         "replicas": rng.choice([1, 2, 2, 2, 3]),
         "steps": rng.choice([600, 900, 1500]),
@@ -34,9 +34,9 @@ def draw_job(rng: Random) -> dict[str, Value]:
 
 @contextlib.contextmanager
 def runs_of(job: dict[str, Value]) -> Iterator[None]:
-    """Every workflow goes on in a new run after so many ``events``, in whatever it is doing, a recovery too.
+    """Let every workflow continue as new after so many ``events``, whatever it is doing, a recovery included.
 
-    For the whole story, because a worker that replays a history must come to the same decisions.
+    It is set for the whole story, because a worker that replays a history must come to the same decisions.
     """
     usual = history.EVENTS, history.EVENTS_IN_RECOVERY
     if "events" in job:
@@ -48,7 +48,7 @@ def runs_of(job: dict[str, Value]) -> Iterator[None]:
 
 
 async def submit(world: World, job: dict[str, Value]) -> None:
-    """kubectl apply."""
+    """Submit the job, as kubectl apply does."""
     notice = {"preemptionNoticeDuration": f"{job['notice']}s"} if "notice" in job else {}
     fallback = {"onDemandFallback": {"after": f"{job['fallback']}m", "maxReplicas": 1}} if "fallback" in job else {}
     world.documents.vm_spec = vm_spec(more=fallback, zones=["us-central1-b"], **notice)

@@ -1,12 +1,13 @@
-"""What an onlooker writes down while a story goes on: the world's own ledger, from which the invariants are checked.
+"""What an onlooker writes down during a story: the world's own ledger, from which the invariants are checked.
 
-What is true of machines, pods and images is read from the fake cloud, the fake cluster and the fake registry
-themselves; of the product's own words only its Events and its requests are taken, for what it decided and when.
+The truth about machines, pods and images is read from the fake cloud, the fake cluster and the fake registry
+themselves. The product's Events and requests only show what it decided, and when.
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from activities import signatures as act
@@ -36,7 +37,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Choice:
-    """What an incarnation was begun from, and what there was in that moment."""
+    """What an incarnation was started from, and what there was at that moment."""
 
     at: datetime
     replica: int
@@ -47,7 +48,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Notice:
-    """The end of a machine was announced while a training ran on it."""
+    """The announcement of a machine's end while a training ran on it."""
 
     at: datetime
     node: str
@@ -70,18 +71,25 @@ class Ledger:
     notices: list[Notice] = field(default_factory=list)
     most_vms: Counter[str] = field(default_factory=Counter)  # at once, by the VM's key
     twins: dict[int, list[str]] = field(default_factory=dict)  # replica → Jobs whose trainings ran at once
-    after_the_end: set[str] = field(default_factory=set)  # machines that were there once the finalizers had gone
-    left: list[str] = field(default_factory=list)  # what there is when all should be gone
-    written: dict[str, str] = field(default_factory=dict)  # all that is kept or shown: histories, statuses, logs
+    after_the_end: set[str] = field(default_factory=set)  # machines that existed once the finalizers had gone
+    left: list[str] = field(default_factory=list)  # what exists when all should be gone
+    written: dict[str, str] = field(default_factory=dict)  # everything that is kept or shown: histories, statuses, logs
     planted: list[str] = field(default_factory=list)  # credentials in the fakes
-    _troubles: list[tuple[datetime, datetime | None]] = field(default_factory=list)
+    is_blocked: Callable[[], bool] = lambda: False  # something keeps the job from training now, or a person does
+    is_owned: Callable[[str], bool] = lambda name: True  # somebody looks after this machine
+    ownerless: set[str] = field(default_factory=set)  # machines after which nobody looked, though they cost money
+    longest_idle: timedelta = timedelta()  # for which nothing trained, though nothing was in the way
+    _machines: list[str] = field(default_factory=list)  # at the last look
+    _idle_since: datetime | None = None
+    _disturbances: list[tuple[datetime, datetime | None]] = field(default_factory=list)
 
     @classmethod
     def of(cls, world: World) -> "Ledger":
-        """The books of a world, kept from now on."""
+        """Keep the books of a world from now on."""
         return cls(world.clock, world.cloud, world.cluster, world.checkpoints, world.bucket, world.documents)
 
     def __post_init__(self) -> None:
+        self.began = self.clock.now
         advance = self.clock.advance
 
         def advance_and_look(now: datetime) -> None:
@@ -94,7 +102,7 @@ class Ledger:
     # --- writing
 
     def look(self) -> None:
-        """Note what is so now; called whenever something may have happened."""
+        """Note how it is now. It is called whenever something may have happened."""
         self._look_at_images()
         self._look_at_machines()
         self._look_at_trainings()
@@ -109,9 +117,12 @@ class Ledger:
                 self.finished[own] = Finished(self.clock.now, own, saved.path, saved.progress)
 
     def _look_at_machines(self) -> None:
-        mine = self.cloud.of_job(self.documents.start.job_id)
-        for key, count in Counter(names.vm_key_of(name) or name for name in mine).items():
-            self.most_vms[key] = max(self.most_vms[key], count)
+        mine = self.cloud.of_job(self.documents.job_id)
+        if mine != self._machines:
+            self._machines = mine
+            for key, count in Counter(names.vm_key_of(name) or name for name in mine).items():
+                self.most_vms[key] = max(self.most_vms[key], count)
+        self.ownerless.update(name for name in mine if not self.is_owned(name))
         if self.documents.released is not None:
             self.after_the_end.update(mine)
 
@@ -120,6 +131,11 @@ class Ledger:
         for job in self.cluster.training():
             running.setdefault(job.key[0], []).append(job.name)
         self.twins.update({replica: jobs for replica, jobs in running.items() if len(jobs) > 1})
+        if running or self.cluster.finished or self.documents.released is not None or self.is_blocked():
+            self._idle_since = None
+        else:
+            self._idle_since = self._idle_since or self.clock.now
+            self.longest_idle = max(self.longest_idle, self.clock.now - self._idle_since)
 
     def _look_at_nodes(self) -> None:
         known = {one.node for one in self.notices}
@@ -128,13 +144,13 @@ class Ledger:
                 self.noticed(node)
 
     def noticed(self, node: Node) -> None:
-        """The end of a machine is announced now."""
+        """Note that the end of a machine is announced now."""
         for job in self.cluster.training():
             if job.pod is not None and job.pod.node == node.name:
                 self.notices.append(Notice(self.clock.now, node.name, *job.key))
 
     def asked(self, request: Any) -> None:
-        """An activity is about to be carried out, or to fail: what it was decided from is what there is now."""
+        """Note what an activity was decided from, before it is carried out or fails."""
         if not isinstance(request, act.CreateReplica) or (request.replica, request.incarnation) in self.choices:
             return
         kept = self.checkpoints.registry.keys() | {saved.path for saved in self.bucket.saved if saved.complete}
@@ -144,22 +160,29 @@ class Ledger:
             self.clock.now, request.replica, request.incarnation, request.restore, images
         )
 
-    def trouble(self, *, begins: bool) -> None:
-        """From now on messages or answers may be lost, or all get through again."""
-        under_way = bool(self._troubles) and self._troubles[-1][1] is None
+    def disturbance(self, *, begins: bool) -> None:
+        """Note that from now on messages or answers may be lost, or that all get through again."""
+        under_way = bool(self._disturbances) and self._disturbances[-1][1] is None
         if begins and not under_way:
-            self._troubles.append((self.clock.now, None))
+            self._disturbances.append((self.clock.now, None))
         elif not begins and under_way:
-            self._troubles[-1] = (self._troubles[-1][0], self.clock.now)
+            self._disturbances[-1] = (self._disturbances[-1][0], self.clock.now)
 
     # --- reading
 
-    def in_trouble(self, begin: datetime, end: datetime) -> bool:
-        """Between these two moments something was kept from getting through."""
-        return any(since <= end and (until is None or until >= begin) for since, until in self._troubles)
+    def gets_through(self, at: datetime) -> datetime:
+        """Find from when on messages and answers got through; far in the future if they do not yet."""
+        for since, until in self._disturbances:
+            if since <= at and (until is None or until >= at):
+                at = until or datetime.max.replace(tzinfo=at.tzinfo)
+        return at
+
+    def disturbed(self, begin: datetime, end: datetime) -> bool:
+        """True if something was kept from getting through between these two moments."""
+        return any(since <= end and (until is None or until >= begin) for since, until in self._disturbances)
 
     def told(self, reason: str, start: str) -> list[datetime]:
-        """When the product decided on an Event with this reason whose message begins so."""
+        """List when the product decided on an Event with this reason whose message begins so."""
         return [
             event.at for event in self.documents.events if event.reason == reason and event.message.startswith(start)
         ]

@@ -1,4 +1,4 @@
-"""A world for each story, opened outside of pytest too."""
+"""A world for each story, opened outside of pytest, too."""
 
 from random import Random
 
@@ -9,9 +9,9 @@ from tests.workflows.world import World
 
 
 def opened(course: int = 0) -> World:
-    """A world in which nothing has happened yet, without a worker.
+    """Open a world in which nothing has happened yet, without a worker.
 
-    Each ``course`` but 0 lets the service hear of effects sooner or later, so that the same events come in another
+    Each ``course`` but 0 lets the service hear of effects earlier or later, so that the same events come in another
     order.
     """
     simulation = Simulation(pydantic_data_converter, course)

@@ -13,6 +13,11 @@ class Fault:
     kind: str
     args: dict[str, Value] = field(default_factory=dict)
 
+    @property
+    def ends(self) -> int:
+        """Return when it ends, in seconds from the job's beginning."""
+        return self.at + int(self.args.get("seconds", self.args.get("after", 0)))
+
     def __str__(self) -> str:
         return " ".join([f"{self.at:5d}", self.kind, *_words(self.args)])
 
@@ -24,11 +29,16 @@ class Script:
     job: dict[str, Value]
     faults: list[Fault]
 
+    @property
+    def lasts(self) -> int:
+        """Return the seconds until all faults are over."""
+        return max((fault.ends for fault in self.faults), default=0)
+
     def __str__(self) -> str:
         return "\n".join([" ".join(["  job", *_words(self.job)]), *map(str, self.faults)])
 
     def with_faults(self, faults: list[Fault]) -> "Script":
-        """The same job, and other faults."""
+        """Make the same job with other faults."""
         return replace(self, faults=faults)
 
 

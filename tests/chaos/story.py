@@ -1,11 +1,12 @@
-"""One story from its script to its end: the faults come, they cease, and the job must end as documented."""
+"""One story from its script to its end: the faults come and cease, and the job must end as documented."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import cast
 
 from api import names
-from api.timings import Timings
 from tests.chaos.calls import Fate
 from tests.chaos.faults import KINDS, cease
 from tests.chaos.invariants import violations
@@ -13,11 +14,13 @@ from tests.chaos.jobs import runs_of, submit
 from tests.chaos.opening import opened
 from tests.chaos.script import Fault, Script
 from tests.chaos.stage import Stage
+from tests.simulation.simulation import Simulation
+from tests.workflows.documents import OFTEN
 from tests.workflows.machines import TOKEN_SECRET
 from tests.workflows.world import WORKFLOW_ID, World
 
-PATIENCE = 3 * 3600.0  # seconds after all faults, and beyond the training's own length: the longest rests are in there
-AFTERGLOW = 1800.0  # for the VMs' workflows to end after their job's
+PATIENCE = 3 * 3600.0  # seconds after all faults, beyond the training's own length; the longest back-offs fit in
+AFTERGLOW = 1800.0  # in which the VMs' workflows end after their job's
 
 
 @dataclass
@@ -29,12 +32,20 @@ class Outcome:
     stage: Stage
 
 
-async def play(script: Script, fate: Fate | None = None) -> Outcome:
-    """Play a script on a world of its own, and check what must hold; ``fate`` is of each call, besides."""
+async def play(script: Script, fate: Fate | None = None, beside: Callable[[Stage], None] | None = None) -> Outcome:
+    """Play a script on a world of its own, and check what must be true.
+
+    Args:
+        script: the job, and what happens to it.
+        fate: of each call, besides.
+        beside: gets the stage before the story begins.
+    """
     world = opened(int(script.job.get("course", 0)))
     stage = Stage(world)
     stage.ledger.planted = [TOKEN_SECRET]
     stage.calls.fate = fate or stage.calls.fate
+    if beside is not None:
+        beside(stage)
     with _Log() as log, runs_of(script.job):
         result, found = await _to_its_end(stage, script)
     stage.ledger.written["log"] = log.text
@@ -42,10 +53,9 @@ async def play(script: Script, fate: Fate | None = None) -> Outcome:
 
 
 def _schedule(stage: Stage, script: Script) -> None:
-    last = max((fault.at + int(fault.args.get("seconds", 0)) for fault in script.faults), default=0)
     for fault in script.faults:
         stage.world.clock.after(fault.at, lambda fault=fault: _strike(stage, fault))
-    stage.world.clock.after(last, lambda: cease(stage))
+    stage.world.clock.after(script.lasts, lambda: cease(stage))
 
 
 def _strike(stage: Stage, fault: Fault) -> None:
@@ -56,24 +66,28 @@ def _strike(stage: Stage, fault: Fault) -> None:
 async def _to_its_end(stage: Stage, script: Script) -> tuple[str, list[str]]:
     world, job = stage.world, script.job
     world.cluster.steps = float(job["steps"])
-    world.documents.timings = Timings(preempted_poll=float(job.get("poll", 60)))
+    resync = int(job.get("long", 0))
+    looks = {"preempted_poll": 0, "resync": resync, "owner_check": 2 * resync} if resync else {}
+    world.longest_step = resync or None
+    poll = {"preempted_poll": float(job.get("poll", 60))}
+    world.documents.timings = OFTEN.model_copy(update={**poll, **looks})
     try:
         await submit(world, job)
         _schedule(stage, script)
-        await _until_released(stage, max((fault.at for fault in script.faults), default=0) + int(job["steps"]))
+        await _until_released(stage, script.lasts + int(job["steps"]))
         async with world.worker():
             await _until_gone(stage)
             result = str(await world.handle.result())
             await _read_all(stage)
     except AssertionError as wrong:
         return "", [f"story: {wrong}"]
-    except Exception as broken:  # in the service or the world: told with its script as well
+    except Exception as broken:  # in the service or the world: reported with its script as well
         return "", [f"broken: {broken!r}"]
     return result, [] if result in {"Completed", "Deleted"} else [f"story: ended as {result}"]
 
 
 async def _until_released(stage: Stage, busy: float) -> None:
-    """The job has done its last act; each worker lives until it is killed, and another one takes over."""
+    """Wait until the job has done its last act. Each worker lives until it is killed, and another one takes over."""
     world = stage.world
     deadline = world.clock.now + timedelta(seconds=busy + PATIENCE)
     while world.documents.released is None:
@@ -84,7 +98,7 @@ async def _until_released(stage: Stage, busy: float) -> None:
 
 
 async def _until_gone(stage: Stage) -> None:
-    """The VMs are entities of their own; what is left when they had time enough is left behind."""
+    """Wait for the VMs, which are entities of their own. What is left after enough time counts as left behind."""
     world, ledger = stage.world, stage.ledger
     deadline = world.clock.now + timedelta(seconds=AFTERGLOW)
     while await world.fleet.open_vms() and world.clock.now < deadline:
@@ -102,7 +116,7 @@ async def _until_gone(stage: Stage) -> None:
 
 
 async def _read_all(stage: Stage) -> None:
-    """Whatever is kept or shown of this story."""
+    """Collect everything that is kept or shown of this story."""
     world, written = stage.world, stage.ledger.written
     for workflow_id in [WORKFLOW_ID, *map(names.vm_workflow_id, world.fleet.keys)]:
         written[workflow_id] = await _histories(world, workflow_id)
@@ -112,9 +126,10 @@ async def _read_all(stage: Stage) -> None:
 
 
 async def _histories(world: World, workflow_id: str) -> str:
-    """Of all its runs, followed back by what each was continued from."""
+    """Collect the histories of all its runs that are still known, back from the last one."""
+    simulation = cast(Simulation, world.env)
     text, run_id = "", None
-    while not text or run_id:
+    while not text or (run_id and simulation.find(workflow_id, run_id)):
         events = (await world.env.client.get_workflow_handle(workflow_id, run_id=run_id).fetch_history()).events
         text += "".join(event.SerializeToString().decode("latin-1") for event in events)
         run_id = events[0].workflow_execution_started_event_attributes.continued_execution_run_id
@@ -122,7 +137,7 @@ async def _histories(world: World, workflow_id: str) -> str:
 
 
 class _Log(logging.Handler):
-    """All that is logged meanwhile."""
+    """Collects everything that is logged meanwhile."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
@@ -145,5 +160,5 @@ class _Log(logging.Handler):
 
     @property
     def text(self) -> str:
-        """Everything."""
+        """Return everything."""
         return "\n".join(self._lines)

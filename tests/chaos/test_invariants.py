@@ -1,4 +1,4 @@
-"""Each invariant can fail: a violation planted in the world is found, where the same world without it is clean."""
+"""Each invariant can fail: it finds a violation planted in the world, and nothing in the same world without it."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -21,7 +21,7 @@ from tests.workflows.documents import Documents
 
 
 class Books:
-    """A job with one replica, played by hand, and the ledger of it."""
+    """A job with one replica, played by hand, and its ledger."""
 
     def __init__(self) -> None:
         clock = Clock()
@@ -34,14 +34,14 @@ class Books:
         self.job = act.JobRef(namespace=start.namespace, name=start.name, uid=start.uid, job_id=start.job_id)
 
     def boot(self, attempt: int = 1) -> str:
-        """A machine for the replica, with its Node."""
+        """Start a machine for the replica, with its Node."""
         name = names.vm_name(names.vm_key(self.job.job_id, 0, 1), attempt)
         self.cloud.boot(name, "us-central1-a", {names.GCE_LABEL_JOB: self.job.job_id})
         self.cluster.add_node(name, owner=self.job.job_id)
         return name
 
     def start(self, incarnation: int, node: str, restore: RestorePoint | None = None) -> None:
-        """An incarnation is begun, and trains a while later."""
+        """Begin an incarnation, which trains a while later."""
         request = act.CreateReplica(
             job=self.job,
             job_template={},
@@ -56,7 +56,7 @@ class Books:
         self.wait(60)
 
     def checkpoint(self, number: int) -> RestorePoint:
-        """The training is checkpointed; gives what can be restored from."""
+        """Checkpoint the training, and return what can be restored."""
         config = self.ledger.documents.spec.checkpoint_config
         request = act.CreateCheckpoint(
             job=self.job, number=number, replica=0, incarnation=0, config=config, lineage_seconds=0, unix=number
@@ -66,23 +66,23 @@ class Books:
         return self.checkpoints.registry[self.checkpoints.history[-1].wanted_image()]
 
     def stop(self, incarnation: int) -> None:
-        """Its Job is deleted."""
+        """Delete its Job."""
         self.cluster.stop(self.cluster.jobs[0, incarnation], delete=True, force=False)
         self.wait(10)
 
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.ledger.clock.advance(self.ledger.clock.now + timedelta(seconds=seconds))
 
     def told(self, reason: str, message: str) -> None:
-        """The product tells an Event."""
+        """Report an Event, as the product does."""
         event = act.JobEvent(reason=reason, message=message, at=self.ledger.clock.now)
         self.ledger.documents.report(act.Report(job=self.job, events=[event]))
 
 
 @pytest.fixture
 def books() -> Books:
-    """The replica trains on its machine, and nothing is wrong."""
+    """Let the replica train on its machine, with nothing wrong."""
     made = Books()
     made.start(0, made.boot())
     assert invariants.violations(made.ledger) == []
@@ -90,7 +90,7 @@ def books() -> Books:
 
 
 def found(books: Books, invariant: Invariant, but: Invariant | None = None) -> list[str]:
-    """What one of them finds; no other finds anything, ``but`` one that says the same of another ledger."""
+    """Return what one invariant finds. No other finds anything, ``but`` one that says the same of another ledger."""
     others = [each for each in invariants.ALL if each not in {invariant, but}]
     assert [one for each in others for one in each(books.ledger)] == []
     return invariant(books.ledger)
@@ -178,7 +178,7 @@ def test_a_notice_without_an_answer(books: Books) -> None:
 @pytest.mark.parametrize(("late", "lost", "well"), [(1, False, True), (60, False, False), (60, True, True)])
 def test_an_answer_that_comes_in_time_or_provably_late(books: Books, late: float, lost: bool, well: bool) -> None:
     node = next(iter(books.cluster.nodes))
-    books.ledger.trouble(begins=lost)
+    books.ledger.disturbance(begins=lost)
     books.cluster.mark(node)
     books.wait(0)
     books.wait(late)
@@ -190,6 +190,33 @@ def test_an_answer_that_comes_in_time_or_provably_late(books: Books, late: float
 def test_something_left_behind(books: Books) -> None:
     books.ledger.left.append("machine x")
     assert found(books, invariants.everything_is_gone)
+
+
+def test_a_machine_after_which_nobody_looks(books: Books) -> None:
+    books.ledger.is_owned = lambda name: False
+    books.wait(1)
+    assert found(books, invariants.every_machine_has_an_owner)
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_job_that_does_not_train_again(books: Books, blocked: bool) -> None:
+    books.ledger.is_blocked = lambda: blocked
+    books.stop(0)
+    for _ in range(3):
+        books.wait(3600)
+    assert bool(found(books, invariants.it_trains_again_soon)) != blocked
+
+
+def test_a_notice_in_a_long_outage_is_answered_after_it(books: Books) -> None:
+    node = next(iter(books.cluster.nodes))
+    books.ledger.disturbance(begins=True)
+    books.cluster.mark(node)
+    books.wait(0)
+    books.wait(2 * 86_400)
+    assert not found(books, invariants.notices_are_answered)
+    books.ledger.disturbance(begins=False)
+    books.wait(3600)
+    assert found(books, invariants.notices_are_answered)
 
 
 def test_a_credential_in_a_history(books: Books) -> None:

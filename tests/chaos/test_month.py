@@ -1,4 +1,4 @@
-"""A job that trains for thirty days: nothing grows, nothing is forgotten, and nobody stops talking."""
+"""A job trains for thirty days: nothing grows, nothing is forgotten, and nobody stops talking."""
 
 import json
 from collections.abc import AsyncIterator
@@ -18,7 +18,8 @@ from tests.simulation.execution import Execution
 from tests.simulation.simulation import Simulation
 from tests.workflows import world as worlds
 from tests.workflows.world import WORKFLOW_ID, World
-from workflows import history, ledger
+from workflows.common import continue_as_new as history
+from workflows.job.state import ledger
 
 DAY = 86_400.0
 DAYS = 30
@@ -28,7 +29,7 @@ MOST_STATE = 18_000  # bytes
 
 
 class Month:
-    """The story, with a person who sends a signal whenever the job is about to go on in a new run."""
+    """The story, with a person who sends a signal whenever the job is about to continue as new."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -39,12 +40,12 @@ class Month:
         self._write = world.documents.report
 
     async def go_on(self, seconds: float) -> None:
-        """So much of it."""
+        """Play so much of it."""
         end = self.world.clock.now.timestamp() + seconds
         await self.world.until(lambda: self.world.clock.now.timestamp() >= end, seconds + DAY, "the time passes")
 
     def report(self, request: act.Report) -> act.Done:
-        """Before its own call has ended a run that is long cannot go on: the signal comes first."""
+        """Send a signal first: the job cannot continue as new before its own call has ended."""
         self._speak()
         return self._write(request)
 
@@ -56,12 +57,12 @@ class Month:
             self.sent += 1
 
     def runs(self, workflow_id: str) -> list[Execution]:
-        """All runs of a workflow."""
+        """List all runs of a workflow."""
         return [run for run in self.simulation.runs() if run.id == workflow_id]
 
 
 def state_bytes(run: Execution) -> int:
-    """Size of what a run was continued with, but for the records of its report: they are bounded by their number."""
+    """Measure what a run was continued with, without the records of its report, whose number bounds them."""
     started = run.history.events[0].workflow_execution_started_event_attributes
     given = json.loads(started.input.payloads[0].data)
     records = given["state"].pop("ledger")
@@ -72,7 +73,7 @@ def state_bytes(run: Execution) -> int:
 
 @pytest.fixture
 async def month(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Month]:
-    """Two replicas, a checkpoint each six hours, and looks at the world that are rarer than usual."""
+    """Start two replicas with a checkpoint every six hours; the world is looked at more rarely than usual."""
     monkeypatch.setattr(worlds, "LONGEST_STEP", 3600.0)
     world = opened()
     world.cluster.steps = DAYS * DAY
@@ -96,7 +97,7 @@ async def test_a_job_that_trains_for_thirty_days(month: Month) -> None:
             world.notice(0)
         losses += 1
         await world.until(lambda seen=losses: world.entry(0).incarnation == seen and world.active == 2)  # type: ignore[misc]
-    world.cloud.power_off(world.node_of(1))  # its entity has not had a word to say for a month
+    world.cloud.power_off(world.node_of(1))  # its entity has had nothing to say for a month
     await world.until(lambda: world.entry(1).incarnation == 1 and world.active == 2)
     assert await world.ended(within=5 * DAY) == "Completed"
 

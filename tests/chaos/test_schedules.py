@@ -58,9 +58,9 @@ async def test_a_failing_script_is_shortened_to_what_makes_it_fail() -> None:
 
 
 async def test_a_product_that_errs_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Were a replica to begin from its oldest image, the story would end with a violation."""
+    """If a replica started from its oldest image, the story would end with a violation."""
     oldest = lambda points, machine=None: min(points, key=lambda point: point.progress, default=None)  # noqa: E731
-    monkeypatch.setattr("workflows.restoring.furthest", oldest)
+    monkeypatch.setattr("workflows.job.checkpoints.restore_points.furthest", oldest)
     script = parse("""
       job replicas=1 steps=1200 interval=120
       800 notice replica=0 seconds=11

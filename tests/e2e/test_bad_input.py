@@ -1,4 +1,4 @@
-"""What is missing or wrong is told where the person looks, and heals by itself when the missing thing appears."""
+"""What is missing or wrong is reported where people look, and the job continues once the missing thing appears."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from sandbox.demo.observe import condition, holds
+from sandbox.demo.observer import condition, holds
 from sandbox.errors import SandboxError
 from tests.e2e.rig import CREDENTIALS, REPOSITORY, Rig, Running, machine
 

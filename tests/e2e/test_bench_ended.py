@@ -19,19 +19,22 @@ if reason := why_not():
     pytestmark.append(pytest.mark.skip(reason=reason))
 
 
-def test_terminated_on_its_way_up_it_takes_down_what_stands(executables: Any, tmp_path: Path) -> None:
-    bench = subprocess.Popen(
-        [sys.executable, "-m", "tests.bench"], cwd=REPOSITORY, env={**os.environ, "TMPDIR": str(tmp_path)},
+@pytest.mark.parametrize("bench", [("tests.bench.notice",), ("tests.bench.crowd", "2")], ids=["notice", "crowd"])
+def test_terminated_on_its_way_up_it_takes_down_what_stands(
+    executables: Any, tmp_path: Path, bench: tuple[str, ...]
+) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", *bench], cwd=REPOSITORY, env={**os.environ, "TMPDIR": str(tmp_path)},
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    end = time.monotonic() + 60
+    end = time.monotonic() + 150
     while not (states := list(tmp_path.glob("outlast-bench-*/cloud"))) or len(leftovers(states[0])) < 2:
-        assert bench.poll() is None
+        assert process.poll() is None
         assert time.monotonic() < end, "the sandbox is not seen to come up"
         time.sleep(0.1)
-    bench.terminate()
-    _, said = bench.communicate(timeout=90)
+    process.terminate()
+    _, said = process.communicate(timeout=200)
     assert said.endswith("not measured: terminated\n")
-    assert bench.returncode == 1
+    assert process.returncode == 1
     assert leftovers(states[0]) == []
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""What cannot be had: stockouts, quotas, answers that get lost, deletions that are refused, and on-demand meanwhile.
+"""What cannot be had: stockouts, quotas, lost answers, refused deletions, and on-demand meanwhile.
 
 The stories run side by side, each in a project of its own.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from sandbox.demo.observe import Json, condition
+from sandbox.demo.observer import Json, condition
 from sandbox.demo.trainings import Training
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
@@ -21,12 +21,12 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 
 STEPS = 10**5  # longer than any of the stories
 EXHAUSTED = "us-west1-a"  # for everybody: no other test buys there
-SPOT_QUOTA = "PREEMPTIBLE_NVIDIA_T4_GPUS"  # on-demand GPUs are not counted in it
+SPOT_QUOTA = "PREEMPTIBLE_NVIDIA_T4_GPUS"  # on-demand GPUs do not count in it
 
 
 @dataclass
 class Returned:
-    """A replica that ran on-demand and went back."""
+    """A replica that ran on-demand and returned to spot."""
 
     job: Running
     dear: Json
@@ -48,7 +48,7 @@ class Told:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def told(rig: Rig) -> AsyncIterator[Told]:
-    """All stories; the jobs that still train are there for the tests to look at."""
+    """Play all stories. The jobs that still train are there for the tests to look at."""
     namespaces = [await rig.namespace() for _ in range(5)]
     exhausted, quota, healed, returned, (unclear, left) = await asyncio.gather(
         _exhausted(rig, namespaces[0]),
@@ -62,7 +62,7 @@ async def told(rig: Rig) -> AsyncIterator[Told]:
 
 
 def _project() -> str:
-    """The market's memory and the quotas are a project's."""
+    """Make a project, because the market's memory and the quotas belong to one."""
     return f"project-{secrets.token_hex(3)}"
 
 
@@ -90,7 +90,7 @@ async def _quota(rig: Rig, namespace: str) -> Running:
 
 
 async def _healed(rig: Rig, namespace: str) -> Json:
-    """Gives the condition that told of the quota."""
+    """Return the condition that reported the quota."""
     project = _project()
     await rig.control.fault("set_quota", SPOT_QUOTA, 0, "asia-east1", project=project)
     job = await _applied(rig, namespace, project=project, zone="asia-east1-a")
@@ -116,7 +116,7 @@ async def _returned(rig: Rig, namespace: str) -> Returned:
 
 
 async def _unclear(rig: Rig, namespace: str) -> tuple[Running, list[str]]:
-    """Two replicas whose VMs are created without an answer and deleted against resistance."""
+    """Let the VMs of two replicas be created without an answer, and refuse their deletions."""
     project = _project()
     await rig.control.fault("lose_insert_answers", 2, project)
     job = await _applied(rig, namespace, 2, project=project, zone="us-central1-a", zones=["us-central1-b"])

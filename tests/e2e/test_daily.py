@@ -1,4 +1,4 @@
-"""What people type every day, as the README says it: kubectl, and the temporal CLI."""
+"""What people type every day, as the README says: kubectl, and the temporal CLI."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from tests.bridge.recorder import eventually
 from tests.e2e.rig import Rig
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
@@ -32,6 +33,30 @@ async def test_signals_and_queries_of_the_temporal_cli(rig: Rig, namespace: str)
     await job.until(lambda: len(job.replicas) == 1, 60, "one replica")
     scaled = await rig.kubectl("get", "sij", job.name, "-n", namespace, "-o", "jsonpath={.spec.replicas}")
     assert scaled == "1", "kubectl and Temporal agree"
+
+
+async def test_requests_with_kubernetes_rights_alone(rig: Rig, namespace: str) -> None:
+    job = await rig.start(namespace, rig.job(interval="1h", SANDBOX_STEPS=10**5))
+
+    async def request(value: str, state: str) -> str:
+        where = (f"sij/{job.name}", "-n", namespace)
+        await rig.kubectl("annotate", "--overwrite", *where, f"training.dcnlab.com/request={value}")
+
+        async def answer() -> str | None:
+            found = json.loads(await rig.kubectl("get", *where, "-o", "json"))["status"].get("request") or {}
+            return found["message"] if (found.get("value"), found.get("state")) == (value, state) else None
+
+        return str(await eventually(answer, f"{value} is {state}", deadline=240))
+
+    assert (await request("checkpoint-now 1", "Done")).startswith("checkpoint 1 at step ")
+    refused = await request("preemption-notice replica=5", "Refused")
+    assert refused == "replica 5 does not exist: this job has replicas 0 to 1"
+    told = await rig.kubectl("events", "-n", namespace, "--for", f"sij/{job.name}", "--types=Warning")
+    assert "RequestRefused" in told
+    assert "runs again on node" in await request("preemption-notice replica=0 again", "Done")
+    assert "checkpoint-now asks for a checkpoint" in " ".join(
+        (await rig.kubectl("explain", "sij.status.request")).split()
+    )
 
 
 async def test_kubectl_shows_waits_scales_and_keeps_the_log(rig: Rig, namespace: str) -> None:

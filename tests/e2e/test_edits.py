@@ -1,4 +1,4 @@
-"""A spec and rights that change under a running training: it goes on, and its conditions say what is so now."""
+"""A spec and rights change under a running training: it goes on, and its conditions say how it is now."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sandbox.demo.observe import condition, holds
+from sandbox.demo.observer import condition, holds
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
@@ -22,7 +22,7 @@ async def test_a_swap_in_the_template_takes_no_effect_and_is_told(rig: Rig, name
     async def patch(*changes: object) -> None:
         await rig.kubectl("patch", "sij", job.name, "-n", namespace, "--type=json", "-p", json.dumps(changes))
 
-    # One undeclared key of a container for another: no rule of the API server sees it.
+    # Replaces one undeclared key of a container by another: no rule of the API server sees it.
     swap = {"op": "add", "path": f"{CONTAINER}/command", "value": ["sh", "-c", "echo another training"]}
     await patch({"op": "remove", "path": f"{CONTAINER}/env"}, swap)
     await job.until(lambda: condition(job.object, "Accepted").get("reason") == "CannotBeChanged", 60, "a refusal")

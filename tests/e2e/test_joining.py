@@ -1,4 +1,4 @@
-"""Machines that do not become nodes as they should: the jobs end well all the same.
+"""Machines do not become nodes as they should, and the jobs still end well.
 
 The stories run side by side, each in a zone and a project of its own.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from sandbox.demo.observe import Json
+from sandbox.demo.observer import Json
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
@@ -26,7 +26,7 @@ PLAYS: dict[str, Json] = {
     "expire_tokens": {"zone": "europe-west4-c"},
     "skew_clocks": {"zone": "asia-east1-c", "seconds": 86400},
 }
-DAY_OF_THE_JOB = 200  # seconds; a machine is given up after three joins that failed, or after JOIN_DEADLINE
+DAY_OF_THE_JOB = 200  # seconds; a machine is released after three failed joins, or after JOIN_DEADLINE
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Ended:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def ended(rig: Rig) -> AsyncIterator[dict[str, Ended]]:
-    """What became of each job, by what was played on its first machine."""
+    """Map what was played on a job's first machine to what became of the job."""
     for name, options in PLAYS.items():
         await rig.control.fault(name, times=1, **options)
     namespaces = [await rig.namespace() for _ in PLAYS]
@@ -71,7 +71,9 @@ async def test_a_machine_that_is_anothers_is_given_up(ended: dict[str, Ended]) -
 async def test_a_machine_whose_sshd_falls_silent_while_it_joins_is_given_up(ended: dict[str, Ended]) -> None:
     story = ended["hang_ssh"]
     assert len(story.vms) == 2
-    assert story.job.told("VMLost")[0].startswith("replica 0: JoiningTimeout: in vain: waits for kubeadm join: SSH at ")
+    assert story.job.told("VMLost")[0].startswith(
+        "replica 0: JoiningTimeout: too late, still waiting for kubeadm join: SSH at "
+    )
 
 
 async def test_an_expired_token_is_followed_by_another_on_the_same_machine(ended: dict[str, Ended]) -> None:

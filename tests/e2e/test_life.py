@@ -1,4 +1,4 @@
-"""A job's beginning and end: names used again, restarts, deletions of everything in whatever order."""
+"""A job's beginning and end: names used again, restarts, deletions of everything in any order."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""The registry has lost what the newest image consists of; the job goes on from the one before, and ends well."""
+"""The registry has lost a layer of the newest image. The job continues from the image before, and ends well."""
 
 from __future__ import annotations
 
 import pytest
 
+from sandbox.checkpoint_operator.traps import FAIL, POISON
 from sandbox.demo.sight import progress_of
 from tests.e2e.rig import Rig
 
@@ -15,10 +16,10 @@ async def test_an_image_whose_layer_the_registry_lost_is_passed_over(rig: Rig, n
     before = job.training(0)
     await job.signal("checkpoint_now")
     good = await job.checkpointed()
-    await rig.control.trap("poison", namespace=namespace)
+    await rig.control.trap(POISON, namespace=namespace)
     await job.signal("checkpoint_now")
     poisoned = await job.checkpointed(but=good)
-    await rig.control.trap("fail", count=100, namespace=namespace)  # else there is a third one in time
+    await rig.control.trap(FAIL, count=100, namespace=namespace)  # otherwise there is a third one in time
     await job.preempt(0)
     await job.trains(0, but=(before,))
     assert progress_of(good) <= (job.training(0).first or 0) < progress_of(poisoned)

@@ -1,10 +1,11 @@
-"""Checkpoints that fail, have no image, or one that was never pushed: the job is not taken in, and ends well."""
+"""Checkpoints fail, have no image, or one that was never pushed: the job is not deceived, and ends well."""
 
 from __future__ import annotations
 
 import aiohttp
 import pytest
 
+from sandbox.checkpoint_operator.traps import FAIL, NO_IMAGE, UNPUSHED
 from sandbox.demo.sight import progress_of
 from tests.e2e.rig import Rig
 
@@ -12,8 +13,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 
 
 async def test_failed_lying_and_unpushed_checkpoints_are_told_from_good_ones(rig: Rig, namespace: str) -> None:
-    """Then the good ones are restored from, and no more of them is kept than the spec says."""
-    for trap in ("fail", "no-image", "unpushed"):
+    """The good ones are then restored from, and no more of them are kept than the spec says."""
+    for trap in (FAIL, NO_IMAGE, UNPUSHED):
         await rig.control.trap(trap, namespace=namespace)
     manifest = rig.job("lied-to", replicas=1, interval="5s", SANDBOX_STEPS=2400)
     manifest["spec"]["checkpointConfig"]["retention"] = {"keepLast": 2}

@@ -1,4 +1,4 @@
-"""Two minutes of notice, and one replica: what it has trained is saved whole, though nobody survives it."""
+"""Two minutes of notice, and one replica: all that it has trained is saved, though there is no survivor."""
 
 from __future__ import annotations
 

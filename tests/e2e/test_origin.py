@@ -1,4 +1,4 @@
-"""Manifests written for the origin run: applied as they are, but for addresses, and what the emulated cloud lacks."""
+"""Manifests written for the original operator run unchanged, but for addresses and what the emulated cloud lacks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from sandbox.demo.observe import condition
+from sandbox.demo.observer import condition
 from sandbox.errors import SandboxError
 from tests.e2e.rig import CREDENTIALS, Rig, Running
 
@@ -37,7 +37,7 @@ PLACES = {
     "asia-northeast3-c": "us-central1-f",
     "projects/team-images/global/images/image-ubuntu-2404-gpu-580-v6": "ubuntu-os-cloud/ubuntu-2404-lts-amd64",
 }
-"""A zone and an image of the later revisions' manifest, and what the emulated cloud has in their place."""
+"""A zone and an image of the later revisions' manifest, and what the emulated cloud has instead."""
 
 
 SCRIPT = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "train-script"}, "data": {"train.py": ""}}
@@ -45,8 +45,9 @@ SCRIPT = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "train-s
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def cluster(rig: Rig) -> AsyncIterator[Json]:
-    """What such manifests expect of their cluster; gives the Secret with a service account's key that Google's
-    libraries can really use, at a token endpoint of the test's."""
+    """Set up what such manifests expect of their cluster. Return the Secret with a service account's key that Google's
+    libraries can really use, at a token endpoint of the test's.
+    """
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -85,7 +86,7 @@ async def cluster(rig: Rig) -> AsyncIterator[Json]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def ran(rig: Rig, cluster: Json) -> dict[str, str]:
-    """All of them side by side, until nothing is left of them; what went wrong with each, empty where nothing did."""
+    """Run all of them side by side until nothing is left of them, and return what went wrong with each, or nothing."""
 
     async def run(name: str) -> str:
         try:
@@ -111,7 +112,7 @@ async def _run(rig: Rig, cluster: Json, name: str) -> None:
         await rig.apply(SHARED_NAMESPACE, _shared(CREDENTIALS, name=registry["name"]))
     await rig.apply(namespace, *documents, *beside)
     running = Running(rig, namespace, job["metadata"]["name"])
-    if name == "gpu-request-only.yaml":  # the one whose Secrets are all of the shared namespace
+    if name == "gpu-request-only.yaml":  # the one whose Secrets are all in the shared namespace
         await _share(rig, running)
     await running.completed()
     assert {each.replica for each in running.trainings.of(running.id)} == {0, 1}
@@ -121,13 +122,13 @@ async def _run(rig: Rig, cluster: Json, name: str) -> None:
 
 
 def _shared(secret: Json, **metadata: str) -> Json:
-    """A Secret that jobs of every namespace may name."""
+    """Make a Secret that jobs of every namespace may name."""
     annotations = {"training.dcnlab.com/shared-with": "*"}
     return secret | {"metadata": secret["metadata"] | {"annotations": annotations} | metadata}
 
 
 async def _share(rig: Rig, running: Running) -> None:
-    """The one command that the condition names, as it stands there."""
+    """Run the command that the condition names, as it is."""
     command = re.compile(r"kubectl (annotate secret .*=\S+) \(")
 
     def told() -> str:
@@ -170,7 +171,7 @@ async def test_placeholder_for_the_hash_of_the_ca_is_told(rig: Rig, cluster: Jso
 
 
 def _documents(rig: Rig, name: str) -> list[Json]:
-    """A file's documents; only addresses are those of this cluster."""
+    """Read a file's documents. Only addresses are changed to those of this cluster."""
     text = (MANIFESTS / name).read_text()
     zeros = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
     text = text.replace(zeros, rig.addresses["CA_CERT_HASH"])

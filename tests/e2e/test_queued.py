@@ -9,7 +9,7 @@ import secrets
 import pytest
 
 from api.queues import QUEUE_LABEL
-from sandbox.demo.observe import Json, condition
+from sandbox.demo.observer import Json, condition
 from tests import kueue
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
@@ -23,7 +23,7 @@ async def test_a_job_in_a_queue_buys_one_vm_once_it_is_let_in(rig: Rig, namespac
         job = Running(rig, namespace, "job")
         said = await job.until(lambda: held(job), 60, "condition Queued")
         assert f"queue research holds Job job-{job.id}-r0-i0" in said["message"]
-        await asyncio.sleep(5)  # longer than it takes to ask for a VM
+        await asyncio.sleep(5)  # longer than it takes to request a VM
         assert bought(rig, job) == set()
         [waiting] = await kueue.waiting(rig.kubectl, namespace)
         await kueue.admit(rig.kubectl, namespace, waiting)
@@ -37,7 +37,7 @@ async def test_a_job_in_a_queue_buys_one_vm_once_it_is_let_in(rig: Rig, namespac
 
 
 def queued(job: Json) -> Json:
-    """The job for a team's queue."""
+    """Make the job for a team's queue."""
     job["metadata"]["labels"] = {QUEUE_LABEL: "research"}
     template = job["spec"]["jobTemplate"]
     template["metadata"] = {"labels": {QUEUE_LABEL: "research", "kueue.x-k8s.io/priority-class": "research-high"}}
@@ -55,5 +55,5 @@ def held(job: Running) -> Json | None:
 
 
 def bought(rig: Rig, job: Running) -> set[str]:
-    """The VMs of this job that there ever were."""
+    """List the VMs of this job that ever existed."""
     return {each["name"] for each in rig.observer.ledger if each["name"].startswith(f"outlast-{job.id}-")}

@@ -1,4 +1,4 @@
-"""Recoveries that are not the plain one: a single replica, misleading exits and templates that fight."""
+"""Recoveries that are not the plain one: a single replica, misleading exits and templates that interfere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from sandbox.demo.observe import Json, holds
+from sandbox.demo.observer import Json, holds
 from sandbox.demo.sight import progress_of
 from sandbox.demo.trainings import Training
 from tests.e2e.rig import Rig, Running
@@ -19,11 +19,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 
 @dataclass
 class Lost:
-    """A single replica that has lost its VM after its first checkpoint and gone on to the end."""
+    """A single replica that has lost its VM after its first checkpoint and has then trained to the end."""
 
     job: Running
     tag: str
-    """Of that checkpoint's image."""
+    """The tag of that checkpoint's image."""
     before: Training
     after: Training
     entry: Json
@@ -32,7 +32,9 @@ class Lost:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def lost(rig: Rig) -> AsyncIterator[dict[str, Lost]]:
-    """Three such jobs side by side: a plain one, one that exits 0 on SIGTERM, and one whose template fights back."""
+    """Run three such jobs side by side: a plain one, one that exits with 0 on SIGTERM, and one whose template
+    interferes.
+    """
     own_will = rig.job("own-will", replicas=1, interval="5s", SANDBOX_STEPS=1000)
     spec = own_will["spec"]["jobTemplate"]["spec"]
     spec |= {"backoffLimit": 6, "ttlSecondsAfterFinished": 0}

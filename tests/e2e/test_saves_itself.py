@@ -1,4 +1,4 @@
-"""Mode Application: a training that saves itself loses its machine, and goes on from what it has published."""
+"""In mode Application a training that saves itself loses its machine, and continues from what it has published."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import aiohttp
 import pytest
 
-from sandbox.demo.observe import Json, holds
+from sandbox.demo.observer import Json, holds
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
@@ -39,7 +39,7 @@ async def test_it_goes_on_from_its_last_published_checkpoint_and_not_from_a_trun
     before = job.training(0)
     await rig.until(lambda: (before.last or 0) >= 110, 60, "two checkpoints of its own")
     assert "storagePrefix=" in before.lines[1]
-    # Further than all others, and cut short by the end of the machine that wrote it.
+    # It has more progress than all others, and is cut short by the end of the machine that wrote it.
     prefix = f"e2e/{job.id}/checkpoints/r0-i0"
     await put(rig, f"{prefix}/step-000590/state.json", b'{"st')
     manifest_of = json.dumps({"progress": 590, "files": {"state.json": 13}}).encode()
@@ -59,6 +59,31 @@ async def test_it_goes_on_from_its_last_published_checkpoint_and_not_from_a_trun
     assert not rig.observer.all("checkpointbackups", namespace), "nobody dumps it"
     await job.completed()
     assert job.training(0).done
+
+
+async def test_a_checkpoint_of_several_processes_is_taken_once_all_have_written_their_parts(
+    rig: Rig, namespace: str
+) -> None:
+    manifest = application(rig, SANDBOX_STEPS=600, SANDBOX_SAVE_EVERY=50, SANDBOX_SHARDS=4, SANDBOX_ON_SIGTERM="ignore")
+    pod = manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    pod["terminationGracePeriodSeconds"] = 1
+    job = await rig.start(namespace, manifest)
+    before = job.training(0)
+    await rig.until(lambda: (before.last or 0) >= 60, 60, "a checkpoint of its own")
+    # Further than all others, but one of its processes was cut off.
+    torn = f"e2e/{job.id}/checkpoints/r0-i0/{590:012d}"
+    for rank in (0, 1, 3):
+        await put(rig, f"{torn}/state-{rank}.json", b"{}")
+        part = {"version": 2, "progress": 590, "files": {f"state-{rank}.json": 2}}
+        await put(rig, f"{torn}/outlast-{rank}-of-4.json", json.dumps(part).encode())
+
+    await job.preempt(0)
+    await job.trains(0, but=(before,))
+    saved = [int(step) for line in before.lines for step in re.findall(r"saved \S+/(\d{12})$", line)]
+    assert job.training(0).first == max(saved)
+    assert job.entry(0)["restoredFrom"] == f"e2e/{job.id}/checkpoints/r0-i0/{max(saved):012d}"
+    events = await rig.kubectl("get", "events", "-n", namespace, "-o", "jsonpath={.items[*].message}")
+    assert f"{torn}: outlast-2-of-4.json is missing" in events
 
 
 async def test_suspended_it_saves_itself_and_resumed_it_goes_on(rig: Rig, namespace: str) -> None:

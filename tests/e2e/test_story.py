@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 import pytest_asyncio
 
-from sandbox.demo.observe import holds
+from sandbox.demo.observer import holds
 from sandbox.demo.sight import image_of, progress_of, tag_of
 from sandbox.demo.trainings import Training
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
@@ -20,13 +20,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 
 @dataclass
 class Loss:
-    """What was before VMs were taken away and what came after; times are Unix times in seconds."""
+    """What was before VMs were preempted and what came after; times are Unix times in seconds."""
 
     at: float
     vms: list[str]
     before: list[Training]
     images: list[str]
-    """Tags of the images that the survivor was checkpointed to after the notice, or of the newest one before it."""
+    """Tags of the images of the survivor's checkpoints after the notice, or of the newest image before it."""
     after: list[Training]
 
 
@@ -50,7 +50,7 @@ async def told(rig: Rig) -> AsyncIterator[Told]:
     job = await rig.start(namespace, manifest)
     await job.checkpointed()
 
-    # The one that was checkpointed: an image of the survivor so young would do, and no new one be asked for.
+    # The one that was checkpointed: so young an image of the survivor would do, and no new one would be requested.
     index = 0 if job.completed_backups()[0]["spec"]["podRef"]["name"] == job.training(0).pod else 1
     lost, survivor = job.training(index), job.training(1 - index)
     began = time.time()
@@ -71,7 +71,7 @@ async def told(rig: Rig) -> AsyncIterator[Told]:
 
     await job.completed()
     await rig.delete(namespace, CREDENTIALS, machine(), manifest)
-    with contextlib.suppress(AssertionError):  # told by its own test
+    with contextlib.suppress(AssertionError):  # its own test reports it
         await job.nothing_left()
     yield Told(job, one, completed_at, restored_from, both, job.left_over())
     await rig.kubectl("delete", "namespace", namespace, "--wait=false")
@@ -83,7 +83,7 @@ async def test_survivor_is_checkpointed_within_the_notice(told: Told) -> None:
 
 async def test_lost_replica_goes_on_from_the_survivors_image(told: Told) -> None:
     survivors = told.one.images
-    # Progress decides: one that was finished just before the notice may hold more than the first, which was asked for.
+    # Progress decides: a checkpoint that ended just before the notice may contain more than the one requested first.
     further = progress_of(told.restored_from) >= min(map(progress_of, survivors))
     assert survivors
     assert told.restored_from in survivors or further

@@ -1,6 +1,6 @@
-"""GPU pods of another team beside a job that buys: they tolerate nvidia.com/gpu, as GPU pods conventionally do.
+"""GPU pods of another team beside a job that buys. They tolerate nvidia.com/gpu, as GPU pods conventionally do.
 
-Each story has machines of its own: the strangers ask for nodes with the label of the job beside which they are.
+Each story has machines of its own: the strangers ask for nodes with the label of the job beside which they run.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sandbox.demo.observe import Json, holds
+from sandbox.demo.observer import Json, holds
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
@@ -26,7 +26,7 @@ async def test_a_gpu_that_is_free_on_a_bought_node_is_not_a_strangers(rig: Rig, 
 
 
 async def keeps_a_free_gpu(rig: Rig, namespace: str) -> None:
-    """Buy a machine with a GPU to spare, which a stranger wants: only node agents come, also when they come again."""
+    """Buy a machine with a spare GPU, which a stranger wants: only node agents come, also when created again."""
     job = await bought(rig, namespace, gpus=2)
     await apply(rig, namespace, device_plugin(rig, job), stranger(rig, job, GPU))
     await job.trains(0)
@@ -34,7 +34,7 @@ async def keeps_a_free_gpu(rig: Rig, namespace: str) -> None:
     assert plugin["spec"]["nodeName"] == node
     assert not place_of_stranger(rig, namespace)
 
-    # With the protection on, the device plugin's pod is deleted: it comes back, and nobody else comes with it.
+    # The device plugin's pod is deleted while the protection is on. It comes back, and nobody else comes with it.
     await rig.kubectl("delete", "pod", plugin["metadata"]["name"], "--namespace", namespace)
     again = await running_plugin(rig, namespace, job, but=plugin["metadata"]["uid"])
     assert again["spec"]["nodeName"] == node
@@ -42,7 +42,7 @@ async def keeps_a_free_gpu(rig: Rig, namespace: str) -> None:
     assert not place_of_stranger(rig, namespace)
     assert why_stranger_waits(rig, namespace) == "Unschedulable"
 
-    # Nor once somebody has uncordoned the node: the GPU is kept for the replica that may start again.
+    # So it is once somebody has uncordoned the node: the GPU is kept for the replica that may start again.
     await rig.kubectl("uncordon", node)
     await rig.until(lambda: rig.observer.get("nodes", node)["spec"].get("unschedulable"), 20, "the cordon to be back")
 
@@ -54,14 +54,14 @@ async def test_a_stranger_that_tolerates_everything_is_told_of_and_its_vm_is_giv
     assert f"{namespace}/stranger on {place_of_stranger(rig, namespace)}: too few free GPUs" in condition["message"]
     first = place_of_stranger(rig, namespace)
     assert job.told("RoomTaken")
-    # It goes with its machine; nothing creates it anew, so the next machine is the job's.
+    # It goes with its machine. Nothing creates it again, so the next machine is the job's.
     await job.trains(0, seconds=240)
     assert job.vm(0) != first
     await job.until(lambda: holds(job.object, "CapacityAvailable"), 30, "condition CapacityAvailable")
 
 
 async def bought(rig: Rig, namespace: str, gpus: int) -> Running:
-    """A job that buys machines with so many GPUs and uses one of them; it has an id."""
+    """Make a job that buys machines with so many GPUs and uses one of them; it has an id."""
     gcp = {"project": f"project-{secrets.token_hex(3)}", "zone": "us-central1-a", "machineType": "n1-standard-4"}
     gpu = {"type": "nvidia-tesla-t4", "count": gpus}
     await rig.apply(namespace, machine(gcp=gcp, gpu=gpu), CREDENTIALS, rig.job(replicas=1, SANDBOX_STEPS=100_000))
@@ -76,14 +76,14 @@ async def apply(rig: Rig, namespace: str, *documents: Json) -> None:
 
 
 def stranger(rig: Rig, job: Running, toleration: Json) -> Json:
-    """A pod that wants one GPU of a node that is the job's, from before there is one."""
+    """Make a pod that wants one GPU of the job's node, before there is such a node."""
     spec = {"tolerations": [toleration], **idle(rig, job)}
     spec["containers"][0]["resources"] = {"limits": {"nvidia.com/gpu": 1}}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stranger"}, "spec": spec}
 
 
 def device_plugin(rig: Rig, job: Running) -> Json:
-    """A DaemonSet with the tolerations of NVIDIA's."""
+    """Make a DaemonSet with the tolerations of NVIDIA's."""
     labels = {"app": "device-plugin"}
     template = {"metadata": {"labels": labels}, "spec": {"tolerations": [GPU], **idle(rig, job)}}
     return {
@@ -95,7 +95,7 @@ def device_plugin(rig: Rig, job: Running) -> Json:
 
 
 def idle(rig: Rig, job: Running) -> Json:
-    """A pod on the job's nodes that does nothing."""
+    """Make a pod on the job's nodes that does nothing."""
     image = rig.addresses.get("TRAINING_IMAGE", "example.com/train:1")
     env = [{"name": "SANDBOX_STEP_SECONDS", "value": "1e9"}]
     return {
@@ -106,7 +106,7 @@ def idle(rig: Rig, job: Running) -> Json:
 
 
 async def running_plugin(rig: Rig, namespace: str, job: Running, but: str = "") -> Json:
-    """The device plugin's pod, once it runs."""
+    """Wait until the device plugin's pod runs, and return it."""
 
     def found() -> Any:
         pods = rig.observer.all("pods", namespace)

@@ -1,8 +1,8 @@
-"""What a workflow asks of the world, in its recorded history and when it is replayed, side by side.
+"""Compare what a workflow asks of the world in its recorded history and in a replay.
 
-The Replayer compares the kinds and the order of commands. It passes an activity whose argument or time-out is another
-now, and a timer that waits longer: a workflow that goes on from such a history does something else than it once did.
-Here the commands of a replay are read where the workflow hands them to the SDK, and compared with the recorded events.
+The Replayer compares the kinds and the order of commands. It does not notice another argument or time-out of an
+activity, or a longer timer: a workflow that continues from such a history does something else than it once did. Here
+the commands of a replay are read where the workflow hands them to the SDK, and compared with the recorded events.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from temporalio.workflow import Info
 from activities.signatures import ALL
 from api.messages import PreemptionNotice, VmRelease, VmReport
 from api.model import Model
+from tests.workflow_sandbox import sandbox
 from tests.workflows.tap import Tap
-from worker.registration import WORKFLOWS, sandbox
+from worker.registration import WORKFLOWS
 
 Asked = dict[str, dict[str, Any]]
 """What was asked for ("timer 3"), and its details by path ("input.spec.gcp.zone")."""
@@ -30,9 +31,12 @@ Asked = dict[str, dict[str, Any]]
 TYPES: dict[str, type[Model]] = {signature.name: signature.takes for signature in ALL}
 TYPES |= {"vm_changed": VmReport, "release": VmRelease, "preemption_notice": PreemptionNotice}
 
+TEXTS = {"message"}
+"""Fields of inputs that only people read. Their words may change, so only whether there are any is compared."""
+
 
 async def differences(history: WorkflowHistory) -> list[str]:
-    """Replay a history; gives each detail that is not as recorded, in a line for people.
+    """Replay a history, and return each detail that is not as recorded, in a line for people.
 
     Raises:
         NondeterminismError: the replayed commands are of another kind or order.
@@ -42,7 +46,7 @@ async def differences(history: WorkflowHistory) -> list[str]:
     replayer = Replayer(workflows=WORKFLOWS, data_converter=pydantic_data_converter, workflow_runner=runner)
     await replayer.replay_workflow(history)
     then, now = asked_in(history), listener.asked
-    # A timer that was cancelled in the task that began it is in no history, so only what is recorded is looked for.
+    # A timer that was cancelled in the task that began it is in no history, so only what is recorded is checked.
     return [line for what, details in then.items() for line in _differing(what, details, now.get(what, {}))]
 
 
@@ -56,7 +60,7 @@ def _differing(what: str, then: dict[str, Any], now: dict[str, Any]) -> Iterator
 
 
 def asked_in(history: WorkflowHistory) -> Asked:
-    """Activities, timers and signals to other workflows, from the events."""
+    """Read activities, timers and signals to other workflows from the events."""
     asked: Asked = {}
     signals = count(1)
     for event in history.events:
@@ -78,14 +82,14 @@ def asked_in(history: WorkflowHistory) -> Asked:
 
 
 class Listener:
-    """Notes what a workflow asks for. For one workflow only."""
+    """Notes what one workflow asks for."""
 
     def __init__(self) -> None:
         self.asked: Asked = {}
         self._signals = count(1)
 
     def take(self, _: Info, command: Any) -> None:
-        """One command; core names activities and timers in the history by the numbers that they have here."""
+        """Note one command. The SDK's core names activities and timers in the history by these numbers."""
         match command.WhichOneof("variant"):
             case "schedule_activity":
                 activity = command.schedule_activity
@@ -122,7 +126,7 @@ def _signal(attributes: Any, payloads: Any) -> dict[str, Any]:
 
 
 def _input(kind: str, payloads: list[Payload]) -> dict[str, Any]:
-    """By its type, as the receiver reads it: a field that was added later has its default in a recorded input too."""
+    """Read an input by its type, as the receiver does: a field added later has its default in old inputs, too."""
     [value] = pydantic_data_converter.payload_converter.from_payloads(payloads, [TYPES[kind]])
     return dict(_flat(value.model_dump(mode="json"), "input"))
 
@@ -130,7 +134,8 @@ def _input(kind: str, payloads: list[Payload]) -> dict[str, Any]:
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            yield from _flat(item, f"{path}.{key}")
+            text = key in TEXTS and isinstance(item, str) and item
+            yield from _flat("(words)" if text else item, f"{path}.{key}")
     elif isinstance(value, list) and value:
         for number, item in enumerate(value):
             yield from _flat(item, f"{path}.{number}")

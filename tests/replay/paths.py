@@ -1,6 +1,6 @@
 """Short stories on Temporal's real dev server, each of a path that the demo's story does not take.
 
-The service and its histories are real; machines and pods are the workflow tests', so that a story takes seconds.
+The service and its histories are real. Machines and pods are those of the workflow tests, so a story takes seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AFTER = {"onDemandFallback": {"after": "2s", "maxReplicas": 1}}
 
 
 async def held(world: World) -> None:
-    """The only image starts on no node; a person lets it begin anew."""
+    """Let the only image start on no node, until a person lets the replica start from the beginning."""
     await _checkpointed(world, replicas=1)
     assert world.checkpoints.history[0].image is not None
     world.cluster.bad[world.checkpoints.history[0].image] = "CreateContainerError: CRIU refused"
@@ -32,7 +32,7 @@ async def held(world: World) -> None:
 
 
 async def suspended(world: World) -> None:
-    """Suspended, resumed from the checkpoint, scaled up and down, done."""
+    """Suspend the job, resume it from the checkpoint, scale it up and down, and finish."""
     await _checkpointed(world, replicas=1)
     await world.signal("suspend")
     await world.until(lambda: world.phase(0) == "Suspended", SECONDS)
@@ -46,7 +46,7 @@ async def suspended(world: World) -> None:
 
 
 async def on_demand(world: World) -> None:
-    """No spot capacity: on-demand after a wait, and back by a checkpoint once there is some."""
+    """Buy on-demand after a wait for spot capacity, and return to spot by a checkpoint once there is some."""
     world.documents.timings = TIMINGS.model_copy(update={"spot_return": 3, "stockout_rest": 1})
     world.documents.vm_spec = vm_spec(more=AFTER)
     world.cloud.exhausted = {test_market.spot("us-central1-a")}
@@ -57,7 +57,7 @@ async def on_demand(world: World) -> None:
 
 
 async def application(world: World) -> None:
-    """The training saves itself on a notice, and goes on from what it saved."""
+    """Let the training save itself on a notice, and continue from what it saved."""
     await test_application.training(world)
     await world.pass_time(2)
     world.notice(0, seconds=2)
@@ -65,7 +65,7 @@ async def application(world: World) -> None:
 
 
 async def rescued(world: World) -> None:
-    """Two minutes of notice: the dying replica itself is checkpointed."""
+    """Checkpoint the dying replica itself within two minutes of notice."""
     gcp = VM_SPEC.gcp.model_copy(update={"preemption_notice_duration": "120s"})
     world.documents.vm_spec = VM_SPEC.model_copy(update={"gcp": gcp})
     await _checkpointed(world, replicas=1)
@@ -74,7 +74,7 @@ async def rescued(world: World) -> None:
 
 
 async def failing(world: World) -> None:
-    """The training fails by itself, again and again, until its restarts are used up."""
+    """Let the training fail by itself, until its restarts are used up."""
     await world.submit(replicas=1, maxRestarts=1)
     for incarnation in (0, 1):
         await world.until(lambda n=incarnation: world.training() == [(0, n)], SECONDS)  # type: ignore[misc]
@@ -83,7 +83,7 @@ async def failing(world: World) -> None:
 
 
 async def deleted_in_recovery(world: World) -> None:
-    """The object goes while both replicas are on their way back."""
+    """Delete the object while both replicas recover."""
     await _checkpointed(world, replicas=2)
     for replica in (0, 1):
         world.notice(replica, seconds=1)
@@ -91,10 +91,22 @@ async def deleted_in_recovery(world: World) -> None:
 
 
 async def cancelled(world: World) -> None:
-    """By a person, from the CLI."""
+    """Cancel the workflow, as a person does from the CLI."""
     await world.submit(replicas=1)
     await world.running(1, SECONDS)
     await world.handle.cancel()
+
+
+async def requested(world: World) -> None:
+    """Request a checkpoint by an update and by the annotation, then send signals that make no sense."""
+    await world.submit(replicas=1)
+    await world.running(1, SECONDS)
+    await world.handle.execute_update("checkpoint_now")
+    world.documents.ask("checkpoint-now 1")
+    await world.until(lambda: (r := world.documents.status.request) is not None and r.state == "Done", SECONDS)
+    for name in ("suspnd", "resize"):
+        await world.signal(name)
+    await world.until(lambda: len(world.documents.told("OrderNotUnderstood")) == 2, SECONDS)
 
 
 PATHS: dict[str, Callable[[World], Awaitable[None]]] = {
@@ -104,13 +116,14 @@ PATHS: dict[str, Callable[[World], Awaitable[None]]] = {
     "job-failing": failing,
     "job-held": held,
     "job-on-demand": on_demand,
+    "job-requested": requested,
     "job-rescued": rescued,
     "job-suspended": suspended,
 }
 
 
 async def histories(executables: Binaries) -> AsyncIterator[tuple[str, WorkflowHistory]]:
-    """Each path's job, from its beginning to its end."""
+    """Collect the history of each path's job, from its beginning to its end."""
     for name, story in PATHS.items():
         with pytest.MonkeyPatch.context() as patch:
             async with quick_world(executables, patch) as world, world.worker():

@@ -1,9 +1,11 @@
-"""`python -m tests.replay.record`: tells stories, and keeps their histories for the replay test.
+"""`python -m tests.replay.record`: play stories, and keep their histories for the replay test.
 
-The demo's story in a sandbox: a job, a VM and a market. Then the paths that it does not take; only these: ``paths``.
+They are the demo's story in a sandbox (a job, a VM and a market), and the paths that it does not take. With the
+argument ``paths`` only these are played.
 
-To be run where the test reports a difference that is meant: a new order of steps, another argument, another wait.
-Workflows that are open while such a change is rolled out keep their old order only by ``workflow.patched``.
+Run it once before a release (docs/releasing.md). It writes into the folders of the version that `pyproject.toml` names,
+together with the states that runs hand on and the schemas of all that the version writes and reads. What a release did
+is never recorded again: a change of the steps goes behind ``patched``.
 """
 
 from __future__ import annotations
@@ -22,17 +24,26 @@ from sandbox import binaries
 from sandbox.cloud import Cloud
 from sandbox.demo.__main__ import TIMINGS
 from sandbox.demo.manifests import NAMESPACE
-from sandbox.demo.narrate import narrator
+from sandbox.demo.narrator import narrator
 from sandbox.demo.story import Story
 from sandbox.settings import Settings
+from tests.replay import continued, patches, schemas
 from tests.replay.paths import histories
 from tests.replay.recorded import write
+from tests.replay.releases import ReleasedError, folder, version
 
 SPEED = 10.0
 
 
 def main() -> int:
-    """Record; returns the exit code."""
+    """Record, and return the exit code."""
+    try:
+        for path in [*schemas.write(version()), patches.write(version()), *asyncio.run(continued.write(version()))]:
+            print(path, file=sys.stderr)
+        folder("histories", version())
+    except ReleasedError as error:
+        print(f"make histories: {error}", file=sys.stderr)
+        return 1
     if sys.argv[1:] != ["paths"]:
         with tempfile.TemporaryDirectory(prefix="outlast-record-") as directory:
             asyncio.run(_record(Path(directory) / "sandbox"))
@@ -59,19 +70,19 @@ async def _record(state_dir: Path) -> None:
             await story.run()
         client = await Client.connect(cloud.addresses["TEMPORAL_ADDRESS"])
         await _keep(client, "job", names.job_workflow_id(NAMESPACE, story.samples.job))
-        # The machine that was taken away: bought, joined, noticed, lost and cleared away.
+        # The machine that was preempted: bought, joined, noticed, lost and deleted.
         key = names.vm_key_of(story.recoveries[0].vm)
         assert key is not None, f"{story.recoveries[0].vm} is no name of ours"
         await _keep(client, "vm", names.vm_workflow_id(key))
-        market = names.market_workflow_id("my-project")  # of the samples, which has no end of its own
+        market = names.market_workflow_id("my-project")  # of the samples; it does not end by itself
         await client.get_workflow_handle(market).terminate("recorded")
         await _keep(client, "market", market)
 
 
 async def _keep(client: Client, name: str, workflow_id: str) -> None:
-    """Wait for the workflow's end, for a VM's comes after the job's, and write its history."""
+    """Wait for the end of the workflow, because a VM's comes after the job's, and write its history."""
     handle = client.get_workflow_handle(workflow_id)
-    with contextlib.suppress(WorkflowFailureError):  # terminated: the market
+    with contextlib.suppress(WorkflowFailureError):  # the market is terminated
         await asyncio.wait_for(handle.result(), 60)
     _write(name, await handle.fetch_history())
 
@@ -82,7 +93,7 @@ def _write(name: str, history: WorkflowHistory) -> None:
 
 
 def _anonymous(history: WorkflowHistory) -> WorkflowHistory:
-    """Without the names of the machine and the processes that recorded it."""
+    """Remove the names of the machine and the processes that recorded it."""
     for event in history.events:
         attributes = getattr(event, event.WhichOneof("attributes"))
         if "identity" in attributes.DESCRIPTOR.fields_by_name:

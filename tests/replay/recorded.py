@@ -1,4 +1,7 @@
-"""The recorded histories as files: `histories/<name>.json`, in the form of `temporal workflow show --output json`."""
+"""The recorded histories as files, in the form of `temporal workflow show --output json`.
+
+A history is called ``<release>/<name>``, and is in `histories/<release>/<name>.json`.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +11,41 @@ from typing import Any
 
 from temporalio.client import WorkflowHistory
 
-DIRECTORY = Path(__file__).parent / "histories"
+from tests.replay.releases import HERE, folder, kept, version
+
+DIRECTORY = HERE / "histories"
 
 
 def recorded() -> list[str]:
-    """Names of the histories."""
-    return sorted(path.stem for path in DIRECTORY.glob("*.json"))
+    """List the names of the histories of all releases."""
+    return [f"{release}/{path.stem}" for release in kept("histories") for path in _files(release)]
+
+
+def newest(name: str) -> str:
+    """Read the history of this name of the newest release."""
+    return f"{kept('histories')[-1]}/{name}"
 
 
 def read(name: str) -> WorkflowHistory:
-    """One history; its workflow id is no part of the file, so its name stands for it."""
+    """Read one history. The file does not contain its workflow id, so its name replaces that."""
     return WorkflowHistory.from_json(name, (DIRECTORY / f"{name}.json").read_text())
 
 
 def write(name: str, history: WorkflowHistory) -> Path:
-    """Keep a history: sorted and indented, so that another recording shows as a readable difference.
+    """Keep a history of the release to come: sorted and indented, so that a second recording differs readably.
 
-    Without the stack traces of failures, which name the machine's paths.
+    It is written without the stack traces of failures, which name the machine's paths.
+
+    Raises:
+        ReleasedError: the release is out.
     """
-    path = DIRECTORY / f"{name}.json"
+    path = folder("histories", version()) / f"{name}.json"
     path.write_text(json.dumps(_untraced(history.to_json_dict()), indent=1, sort_keys=True) + "\n")
     return path
+
+
+def _files(release: str) -> list[Path]:
+    return sorted((DIRECTORY / release).glob("*.json"))
 
 
 def _untraced(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""VMs bought from a sandbox's emulated cloud, and joined to its cluster, as a user without Outlast would do it."""
+"""Buy VMs from a sandbox's emulated cloud and join them to its cluster, as a user without Outlast would do it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.sandbox.light_nodes import eventually
 
 
 async def buy(cloud: Cloud, name: str) -> str:
-    """Insert a spot VM with a GPU and wait until it runs; its address."""
+    """Insert a spot VM with a GPU, wait until it runs, and return its address."""
     assert cloud.gce_endpoint
     public = cloud.ssh_key.with_suffix(".pub").read_text()
     await vms.insert(cloud.gce_endpoint, name, {"ssh-keys": f"trainer:{public}"}, gpus=1)
@@ -26,7 +26,7 @@ async def buy(cloud: Cloud, name: str) -> str:
 
 
 async def join(cloud: Cloud, address: str) -> None:
-    """Run `kubeadm join` on the VM by SSH, as soon as that answers."""
+    """Run ``kubeadm join`` on the VM by SSH as soon as sshd answers."""
     assert cloud.control_plane
     token = await cloud.control_plane.create_bootstrap_token()
 

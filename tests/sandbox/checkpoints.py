@@ -16,7 +16,7 @@ TERMINAL = ("Completed", "CompletedPodDeleted", "CompletedWithError", "Failed")
 
 
 class Backups:
-    """Makes CheckpointBackups in a namespace that holds a registry's credentials."""
+    """Makes CheckpointBackups in a namespace that has a registry's credentials."""
 
     def __init__(self, admin: KubeClient, namespace: str, registry: str) -> None:
         self.admin = admin
@@ -25,7 +25,7 @@ class Backups:
         self.path = BACKUPS.format(namespace)
 
     async def create_secret(self, name: str = "credentials", **data: str) -> None:
-        """The Opaque Secret that the operator reads."""
+        """Create the Opaque Secret that the operator reads."""
         content = data or {"username": "user", "password": "secret"}
         encoded = {key: base64.b64encode(value.encode()).decode() for key, value in content.items()}
         await self.admin.create(
@@ -33,7 +33,7 @@ class Backups:
         )
 
     async def create(self, name: str, pod: str, image: str = "", **spec: Any) -> None:
-        """A CheckpointBackup as ours are; `spec` overrides fields, None leaves one out."""
+        """Create a CheckpointBackup as Outlast does; ``spec`` overrides fields, and None leaves one out."""
         fields: Json = {
             "schedule": "immediately",
             "stopPod": False,
@@ -56,16 +56,16 @@ class Backups:
         await self.admin.create(self.path, body)
 
     async def get(self, name: str) -> Json:
-        """One CheckpointBackup."""
+        """Read one CheckpointBackup."""
         return await self.admin.get(f"{self.path}/{name}")
 
     async def status(self, name: str) -> Json:
-        """Its status, empty where it has none."""
+        """Read the status of one CheckpointBackup, empty if it has none."""
         status: Json = (await self.get(name)).get("status", {})
         return status
 
-    async def reach(self, name: str, *phases: str, seconds: float = 20.0) -> Json:
-        """Wait for one of the phases, by default any terminal one; the status."""
+    async def reach(self, name: str, *phases: str, seconds: float = 150.0) -> Json:
+        """Wait for one of the phases, by default for any terminal one, and return the status."""
 
         async def reached() -> Json | None:
             status = await self.status(name)

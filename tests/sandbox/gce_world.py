@@ -1,4 +1,4 @@
-"""Google's own clients on the emulated Compute Engine, with machines that are nothing but a record of what was done."""
+"""Google's own clients on the emulated Compute Engine, with machines that only record what was done to them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sandbox.gce import GceEmulator
 from sandbox.machines import MachineSpec
 from sandbox.machines.mishaps import Mishaps
 from sandbox.settings import Settings
+from tests.sandbox.light_nodes import eventually
 
 T = TypeVar("T")
 PROJECT = "demo-project"
@@ -23,15 +24,21 @@ ZONE = "us-central1-a"
 
 
 class RecordedMachine:
-    """A machine without an operating system. `shutdown` is how long its soft off takes."""
+    """A machine without an operating system.
 
-    def __init__(self, spec: MachineSpec) -> None:
-        self.spec = spec
+    It boots once ``may_boot`` is set. Its soft off takes ``shutdown`` seconds, and as long as ``may_go_off`` is clear.
+    """
+
+    def __init__(self, spec: MachineSpec, may_boot: asyncio.Event) -> None:
+        self.spec, self._may_boot = spec, may_boot
         self.guest_attributes: dict[str, str] = {}
         self.calls: list[str] = []
         self.shutdown = 0.05
+        self.may_go_off = asyncio.Event()
+        self.may_go_off.set()
 
     async def boot(self) -> None:
+        await self._may_boot.wait()
         self.calls.append("boot")
         self.guest_attributes["hostkeys/ssh-ed25519"] = "AAAAC3Nz"
 
@@ -44,6 +51,15 @@ class RecordedMachine:
     async def power_off(self, grace: float) -> None:
         self.calls.append(f"power_off({grace:g})")
         await asyncio.sleep(min(grace, self.shutdown))
+        await self.may_go_off.wait()
+
+    async def goes_off(self) -> None:
+        """Wait until its soft off has begun."""
+
+        async def begun() -> bool:
+            return self.calls[-1].startswith("power_off")
+
+        await eventually("the soft off", begun)
 
     def serial_output(self) -> str:
         return "Booting\n"
@@ -54,11 +70,13 @@ class World:
 
     def __init__(self, directory: Path, speed: float) -> None:
         self.machines: dict[str, RecordedMachine] = {}
+        self.may_boot = asyncio.Event()
+        self.may_boot.set()
         self.gce = GceEmulator(Settings(state_dir=directory, speed=speed, octet=191), self)
         self.url = ""
 
     def create(self, spec: MachineSpec) -> RecordedMachine:
-        machine = self.machines[spec.name] = RecordedMachine(spec)
+        machine = self.machines[spec.name] = RecordedMachine(spec, self.may_boot)
         return machine
 
     async def start(self) -> None:
@@ -69,13 +87,13 @@ class World:
         self.operations = compute_v1.ZoneOperationsClient(credentials=anonymous, client_options=options)
 
     async def call(self, method: Callable[..., T], **arguments: Any) -> T:
-        """Call a method of a Google client; they block, so in a thread."""
+        """Call a method of a Google client in a thread, because it blocks."""
         arguments.setdefault("project", PROJECT)
         arguments.setdefault("zone", ZONE)
         return await asyncio.to_thread(method, request=arguments)
 
     async def insert(self, name: str, **changes: Any) -> compute_v1.Operation:
-        """Insert `spot_vm(name)` and answer with its operation."""
+        """Insert ``spot_vm(name)``, and return the operation."""
         request_id = changes.pop("request_id", None)
         zone = changes.pop("zone", ZONE)
         extra = {"request_id": request_id} if request_id else {}
@@ -83,7 +101,7 @@ class World:
         return await self.call(self.instances.insert_unary, zone=zone, instance_resource=resource, **extra)
 
     async def done(self, operation: compute_v1.Operation) -> compute_v1.Operation:
-        """Wait for an operation to be DONE."""
+        """Wait until an operation is DONE."""
         zone = operation.zone.rsplit("/", 1)[-1]
         async with asyncio.timeout(120):
             while operation.status != compute_v1.Operation.Status.DONE:
@@ -91,7 +109,7 @@ class World:
         return operation
 
     async def running(self, name: str, **changes: Any) -> RecordedMachine:
-        """A VM that runs."""
+        """Insert a VM, wait until it runs, and return its machine."""
         operation = await self.done(await self.insert(name, **changes))
         assert not operation.error.errors
         return self.machines[name]
@@ -100,16 +118,24 @@ class World:
         return await self.call(self.instances.get, instance=name, zone=zone)
 
     async def list(self, **arguments: Any) -> list[str]:
-        """Names of the VMs of the zone, in order."""
+        """Return the names of the VMs of the zone, in order."""
         arguments = {"project": PROJECT, "zone": ZONE, **arguments}
         return await asyncio.to_thread(lambda: [vm.name for vm in self.instances.list(request=arguments)])
 
     async def status(self, name: str) -> str:
         return str((await self.get(name)).status)
 
+    async def becomes(self, status: str, name: str) -> None:
+        """Wait until a VM has this status."""
+
+        async def has() -> bool:
+            return any(each["name"] == name and each["status"] == status for each in self.gce.instances())
+
+        await eventually(f"{name} is {status}", has)
+
 
 def spot_vm(name: str, zone: str = ZONE, **changes: Any) -> dict[str, Any]:
-    """A spot VM with a T4, as the product asks for one; `changes` replace fields, None leaves them out."""
+    """Describe a spot VM with a T4 as the product requests one; ``changes`` replace fields, None leaves one out."""
     resource: dict[str, Any] = {
         "name": name,
         "machine_type": f"zones/{zone}/machineTypes/n1-standard-8",
@@ -130,14 +156,14 @@ def spot_vm(name: str, zone: str = ZONE, **changes: Any) -> dict[str, Any]:
 
 
 def disk(**changes: Any) -> dict[str, Any]:
-    """A boot disk."""
+    """Describe a boot disk."""
     params = {"source_image": "projects/ubuntu-os-cloud/global/images/family/ubuntu-2204-lts", "disk_size_gb": 100}
     return {"boot": True, "auto_delete": True, "initialize_params": params | changes}
 
 
 @contextlib.asynccontextmanager
 async def world(directory: Path, speed: float = 100.0) -> AsyncIterator[World]:
-    """A running world."""
+    """Start a world, and stop it in the end."""
     made = World(directory, speed)
     await made.start()
     try:

@@ -23,7 +23,7 @@ _METADATA = {"Metadata-Flavor": "Google"}
 
 
 class World:
-    """A factory of machines, and the key that opens them."""
+    """Makes machines, and has the key that opens them."""
 
     def __init__(self, directory: Path, speed: float) -> None:
         self.key = asyncssh.generate_private_key("ssh-ed25519")
@@ -32,7 +32,7 @@ class World:
         self.made: list[LightMachine] = []
 
     def spec(self, name: str, gpu_count: int = 1, **metadata: str) -> MachineSpec:
-        """A spec with our key in its metadata, on an address outside those that sandboxes take."""
+        """Describe a machine with our key in its metadata, on an address outside those that sandboxes use."""
         public = self.key.export_public_key().decode().strip()
         items = {"ssh-keys": f"trainer:{public} test", "enable-guest-attributes": "TRUE"}
         items |= {key.replace("_", "-"): value for key, value in metadata.items()}
@@ -50,7 +50,7 @@ class World:
         )
 
     async def boot(self, name: str, gpu_count: int = 1, **metadata: str) -> LightMachine:
-        """A machine whose sshd answers and whose host key is published."""
+        """Boot a machine, and wait until its host key is published."""
         machine = self.machines.create(self.spec(name, gpu_count, **metadata))
         self.made.append(machine)
         await machine.boot()
@@ -63,7 +63,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def ssh(self, machine: LightMachine, user: str = "trainer") -> AsyncIterator[asyncssh.SSHClientConnection]:
-        """A connection with the host key verified against the guest attributes."""
+        """Connect, and verify the host key against the guest attributes."""
         published = f"ssh-ed25519 {machine.guest_attributes['hostkeys/ssh-ed25519']}"
         async with asyncssh.connect(
             machine.spec.address,
@@ -78,12 +78,12 @@ class World:
             yield connection
 
     async def run(self, machine: LightMachine, command: str, **options: Any) -> asyncssh.SSHCompletedProcess:
-        """One command over a connection of its own."""
+        """Run one command in a connection of its own."""
         async with self.ssh(machine) as connection:
             return await asyncio.wait_for(connection.run(command, **options), 120)
 
     async def metadata(self, machine: LightMachine, path: str, **params: str) -> aiohttp.ClientResponse:
-        """GET below /computeMetadata/v1/, read to its end."""
+        """Read a path below /computeMetadata/v1/ to its end."""
         url = f"http://{machine.spec.address}:{self.settings.metadata_port}/computeMetadata/v1/{path}"
         async with aiohttp.ClientSession() as session, session.get(url, params=params, headers=_METADATA) as response:
             await response.read()
@@ -92,7 +92,7 @@ class World:
 
 @contextlib.asynccontextmanager
 async def world(directory: Path, speed: float = 200.0) -> AsyncIterator[World]:
-    """A world whose machines are all off at the end."""
+    """Make a world, and power off its machines in the end."""
     made = World(directory, speed)
     try:
         yield made

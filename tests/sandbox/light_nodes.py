@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
-from sandbox.machines.light.kubelet import Kubelet
+from sandbox.machines.light.kubelet import Kubelet, KubeletConfig
 from sandbox.pki import Pair
 
 T = TypeVar("T")
@@ -28,9 +28,9 @@ _hosts = itertools.count(1)
 
 
 async def eventually(
-    what: str, check: Callable[[], Awaitable[T | None]], seconds: float = 90.0, pause: float = 0.1
+    what: str, check: Callable[[], Awaitable[T | None]], seconds: float = 150.0, pause: float = 0.1
 ) -> T:
-    """Wait until `check` returns something true, and return it."""
+    """Wait until ``check`` returns something true, and return it."""
     deadline = time.monotonic() + seconds
     while not (result := await check()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
@@ -39,7 +39,7 @@ async def eventually(
 
 
 class Nodes:
-    """Makes light nodes; what it made is dead and gone at the end of the test."""
+    """Makes light nodes, which are dead and gone at the end of the test."""
 
     def __init__(self, control_plane: ControlPlane, admin: KubeClient, directory: Path) -> None:
         self._control_plane = control_plane
@@ -48,25 +48,22 @@ class Nodes:
         self.kubelets: dict[str, Kubelet] = {}
 
     def root(self, name: str) -> Path:
-        """A node's file system."""
+        """Return the directory that is a node's file system."""
         return self._directory / name
 
     async def start(self, gpus: int = 1, speed: float = SPEED, **options: Any) -> str:
-        """Join a node and wait until it is Ready with its GPUs; its name."""
+        """Join a node, wait until it is Ready with its GPUs, and return its name."""
         number = next(_hosts)
         name = f"node-{os.getpid()}-{number}"
         pair = _node_certificate(self._control_plane.pki.ca, name, self._directory)
-        settings: dict[str, Any] = {
+        options = {
             "provider_id": f"gce://test/zone/{name}",
             "node_labels": {"test": "yes"},
-            "taints": [],
-            "environment": {},
             "shutdown_grace": 10.0,
-            **options,
-        }
-        # Outside the octets that sandboxes take, so that tests run beside one.
-        kubelet = Kubelet(
+        } | options
+        config = KubeletConfig(
             node_name=name,
+            # Outside the octets that sandboxes take, so that tests run beside one.
             address=f"127.200.{os.getpid() % 250 + 1}.{number}",
             api_server=self._control_plane.url,
             ca_file=self._control_plane.ca_file,
@@ -75,8 +72,9 @@ class Nodes:
             gpu_count=gpus,
             root=self.root(name),
             speed=speed,
-            **settings,
+            **options,
         )
+        kubelet = Kubelet(config)
         self.kubelets[name] = kubelet
         await kubelet.start()
 
@@ -89,7 +87,7 @@ class Nodes:
         return name
 
     async def end(self) -> None:
-        """Kill all and delete their Node objects."""
+        """Kill all kubelets, and delete their Node objects."""
         for name, kubelet in self.kubelets.items():
             await kubelet.kill()
             with contextlib.suppress(ApiError):  # a test may have deleted it
@@ -97,12 +95,12 @@ class Nodes:
 
 
 def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
-    """One condition of a status, empty where it is not there."""
+    """Return one condition of a status, empty if it does not exist."""
     return next((entry for entry in status.get("conditions", ()) if entry["type"] == kind), {})
 
 
 def training_pod(name: str, node: str, image: str = "pytorch/pytorch:2.9", **spec: Any) -> dict[str, Any]:
-    """A pod of one light training, bound to a node by the scheduler."""
+    """Describe a pod with one light training, which the scheduler binds to a node."""
     container = {"name": "trainer", "image": image, "resources": {"limits": {"nvidia.com/gpu": "1"}}}
     container |= spec.pop("container", {})
     defaults = {"restartPolicy": "Never", "nodeSelector": {"kubernetes.io/hostname": node}}
@@ -122,12 +120,12 @@ async def start_training(admin: KubeClient, namespace: str, name: str, node: str
 
 
 def env(**variables: object) -> list[dict[str, str]]:
-    """Environment variables of a container."""
+    """Describe environment variables of a container."""
     return [{"name": name, "value": str(value)} for name, value in variables.items()]
 
 
 def _node_certificate(ca: Pair, node: str, directory: Path) -> Pair:
-    """A node's client certificate, as a CSR of `kubeadm join` ends in."""
+    """Issue a node's client certificate, like that from a CSR of ``kubeadm join``."""
     ca_key = serialization.load_pem_private_key(ca.key.read_bytes(), None)
     assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
     issuer = x509.load_pem_x509_certificate(ca.certificate.read_bytes()).subject

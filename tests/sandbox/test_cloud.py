@@ -1,4 +1,4 @@
-"""The sandbox as people run it: `python -m sandbox`, here with its quickest part alone."""
+"""The sandbox as people run it: ``python -m sandbox``, here with only its quickest part."""
 
 import asyncio
 import signal
@@ -15,7 +15,7 @@ from sandbox.control import ControlClient, read_env
 from sandbox.errors import SandboxError
 from sandbox.processes import leftovers
 from sandbox.settings import Settings
-from sandbox.state import State, claim_octet
+from sandbox.state import State
 
 
 @pytest.fixture
@@ -173,8 +173,6 @@ async def test_status_of_none_says_how_to_start_one(settings: Settings) -> None:
     assert b"start one with `python -m sandbox up`" in errors
 
 
-def test_sandboxes_get_addresses_of_their_own() -> None:
-    first, claim = claim_octet(2222)
-    second, other = claim_octet(2222)
-    with claim, other:
-        assert first != second
+def test_real_machines_without_a_registry_are_refused() -> None:
+    with pytest.raises(ValueError, match="real machines pull their images from the registry: ask for that part, too"):
+        Settings(parts=("kubernetes", "gce"), machines="real")

@@ -1,4 +1,4 @@
-"""Weather in the emulated Compute Engine: no capacity, quotas, refusals, lags and lost answers."""
+"""Faults of the emulated Compute Engine: no capacity, quotas, refusals, lags and lost answers."""
 
 from __future__ import annotations
 
@@ -109,11 +109,12 @@ async def test_an_insert_may_work_and_its_answer_be_lost(world: World) -> None:
 
 
 async def test_a_new_vm_may_be_missing_from_lists(world: World) -> None:
-    world.gce.faults.lag_lists(0.5)
+    world.gce.faults.lag_lists(3600)
     await world.insert("vm-1")
     assert await world.list() == []
     assert (await world.get("vm-1")).name == "vm-1"
-    await asyncio.sleep(0.5)
+    world.gce.faults.lag_lists(0.1)
+    await asyncio.sleep(0.1)
     assert await world.list() == ["vm-1"]
 
 
@@ -144,7 +145,7 @@ async def test_operations_wait_returns_when_done_and_not_before(tmp_path: Path) 
         started = time.monotonic()
         waited = await world.call(world.operations.wait, operation=operation.name)
         assert waited.status.name == "DONE"
-        assert 0.3 < time.monotonic() - started < 5
+        assert 0.3 < time.monotonic() - started < 60  # the service itself answers after two minutes at the latest
 
 
 async def test_a_boot_may_take_long(world: World) -> None:

@@ -57,7 +57,7 @@ async def test_list_and_describe(world: World, tmp_path: Path) -> None:
 
 
 async def test_simulate_a_maintenance_event_and_find_it_among_the_operations(world: World, tmp_path: Path) -> None:
-    world.machines["vm-1"].shutdown = 5.0  # gcloud looks at the VM once more when its operation is done
+    world.machines["vm-1"].shutdown = 5.0  # gcloud reads the VM once more when its operation is done
     await _gcloud(world, tmp_path, "instances", "simulate-maintenance-event", "vm-1", f"--zone={ZONE}")
 
     async def gone() -> bool:

@@ -24,18 +24,19 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield made
 
 
-async def test_an_insert_takes_its_time_and_ends_in_a_running_vm(tmp_path: Path) -> None:
-    async with running(tmp_path, speed=10.0) as world:
-        operation = await world.insert("vm-1")
-        assert operation.status.name in {"PENDING", "RUNNING"}
-        assert await world.status("vm-1") == "PROVISIONING"
-        await world.done(operation)
-        vm = await world.get("vm-1")
-        assert vm.status == "RUNNING"
-        assert re.fullmatch(r"127\.191\.1\.2", vm.network_interfaces[0].network_i_p)
-        assert vm.self_link.endswith(f"/projects/{PROJECT}/zones/{ZONE}/instances/vm-1")
-        assert world.machines["vm-1"].spec.instance_id == vm.id
-        assert (world.machines["vm-1"].spec.gpu_type, world.machines["vm-1"].spec.gpu_count) == ("nvidia-tesla-t4", 1)
+async def test_an_insert_takes_its_time_and_ends_in_a_running_vm(world: World) -> None:
+    world.may_boot.clear()
+    operation = await world.insert("vm-1")
+    assert operation.status.name in {"PENDING", "RUNNING"}
+    assert await world.status("vm-1") in {"PROVISIONING", "STAGING"}
+    world.may_boot.set()
+    await world.done(operation)
+    vm = await world.get("vm-1")
+    assert vm.status == "RUNNING"
+    assert re.fullmatch(r"127\.191\.1\.2", vm.network_interfaces[0].network_i_p)
+    assert vm.self_link.endswith(f"/projects/{PROJECT}/zones/{ZONE}/instances/vm-1")
+    assert world.machines["vm-1"].spec.instance_id == vm.id
+    assert (world.machines["vm-1"].spec.gpu_type, world.machines["vm-1"].spec.gpu_count) == ("nvidia-tesla-t4", 1)
 
 
 async def test_the_same_request_id_is_the_same_operation(world: World) -> None:
@@ -73,40 +74,42 @@ async def test_what_does_not_exist_is_not_found(world: World) -> None:
         await world.call(world.operations.get, operation="operation-1")
 
 
-async def test_a_deleted_vm_is_gone_once_its_operation_is_done(tmp_path: Path) -> None:
-    async with running(tmp_path, speed=10.0) as world:
-        machine = await world.running("vm-1")
-        operation = await world.call(world.instances.delete_unary, instance="vm-1")
-        assert operation.operation_type == "delete"
-        await asyncio.sleep(0.15)
-        assert await world.status("vm-1") == "STOPPING"
-        await world.done(operation)
-        with pytest.raises(exceptions.NotFound):
-            await world.get("vm-1")
-        assert machine.calls == ["boot", "power_off(9)"]
-        again = await world.running("vm-1")  # the name and the address are free again
-        assert again.spec.address == machine.spec.address
-        assert again.spec.instance_id != machine.spec.instance_id
+async def test_a_deleted_vm_is_gone_once_its_operation_is_done(world: World) -> None:
+    machine = await world.running("vm-1")
+    machine.may_go_off.clear()
+    operation = await world.call(world.instances.delete_unary, instance="vm-1")
+    assert operation.operation_type == "delete"
+    await world.becomes("STOPPING", "vm-1")
+    assert await world.status("vm-1") == "STOPPING"
+    machine.may_go_off.set()
+    await world.done(operation)
+    with pytest.raises(exceptions.NotFound):
+        await world.get("vm-1")
+    assert machine.calls == ["boot", "power_off(0.9)"]
+    again = await world.running("vm-1")  # the name and the address are free again
+    assert again.spec.address == machine.spec.address
+    assert again.spec.instance_id != machine.spec.instance_id
 
 
-async def test_two_deletes_are_one(tmp_path: Path) -> None:
-    async with running(tmp_path, speed=10.0) as world:  # the second has to come before the first is carried out
-        await world.running("vm-1")
-        first = await world.call(world.instances.delete_unary, instance="vm-1")
-        second = await world.call(world.instances.delete_unary, instance="vm-1")
-        assert first.name == second.name
-        await world.done(first)
-        assert world.gce.ledger.count(Happening.DELETED) == 1
+async def test_two_deletes_are_one(world: World) -> None:
+    machine = await world.running("vm-1")
+    machine.may_go_off.clear()
+    first = await world.call(world.instances.delete_unary, instance="vm-1")
+    second = await world.call(world.instances.delete_unary, instance="vm-1")
+    assert first.name == second.name
+    machine.may_go_off.set()
+    await world.done(first)
+    assert world.gce.ledger.count(Happening.DELETED) == 1
 
 
-async def test_a_delete_overtakes_an_insert(tmp_path: Path) -> None:
-    async with running(tmp_path, speed=10.0) as world:
-        inserting = await world.insert("vm-1")
-        await asyncio.sleep(0.1)
-        await world.done(await world.call(world.instances.delete_unary, instance="vm-1"))
-        await world.done(inserting)
-        assert world.gce.instances() == []
-        assert "boot" not in world.machines["vm-1"].calls
+async def test_a_delete_overtakes_an_insert(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.gce.transitions.STAGING_SECONDS", 1e6)
+    inserting = await world.insert("vm-1")
+    await world.becomes("STAGING", "vm-1")
+    await world.done(await world.call(world.instances.delete_unary, instance="vm-1"))
+    await world.done(inserting)
+    assert world.gce.instances() == []
+    assert "boot" not in world.machines["vm-1"].calls
 
 
 async def test_stop_and_start(world: World) -> None:

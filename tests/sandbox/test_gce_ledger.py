@@ -1,4 +1,4 @@
-"""Who asks what happened to VMs may wait for the next thing that does."""
+"""Whoever asks what happened to VMs may wait for the next event."""
 
 import asyncio
 
@@ -25,5 +25,5 @@ async def test_what_happens_next_is_waited_for() -> None:
     assert [event.name for event in await asked] == ["b"]
 
 
-async def test_nothing_is_told_where_nothing_happens_in_time() -> None:
+async def test_nothing_is_told_if_nothing_happens_in_time() -> None:
     assert await Ledger().since(0, 0.01) == []

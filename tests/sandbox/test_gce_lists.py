@@ -1,4 +1,4 @@
-"""Lists of the emulated Compute Engine: filters, pages, aggregates, and what it sells."""
+"""Lists of the emulated Compute Engine: filters, pages, aggregates, and what it offers."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ import pytest_asyncio
 from google.api_core import exceptions
 
 from sandbox.gce import ApiError, Happening
+from sandbox.gce.transitions import usual_notice
 from tests.sandbox.gce_world import World
 from tests.sandbox.gce_world import world as running
 from tests.sandbox.light_nodes import eventually
@@ -29,7 +30,7 @@ async def _events(world: World) -> list[Happening]:
     return [event.what for event in world.gce.ledger.events]
 
 
-async def test_a_preempted_vm_is_deleted_where_its_owner_said_so(world: World) -> None:
+async def test_a_preempted_vm_is_deleted_if_its_owner_said_so(world: World) -> None:
     machine = await world.running("vm-1")
     await world.gce.preempt("vm-1", notice=0.5)
     assert machine.calls == ["boot", "notice", "power_off(0.5)"]
@@ -45,7 +46,7 @@ async def test_a_preempted_vm_is_deleted_where_its_owner_said_so(world: World) -
     ]
 
 
-async def test_a_preempted_vm_is_stopped_where_its_owner_said_so(world: World) -> None:
+async def test_a_preempted_vm_is_stopped_if_its_owner_said_so(world: World) -> None:
     await world.running("vm-1", scheduling=_STOP)
     await world.gce.preempt("vm-1", notice=0.1)
     assert await world.status("vm-1") == "TERMINATED"
@@ -55,10 +56,11 @@ async def test_a_preempted_vm_is_stopped_where_its_owner_said_so(world: World) -
 
 async def test_the_vm_is_reported_running_until_the_power_is_off(world: World) -> None:
     machine = await world.running("vm-1")
-    machine.shutdown = 0.4
+    machine.may_go_off.clear()
     preemption = asyncio.create_task(world.gce.preempt("vm-1", notice=5))
-    await asyncio.sleep(0.2)
+    await machine.goes_off()
     assert await world.status("vm-1") == "RUNNING"
+    machine.may_go_off.set()
     await preemption
 
 
@@ -74,7 +76,7 @@ async def test_a_preemption_is_recorded_as_a_system_event(world: World) -> None:
 
 
 async def test_a_longer_notice_comes_before_the_soft_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sandbox.gce.fleet.SOFT_OFF_SECONDS", 0.1)
+    monkeypatch.setattr("sandbox.gce.transitions.SOFT_OFF_SECONDS", 0.1)
     machine = await world.running("vm-1")
     started = time.monotonic()
     await world.gce.preempt("vm-1", notice=0.6)
@@ -83,16 +85,16 @@ async def test_a_longer_notice_comes_before_the_soft_off(world: World, monkeypat
 
 
 @pytest.mark.parametrize(("duration", "seconds"), [(None, 0.2), ("120", 120.2)])
-async def test_a_vm_has_its_own_notice_where_none_is_named(
+async def test_a_vm_has_its_own_notice_if_none_is_named(
     world: World, monkeypatch: pytest.MonkeyPatch, duration: str | None, seconds: float
 ) -> None:
-    monkeypatch.setattr("sandbox.gce.fleet.SOFT_OFF_SECONDS", 0.2)
+    monkeypatch.setattr("sandbox.gce.transitions.SOFT_OFF_SECONDS", 0.2)
     own = {"preemption_notice_duration": {"seconds": duration}} if duration else {}
     machine = await world.running("vm-1", scheduling={"provisioning_model": "SPOT", **own})
     preemption = asyncio.create_task(world.gce.preempt("vm-1"))
     await asyncio.sleep(0.6)
-    (instance,) = world.gce.fleet.all()
-    assert world.gce.fleet.usual_notice(instance) == pytest.approx(seconds)
+    (instance,) = world.gce.fleet.inventory.all()
+    assert usual_notice(instance) == pytest.approx(seconds)
     assert ("power_off(0.2)" in machine.calls) == (duration is None)
     preemption.cancel()
 
@@ -123,23 +125,24 @@ async def test_simulating_a_maintenance_event_restarts_an_ordinary_vm(world: Wor
     assert await world.status("vm-1") == "RUNNING"
 
 
-async def test_a_vm_preempted_before_it_runs_fails_its_insert(tmp_path: Path) -> None:
-    async with running(tmp_path, speed=10.0) as world:
-        inserting = await world.insert("vm-1", scheduling=_STOP)
-        await asyncio.sleep(0.15)
-        await world.gce.preempt("vm-1")
-        operation = await world.done(inserting)
-        assert operation.error.errors[0].code == "UNSUPPORTED_OPERATION"
-        assert await world.status("vm-1") == "TERMINATED"  # and the name stays taken
-        with pytest.raises(exceptions.Conflict):
-            await world.insert("vm-1")
+async def test_a_vm_preempted_before_it_runs_fails_its_insert(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.gce.transitions.STAGING_SECONDS", 1e6)
+    inserting = await world.insert("vm-1", scheduling=_STOP)
+    await world.becomes("STAGING", "vm-1")
+    await world.gce.preempt("vm-1")
+    operation = await world.done(inserting)
+    assert operation.error.errors[0].code == "UNSUPPORTED_OPERATION"
+    assert await world.status("vm-1") == "TERMINATED"  # and the name stays taken
+    with pytest.raises(exceptions.Conflict):
+        await world.insert("vm-1")
 
 
-async def test_the_owner_may_delete_during_the_notice(world: World) -> None:
+async def test_the_owner_may_delete_during_the_notice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sandbox.gce.transitions.SOFT_OFF_SECONDS", 1e6)
     machine = await world.running("vm-1")
-    machine.shutdown = 10
-    preemption = asyncio.create_task(world.gce.preempt("vm-1", notice=20))
-    await asyncio.sleep(0.1)
+    machine.shutdown = 1e6
+    preemption = asyncio.create_task(world.gce.preempt("vm-1", notice=1e6))
+    await machine.goes_off()
     machine.shutdown = 0
     await world.done(await world.call(world.instances.delete_unary, instance="vm-1"))
     await asyncio.wait_for(preemption, 120)
@@ -155,11 +158,12 @@ async def test_an_ordinary_vm_is_not_preempted(world: World) -> None:
 
 async def test_a_vm_is_preempted_once(world: World) -> None:
     machine = await world.running("vm-1", scheduling=_STOP)
-    machine.shutdown = 0.5
+    machine.may_go_off.clear()
     preemption = asyncio.create_task(world.gce.preempt("vm-1", notice=1))
-    await asyncio.sleep(0.1)
+    await machine.goes_off()
     with pytest.raises(ApiError, match="not ready"):
         await world.gce.preempt("vm-1")
+    machine.may_go_off.set()
     await preemption
     with pytest.raises(LookupError, match="there are: vm-1"):
         await world.gce.preempt("vm-2")

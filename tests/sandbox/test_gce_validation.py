@@ -1,4 +1,4 @@
-"""What the emulated Compute Engine refuses: each of these the real one refuses too."""
+"""What the emulated Compute Engine refuses: the real one refuses all of these, too."""
 
 from __future__ import annotations
 

@@ -11,12 +11,13 @@ import pytest
 from sandbox.machines.light.kubelet.logs import ContainerLog, LogOptions, read_log
 from sandbox.machines.light.kubelet.process import CheckpointError
 from sandbox.machines.light.kubelet.training import LightTraining, Memory
+from tests.sandbox.light_nodes import eventually
 
 FAST = 1000.0
 
 
 def training(env: Mapping[str, str], step: int = 0, speed: float = FAST) -> tuple[LightTraining, list[str]]:
-    """A running training and its log."""
+    """Start a training with its log."""
     lines: list[str] = []
     return LightTraining(Memory(step, dict(env), "host"), {}, lines.append, speed), lines
 
@@ -39,8 +40,11 @@ async def test_sigterm_ends_it(on_sigterm: str, code: int) -> None:
 async def test_a_kill_ends_what_ignores_sigterm() -> None:
     process, lines = training({"SANDBOX_ON_SIGTERM": "ignore", "SANDBOX_STEPS": "100000"})
     process.terminate()
-    await asyncio.sleep(0.05)
-    assert "step=2/" in " ".join(lines)
+
+    async def goes_on() -> bool:
+        return "step=2/" in " ".join(lines)
+
+    await eventually("the second step", goes_on)
     process.kill()
     assert await process.wait() == 137
 
@@ -93,12 +97,10 @@ async def test_a_followed_log_ends_with_its_container(tmp_path: Path) -> None:
     log = ContainerLog(tmp_path / "0.log")
     log.write("before")
     ended = asyncio.Event()
-
-    async def read() -> list[bytes]:
-        return [part async for part in read_log(log.path, LogOptions(follow=True), ended.is_set)]
-
-    reader = asyncio.create_task(read())
-    await asyncio.sleep(0.05)
-    log.write("after")
-    ended.set()
-    assert await reader == [b"before\n", b"after\n"]
+    parts = []
+    async for part in read_log(log.path, LogOptions(follow=True), ended.is_set):
+        parts.append(part)
+        if not ended.is_set():
+            log.write("after")
+            ended.set()
+    assert parts == [b"before\n", b"after\n"]

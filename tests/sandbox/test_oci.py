@@ -1,4 +1,4 @@
-"""The registry client's patience: with whoever goes on, however slowly, and with nobody who is silent."""
+"""The registry client is patient with a registry that goes on, however slowly, but not with a silent one."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,14 +12,14 @@ from sandbox import oci
 from sandbox.oci import LAYER_TYPE, OciClient, digest_of
 
 BLOB = b"x" * 30_000_000
-SLOW = 10_000_000
+SLOW = 6_000_000
 """Bytes a second."""
 PIECE = 100_000
 
 
 @asynccontextmanager
 async def slow_registry(silence: float = 0) -> AsyncIterator[str]:
-    """It takes and gives ``SLOW`` bytes a second, and thinks for ``silence`` seconds over each upload."""
+    """Takes and gives ``SLOW`` bytes a second, and waits ``silence`` seconds after each upload."""
 
     async def begin(request: web.Request) -> web.Response:
         return web.Response(status=202, headers={"Location": "/v2/team/repo/blobs/uploads/1"})
@@ -53,8 +53,8 @@ async def slow_registry(silence: float = 0) -> AsyncIterator[str]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A silence of two seconds, one more than sockets hold back, is too long; an upload may take thirty more."""
-    monkeypatch.setattr(oci, "SILENCE_SECONDS", 2.0)
+    """Give up after four seconds of silence, three more than sockets may cause; an upload has thirty seconds more."""
+    monkeypatch.setattr(oci, "SILENCE_SECONDS", 4.0)
 
 
 async def test_slow_push_and_pull_take_their_time() -> None:
@@ -67,7 +67,7 @@ async def test_slow_push_and_pull_take_their_time() -> None:
 
 
 async def test_registry_that_falls_silent_is_given_up() -> None:
-    async with slow_registry(silence=5) as host, OciClient(host, plain_http=True) as client:
+    async with slow_registry(silence=8) as host, OciClient(host, plain_http=True) as client:
         with pytest.raises(aiohttp.ServerTimeoutError):
             await client.push_blob("team/repo", BLOB, LAYER_TYPE)
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import processes
 from sandbox.errors import SandboxError
-from sandbox.processes import Process, free_port, kill, kill_leftovers, leftovers
+from sandbox.processes import Process, kill, kill_leftovers, leftovers
 
 
 def python(tmp_path: Path, code: str) -> Process:
@@ -79,7 +78,7 @@ async def test_an_end_that_nobody_asked_for_is_logged(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING, "sandbox"):
         await child.start()
         await child.wait()
-        await asyncio.sleep(0.1)  # the watch gets its turn
+        await asyncio.sleep(0.1)  # let the watch run
     assert "child ended by itself with code 3" in caplog.text
 
 
@@ -110,24 +109,7 @@ async def test_processes_of_another_sandbox_are_left_alone(tmp_path: Path) -> No
 
 async def test_a_child_that_has_just_ended_is_not_killed() -> None:
     child = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
-    with contextlib.suppress(ChildProcessError):  # asyncio has a thread that may hear of its end first
+    with contextlib.suppress(ChildProcessError):  # asyncio has a thread that may collect it first
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
     kill(child)
     assert await child.wait() == 0
-
-
-async def test_a_port_that_another_process_was_given_is_given_to_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though nobody listens on it yet."""
-    code = "import sys; from sandbox.processes import free_port; print(free_port(), flush=True); sys.stdin.read()"
-    other = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", code, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert other.stdout
-    taken = int(await asyncio.wait_for(other.stdout.readline(), 60))
-    own = free_port()
-    choices = iter([taken, own, *range(31000, 32000)])
-    monkeypatch.setattr(processes._random, "randrange", lambda *_: next(choices))
-    assert free_port() not in {taken, own}
-    await asyncio.wait_for(other.communicate(b""), 60)
-    monkeypatch.setattr(processes._random, "randrange", lambda *_: taken)
-    assert free_port() == taken

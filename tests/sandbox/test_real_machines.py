@@ -1,4 +1,4 @@
-"""Real machines: what a VM in namespaces is, and that nothing of it outlives the sandbox, or its crash."""
+"""Real machines: what a VM in namespaces is, and that nothing of it survives the sandbox or its crash."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ real = pytest.mark.skipif(obstacle() is not None, reason=obstacle() or "")
 
 
 class Running:
-    """A sandbox with real machines in a process of its own."""
+    """Runs a sandbox with real machines in a process of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process, settings: Settings) -> None:
         self.process = process
@@ -46,13 +46,13 @@ class Running:
         await vms.insert(self.gce, name, {"startup-script": SCRIPT, "enable-guest-attributes": "TRUE"})
 
     async def host_keys(self, name: str) -> str:
-        """What its guest attributes say of its SSH host keys; empty before."""
+        """Return the SSH host keys in its guest attributes; empty before they are published."""
         path = f"{vms.INSTANCES}/{name}/getGuestAttributes?queryPath=hostkeys/"
         async with aiohttp.ClientSession(self.gce) as session, session.get(path) as answer:
             return await answer.text() if answer.status == 200 else ""
 
     async def said(self, name: str, words: str) -> str:
-        """Its serial output, once that has these words."""
+        """Return its serial output once that contains these words."""
         log = self.settings.state_dir / "vms" / name / "serial.log"
 
         async def has() -> str | None:
@@ -64,7 +64,7 @@ class Running:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def sandbox(executables: Binaries, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
-    """For all tests here; the last that uses it kills it."""
+    """Start one sandbox for all tests here; the last test that uses it kills it."""
     settings = Settings(state_dir=tmp_path_factory.mktemp("real") / "state")
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sandbox", "--state", str(settings.state_dir), "up", "--machines", "real",
@@ -83,7 +83,7 @@ async def sandbox(executables: Binaries, tmp_path_factory: pytest.TempPathFactor
 
 
 def traces(settings: Settings) -> list[str]:
-    """What a sandbox has left on this machine."""
+    """Return what a sandbox has left on this machine."""
     group = cgroups.parent(settings.state_dir)
     found = [f"process {pid}" for pid in leftovers(settings.state_dir)]
     found += [f"cgroup {group}"] if cgroups.exists(group) else []

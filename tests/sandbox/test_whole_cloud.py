@@ -20,14 +20,14 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session")]
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def cloud(executables: object, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cloud]:
-    """One for all tests here; the last takes it down."""
+    """Start one sandbox for all tests here; the last test takes it down."""
     settings = Settings(state_dir=tmp_path_factory.mktemp("cloud"), speed=20, node_monitor_grace_period=5)
     async with Cloud(settings) as cloud:
         yield cloud
 
 
 async def sandbox(cloud: Cloud, *arguments: str) -> str:
-    """Run `python -m sandbox` on the cloud; what it prints."""
+    """Run ``python -m sandbox`` on the cloud, and return what it prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "sandbox", "--state", str(cloud.settings.state_dir), *arguments,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -78,7 +78,7 @@ async def test_a_bought_vm_joins_the_cluster_and_its_node_dies_with_it(cloud: Cl
     assert cloud.control_plane
     kubectl = cloud.control_plane.kubectl
     control = ControlClient.of(cloud.settings)
-    others = [vm["name"] for vm in await control.vms()]  # of the tests before
+    others = [vm["name"] for vm in await control.vms()]  # those of the tests before
     await join(cloud, await buy(cloud, "guest-1"))
 
     def says(path: str, value: str) -> Callable[[], Awaitable[bool]]:

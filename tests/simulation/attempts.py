@@ -1,6 +1,6 @@
-"""Activities of a simulated service: attempts, their timeouts and what is tried again.
+"""Activities of a simulated service: attempts, their timeouts and retries.
 
-Source of the rules: https://docs.temporal.io/encyclopedia/retry-policies and the service's own failures.
+The rules are those of https://docs.temporal.io/encyclopedia/retry-policies and of the service's own failures.
 """
 
 import asyncio
@@ -30,9 +30,9 @@ class Activity:
     Args:
         command: as the workflow gave it.
         workflow_id: of that workflow.
-        function: what carries it out, or None where no worker is there now.
+        function: what carries it out; None if there is no worker now.
         latency: seconds from an attempt's effect until the service has its result.
-        ended: told once.
+        ended: called once.
     """
 
     def __init__(
@@ -55,10 +55,11 @@ class Activity:
         self._task: asyncio.Task[None] | None = None
         self._next: Due | None = None  # the deadline of an attempt, its result on the way, or the next attempt
         self.in_attempt = False
-        self._lost = 0  # the attempt whose result nobody hears
+        self.given_up = False  # the workflow cancelled it, and waits for it no longer
+        self._lost = 0  # the attempt whose result nobody receives
 
     def begin(self) -> None:
-        """The next attempt starts now."""
+        """Begin the next attempt now."""
         self.attempt += 1
         self.in_attempt = True
         seconds = _seconds(self.command.start_to_close_timeout)
@@ -67,16 +68,29 @@ class Activity:
         self._task = asyncio.ensure_future(self._carry_out(self.attempt))
 
     def abandon(self) -> None:
-        """Nobody waits for it any more."""
+        """Stop waiting for it."""
         if self._next is not None:
             self._next.call_off()
-        self.lose_worker()
+        self._stop()
 
     def lose_worker(self) -> None:
-        """The process that carries it out is gone: an attempt under way ends with its deadline."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            self._lost = self.attempt
+        """The process that carries it out is gone: an attempt under way ends with its deadline, or its heartbeats."""
+        if self._stop() and self._next is not None and self.heartbeats:
+            self._next.call_off()
+            self._next = self._clock.after(_seconds(self.command.heartbeat_timeout), self._time_out)
+
+    @property
+    def heartbeats(self) -> bool:
+        """True if it tells the service that it lives, and hears from it that it is cancelled."""
+        return self.command.heartbeat_timeout.ToTimedelta() > timedelta()
+
+    def _stop(self) -> bool:
+        """Stop the attempt under way; False if there is none."""
+        if self._task is None or self._task.done():
+            return False
+        self._task.cancel()
+        self._lost = self.attempt
+        return True
 
     async def _carry_out(self, attempt: int) -> None:
         try:
@@ -103,6 +117,7 @@ class Activity:
             scheduled_time=self._scheduled,
             started_time=self._clock.now,
             start_to_close_timeout=self.command.start_to_close_timeout.ToTimedelta(),
+            heartbeat_timeout=self.command.heartbeat_timeout.ToTimedelta(),
         )
         types = activity._Definition.must_from_callable(self._function).arg_types
         arguments = await self._converter.decode(list(self.command.arguments), types)
@@ -110,12 +125,12 @@ class Activity:
             result = await environment.run(self._function, *arguments)
         except Exception as error:
             failure = Failure()
-            await self._converter.encode_failure(error, failure)
+            await self._converter.encode_failure(_without_traces(error), failure)
             return failure
         return Payloads(payloads=await self._converter.encode([result]))
 
     def _time_out(self) -> None:
-        self.lose_worker()
+        self._stop()
         failure = Failure(message="activity StartToClose timeout")
         failure.timeout_failure_info.timeout_type = TimeoutType.TIMEOUT_TYPE_START_TO_CLOSE
         self._report(failure)
@@ -133,7 +148,9 @@ class Activity:
         self._next = self._clock.after(self._backoff(outcome), self.begin)
 
     def _state(self, failure: Failure) -> RetryState.ValueType:
-        """May it be tried again, and if not, why not."""
+        """Say whether it may be retried, and if not, why not."""
+        if self.given_up:
+            return RetryState.RETRY_STATE_CANCEL_REQUESTED
         policy = self.command.retry_policy
         info = failure.application_failure_info
         if info.non_retryable or (info.type and info.type in policy.non_retryable_error_types):
@@ -146,7 +163,7 @@ class Activity:
         return RetryState.RETRY_STATE_IN_PROGRESS
 
     def _backoff(self, failure: Failure) -> float:
-        """Seconds until the next attempt."""
+        """Return the seconds until the next attempt."""
         if failure.application_failure_info.HasField("next_retry_delay"):
             return failure.application_failure_info.next_retry_delay.ToTimedelta().total_seconds()
         policy = self.command.retry_policy
@@ -155,6 +172,14 @@ class Activity:
         return min(longest, first * (policy.backoff_coefficient or 2.0) ** (self.attempt - 1))
 
 
+def _without_traces(error: Exception) -> Exception:
+    """Take away what nobody reads and what takes longest to write; a test's own mistake keeps it."""
+    each: BaseException | None = error
+    while each is not None and not isinstance(each, AssertionError):
+        each.__traceback__, each = None, each.__cause__
+    return error
+
+
 def _seconds(duration: Duration) -> float:
-    """A timeout; where none is set, a year."""
+    """Read a timeout in seconds; a year if none is set."""
     return duration.ToTimedelta().total_seconds() or 365 * 86400.0

@@ -19,7 +19,9 @@ class Due:
 
 
 class Clock:
-    """Virtual time, and a queue of what happens when: what is due at the same moment, in the order of its planning."""
+    """Virtual time, and a queue of what happens when. What is due at the same moment happens in the order of its
+    planning.
+    """
 
     def __init__(self) -> None:
         self.now = BEGINNING
@@ -33,13 +35,13 @@ class Clock:
         return due
 
     def next_in(self) -> float:
-        """Seconds until the next thing is due; infinite where nothing is planned."""
+        """Return the seconds until the next thing is due; infinity if nothing is planned."""
         while self._due and self._due[0][2].happens is None:
             heapq.heappop(self._due)
         return max(0.0, (self._due[0][0] - self.now).total_seconds()) if self._due else float("inf")
 
     def advance(self, now: datetime) -> None:
-        """Go to a moment; all that is due by then happens at its own time, in order."""
+        """Go to a moment. All that is due by then happens at its own time, in order."""
         while self._due and self._due[0][0] <= now:
             at, _, due = heapq.heappop(self._due)
             if due.happens is None:

@@ -1,7 +1,7 @@
-"""What a run's commands set going beside it: timers, activities, signals to other runs.
+"""What a run's commands start beside it: timers, activities, signals to other runs.
 
-Each method with the name of a command carries it out: given the command, the event of the task that gave it, and what
-it is to be called in the history.
+Each method with the name of a command carries it out. It gets the command, the event of the task that gave it, and its
+name in the history.
 """
 
 import json
@@ -29,7 +29,7 @@ from temporalio.api.history.v1 import (
 from temporalio.api.sdk.v1 import UserMetadata
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.bridge.proto.workflow_activation import WorkflowActivationJob
-from temporalio.bridge.proto.workflow_commands import WorkflowCommand
+from temporalio.bridge.proto.workflow_commands import ActivityCancellationType, WorkflowCommand
 
 from tests.simulation.attempts import Activity
 from tests.simulation.clock import Due
@@ -44,11 +44,11 @@ class Effects:
 
     def __init__(self, run: "Execution") -> None:
         self.run = run
-        self.timers: dict[int, tuple[int, Due]] = {}  # by sequence number: event, when it fires
+        self.timers: dict[int, tuple[int, Due]] = {}  # by sequence number: its event, and when it fires
         self.activities: dict[int, tuple[int, Activity]] = {}
 
     def call_off(self) -> None:
-        """The run is over: nobody waits for them any more."""
+        """Call off everything, because the run has ended."""
         for _, due in self.timers.values():
             due.call_off()
         for _, activity in self.activities.values():
@@ -99,6 +99,13 @@ class Effects:
     # --- activities
 
     def schedule_activity(self, command: Any, task: int, metadata: UserMetadata | None) -> None:
+        """Begin an activity.
+
+        Raises:
+            NotImplementedError: the workflow does not hear of a cancellation at once (TRY_CANCEL, the SDK's default).
+        """
+        if command.cancellation_type != ActivityCancellationType.TRY_CANCEL:
+            raise NotImplementedError("the simulated service knows no other cancellation of activities than TRY_CANCEL")
         header = header_of(command.headers)
         attributes = ActivityTaskScheduledEventAttributes(
             activity_id=command.activity_id or str(command.seq),
@@ -128,8 +135,9 @@ class Effects:
         requested = self.run.add(
             ActivityTaskCancelRequestedEventAttributes(scheduled_event_id=event, workflow_task_completed_event_id=task)
         )
-        if activity.in_attempt:
-            return  # it does not heartbeat, so it never hears of it, and its end is recorded
+        if activity.in_attempt and not activity.heartbeats:
+            activity.given_up = True  # it never hears of it, and its end is recorded
+            return
         activity.abandon()
         del self.activities[command.seq]
         self.run.add(
@@ -137,6 +145,7 @@ class Effects:
         )
 
     def _ended(self, seq: int, outcome: Payloads | Failure, state: RetryState.ValueType) -> None:
+        """Record the end of an activity, and tell the workflow, unless it has heard of a cancellation before."""
         if not self.run.is_open:
             return
         scheduled, activity = self.activities.pop(seq)
@@ -166,12 +175,13 @@ class Effects:
             info.scheduled_event_id, info.started_event_id, info.retry_state = scheduled, event, state
             info.activity_type.name = activity.command.activity_type
             info.activity_id = activity.command.activity_id or str(seq)
-        self.run.wake(job)
+        if not activity.given_up:
+            self.run.wake(job)
 
     def let_go(self, commands: list[WorkflowCommand]) -> list[int]:
-        """Activities whose cancellation was commanded: the workflow hears so in the same task (TRY_CANCEL).
+        """Cancel activities by command: the workflow hears so in the same task (TRY_CANCEL).
 
-        One that ended meanwhile has been heard of in this very task.
+        If one ended meanwhile, the workflow has heard of it in this very task.
         """
         asked = [c.request_cancel_activity.seq for c in commands if c.HasField("request_cancel_activity")]
         begun = {c.schedule_activity.seq for c in commands if c.HasField("schedule_activity")}
@@ -239,7 +249,7 @@ def cancelled(seq: int) -> WorkflowActivationJob:
 
 
 def without_the_undone(commands: list[WorkflowCommand]) -> list[WorkflowCommand]:
-    """Timers and activities that the same task began and cancelled never reach the service."""
+    """Leave out timers and activities that the same task began and cancelled: they never reach the service."""
     begun = {("timer", c.start_timer.seq) for c in commands if c.HasField("start_timer")}
     begun |= {("activity", c.schedule_activity.seq) for c in commands if c.HasField("schedule_activity")}
     ended = {("timer", c.cancel_timer.seq) for c in commands if c.HasField("cancel_timer")}

@@ -1,4 +1,4 @@
-"""The commands by which a run ends: completed, failed, cancelled, or followed by the next one."""
+"""The commands by which a run ends: completed, failed, cancelled, or continued as new."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Ends:
-    """How one run may end."""
+    """The ways in which one run may end."""
 
     def __init__(self, run: "Execution") -> None:
         self.run = run
@@ -47,7 +47,11 @@ class Ends:
 
     def continue_as_new_workflow_execution(self, command: Any, task: int, _: UserMetadata | None) -> None:
         following = self.run.beginning.followed(
-            self.run.run_id, command.workflow_type, command.task_queue, command.arguments
+            self.run.run_id,
+            command.workflow_type,
+            command.task_queue,
+            command.arguments,
+            self.run.indexed.attributes,
         )
         run_id = self.run.simulation.new_run_id()
         self.run.add(
@@ -56,6 +60,7 @@ class Ends:
                 workflow_type=WorkflowType(name=following.workflow_type),
                 task_queue=TaskQueue(name=following.task_queue),
                 input=Payloads(payloads=following.input),
+                search_attributes=following.search_attributes,
                 workflow_task_completed_event_id=task,
             )
         )

@@ -1,4 +1,4 @@
-"""One run of a workflow: its history, what waits for its next task, and who carries out what that commands."""
+"""One run of a workflow: its history, what waits for its next task, and who carries out its commands."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -26,6 +26,7 @@ from tests.simulation.ends import Ends
 from tests.simulation.headers import fill
 from tests.simulation.history import History, timestamp
 from tests.simulation.limits import LOOK_BYTES, LOOK_EVENTS, Usage, keep_to
+from tests.simulation.search_attributes import Indexed
 from tests.simulation.updates import Updates
 
 if TYPE_CHECKING:
@@ -50,14 +51,22 @@ class Beginning:
     continued_from: str = ""
     first_run_id: str = ""
 
-    def followed(self, run_id: str, workflow_type: str, task_queue: str, input: Iterable[Payload]) -> "Beginning":
-        """What the run after ``run_id`` begins with, by continue-as-new."""
+    def followed(
+        self,
+        run_id: str,
+        workflow_type: str,
+        task_queue: str,
+        input: Iterable[Payload],
+        search_attributes: SearchAttributes,
+    ) -> "Beginning":
+        """Return what the run after ``run_id`` begins with, by continue-as-new."""
         return replace(
             self,
             workflow_type=workflow_type or self.workflow_type,
             task_queue=task_queue or self.task_queue,
             input=list(input),
             header=Header(),
+            search_attributes=search_attributes,
             continued_from=run_id,
             first_run_id=self.first_run_id or run_id,
         )
@@ -74,9 +83,10 @@ class Execution:
         self.began = simulation.clock.now
         self.closed_at = None
         self.status: WorkflowExecutionStatus.ValueType = RUNNING
-        self.activations: list[WorkflowActivation] = []  # all that a worker which comes anew has to go through
+        self.activations: list[WorkflowActivation] = []  # everything that a new worker has to go through
         self.jobs: list[WorkflowActivationJob] = []
         self.effects, self.updates, self.ends = Effects(self), Updates(self), Ends(self)
+        self.indexed = Indexed(self)
         self.closing: list[Callable[[], None]] = []  # who waits for the end
         self._begin()
 
@@ -145,12 +155,12 @@ class Execution:
         self.close(WorkflowExecutionStatus.WORKFLOW_EXECUTION_STATUS_TERMINATED)
 
     def wake(self, job: WorkflowActivationJob) -> None:
-        """The next task tells the workflow of it."""
+        """Tell the workflow of it in its next task."""
         self.jobs.append(job)
         self.simulation.wake(self)
 
     def add(self, attributes: Message, metadata: UserMetadata | None = None) -> int:
-        """Into the history; gives the event's number.
+        """Add an event to the history, and return its number.
 
         Raises:
             LimitError: the run has passed a limit of the service.
@@ -167,7 +177,7 @@ class Execution:
     # --- its tasks
 
     async def task(self) -> None:
-        """Give the workflow what has come, and do what it commands."""
+        """Give the workflow what has come, and carry out its commands."""
         scheduled = self.add(
             WorkflowTaskScheduledEventAttributes(task_queue=TaskQueue(name=self.beginning.task_queue), attempt=1)
         )
@@ -213,7 +223,7 @@ class Execution:
 
     def _obey(self, command: WorkflowCommand, task: int) -> None:
         kind = str(command.WhichOneof("variant"))
-        parts = (self.effects, self.updates, self.ends)
+        parts = (self.effects, self.indexed, self.updates, self.ends)
         obey: Callable[..., None] | None = next((getattr(part, kind) for part in parts if hasattr(part, kind)), None)
         if obey is None:
             raise NotImplementedError(f"the simulated service does not know the command {kind}")
@@ -223,7 +233,7 @@ class Execution:
     # --- its end
 
     def close(self, status: WorkflowExecutionStatus.ValueType) -> None:
-        """Whoever waits for its end hears of it."""
+        """End the run, and tell whoever waits for its end."""
         self.status = status
         self.closed_at = self.simulation.clock.now
         self.jobs.clear()

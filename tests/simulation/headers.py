@@ -1,4 +1,4 @@
-"""Headers in the service's form and in that of the worker's commands and jobs."""
+"""Headers in the service's form, and in that of the worker's commands and jobs."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from temporalio.api.common.v1 import Header, Payload
 
 
 def header_of(headers: Mapping[str, Payload]) -> Header:
-    """Of a command, in the service's form."""
+    """Convert a command's headers to the service's form."""
     header = Header()
     for key, value in headers.items():
         header.fields[key].CopyFrom(value)
@@ -14,6 +14,6 @@ def header_of(headers: Mapping[str, Payload]) -> Header:
 
 
 def fill(headers: Mapping[str, Payload], header: Header) -> None:
-    """The other way round, into a job."""
+    """Convert them back, into a job."""
     for key, value in header.fields.items():
         headers[key].CopyFrom(value)

@@ -21,7 +21,7 @@ class History:
         self.size = 0
 
     def add(self, at: datetime, attributes: Message, metadata: UserMetadata | None = None) -> int:
-        """Append an event, whose type is that of its attributes; gives its number."""
+        """Append an event, whose type is that of its attributes, and return its number."""
         number, field = _kind(type(attributes))
         event = HistoryEvent(event_id=len(self.events) + 1, event_type=number)
         event.event_time.CopyFrom(timestamp(at))
@@ -34,13 +34,13 @@ class History:
 
     @property
     def is_long(self) -> bool:
-        """The service suggests to continue as new."""
+        """True if the service suggests to continue as new."""
         return len(self.events) > SUGGEST_EVENTS or self.size > SUGGEST_BYTES
 
 
 @functools.lru_cache(maxsize=64)  # many events come at one moment
 def timestamp(at: datetime) -> Timestamp:
-    """A moment as the service writes it; not to be changed."""
+    """Write a moment as the service does; the result must not be changed."""
     stamp = Timestamp()
     stamp.FromDatetime(at)
     return stamp
@@ -48,6 +48,6 @@ def timestamp(at: datetime) -> Timestamp:
 
 @functools.cache
 def _kind(attributes: type[Message]) -> tuple[EventType.ValueType, str]:
-    """The type of event that has such attributes, and its field for them."""
+    """Return the type of event that has such attributes, and its field for them."""
     name = re.sub(r"(?<!^)(?=[A-Z])", "_", attributes.__name__.removesuffix("EventAttributes")).lower()
     return EventType.Value(f"EVENT_TYPE_{name.upper()}"), f"{name}_event_attributes"

@@ -1,6 +1,6 @@
-"""The limits of a run that the service holds it to, and how much of them a run has used.
+"""The service's limits of a run, and how much of them a run has used.
 
-Source: the service's dynamic configuration, docs.temporal.io/cloud/limits and temporal's common/dynamicconfig.
+They are from the service's dynamic configuration, docs.temporal.io/cloud/limits and temporal's common/dynamicconfig.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ UPDATES_AT_ONCE = 10
 PENDING_ACTIVITIES = 2_000
 
 NEAR = 0.5
-"""The share of a limit that no run of ours may come to: what happens at a limit is nobody's plan."""
+"""The share of a limit that no run of ours may reach, because nobody has planned what happens at a limit."""
 
 LOOK_EVENTS, LOOK_BYTES = 256, BYTES // 4
-"""A run is looked at each so many events, and at each event from so many bytes on: to look costs more than to add."""
+"""How often a run is checked: each so many events, and at each event from so many bytes on. A check is costly."""
 
 
 class LimitError(AssertionError):
@@ -30,7 +30,7 @@ class LimitError(AssertionError):
 
 @dataclass
 class Usage:
-    """What one run has used so far; the high-water mark of what comes and goes."""
+    """What one run has used so far; the most at once of what comes and goes."""
 
     signals: int = 0
     updates: int = 0

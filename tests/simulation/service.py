@@ -1,6 +1,6 @@
 """The service's own protocol, answered in this process: a real ``temporalio.client.Client`` speaks to it.
 
-Source: the messages of temporal.api.workflowservice.v1. What no test needs is refused by name.
+The messages are those of temporal.api.workflowservice.v1. What no test needs is refused by name.
 """
 
 from collections.abc import Awaitable, Callable
@@ -35,6 +35,7 @@ from temporalio.bridge.proto.workflow_activation import WorkflowActivationJob
 from temporalio.service import ConnectConfig, RPCError, RPCStatusCode, ServiceClient
 
 from tests.simulation.execution import Beginning, Execution
+from tests.simulation.search_attributes import why_refused
 from tests.simulation.updates import Update
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class SimulatedService(ServiceClient):
             raise _already_started(req, last)
         if last is not None and not _may_be_used_again(last, req.workflow_id_reuse_policy):
             raise _already_started(req, last)
+        if refusal := why_refused(req.search_attributes):
+            raise RPCError(refusal, RPCStatusCode.INVALID_ARGUMENT, b"")
         beginning = Beginning(
             workflow_id=req.workflow_id,
             workflow_type=req.workflow_type.name,
@@ -131,7 +134,7 @@ class SimulatedService(ServiceClient):
             history_length=len(run.history.events),
             history_size_bytes=run.history.size,
             memo=run.beginning.memo,
-            search_attributes=run.beginning.search_attributes,
+            search_attributes=run.indexed.attributes,
             task_queue=run.beginning.task_queue,
         )
         info.start_time.FromDatetime(run.began)

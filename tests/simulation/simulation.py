@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any
@@ -33,7 +33,7 @@ from tests.simulation.limits import near
 from tests.simulation.service import SimulatedService
 
 LATENCY = 0.02  # seconds from an effect until the service knows of it
-TOO_OFTEN = 2000  # workflow tasks at one moment: something goes round in circles
+TOO_OFTEN = 2000  # workflow tasks at one moment, more than which mean a busy loop
 
 
 @dataclass
@@ -41,7 +41,7 @@ class _Worker:
     workflows: Mapping[str, Any]
     activities: Mapping[str, Callable[..., Any]]
     runner: WorkflowRunner
-    forgets: bool  # keeps no workflow between two tasks
+    forgets: bool  # it keeps no workflow between two tasks
 
 
 class Simulation:
@@ -67,6 +67,7 @@ class Simulation:
         self._instances: dict[str, WorkflowInstance] = {}
         self._activities: list[Activity] = []
         self._worker: _Worker | None = None
+        self._driven = False  # a test lets time pass while its own calls wait
         self._working, self._waiting = 0, 0  # activities' attempts under way; those that wait for the service itself
 
     # --- time
@@ -81,10 +82,10 @@ class Simulation:
         self.clock.advance(end)
 
     async def settle(self) -> None:
-        """Until nothing more happens at this moment."""
+        """Wait until nothing more happens at this moment."""
         before = self.tasks
         while True:
-            if self._working > self._waiting:
+            if self._working > self._waiting and self._is_busy():
                 await asyncio.sleep(0)
             elif self._awake and self._worker is not None:
                 self.tasks += 1
@@ -94,11 +95,29 @@ class Simulation:
             else:
                 return
 
+    @staticmethod
+    def _is_busy() -> bool:
+        """True if anything else can go on now. If not, the activities wait for virtual time, or for each other."""
+        return bool(asyncio.get_running_loop()._ready)  # type: ignore[attr-defined]
+
+    @contextlib.contextmanager
+    def driven(self) -> Iterator[None]:
+        """Leave it to the test to advance time while this is open: its calls that wait for an answer do not."""
+        self._driven = True
+        try:
+            yield
+        finally:
+            self._driven = False
+
+    async def watch(self, seconds: float) -> None:
+        """Let an activity wait for so much virtual time."""
+        await self.wait(lambda resume: self.clock.after(seconds, resume) and None, None)
+
     async def wait(self, begin: Callable[[Callable[[], None]], None], timeout: timedelta | None) -> None:
-        """Wait for what ``begin`` sets going, which calls its argument when it is so.
+        """Wait for what ``begin`` starts, which calls its argument when it is done.
 
         Raises:
-            RPCError: not within ``timeout`` of virtual time.
+            RPCError: it took longer than ``timeout`` of virtual time.
         """
         done = asyncio.get_running_loop().create_future()
         inside = activity.in_activity()
@@ -118,7 +137,7 @@ class Simulation:
         self._waiting += inside
         begin(resume)
         try:
-            while not inside and not done.done():  # a test's own call: it lets time pass
+            while not inside and not self._driven and not done.done():  # a test's own call lets time pass
                 await self.sleep(min(60.0, self.clock.next_in()))
             await done
         except asyncio.CancelledError:
@@ -138,20 +157,28 @@ class Simulation:
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
     def find(self, workflow_id: str, run_id: str = "") -> Execution | None:
-        """The latest run of a workflow, or a certain one."""
-        runs = [run for run in self._runs.get(workflow_id, []) if run_id in {"", run.run_id}]
-        return runs[-1] if runs else None
+        """Find the latest run of a workflow, or a certain one."""
+        runs = self._runs.get(workflow_id, [])
+        return next((run for run in reversed(runs) if not run_id or run.run_id == run_id), None)
 
     def runs(self) -> list[Execution]:
-        """All runs, in the order of their beginnings."""
+        """List all runs, in the order of their beginnings."""
         return [run for runs in self._runs.values() for run in runs]
 
+    def drop_closed(self) -> list[Execution]:
+        """Forget what closed runs have seen, except for the last of each workflow, and return those runs."""
+        dropped = []
+        for workflow_id, runs in self._runs.items():
+            dropped += [run for run in runs[:-1] if not run.is_open]
+            self._runs[workflow_id] = [run for run in runs[:-1] if run.is_open] + runs[-1:]
+        return dropped
+
     def wake(self, run: Execution) -> None:
-        """It has something for its workflow."""
+        """Note that a run has something for its workflow."""
         self._awake[run.run_id] = run
 
     def forget(self, run: Execution) -> None:
-        """It is over."""
+        """Forget a run that has ended."""
         self._awake.pop(run.run_id, None)
 
     # --- the worker
@@ -164,7 +191,7 @@ class Simulation:
         runner: WorkflowRunner,
         max_cached_workflows: int = 1000,
     ) -> AsyncIterator[None]:
-        """While this is open there is a worker.
+        """Run a worker while this is open.
 
         Raises:
             AssertionError: at the end, if a run came near a limit of the service.
@@ -190,7 +217,7 @@ class Simulation:
                 await self._evict(run_id)
 
     def new_activity(self, command: ScheduleActivity, workflow_id: str, ended: Ended) -> Activity:
-        """An activity that a workflow has scheduled."""
+        """Make an activity that a workflow has scheduled."""
         assert self._worker is not None
         return Activity(
             command,
@@ -240,7 +267,7 @@ class Simulation:
         return completion.successful.commands[0].respond_to_query
 
     async def _come_to(self, run: Execution, before: WorkflowActivation | None) -> WorkflowInstance:
-        """An instance that has gone through all that the run has seen."""
+        """Make an instance that has gone through all that the run has seen."""
         instance = self._create(run)
         for past in run.activations:
             if past is before:

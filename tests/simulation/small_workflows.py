@@ -12,7 +12,7 @@ AGAIN = RetryPolicy(initial_interval=timedelta(seconds=2), maximum_attempts=3)
 
 @workflow.defn
 class Caller:
-    """Calls one activity, and tells what came of it and when."""
+    """Calls one activity, and reports its result and the time."""
 
     @workflow.run
     async def run(self, name: str, timeout: float) -> str:
@@ -28,7 +28,7 @@ class Caller:
 
 @workflow.defn
 class Counter:
-    """Counts signals and updates, in as many runs as it takes; with ``limit`` in all it is done."""
+    """Counts signals and updates, in as many runs as it takes, until ``limit`` if there is one."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -44,12 +44,12 @@ class Counter:
 
     @workflow.signal
     def more(self) -> None:
-        """One more."""
+        """Count one more."""
         self.count += 1
 
     @workflow.update
     async def add(self, number: int, after: float) -> int:
-        """So many more, after so many seconds."""
+        """Add so many, after so many seconds."""
         if number < 0:
             raise ApplicationError("a negative number")
         await asyncio.sleep(after)
@@ -58,16 +58,16 @@ class Counter:
 
     @workflow.query
     def counted(self) -> int:
-        """So far."""
+        """Return the count."""
         return self.count
 
 
 @workflow.defn
 class Racer:
-    """An activity against a timer: the loser is cancelled."""
+    """Lets an activity race a timer, and cancels the loser. It then rests, so that an attempt may end meanwhile."""
 
     @workflow.run
-    async def run(self, name: str, patience: float) -> str:
+    async def run(self, name: str, patience: float, rest: float = 0) -> str:
         call = workflow.start_activity(name, start_to_close_timeout=timedelta(hours=1), retry_policy=AGAIN)
         done, _ = await workflow.wait([call], timeout=patience)
         if done:
@@ -76,6 +76,7 @@ class Racer:
         try:
             await call
         except ActivityError as error:
+            await asyncio.sleep(rest)
             return type(error.cause).__name__
         return "done after all"
 
@@ -95,7 +96,7 @@ class Sender:
 
 @workflow.defn
 class Patched:
-    """Takes a new way, or the one from before, and tells which after a timer."""
+    """Takes a new way, or the one from before, and reports which after a timer."""
 
     @workflow.run
     async def run(self) -> str:

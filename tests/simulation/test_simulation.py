@@ -1,4 +1,4 @@
-"""The simulated service keeps to the rules of the real one; the SDK itself replays what it has recorded."""
+"""The simulated service follows the rules of the real one. The SDK itself replays what it has recorded."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from temporalio import activity
+from temporalio.api.enums.v1 import EventType, RetryState
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.client import WorkflowUpdateRPCTimeoutOrCancelledError as UpdateTimeout
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -114,6 +115,26 @@ async def test_an_activity_queries_another_workflow(simulation: Simulation) -> N
 async def test_a_cancelled_activity_is_let_go_at_once(simulation: Simulation) -> None:
     handle = await simulation.client.start_workflow("Racer", args=["never", 1.0], id="racer", task_queue="q")
     assert await handle.result() == "CancelledError"
+
+
+async def test_nobody_hears_of_the_end_of_a_cancelled_activity(simulation: Simulation) -> None:
+    await count(simulation)
+    handle = await simulation.client.start_workflow("Racer", args=["ask", 1.0, 60.0], id="racer", task_queue="q")
+    assert await handle.result() == "CancelledError"
+    kinds = [event.event_type for event in (await handle.fetch_history()).events]
+    requested = kinds.index(EventType.EVENT_TYPE_ACTIVITY_TASK_CANCEL_REQUESTED)
+    assert EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED in kinds[requested:], "the attempt went on, and it is recorded"
+
+
+async def test_a_cancelled_activity_that_fails_is_not_tried_again(simulation: Simulation) -> None:
+    counter = await count(simulation)
+    handle = await simulation.client.start_workflow("Racer", args=["ask", 1.0, 60.0], id="racer", task_queue="q")
+    await simulation.sleep(5)
+    await counter.terminate("its answer fails")
+    assert await handle.result() == "CancelledError"
+    failed = [e for e in (await handle.fetch_history()).events if e.HasField("activity_task_failed_event_attributes")]
+    states = [event.activity_task_failed_event_attributes.retry_state for event in failed]
+    assert states == [RetryState.RETRY_STATE_CANCEL_REQUESTED]
 
 
 async def test_signals_that_come_with_the_start_and_later_are_counted(simulation: Simulation) -> None:

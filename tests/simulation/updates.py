@@ -1,4 +1,4 @@
-"""Updates of one run: what reaches it, and what it answers."""
+"""Updates of one run: which reach it, and what it answers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Update:
-    """An update on its way: heard once, with its outcome."""
+    """An update on its way, with its outcome."""
 
     id: str
     request: Request
@@ -31,14 +31,14 @@ class Update:
 
 
 class Updates:
-    """Those on their way through one run."""
+    """The updates on their way through one run."""
 
     def __init__(self, run: "Execution") -> None:
         self.run = run
         self._open: dict[str, Update] = {}
 
     def refusal(self) -> str | None:
-        """Why the service lets no further update reach this run; None if it does."""
+        """Say why the service lets no further update reach this run; None if it does."""
         if self.run.usage.updates >= UPDATES:
             return f"the limit of {UPDATES} updates in a run has been reached"
         if len(self._open) >= UPDATES_AT_ONCE:
@@ -46,7 +46,7 @@ class Updates:
         return None
 
     def begin(self, update: Update) -> None:
-        """One reaches the run."""
+        """Let an update reach the run."""
         self._open[update.id] = update
         self.run.usage.updates += 1
         job = WorkflowActivationJob()
@@ -86,12 +86,12 @@ class Updates:
         update.heard(outcome)
 
     def unheard(self) -> list[Update]:
-        """Those that it has not accepted: the next run may."""
+        """List those that it has not accepted: the next run may."""
         waiting = [update for update in self._open.values() if not update.accepted]
         self._open = {update.id: update for update in self._open.values() if update.accepted}
         return waiting
 
     def fail(self) -> None:
-        """The run is over: nothing becomes of the others."""
+        """Fail all others, because the run has ended."""
         for update in self._open.values():
             update.heard(Outcome(failure=Failure(message="the workflow closed before the update completed")))

@@ -1,4 +1,4 @@
-"""Values of the product's own types by chance: as wide as the types allow, edges more often than not.
+"""Random values of the product's own types: as wide as the types allow, with edges more often than not.
 
 A library for property tests was tried: building values of a whole ``JobState`` took it six minutes, this takes seconds.
 """
@@ -27,13 +27,13 @@ POLICIES: tuple[Any, ...] = (None, [], {"rules": None}, {"rules": [1, {}, {"acti
 
 
 class Chance:
-    """One source of values: the same seed, the same values."""
+    """One source of values: the same seed gives the same values. Collections have up to ``most`` entries."""
 
-    def __init__(self, seed: int) -> None:
-        self._random = Random(seed)
+    def __init__(self, seed: int, most: int = MOST) -> None:
+        self._random, self._most = Random(seed), most
 
     def of(self, hint: Any) -> Any:
-        """A value of a type: a model by its fields, a collection of up to :data:`MOST`."""
+        """Make a value of a type: a model by its fields, a collection of some values."""
         if hint is Any or hint == dict[str, Any]:
             return self._job_template()
         if get_origin(hint) is Annotated:
@@ -64,7 +64,7 @@ class Chance:
         return None
 
     def _collection(self, hint: Any) -> Any:
-        kinds, times = get_args(hint), range(self._random.randrange(MOST + 1))
+        kinds, times = get_args(hint), range(self._random.randrange(self._most + 1))
         if get_origin(hint) is tuple:
             return tuple(self.of(kind) for kind in kinds)
         if len(kinds) == 2:
@@ -80,7 +80,7 @@ class Chance:
         return kind(**fields)
 
     def _document(self, kind: type[BaseModel]) -> BaseModel | None:
-        """What the API server has checked: only its template is anything."""
+        """Make what the API server has checked: only its template may be anything."""
         if kind is SpotInstanceVMSpec:
             return VM_SPEC
         if kind is OnDemandFallback:
@@ -105,7 +105,7 @@ class Chance:
         return value
 
     def _job_template(self) -> dict[str, Any]:
-        """The pod in it is the user's: nobody but the API server types it."""
+        """Make a jobTemplate. The pod in it is the user's: nobody but the API server types it."""
         pod = {"terminationGracePeriodSeconds": self._random.choice(GRACES), "volumes": self._random.choice([None, []])}
         pod["activeDeadlineSeconds"] = self._random.choice(GRACES)
         job = {"activeDeadlineSeconds": self._random.choice(GRACES), "podFailurePolicy": self._random.choice(POLICIES)}
@@ -113,6 +113,6 @@ class Chance:
 
 
 def _bounds(constraint: Any) -> list[tuple[str, Any]]:
-    """The constraints of a field by name, whichever classes pydantic keeps them in."""
+    """Read the constraints of a field by name, whichever classes pydantic keeps them in."""
     names = ("ge", "le", "min_length", "max_length")
     return [(name, value) for name in names if (value := getattr(constraint, name, None)) is not None]

@@ -1,4 +1,4 @@
-"""How the node agent is, by its pods on one node."""
+"""The state of the node agent, by its pods on one node."""
 
 from typing import Any
 

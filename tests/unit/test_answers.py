@@ -6,13 +6,13 @@ from typing import Literal
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities import answers
-from activities.answers import RETOLD, Answers, all_true
+from activities.preflight import answers
+from activities.preflight.answers import RETOLD, Answers, all_true
 from api.common import Condition
 
 
 class World:
-    """Something to look at, which counts the looks."""
+    """Something to check, which counts the checks."""
 
     def __init__(self) -> None:
         self.now = 0.0

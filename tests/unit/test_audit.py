@@ -1,4 +1,4 @@
-"""The audit of dependencies fails where it cannot vouch."""
+"""The audit of dependencies fails if it cannot vouch for one."""
 
 from pathlib import Path
 

@@ -1,11 +1,14 @@
-"""Where a pod fits: each filter of the scheduler that we look through, in a table."""
+"""Whether a pod fits a node, for each filter of the scheduler that we know, as a table."""
 
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from activities.fitting import demand_of, find_fit, parse_quantity
+from activities.placement.activities import placed
+from activities.placement.demand import demand_of, parse_quantity
+from activities.placement.fitting import NODES, Fit, Taken, choose, survey
+from activities.placement.hosts import host_of
 from api.names import vm_name
 
 Json = dict[str, Any]
@@ -46,8 +49,18 @@ WANTED = make_pod({GPU: 1}, node=None)
 TAINT = {"key": "dedicated", "value": "ml", "effect": "NoSchedule"}
 
 
+def fit_of(nodes: list[Json], pod: Json = WANTED, *others: Json, avoid: tuple[str, ...] = ()) -> Fit:
+    bound = [placed(other) for other in others]
+
+    def taken_on(node: str) -> Taken:
+        return Taken.by(each.demand for each in bound if each.node == node)
+
+    hosts = {host.name: host for host in map(host_of, nodes)}
+    return choose(survey(hosts.values(), taken_on, pod), hosts, avoid)
+
+
 def fits(node: Json, pod: Json = WANTED, *others: Json) -> bool:
-    return find_fit([node], others, pod).nodes == [node["metadata"]["name"]]
+    return fit_of([node], pod, *others).nodes == [node["metadata"]["name"]]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +80,7 @@ def fits(node: Json, pod: Json = WANTED, *others: Json) -> bool:
     ],
 )
 def test_nodes_that_are_passed_over(node: Json, why: str) -> None:
-    fit = find_fit([node], [], WANTED)
+    fit = fit_of([node])
     assert fit.nodes == []
     assert fit.reason == f"nodes without room: 1 {why}"
 
@@ -109,10 +122,7 @@ def test_tolerating_everything_does_not_open_a_bought_node() -> None:
         ([make_pod({GPU: 1})], True),
         ([make_pod({GPU: 2})], False),
         ([make_pod({GPU: 1}), make_pod({GPU: "1"})], False),
-        ([make_pod({GPU: 2}, phase="Succeeded")], True),
-        ([make_pod({GPU: 2}, phase="Failed")], True),
         ([make_pod({GPU: 2}, phase="Pending")], False),  # bound, its image is being pulled
-        ([make_pod({GPU: 2}, node=None)], True),  # waits for the scheduler
         ([make_pod({GPU: 2}, node="n2")], True),
         ([cdi("0")], True),
         ([cdi("0", "1")], False),
@@ -195,7 +205,7 @@ def test_selectors(spec: Json, selected: bool) -> None:
 
 
 def test_avoided_nodes_are_left_out() -> None:
-    assert find_fit([make_node("a"), make_node("b")], [], WANTED, avoid=["a"]).nodes == ["b"]
+    assert fit_of([make_node("a"), make_node("b")], avoid=("a",)).nodes == ["b"]
 
 
 def test_another_zone_than_that_of_its_siblings_comes_first() -> None:
@@ -205,15 +215,27 @@ def test_another_zone_than_that_of_its_siblings_comes_first() -> None:
         make_node("b", labels={zone: "z1"}),
         make_node("c", labels={zone: "z2"}),
     ]
-    assert find_fit(nodes, [], WANTED, avoid=["a"]).nodes == ["c", "b"]
+    assert fit_of(nodes, avoid=("a",)).nodes == ["c", "b"]
 
 
 def test_the_tightest_node_comes_first() -> None:
-    assert find_fit([make_node("big", gpus=8), make_node("small")], [], WANTED).nodes == ["small", "big"]
+    assert fit_of([make_node("big", gpus=8), make_node("small")]).nodes == ["small", "big"]
+
+
+def test_of_many_equal_nodes_replicas_are_offered_different_ones() -> None:
+    nodes = [make_node(f"n{number}") for number in range(5 * NODES)]
+    first, second = fit_of(nodes).nodes, fit_of(nodes).nodes
+    assert len(first) == len(second) == NODES
+    assert set(first) != set(second)
+
+
+def test_of_many_nodes_the_best_are_offered() -> None:
+    nodes = [make_node(f"n{number}", gpus=2) for number in range(2 * NODES)]
+    assert fit_of([*nodes, make_node("tight")]).nodes[0] == "tight"
 
 
 def test_why_the_others_were_passed_over() -> None:
-    fit = find_fit([make_node("a", gpus=0), make_node("b", gpus=0), make_node("c", ready="False")], [], WANTED)
+    fit = fit_of([make_node("a", gpus=0), make_node("b", gpus=0), make_node("c", ready="False")])
     assert fit.reason == "nodes without room: 1 not Ready, 2 with too few free GPUs"
 
 

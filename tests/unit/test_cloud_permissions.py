@@ -1,4 +1,4 @@
-"""What preflight asks for is listed in docs/security.md; tests/activities/test_permissions.py holds that list."""
+"""docs/security.md lists what the preflight asks for; tests/activities/test_permissions.py checks that list."""
 
 import re
 from pathlib import Path
@@ -10,6 +10,6 @@ LIFE = {"compute.instances.create", "compute.instances.get", "compute.instances.
 
 
 def test_a_job_is_not_admitted_without_what_its_life_needs() -> None:
-    """What can be lacking without harm it does not ask for."""
+    """It does not ask for what may be missing without harm."""
     listed = set(re.findall(r"^\| `(compute\.[a-zA-Z.]+)` \|", SECURITY.read_text(), re.MULTILINE))
     assert LIFE | {"compute.instances.getGuestAttributes"} <= set(preflight._PERMISSIONS) <= listed

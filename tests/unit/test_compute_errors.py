@@ -1,4 +1,4 @@
-"""Every dialect in which GCE says no."""
+"""All the ways in which GCE refuses something."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ from activities.compute.errors import classify, classify_operation
 
 
 def answer(status: int, reason: str, message: str = "no", info: dict[str, Any] | None = None) -> Exception:
-    """The error that Google's client raises for this HTTP answer."""
+    """Make the error that Google's client raises for this HTTP answer."""
     error: dict[str, Any] = {"code": status, "message": message, "errors": [{"reason": reason, "message": message}]}
     if info:
         error["details"] = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "domain": "x", **info}]

@@ -1,4 +1,4 @@
-"""Which boot disk a machine gets, held against what the emulated cloud refuses."""
+"""Which boot disk a machine gets, checked against what the emulated cloud refuses."""
 
 import pytest
 

@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 from temporalio.api.common.v1 import Payload
 
-from clients.codec_server import application, from_environment
 from clients.encryption import ENCODING, EncryptionCodec, Keys, read_keys
+from programs.codec_server import application, from_environment
 
 OLD = base64.b64encode(bytes(range(32))).decode()
 NEW = base64.b64encode(bytes(range(1, 33))).decode()
@@ -53,7 +53,7 @@ async def test_a_new_key_encrypts_and_the_old_one_still_decrypts(codec: Encrypti
     rotated = EncryptionCodec(keys(tmp_path, "# rotated in May", f"new {NEW}", f"old {OLD}  # until July", ""))
     (after,) = await rotated.encode([PLAIN])
     assert await rotated.decode([before, after]) == [PLAIN, PLAIN]
-    with pytest.raises(ValueError, match="the key 'new', which OUTLAST_PAYLOAD_KEYS_FILE does not hold"):
+    with pytest.raises(ValueError, match=r"the key 'new', which is not \(or no longer\) in OUTLAST_PAYLOAD_KEYS_FILE"):
         await codec.decode([after])
 
 
@@ -74,8 +74,8 @@ async def test_what_was_changed_is_refused(tmp_path: Path, change: str) -> None:
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ([], "holds no key"),
-        (["# nothing"], "holds no key"),
+        ([], "contains no key"),
+        (["# nothing"], "contains no key"),
         ([OLD], "line 1"),
         ([f"old {OLD[:-8]}"], "line 1"),
         (["old not-base64!"], "line 1"),

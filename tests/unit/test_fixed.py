@@ -1,4 +1,4 @@
-"""Fixed fields: what an edit of them is, and that each field of the CRDs has its row in docs/edits.md."""
+"""Fixed fields: what counts as an edit of them, and that each field of the CRDs has its row in docs/edits.md."""
 
 import re
 from pathlib import Path
@@ -65,6 +65,7 @@ BUCKET = {"type": "s3", "bucket": "b"}
         (BUCKET, {**BUCKET, "bucket": "c"}, True),
         (BUCKET, {**BUCKET, "region": "eu-west-1"}, True),
         (BUCKET, {**BUCKET, "credentialsSecretRef": {"name": "rotated"}}, False),
+        (BUCKET, {**BUCKET, "layout": "Orbax"}, False),
     ],
 )
 def test_the_place_of_a_bucket_is_fixed_and_its_credentials_are_not(before: Any, after: Any, is_edit: bool) -> None:

@@ -1,10 +1,10 @@
-"""Who will suspend a job's Jobs, as far as can be told before there is one."""
+"""Who will hold a job's Jobs, as far as can be known before there is one."""
 
 from typing import Any
 
 import pytest
 
-from activities.holds import hold_of, labels_for_queues
+from activities.preflight.holds import hold_of, labels_for_queues
 from activities.signatures import Hold, PodVerdict
 
 Json = dict[str, Any]

@@ -1,4 +1,4 @@
-"""What people and machines write reaches no shell and no configuration but as the value that it is."""
+"""What people and machines write reaches shells and configurations only as the value that it is."""
 
 import random
 import re
@@ -10,9 +10,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from activities import kubeadm
 from activities.compute.instance import instance_body
-from activities.kubeadm import Discovery, join_configuration
+from activities.join import kubeadm
+from activities.join.kubeadm import Discovery, join_configuration
 from api.market import Candidate
 from api.spot_instance_vm import SpotInstanceVMSpec
 
@@ -26,7 +26,7 @@ RUNS = 400
 
 
 def hostile(number: int) -> str:
-    """A string that some program somewhere would trip over; the same for the same number."""
+    """Make a string on which some program may trip; the same for the same number."""
     choose = random.Random(SEED + number)
     return "".join(choose.choice(PIECES) for _ in range(choose.randint(1, 12)))
 
@@ -54,7 +54,7 @@ def test_a_join_configuration_holds_each_value_as_it_is(version: str) -> None:
 
 
 def test_a_quoted_argument_is_one_argument_to_a_real_shell() -> None:
-    """As :func:`activities.ssh.run` sends it."""
+    """It is sent as :func:`activities.join.ssh.run` sends it."""
     words = [hostile(number) for number in range(RUNS)]
     command = " ".join(map(shlex.quote, ["printf", "%s\\0", *words]))
     said = subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=True, timeout=30).stdout
@@ -62,7 +62,7 @@ def test_a_quoted_argument_is_one_argument_to_a_real_shell() -> None:
 
 
 def test_no_script_that_runs_on_a_machine_is_made_of_anything_but_constants() -> None:
-    """They are the module's own text from the moment it is loaded: nothing of a job can be in them."""
+    """They are the module's own text from the moment it is loaded, so nothing of a job can be in them."""
     scripts = [kubeadm.PREPARE, kubeadm.STATE, kubeadm.START, kubeadm.JOIN_SCRIPT, kubeadm.LOG]
     for script in [*scripts, kubeadm.STARTUP_SCRIPT, kubeadm.FINGERPRINT]:
         assert not re.search(r"\{[a-z_]+\}", script)  # no place left to format something into
@@ -89,6 +89,6 @@ def vm(**fields: Any) -> SpotInstanceVMSpec:
 
 @pytest.mark.parametrize("user", ["root;id", "-oProxyCommand=id", "a b", "$(id)", "", "A", "a\nb", "a" * 33])
 def test_a_name_to_log_in_by_is_a_name(user: str) -> None:
-    """An instance's key is written as ``user:key``: a user with a line break would be another user's key."""
+    """An instance's key is written as ``user:key``, so a user with a line break would add another user's key."""
     with pytest.raises(ValidationError):
         vm(sshUser=user)

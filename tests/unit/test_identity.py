@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from activities.identity import SETTING, not_lent, parse_grants
+from activities.documents.identity import SETTING, not_lent, parse_grants
 from api.identity import borrowed
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec

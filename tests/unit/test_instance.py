@@ -1,4 +1,4 @@
-"""The body of an insert, held against Google's own message type."""
+"""The body of an insert, checked against Google's own message type."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""``instanceTemplateRef`` is ``spotInstanceVMRef`` by another name: nothing that reads a spec knows of two."""
+"""``instanceTemplateRef`` is another name of ``spotInstanceVMRef``, and nobody who reads a spec knows of both."""
 
 from typing import Any
 

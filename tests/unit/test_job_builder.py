@@ -1,4 +1,4 @@
-"""What becomes of a user's jobTemplate."""
+"""The Job that is made from a user's jobTemplate."""
 
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from activities.job_builder import IDENTITY_PATH, build_job, job_to_judge
+from activities.replicas.job_builder import IDENTITY_PATH, build_job, job_to_judge
 from activities.signatures import CreateReplica, JobRef
 from api.common import SecretReference
 from api.spot_instance_job import CheckpointStorage

@@ -1,12 +1,12 @@
-"""What a machine is given to join, and what is said of its failure."""
+"""What a machine gets to join, and what is reported of its failure."""
 
 from typing import Any
 
 import pytest
 import yaml
 
-from activities.kubeadm import Discovery, join_configuration, why_it_failed
-from activities.tokens import token_id_of
+from activities.join.kubeadm import Discovery, join_configuration, why_it_failed
+from activities.join.tokens import token_id_of
 
 DISCOVERY = Discovery("10.0.0.2:6443", "abcdef.0123456789abcdef", "sha256:" + "0" * 64)
 

@@ -1,12 +1,12 @@
-"""A template is held against the machine that would be bought for it: sizes, labels, volumes."""
+"""A template is checked against the machine that would be bought for it: sizes, labels, volumes."""
 
 from typing import Any
 
 import pytest
 
 from activities.compute import MachineType
-from activities.machine_fit import doubts, misfit
-from activities.volumes import Claim
+from activities.placement.machine_fit import doubts, misfit
+from activities.preflight.volumes import Claim
 from api.market import Candidate
 from api.spot_instance_vm import Gpu, SpotInstanceVMSpec
 from sandbox.gce.catalog import MACHINE_TYPES
@@ -28,7 +28,7 @@ def machine(name: str) -> MachineType:
 
 
 def why(pod: Json, spec: SpotInstanceVMSpec | None = None, *claims: Claim) -> str | None:
-    """What keeps a pod off the first candidate of a SpotInstanceVM."""
+    """Say what keeps a pod off the first candidate of a SpotInstanceVM."""
     spec = spec or vm()
     [candidate, *_] = candidates_of(spec)
     found = misfit({"spec": pod}, claims, spec, candidate, machine(candidate.machine_type))

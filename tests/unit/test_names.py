@@ -30,7 +30,7 @@ def test_cluster_label_is_a_gce_label_value() -> None:
 def test_finalizer_is_one_a_job() -> None:
     assert names.job_finalizer(JOB) == f"training.dcnlab.com/{JOB}"
     assert names.job_id_of(names.job_finalizer(JOB)) == JOB
-    assert [names.job_id_of(other) for other in (names.FINALIZER, JOB, f"x/{JOB}", names.LABEL_HELD)] == [None] * 4
+    assert [names.job_id_of(other) for other in (names.FINALIZER, JOB, f"x/{JOB}", names.LABEL_PROTECTED)] == [None] * 4
 
 
 def test_workflow_ids() -> None:

@@ -1,4 +1,4 @@
-"""Names that others write (labels, status, registries, guests) are taken for what they are, or not at all."""
+"""Names that others write (labels, status, registries, guests) are taken as names, or not at all."""
 
 from typing import Any
 
@@ -8,11 +8,11 @@ from temporalio.exceptions import ApplicationError
 from activities.cloud_errors import Invalid
 from activities.compute.gcp import segments
 from activities.compute.instance import instance_body
-from activities.finalizers import holders
+from activities.documents.protected import protectors
+from activities.join.ssh import _readable
 from activities.orphans.machines import _is_ours
-from activities.registry import Registry
-from activities.repository import parse_image, parse_repository
-from activities.ssh import _readable
+from activities.registry.client import Registry
+from activities.registry.repository import parse_image, parse_repository
 from api import names
 from api.market import Candidate
 from api.spot_instance_vm import SpotInstanceVMSpec
@@ -44,10 +44,10 @@ def test_a_zone_is_one(zone: str) -> None:
 @pytest.mark.parametrize("value", [*HOSTILE, "team/../x", "../x/y", "team/a/b", "team/", "/a", "Team/a"])
 def test_who_holds_an_object_is_a_job_or_nobody(value: str) -> None:
     finalizer = names.job_finalizer("0a1b2c3d")
-    held = {"metadata": {"finalizers": [finalizer, f"{finalizer}\n"], "annotations": {finalizer: value}}}
-    assert holders(held) == []
-    held["metadata"]["annotations"] = {finalizer: "team/bert"}
-    assert holders(held) == [("0a1b2c3d", "team/bert")]
+    protected = {"metadata": {"finalizers": [finalizer, f"{finalizer}\n"], "annotations": {finalizer: value}}}
+    assert protectors(protected) == []
+    protected["metadata"]["annotations"] = {finalizer: "team/bert"}
+    assert protectors(protected) == [("0a1b2c3d", "team/bert")]
 
 
 @pytest.mark.parametrize("rest", [*HOSTILE, "a" * 300])

@@ -1,8 +1,8 @@
-"""Which addresses a spec may lead to, before and after an installation says more."""
+"""Which addresses a spec may lead to, with and without an installation's own rules."""
 
 import pytest
 
-from activities.networks import ALLOWED, DENIED, Networks, networks
+from activities.network.networks import ALLOWED, DENIED, Networks, networks
 
 PUBLIC = ["8.8.8.8", "142.250.1.1", "2001:4860:4860::8888", "64:ff9b::808:808"]
 PRIVATE = ["10.96.0.1", "172.16.0.1", "192.168.1.1", "100.64.0.1", "127.0.0.1", "::1", "fd00::1", "fec0::1"]

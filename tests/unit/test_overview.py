@@ -1,17 +1,17 @@
-"""The one line of ``kubectl get sij``, by table."""
+"""The one line of ``kubectl get sij``, as a table."""
 
 from typing import Any
 
 import pytest
 
 from api.common import Condition
-from api.overview import LONGEST, PHASES, TROUBLES, overview
+from api.overview import BLOCKERS, LONGEST, PHASES, overview
+from api.phases import Phase
 from api.spot_instance_job import JobStatusEntry, SpotInstanceJobStatus
 from tests.unit.generated import Chance
-from workflows.state import Phase
 
 NO_CAPACITY = "no capacity in us-central1-a, tried again at 10:00:00 UTC"
-HELD = "held: no usable checkpoint; set checkpointConfig.onUnrestorable: ColdStart to begin anew"
+NOTHING_TO_RESTORE = "no usable checkpoint; set checkpointConfig.onUnrestorable: ColdStart to start from the beginning"
 
 
 def condition(type_: str, status: Any = "False", reason: str = "R", message: str = "") -> Condition:
@@ -61,12 +61,15 @@ CASES = [
     (status("Running", "Provisioning", said="VM runs"), "Running 1/2: buying a VM: VM runs"),
     (status("Running", "Provisioning", told=[LOST, CAPACITY]), f"Recovering 1/2: buying a VM: {NO_CAPACITY}"),
     (status("Running", "Failed"), "Running 1/2"),
-    (status("Succeeded", "Releasing"), "Letting go of a VM"),
+    (status("Succeeded", "Releasing"), "Releasing a VM"),
     (
-        status("Restoring", meant=1, told=[LOST, condition("Restorable", message=HELD)]),
-        f"Recovering 0/1: {HELD}",
+        status("Restoring", meant=1, told=[LOST, condition("Restorable", message=NOTHING_TO_RESTORE)]),
+        f"Recovering 0/1: waiting for a decision: {NOTHING_TO_RESTORE}"[:119] + "…",
     ),
-    (status("Restoring", meant=1, told=[condition("Restorable", message=HELD)]), f"H{HELD[1:]}"),
+    (
+        status("Restoring", meant=1, told=[condition("Restorable", message=NOTHING_TO_RESTORE)]),
+        f"Waiting for a decision: {NOTHING_TO_RESTORE}",
+    ),
     (
         status("Running", "Running", told=[condition("CheckpointsSucceed", message="the disk is full")]),
         "Running 2/2, checkpoints fail",
@@ -89,7 +92,7 @@ CASES = [
     ),
     (
         status("Running", "Running", told=[condition("Progressing"), condition("CheckpointsSucceed")]),
-        "Running 2/2, stands still",
+        "Running 2/2, stalled",
     ),
     (
         status("Running", told=[condition("Suspended", message="waits for a checkpoint, try 1 of 5")]),
@@ -129,7 +132,7 @@ def test_message_holds_what_the_state_leaves_out() -> None:
     assert message == told.message
 
 
-def test_message_tells_of_the_trouble_beside_a_running_training() -> None:
+def test_message_names_what_is_wrong_beside_a_running_training() -> None:
     told = condition("CheckpointsSucceed", message="checkpoint 3: the disk is full")
     assert overview(status("Running", "Running", told=[told])).message == (
         "CheckpointsSucceed: checkpoint 3: the disk is full"
@@ -139,7 +142,7 @@ def test_message_tells_of_the_trouble_beside_a_running_training() -> None:
 def test_each_phase_of_a_replica_that_does_not_run_has_its_words() -> None:
     ended = {"Running", "Released", "Succeeded", "Failed"}
     assert set(PHASES) >= set(Phase.__args__) - ended  # type: ignore[attr-defined]
-    assert all(trouble.phases <= set(PHASES) for trouble in TROUBLES)
+    assert all(blocker.phases <= set(PHASES) for blocker in BLOCKERS)
 
 
 def test_a_long_message_of_many_lines_becomes_one_line() -> None:

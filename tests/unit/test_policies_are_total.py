@@ -1,8 +1,8 @@
 """Every policy function gives an answer to whatever its types allow.
 
-An exception in a policy fails the workflow's task: the job, the VM or the whole market stands still until a new
-release. So each public function of ``workflows.policy`` is called with values by chance: counters up to a million,
-moments years apart, empty collections, huge numbers. A function that is added later is called, too.
+An exception in a policy fails the workflow's task: the job, the VM or the whole market is stuck until a new release. So
+each public function of ``workflows.policy`` is called with random values: counters up to a million, moments years
+apart, empty collections, huge numbers. A function that is added later is called, too.
 """
 
 import importlib
@@ -20,6 +20,7 @@ from workflows.policy.backoff import back_off
 from workflows.policy.bounds import LONGEST
 
 CALLS = 150  # of each function
+LARGE_CALLS, LARGE = 3, 30  # entries of each collection, at each of three or four depths
 
 
 def functions() -> Iterator[Any]:
@@ -35,6 +36,16 @@ def test_it_answers_whatever_it_is_asked(function: Callable[..., Any]) -> None:
     hints = get_type_hints(function, include_extras=True)
     for seed in range(CALLS):
         chance = Chance(seed)
+        arguments = {name: chance.of(hints[name]) for name in inspect.signature(function).parameters}
+        function(**arguments)
+
+
+@pytest.mark.parametrize("function", list(functions()))
+def test_it_answers_at_large(function: Callable[..., Any]) -> None:
+    """The state is like that of a job that has lived for a year, if nothing had bounded it."""
+    hints = get_type_hints(function, include_extras=True)
+    for seed in range(LARGE_CALLS):
+        chance = Chance(seed, most=LARGE)
         arguments = {name: chance.of(hints[name]) for name in inspect.signature(function).parameters}
         function(**arguments)
 

@@ -1,4 +1,4 @@
-"""How long a step that failed waits."""
+"""How long a failed step waits."""
 
 import pytest
 

@@ -1,10 +1,17 @@
-"""Whose fault the end of a training is."""
+"""Who is to blame for the end of a training."""
 
 import pytest
 
 from tests.unit.policy import NOW, ago, point, replica
-from workflows.policy.blame import at_the_same_place, death_of, ended_soon, is_proven, killed_by
-from workflows.state import Death, Dump
+from workflows.job.replica.policy.blame import (
+    at_the_same_place,
+    death_of,
+    ended_soon,
+    is_proven,
+    killed_by,
+)
+from workflows.job.state.checkpoint import Death
+from workflows.job.state.replica import Dump
 
 
 def dump(begun: float, ended: float | None = None, incarnation: int = 0) -> Dump:

@@ -71,5 +71,5 @@ def test_alternatives_that_differ_by_their_disk_alone_are_candidates_of_their_ow
     found = candidates_of(spec)
     disks = [(candidate.disk_type, candidate.disk_size_gb) for candidate in found]
     assert disks == [(None, None), ("pd-ssd", None), (None, 500)]
-    assert len({candidate.key for candidate in found}) == 1  # capacity is that of the machine type
+    assert len({candidate.key for candidate in found}) == 1  # capacity belongs to the machine type
     assert found[1].label == f"{found[1].key} with disk pd-ssd"

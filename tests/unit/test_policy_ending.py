@@ -1,4 +1,4 @@
-"""Which images hold a process that had been told to end, and which ends are that one's."""
+"""Which images contain a process that had got a SIGTERM, and which ends are that process's."""
 
 from typing import Any
 
@@ -6,8 +6,11 @@ import pytest
 
 from api.views import ReplicaView
 from tests.unit.policy import NOW, ago, pod, replica
-from workflows.policy.ending import ends_as_told, told_to_end
-from workflows.state import Checkpoint, JobState, Notice, Old, Recovery
+from workflows.job.checkpoints.policy.ending import ends_as_told, told_to_end
+from workflows.job.state.checkpoint import Checkpoint
+from workflows.job.state.job import JobState, Notice
+from workflows.job.state.replica import Old, Recovery
+from workflows.job.state.seats import Seat
 
 
 def view(**changes: Any) -> ReplicaView:
@@ -15,10 +18,10 @@ def view(**changes: Any) -> ReplicaView:
 
 
 def told(seen: ReplicaView | None, *, replaced: bool = False, ends_at: Any = None) -> bool:
-    """Of a checkpoint of incarnation 0 that ends now, its pod seen so; ``replaced`` by a recovery that goes on."""
+    """Say it of a checkpoint of incarnation 0 that ends now with this pod; ``replaced`` by a recovery that goes on."""
     one = replica(0, incarnation=0, live=not replaced, view=None if replaced else seen)
     if replaced:
-        old = Old(incarnation=0, node="node-0", vm_key=None, view=seen)
+        old = Old(incarnation=0, first=Seat(node="node-0"), view=seen)
         one.recovery = Recovery(cause="lost", noticed_at=ago(20), olds=[old])
     record = Checkpoint(
         number=1, replica=0, incarnation=0, node="node-0", reason="Notice", requested_at=ago(10), lineage_seconds=0

@@ -5,14 +5,14 @@ from datetime import timedelta
 import pytest
 
 from tests.unit.policy import NOW, ago
-from workflows.policy.exposure import MEMORY, TICK, Exposure, Observations, hazard
-from workflows.policy.hazard import PRIOR_HOURS, PRIOR_PER_HOUR
+from workflows.market.exposure import MEMORY, SAME_EVENT, Exposure, Observations, loss_rate
+from workflows.policy.loss_rate import PRIOR_HOURS, PRIOR_PER_HOUR
 
 A, B, BIG = "us-central1-a/n1-standard-4", "us-central1-b/n1-standard-4", "us-central1-a/n1-standard-8"
 
 
 def seen(*runs: tuple[str, float, float], lost: tuple[tuple[str, float], ...] = ()) -> Observations:
-    """Machines of these zones that ran from one age to another, and losses at some age, hours apart."""
+    """Count machines of these zones that ran from one age to another, and losses at some age, hours apart."""
     observations = Observations()
     for zone, since, until in runs:
         observations.ran(zone, since, until)
@@ -22,12 +22,12 @@ def seen(*runs: tuple[str, float, float], lost: tuple[tuple[str, float], ...] = 
 
 
 def test_before_anything_is_seen_it_is_the_published_rate() -> None:
-    assert hazard(Observations(), A, 0) == PRIOR_PER_HOUR == pytest.approx(1 / 240)
+    assert loss_rate(Observations(), A, 0) == PRIOR_PER_HOUR == pytest.approx(1 / 240)
 
 
 def test_posterior_of_one_range_of_age_is_gammas() -> None:
     observations = seen((A, 6, 24), lost=((A, 7), (A, 8)))
-    assert hazard(observations, A, 10) == pytest.approx((PRIOR_PER_HOUR * PRIOR_HOURS + 2) / (PRIOR_HOURS + 18))
+    assert loss_rate(observations, A, 10) == pytest.approx((PRIOR_PER_HOUR * PRIOR_HOURS + 2) / (PRIOR_HOURS + 18))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_posterior_of_one_range_of_age_is_gammas() -> None:
 )
 def test_much_data_outweighs_the_prior(hours: float, losses: int, mtbf: float) -> None:
     cells = [Exposure(), Exposure(), Exposure(), Exposure(hours=hours, losses=losses)]
-    assert 1 / hazard(Observations(cells={A: cells}), A, 30) == pytest.approx(mtbf, rel=0.05)
+    assert 1 / loss_rate(Observations(cells={A: cells}), A, 30) == pytest.approx(mtbf, rel=0.05)
 
 
 def test_older_experience_of_a_kind_fades() -> None:
@@ -50,12 +50,12 @@ def test_older_experience_of_a_kind_fades() -> None:
 
 def test_of_a_kind_never_seen_the_others_tell() -> None:
     observations = seen((A, 0, 100), lost=((A, 30),) * 4)
-    assert hazard(observations, "", 0) == hazard(observations, B, 50) > PRIOR_PER_HOUR
+    assert loss_rate(observations, "", 0) == loss_rate(observations, B, 50) > PRIOR_PER_HOUR
 
 
 def test_hours_without_a_loss_lower_it_and_a_loss_raises_it() -> None:
     quiet, struck = seen((A, 6, 12)), seen((A, 6, 12), lost=((A, 8),))
-    assert hazard(quiet, A, 8) < PRIOR_PER_HOUR < hazard(struck, A, 8)
+    assert loss_rate(quiet, A, 8) < PRIOR_PER_HOUR < loss_rate(struck, A, 8)
 
 
 def test_run_is_divided_among_the_ranges_of_age() -> None:
@@ -65,8 +65,8 @@ def test_run_is_divided_among_the_ranges_of_age() -> None:
 
 def test_the_nearest_observations_count_most() -> None:
     observations = seen((A, 0, 30), (B, 0, 30), lost=((A, 0.5), (A, 0.5), (A, 0.5)))
-    young, old, other = hazard(observations, A, 0.5), hazard(observations, A, 10), hazard(observations, B, 10)
-    assert young > old > other > hazard(seen((A, 0, 30), (B, 0, 30)), B, 10)
+    young, old, other = loss_rate(observations, A, 0.5), loss_rate(observations, A, 10), loss_rate(observations, B, 10)
+    assert young > old > other > loss_rate(seen((A, 0, 30), (B, 0, 30)), B, 10)
 
 
 def test_machines_lost_in_one_tick_count_once_in_each_zone() -> None:
@@ -75,7 +75,7 @@ def test_machines_lost_in_one_tick_count_once_in_each_zone() -> None:
         observations.lost(A, 0.5, NOW + timedelta(seconds=late))
     observations.lost(BIG, 0.5, NOW + timedelta(seconds=30))  # of the same zone
     observations.lost(B, 0.5, NOW)
-    observations.lost(A, 0.5, NOW + TICK)
+    observations.lost(A, 0.5, NOW + SAME_EVENT)
     assert observations.cells[A][0].losses == 2
     assert observations.cells[B][0].losses == 1
     assert observations.of_kind(BIG).losses == 0

@@ -1,4 +1,4 @@
-"""What the failure of a training means, as podFailurePolicy says."""
+"""What the failure of a training means by podFailurePolicy."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from api.failure_policy import failure_rules
 from api.views import ContainerEnd
 from tests.unit.policy import pod
-from workflows.policy.failure import judge_failure
+from workflows.job.replica.policy.failure import judge_failure
 
 
 def codes(action: str, *values: int, operator: str = "In", container: str | None = None) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_conditions(rule: dict[str, Any], conditions: dict[str, str], meaning: s
 
 def test_the_first_rule_that_matches_decides_and_is_named() -> None:
     meaning, why = judged(codes("Ignore", 7), codes("Count", 42), codes("FailJob", 42), train=42)
-    assert (meaning, why) == ("Count", "container train exited 42, to which rule 2 of podFailurePolicy says Count")
+    assert (meaning, why) == ("Count", "container train exited 42, for which rule 2 of podFailurePolicy says Count")
 
 
 @pytest.mark.parametrize("rules", [(), ("x", None, 3), ({"action": "FailJob"},), ({"onExitCodes": {}},)])

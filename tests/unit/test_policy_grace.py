@@ -1,4 +1,4 @@
-"""How long a pod's end is waited for."""
+"""How long the end of a pod is waited for."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.timings import Timings
-from workflows.policy.grace import MARGIN, with_grace
+from workflows.job.policy.grace import MARGIN, with_grace
 
 
 def spec(grace: Any, mode: str = "Application") -> SpotInstanceJobSpec:

@@ -1,8 +1,15 @@
-"""The interval between checkpoints, held against published figures."""
+"""The interval between checkpoints, checked against published figures."""
 
 import pytest
 
-from workflows.policy.interval import DEFAULT_SECONDS, FLOOR_SECONDS, choose, daly, smoothed, worth_telling
+from workflows.job.checkpoints.policy.interval import (
+    DEFAULT_SECONDS,
+    FLOOR_SECONDS,
+    choose,
+    daly,
+    smoothed,
+    worth_reporting,
+)
 
 
 @pytest.mark.parametrize(
@@ -24,7 +31,7 @@ def test_formula_has_no_step_where_its_case_ends() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost", "hazard", "expected"),
+    ("cost", "loss_rate", "expected"),
     [
         (300, 1 / 24, 117 * 60),
         (300, 1 / 6, 57 * 60),
@@ -36,8 +43,8 @@ def test_formula_has_no_step_where_its_case_ends() -> None:
     ],
     ids=["a day", "six hours", "a quarter of an hour", "not measured", "no figure", "the floor", "the cost itself"],
 )
-def test_choice_in_seconds(cost: float | None, hazard: float, expected: float) -> None:
-    assert choose(cost, hazard).seconds == pytest.approx(expected, rel=0.01)
+def test_choice_in_seconds(cost: float | None, loss_rate: float, expected: float) -> None:
+    assert choose(cost, loss_rate).seconds == pytest.approx(expected, rel=0.01)
 
 
 def test_reason_names_both_figures() -> None:
@@ -56,4 +63,4 @@ def test_first_measurement_is_the_mean_and_later_ones_move_it() -> None:
     [(None, 100, True), (100, 119, False), (100, 121, True), (100, 81, False), (100, 79, True)],
 )
 def test_change_beyond_a_fifth_is_told(told: float | None, seconds: float, expected: bool) -> None:
-    assert worth_telling(told, seconds) is expected
+    assert worth_reporting(told, seconds) is expected

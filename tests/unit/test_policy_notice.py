@@ -1,4 +1,4 @@
-"""What a notice's time is good for."""
+"""What the time of a notice can be used for."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,16 +17,16 @@ def later(seconds: float) -> datetime:
     ("known", "expected"),
     [
         ({}, None),
-        ({"told": 600}, later(600)),
-        ({"told": 0}, NOW),
-        ({"told": 30, "began": NOW, "usual": 120}, later(30)),
+        ({"seconds_left": 600}, later(600)),
+        ({"seconds_left": 0}, NOW),
+        ({"seconds_left": 30, "began": NOW, "usual": 120}, later(30)),
         ({"began": NOW, "usual": 120}, later(120)),
         ({"began": ago(25), "usual": 120}, later(95)),
         ({"began": ago(300), "usual": 120}, ago(180)),
         ({"began": NOW, "usual": 0}, NOW),
         # A machine whose clock is ahead has no more time for that.
         ({"began": later(40), "usual": 120}, later(120)),
-        # Another handler's mark on a machine with a notice of its own says nothing of when that began.
+        # Another handler's taint on a machine with a notice of its own says nothing about when that began.
         ({"usual": 120}, None),
         # A spot node that we did not buy.
         ({"began": NOW}, None),
@@ -40,7 +40,7 @@ def test_when_a_machine_goes(known: dict[str, Any], expected: datetime | None) -
 @pytest.mark.parametrize(
     ("left", "dumps", "survivor", "expected"),
     [
-        # a survivor: only what is safe
+        # with a survivor: only what is safe
         (120, [20], True, True),
         (120, [92], True, True),
         (120, [92.1], True, False),
@@ -48,9 +48,9 @@ def test_when_a_machine_goes(known: dict[str, Any], expected: datetime | None) -
         (30, [20.1], True, False),
         # the longest of the last ones counts
         (120, [20, 100, 20], True, False),
-        # never measured: no figure to trust
+        # never measured, so there is no figure to trust
         (120, [], True, False),
-        # nobody else: whatever may end in time
+        # without a survivor: whatever may end in time
         (120, [92.1], False, True),
         (120, [120], False, True),
         (120, [120.1], False, False),
@@ -91,7 +91,7 @@ def test_why_is_told(left: float | None, dumps: list[float], words: str) -> None
         (later(20), 0, NOW),
         (later(20), -60, NOW),
         (ago(5), 10, later(5)),  # overdue
-        (ago(15), 10, ago(5)),  # and no longer worth it
+        (ago(15), 10, ago(5)),  # no longer worth it
         (ago(5), 0, NOW),
     ],
 )
@@ -110,7 +110,7 @@ def test_last_moment_for_a_checkpoint_leaves_its_margin() -> None:
         (20, 21, False, True),
         (19, 500, False, False),  # it does not fit
         (30, 20, False, False),  # it takes as long as it saves
-        (100, 40, True, False),  # and puts the start off
+        (100, 40, True, False),  # it delays the start
         (100, 41, True, True),
         (-5, 500, False, False),
     ],

@@ -5,8 +5,8 @@ import pytest
 from api.market import Candidate
 from api.messages import VmReport
 from api.spot_instance_vm import OnDemandFallback
-from workflows.policy.on_demand import dearer_than_on_demand, may_fall_back
-from workflows.state import Vm
+from workflows.job.machines.policy.on_demand import dearer_than_on_demand, may_fall_back
+from workflows.job.state.vm import Vm
 
 FALLBACK = OnDemandFallback(after="30m", max_replicas=1, price_per_hour="0.5")
 
@@ -27,8 +27,8 @@ def test_without_a_fallback_nobody_gets_on_demand() -> None:
     ("other", "granted"),
     [
         (vm("b", on_demand=True), False),
-        (Vm(key="b", replica=1, on_demand=True), False),  # it may still become so
-        (vm("b"), True),  # it runs on spot, and gives its grant back
+        (Vm(key="b", replica=1, on_demand=True), False),  # it may still become one
+        (vm("b"), True),  # it runs on spot, and returns its grant
         (vm("b", on_demand=True, stage="Gone"), True),
     ],
 )
@@ -46,7 +46,7 @@ def test_who_is_sought_to_bring_a_replica_back_stays_on_spot() -> None:
     [
         ([vm("a", price=0.3), vm("b", price=0.3)], True),
         ([vm("a", price=0.2), vm("b", price=0.3)], False),  # not more, but as much
-        ([vm("a", price=0.6)], False),  # a single one is what one copy costs
+        ([vm("a", price=0.6)], False),  # a single one costs what one copy costs
         ([vm("a", price=0.3), vm("b")], False),
         ([vm("a", price=0.3), vm("b", price=0.3, stage="Gone")], False),
         ([vm("a", price=0.3), vm("b", price=0.5, on_demand=True)], False),

@@ -1,11 +1,11 @@
-"""When a person is warned that what a training makes will be lost."""
+"""When a person is warned that the files of a training will be lost."""
 
 from typing import Any
 
 import pytest
 
 from api.spot_instance_job import SpotInstanceJobSpec
-from workflows.policy.outputs import lost_outputs, outputs_warning
+from workflows.job.policy.outputs import lost_outputs, outputs_warning
 
 EMPTY_DIR = {"name": "out", "emptyDir": {}}
 
@@ -48,7 +48,7 @@ def lost(path: str, *mounts: dict[str, Any], volume: dict[str, Any] | None = Non
 @pytest.mark.parametrize("path", ["/results", "/results/", "/results/run/1"])
 def test_outputs_on_an_empty_dir_are_told(path: str) -> None:
     [told] = lost(path, {"name": "out", "mountPath": "/results"})
-    assert f"{path} lies on the emptyDir out, which goes with the pod" in told
+    assert f"{path} is on the emptyDir out, which goes with the pod" in told
     assert "a directory that is not on a volume" in told
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from activities.signatures import StartReading
 from api.timings import Timings
-from workflows.policy.patience import given_back_at
-from workflows.state import Replica
+from workflows.job.replica.policy.patience import released_at
+from workflows.job.state.replica import Replica
 
 NOW = datetime(2026, 11, 30, 10, tzinfo=UTC)
 SILENT = StartReading()
@@ -15,12 +15,12 @@ PULLS = StartReading(busy="image x has been pulled since 10:00:00 UTC")
 
 
 def minutes(
-    reading: StartReading = SILENT, *, hindered: float | None = None, in_vain: int = 0, allowed: float = 7200
+    reading: StartReading = SILENT, *, blocked: float | None = None, in_vain: int = 0, allowed: float = 7200
 ) -> float:
-    """After how many minutes in its phase a replica's VM is given back."""
+    """Return after how many minutes in its phase a replica's VM is released."""
     replica = Replica(index=0, since=NOW, in_vain=in_vain)
-    since = None if hindered is None else NOW + timedelta(minutes=hindered)
-    return (given_back_at(replica, reading, since, Timings(), allowed) - NOW).total_seconds() / 60
+    since = None if blocked is None else NOW + timedelta(minutes=blocked)
+    return (released_at(replica, reading, since, Timings(), allowed) - NOW).total_seconds() / 60
 
 
 def test_silence_has_twenty_minutes_from_the_last_that_went_on() -> None:
@@ -36,5 +36,5 @@ def test_work_has_all_that_is_allowed_and_no_more() -> None:
 
 
 @pytest.mark.parametrize(("in_vain", "patience"), [(0, 10), (1, 2), (9, 2)])
-def test_a_hindrance_waits_for_its_correction_on_the_first_vm(in_vain: int, patience: float) -> None:
-    assert minutes(PULLS, hindered=5, in_vain=in_vain) == 5 + patience
+def test_a_blocked_pod_waits_for_its_correction_on_the_first_vm(in_vain: int, patience: float) -> None:
+    assert minutes(PULLS, blocked=5, in_vain=in_vain) == 5 + patience

@@ -9,12 +9,12 @@ from api import errors
 from api.common import SecretReference
 from api.market import Candidate, Choice, Choose, HazardQuestion, MarketNews
 from api.spot_instance_vm import Gpu
-from workflows.market_state import MarketState, Quote
-from workflows.policy import market
-from workflows.policy.exposure import Exposure, Observations
-from workflows.policy.hazard import PRIOR_HOURS, PRIOR_PER_HOUR
-from workflows.policy.placement import choose, kind_of, quote_key
-from workflows.policy.rests import EVERY_VM_NEEDS
+from workflows.market import memory as market
+from workflows.market.cooldowns import EVERY_VM_NEEDS
+from workflows.market.exposure import Exposure, Observations
+from workflows.market.placement import choose, kind_of, quote_key
+from workflows.market.state import MarketState, Quote
+from workflows.policy.loss_rate import PRIOR_HOURS, PRIOR_PER_HOUR
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 FIRST_REST = 180.0
@@ -44,7 +44,7 @@ def after(*heard: MarketNews) -> MarketState:
 
 
 def seen(*, hours: float, losses: float) -> Observations:
-    """Of machines of A's kind, in their first hour."""
+    """Count machines of A's kind in their first hour."""
     return Observations(cells={kind_of(A): [Exposure(hours=hours, losses=losses), *[Exposure()] * 3]})
 
 
@@ -92,14 +92,14 @@ def test_the_zone_of_a_sibling_is_left_for_one_that_costs_little_more() -> None:
     assert ask(A, EAST, state=priced(A=0.20, EAST=0.30), avoid_zones=["us-central1-a"]).candidate == A
 
 
-# --- rests
+# --- cooldowns
 
 
 def test_a_stockout_rests_its_candidate_alone() -> None:
     state = after(news(errors.NO_CAPACITY))
     choice = ask(A, B, state=state)
     assert choice.candidate == B
-    assert f"not {A.key}: NoCapacity since 12:00, rests until 12:03:00 UTC" in choice.reason
+    assert f"not {A.key}: NoCapacity since 12:00, in cooldown until 12:03:00 UTC" in choice.reason
 
 
 @pytest.mark.parametrize(("failures", "minutes"), [(1, 3), (2, 6), (3, 12), (4, 24), (5, 30), (9, 30)])
@@ -203,7 +203,7 @@ def test_what_may_be_the_specs_own_mistake_rests_one_candidate_of_one_vm(kind: s
 def test_who_fails_by_a_mistake_of_its_own_gives_the_turn_after_a_rest_back(kind: str, scope: str) -> None:
     state, later = after(news(errors.NO_CAPACITY)), NOW + timedelta(minutes=4)
     request = Choose(asker="vm", replica=0, candidates=[A], namespace=TEAM)
-    market.granted(state, request, choose(request, state, later), later, create_seconds=300)
+    market.grant_turn(state, request, choose(request, state, later), later, create_seconds=300)
     market.learn(state, news(kind, scope=scope, at=later), FIRST_REST)
     assert ask(A, asker="other", state=state, now=later).candidate == A
 
@@ -261,14 +261,14 @@ def test_where_all_rest_it_says_why_since_when_and_what_is_next() -> None:
     choice = ask(A, B, state=state)
     assert choice.candidate is None
     assert choice.until == NOW + timedelta(minutes=3)
-    expected = f"none left; since 2026-01-01 12:00 UTC (2 candidates rest); next: {A.key} at 12:03:00 UTC"
+    expected = f"none left; since 2026-01-01 12:00 UTC (2 candidates in cooldown); next: {A.key} at 12:03:00 UTC"
     assert choice.reason == expected
 
 
 def test_after_a_rest_one_tries_and_the_others_wait_for_what_becomes_of_it() -> None:
     state, later = after(news(errors.NO_CAPACITY)), NOW + timedelta(minutes=4)
     request = Choose(asker="first", replica=0, candidates=[A], namespace="team")
-    market.granted(state, request, choose(request, state, later), later, create_seconds=300)
+    market.grant_turn(state, request, choose(request, state, later), later, create_seconds=300)
     assert ask(A, asker="first", state=state, now=later).candidate == A
     second = ask(A, asker="second", state=state, now=later)
     assert (second.candidate, second.until) == (None, later + timedelta(seconds=20))
@@ -304,8 +304,8 @@ def test_hazard_of_running_machines_counts_the_hours_that_they_have_run_for() ->
     state = after(news(market.BOUGHT, vm="vm1"), news(market.BOUGHT, A_ON_DEMAND, vm="dear"))
     now = NOW + timedelta(minutes=30)
     expected = PRIOR_PER_HOUR * PRIOR_HOURS / (PRIOR_HOURS + 0.5)
-    assert market.hazard_of(state, HazardQuestion(vms=["vm1"], at=now)).losses_per_hour == pytest.approx(expected)
-    assert market.hazard_of(state, HazardQuestion(vms=["dear"], at=now)).losses_per_hour == pytest.approx(expected)
+    assert market.loss_rate_of(state, HazardQuestion(vms=["vm1"], at=now)).losses_per_hour == pytest.approx(expected)
+    assert market.loss_rate_of(state, HazardQuestion(vms=["dear"], at=now)).losses_per_hour == pytest.approx(expected)
     assert state.observations == Observations()
 
 
@@ -313,9 +313,9 @@ def test_hazard_is_the_mean_of_the_machines_that_were_asked_for() -> None:
     state = after(news(market.BOUGHT, vm="vm1"), news(market.BOUGHT, B, vm="vm2"))
     state.observations = seen(hours=24, losses=3)
     state.observations.ran(kind_of(B), 0, 100)
-    each = [market.hazard_of(state, HazardQuestion(vms=[vm], at=NOW)).losses_per_hour or 0 for vm in ("vm1", "vm2")]
+    each = [market.loss_rate_of(state, HazardQuestion(vms=[vm], at=NOW)).losses_per_hour or 0 for vm in ("vm1", "vm2")]
     assert each[0] > each[1]
-    both = market.hazard_of(state, HazardQuestion(vms=["vm1", "vm2", "unknown"], at=NOW))
+    both = market.loss_rate_of(state, HazardQuestion(vms=["vm1", "vm2", "unknown"], at=NOW))
     assert both.losses_per_hour == pytest.approx(sum(each) / 2)
 
 

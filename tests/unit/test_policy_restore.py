@@ -1,4 +1,4 @@
-"""Which restore point is taken, and which are kept."""
+"""Which restore point is used, and which are kept."""
 
 from typing import Any
 
@@ -6,7 +6,16 @@ import pytest
 
 from api.views import RestorePoint
 from tests.unit.policy import ago, point, replica
-from workflows.policy.restore import furthest, gpu_of, images_to_delete, keep, misfit, restoring, same, usable
+from workflows.job.checkpoints.policy.restore import (
+    furthest,
+    gpu_of,
+    images_to_delete,
+    keep,
+    misfit,
+    restoring,
+    same,
+    usable,
+)
 
 BAD = ["node-a", "node-b"]
 

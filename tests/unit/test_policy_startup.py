@@ -1,4 +1,4 @@
-"""Why a pod does not run yet: wait, or is it what it starts from that is bad?"""
+"""Why a pod does not run yet: is it too early, or is what it starts from bad?"""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from api.views import ContainerEnd
 from tests.unit.policy import pod
-from workflows.policy.startup import does_not_start, remedy, startup, waits_for_others
+from workflows.job.replica.policy.startup import does_not_start, remedy, startup, waits_for_others
 
 
 def waiting(reason: str | None = None, message: str | None = None, **changes: Any) -> Any:
@@ -90,7 +90,7 @@ def test_pod_that_is_being_created_is_neither() -> None:
     assert not waits_for_others(waiting("ContainerCreating"))
 
 
-def test_what_helps_against_a_hindrance_is_said_if_a_person_can_help() -> None:
+def test_what_helps_against_a_blocker_is_said_if_a_person_can_help() -> None:
     assert remedy("ImagePullBackOff", restored=False).startswith("Push the image, or correct its name")
     assert remedy("CreateContainerConfigError", restored=True).startswith("Create what it names")
     assert remedy("ImagePullBackOff", restored=True) == "", "the image of a checkpoint is not a person's to push"

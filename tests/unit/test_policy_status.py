@@ -7,8 +7,10 @@ import pytest
 from api.common import Condition
 from api.messages import JobStart, VmReport
 from tests.unit.policy import NOW, ago, point, replica
-from workflows.policy.status import job_status, summary
-from workflows.state import JobState, Replica, Vm
+from workflows.job.policy.status import job_status, summary
+from workflows.job.state.job import JobState
+from workflows.job.state.replica import Replica
+from workflows.job.state.vm import Vm
 
 START = JobStart(namespace="team", name="llm", uid="u", cluster_id="c", job_id="0a1b2c3d")
 

@@ -1,4 +1,4 @@
-"""Which replica is checkpointed, and which one is let go of."""
+"""Which replica is checkpointed, and which one is released."""
 
 from typing import Any
 
@@ -6,8 +6,14 @@ import pytest
 
 from api.views import ReplicaView
 from tests.unit.policy import NOW, ago, node, pod, replica
-from workflows.policy.survivor import going, least_far, out_of_sight, source_for_checkpoint, trains
-from workflows.state import Replica
+from workflows.job.checkpoints.policy.survivor import (
+    going,
+    least_advanced,
+    source_for_checkpoint,
+    trains,
+    unreachable,
+)
+from workflows.job.state.replica import Replica
 
 
 def source(*replicas: Replica, nodes: dict[str, Any] | None = None, notices: tuple[str, ...] = ()) -> int | None:
@@ -83,23 +89,23 @@ def test_nobody_fit_is_no_source() -> None:
 
 
 def test_least_far_is_let_go() -> None:
-    assert least_far([replica(0), replica(1, running_since=ago(90))], NOW) == replica(0)
+    assert least_advanced([replica(0), replica(1, running_since=ago(90))], NOW) == replica(0)
 
 
 def test_higher_index_is_let_go_where_two_are_equal() -> None:
-    assert least_far([replica(0), replica(1)], NOW) == replica(1)
+    assert least_advanced([replica(0), replica(1)], NOW) == replica(1)
 
 
 def test_one_that_does_not_run_is_let_go_first() -> None:
-    assert least_far([replica(0, running_since=None), replica(1)], NOW) == replica(0, running_since=None)
+    assert least_advanced([replica(0, running_since=None), replica(1)], NOW) == replica(0, running_since=None)
 
 
 def test_nobody_is_let_go_where_nobody_is() -> None:
-    assert least_far([], NOW) is None
+    assert least_advanced([], NOW) is None
 
 
 def silent(*replicas: Replica, nodes: dict[str, Any], notices: tuple[str, ...] = ()) -> int | None:
-    found = out_of_sight(replicas, nodes, notices, NOW)
+    found = unreachable(replicas, nodes, notices, NOW)
     return found.index if found else None
 
 

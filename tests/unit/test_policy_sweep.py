@@ -1,4 +1,4 @@
-"""When a sweep is itself the danger, and what it tells."""
+"""When a sweep is itself the danger, and what it reports."""
 
 import json
 import shlex
@@ -7,7 +7,15 @@ import pytest
 
 from activities.signatures import SweepRequest
 from api.sweep import Kind, Swept
-from workflows.policy.sweep import NAMED, alarm, by_hand, needs_credentials, shortened, summary, too_many
+from workflows.sweep.policy import (
+    NAMED,
+    alarm,
+    by_hand,
+    needs_credentials,
+    shortened,
+    summary,
+    too_many,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +40,7 @@ def kind(name: Kind, orphans: int, seen: int) -> Swept:
         ([kind("machines", 4, 5), kind("CheckpointBackups", 5, 6)], "4 of 5 machines and 5 of 6 CheckpointBackups"),
         ([kind("Leases", 4, 5)], "4 of 5 Leases"),
         ([kind("finalizers", 5, 5)], "5 of 5 finalizers"),
-        ([kind("marks", 9, 9)], None),  # no workflow has a say in these
+        ([kind("marks", 9, 9)], None),  # no workflow decides about these
         ([kind("images", 9, 9)], None),
     ],
 )
@@ -46,7 +54,7 @@ def test_many_of_a_kind_stop_the_whole_sweep(kinds: list[Swept], said: str | Non
 
 @pytest.mark.parametrize(
     ("machines", "unreadable", "said"),
-    [([], [], None), (["b"], [], None), (["a", "b"], [], "has machines still"), ([], ["p: 403"], "may have machines")],
+    [([], [], None), (["b"], [], None), (["a", "b"], [], "still has machines"), ([], ["p: 403"], "may have machines")],
 )
 def test_what_a_teardown_needs_stays(machines: list[str], unreadable: list[str], said: str | None) -> None:
     told = needs_credentials("a", machines, unreadable)

@@ -1,4 +1,4 @@
-"""Whose end is it: the training's own, or a preemption's?"""
+"""The verdict on an end: the training's own, or a preemption's."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from api.views import ContainerEnd
 from tests.unit.policy import pod
-from workflows.policy.verdict import deciding_end, has_ended, verdict
+from workflows.job.replica.policy.verdict import deciding_end, has_ended, verdict
 
 SUCCEEDED = pod(phase="Succeeded", exit_code=0)
 FAILED = pod(phase="Failed", exit_code=1)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from activities.pods import LINE, PROGRESS_LINES, compile_pattern, last_number
+from activities.replicas.pods import LINE, PROGRESS_LINES, compile_pattern, last_number
 
 STEP = r"step=(\S+)"
 
@@ -30,7 +30,7 @@ def test_group_that_took_no_part_is_no_number() -> None:
 
 
 def test_no_expression_keeps_the_worker_busy() -> None:
-    """One that tries again for each way to part the line would not end before the universe does."""
+    """An expression that tries each way to part the line would not end before the universe does."""
     lines = "\n".join(["a" * LINE] * PROGRESS_LINES)
     began = time.process_time()
     assert last_number(compile_pattern(r"(?:a+)+=(\d+)"), lines) is None

@@ -35,7 +35,7 @@ def waiting(reason: str, message: str = "") -> Json:
 
 
 def job(*, suspend: bool, labels: Json | None = None, writers: dict[str, list[str]] | None = None) -> Json:
-    """A Job whose fields were written by these managers, one after the other."""
+    """Make a Job whose fields were written by these managers, one after the other."""
     managed = [
         {
             "manager": who,

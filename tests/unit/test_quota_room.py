@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from activities.quota_room import lacks_room
+from activities.preflight.quota_room import lacks_room
 
 Json = dict[str, Any]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from activities.repository import parse_image, parse_repository
+from activities.registry.repository import parse_image, parse_repository
 
 DIGEST = "sha256:" + "0" * 64
 

@@ -3,7 +3,7 @@
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from activities.runtimes import SOCKETS, choose
+from activities.join.runtimes import SOCKETS, choose
 
 CONTAINERD = "unix:///var/run/containerd/containerd.sock"
 CRIO = "unix:///var/run/crio/crio.sock"
@@ -12,13 +12,13 @@ CRIO = "unix:///var/run/crio/crio.sock"
 @pytest.mark.parametrize("found", [[], ["containerd"], ["CRI-O"]])
 def test_kubeadm_finds_the_only_one_itself(found: list[str]) -> None:
     runtime = choose(None, found)
-    assert (runtime.socket, runtime.remark) == (None, "")
+    assert (runtime.socket, runtime.note) == (None, "")
 
 
 def test_of_several_containerd_is_used_and_people_are_told() -> None:
     runtime = choose(None, ["CRI-O", "containerd"])
     assert runtime.socket == CONTAINERD
-    assert runtime.remark == (
+    assert runtime.note == (
         "the machine has containerd and CRI-O, and containerd is used: set kubeadmJoinConfig.criSocket of the "
         "SpotInstanceVM to use another"
     )
@@ -28,7 +28,7 @@ def test_of_several_containerd_is_used_and_people_are_told() -> None:
 def test_the_spec_decides_whatever_there_is(wanted: str) -> None:
     for found in ([], list(SOCKETS)):
         runtime = choose(wanted, found)
-        assert (runtime.socket, runtime.remark) == (CRIO, "")
+        assert (runtime.socket, runtime.note) == (CRIO, "")
 
 
 @pytest.mark.parametrize("wanted", ["/a --flag", "tcp://10.0.0.1", "/a/../b", "unix://a"])

@@ -1,4 +1,4 @@
-"""What the workflows pass through Temporal's sandbox is what worker/registration.py names, and nothing beside it."""
+"""Workflows pass through Temporal's sandbox exactly what tests/workflow_sandbox.py names."""
 
 import ast
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from worker.registration import PASSED_THROUGH
+from tests.workflow_sandbox import PASSED_THROUGH
 
 WORKFLOWS = Path(__file__).parents[2] / "workflows"
 FILES = sorted(WORKFLOWS.rglob("*.py"))
 
 
 def passed_through(file: Path) -> Iterator[str]:
-    """Modules that a file imports within ``imports_passed_through``."""
+    """List the modules that a file imports within ``imports_passed_through``."""
     for block in ast.walk(ast.parse(file.read_text())):
         if isinstance(block, ast.With) and "imports_passed_through" in ast.unparse(block.items[0]):
             for line in block.body:

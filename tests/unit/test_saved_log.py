@@ -1,6 +1,6 @@
 """The log that is joined over incarnations."""
 
-from activities.saved_log import LIMIT, join
+from activities.replicas.saved_log import LIMIT, join
 
 ID = "0a1b2c3d"
 

@@ -1,4 +1,4 @@
-"""``docs/security.md`` claims nothing that no test holds."""
+"""``docs/security.md`` claims nothing that no test checks."""
 
 import re
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ PATH = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
 
 
 def rows() -> Iterator[str]:
-    """The rows of every table whose last column is called "test"."""
+    """List the rows of every table whose last column is called "test"."""
     in_table = False
     for line in PAGE.splitlines():
         if line.startswith("|") and line.endswith("| test |"):

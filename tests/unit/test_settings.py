@@ -1,4 +1,4 @@
-"""What the processes are told by their environment."""
+"""What the environment tells the processes."""
 
 import re
 from dataclasses import replace
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from temporalio.common import WorkerDeploymentVersion
 
+from activities.kubernetes.daemons import DaemonNamespaces
 from api.timings import Timings
 from clients.settings import address, connections
 from worker.settings import TIMING, VERSION, SweepSettings, from_environment
@@ -17,13 +18,14 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(autouse=True)
 def no_configuration_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Temporal CLI's configuration of whoever runs the tests has no say."""
+    """Ignore the Temporal CLI's configuration of whoever runs the tests."""
     monkeypatch.setenv("TEMPORAL_CONFIG_FILE", str(tmp_path / "none.toml"))
 
 
 def test_nothing_set_is_an_installation_in_a_cluster() -> None:
     settings = from_environment({})
     assert settings.namespace == "outlast-system"
+    assert settings.daemons == DaemonNamespaces(gpu_operator="gpu-operator", agent="outlast-system")
     assert settings.gce_endpoint is None
     assert settings.ssh_port == 22
     assert settings.ssh_key_file is None
@@ -42,6 +44,8 @@ def test_everything_set_is_taken() -> None:
     settings = from_environment(
         {
             "OUTLAST_NAMESPACE": "elsewhere",
+            "OUTLAST_GPU_OPERATOR_NAMESPACE": "nvidia-gpu-operator",
+            "OUTLAST_AGENT_NAMESPACE": "outlast-agents",
             "OUTLAST_GCE_ENDPOINT": "http://127.0.0.1:1",
             "OUTLAST_SSH_PORT": "2222",
             "OUTLAST_SSH_KEY_FILE": "/keys/id",
@@ -60,6 +64,7 @@ def test_everything_set_is_taken() -> None:
         }
     )
     assert settings.namespace == "elsewhere"
+    assert settings.daemons == DaemonNamespaces(gpu_operator="nvidia-gpu-operator", agent="outlast-agents")
     assert settings.gce_endpoint == "http://127.0.0.1:1"
     assert settings.ssh_port == 2222
     assert settings.ssh_key_file == Path("/keys/id")
@@ -72,6 +77,10 @@ def test_everything_set_is_taken() -> None:
     assert settings.version == WorkerDeploymentVersion("outlast", "0.2.0")
 
 
+def test_the_node_agent_is_where_outlast_is_unless_said_otherwise() -> None:
+    assert from_environment({"OUTLAST_NAMESPACE": "elsewhere"}).daemons.agent == "elsewhere"
+
+
 def test_temporal_is_found_by_the_variables_of_its_cli() -> None:
     found = connections({"TEMPORAL_ADDRESS": "temporal:7233", "TEMPORAL_NAMESPACE": "gpu"})
     assert (found.temporal_address, found.temporal_namespace) == ("temporal:7233", "gpu")
@@ -80,6 +89,9 @@ def test_temporal_is_found_by_the_variables_of_its_cli() -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "OUTLAST_NAMESPACE",
+        "OUTLAST_GPU_OPERATOR_NAMESPACE",
+        "OUTLAST_AGENT_NAMESPACE",
         "OUTLAST_GCE_ENDPOINT",
         "OUTLAST_SSH_PORT",
         "OUTLAST_SSH_KEY_FILE",
@@ -97,6 +109,9 @@ def test_empty_is_as_good_as_unset(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("OUTLAST_NAMESPACE", "Outlast"),
+        ("OUTLAST_GPU_OPERATOR_NAMESPACE", "../default"),
+        ("OUTLAST_AGENT_NAMESPACE", "a.b"),
         ("OUTLAST_SSH_PORT", "ssh"),
         ("OUTLAST_SSH_PORT", "22.5"),
         ("OUTLAST_SWEEP_INTERVAL", "10"),
@@ -144,7 +159,7 @@ def test_an_empty_list_shares_no_secret() -> None:
 
 
 def documented() -> dict[str, str]:
-    """Variables of the tables of docs/settings.md, and what they say is the default."""
+    """List the variables of the tables of docs/settings.md, with the defaults there."""
     rows = re.findall(r"^\| (`[^|]+`) \| ([^|]*) \|", (ROOT / "docs" / "settings.md").read_text(), re.MULTILINE)
     return {name: default for names, default in rows for name in re.findall(r"`(\w+)`", names)}
 
@@ -152,8 +167,8 @@ def documented() -> dict[str, str]:
 def test_the_page_on_settings_has_those_of_the_code_and_no_other() -> None:
     code = [
         path.read_text()
-        for part in ("worker", "clients", "crd_bridge", "activities")
-        for path in (ROOT / part).glob("*.py")
+        for part in ("worker", "clients", "crd_bridge", "programs", "activities")
+        for path in (ROOT / part).rglob("*.py")
     ]
     known = {*re.findall(r'"(OUTLAST_[A-Z_]*[A-Z])"', "".join(code)), *VERSION}
     timings = {f"{TIMING}{name.upper()}": f"{default:g}" for name, default in Timings()}

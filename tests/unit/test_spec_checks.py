@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from activities.spec_checks import LARGEST_SPEC, secrets_in_use, spec_problems, too_large, unreadable
+from activities.documents.checks import (
+    LARGEST_SPEC,
+    secrets_in_use,
+    spec_problems,
+    too_large,
+    unreadable,
+)
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 
@@ -31,6 +37,10 @@ def vm(**more: Any) -> SpotInstanceVMSpec:
         ({"progress": {"logPattern": "step="}}, "0 groups"),
         ({"restoreFrom": "A B"}, "restoreFrom"),
         ({"mode": "Application", "restoreFrom": "LatestTag"}, "name a prefix in the bucket"),
+        (
+            {"checkpointStorage": {"type": "gcs", "bucket": "b", "layout": "Orbax"}},
+            "leave layout out, or set that mode",
+        ),
     ],
 )
 def test_problem_says_what_to_change(config: dict[str, Any], says: str) -> None:
@@ -82,7 +92,7 @@ def test_a_spec_that_temporal_would_not_take_is_refused_with_the_remedy() -> Non
     assert too_large("spec", {"jobTemplate": "#" * (LARGEST_SPEC - 100)}) == []
     [condition] = too_large("SpotInstanceVM spot", {"startupScript": "#" * LARGEST_SPEC})
     assert (condition.type, condition.status, condition.reason) == ("Accepted", "False", "TooLarge")
-    assert condition.message.startswith("SpotInstanceVM spot takes 512 KiB and at most 512 KiB")
+    assert condition.message.startswith("SpotInstanceVM spot takes 512 KiB, and the limit is 512 KiB")
     assert "ConfigMap" in condition.message
 
 

@@ -8,13 +8,13 @@ from contextlib import asynccontextmanager
 import asyncssh
 import pytest
 
-from activities import ssh
-from activities.ssh import SAID, Unreachable
+from activities.join import ssh
+from activities.join.ssh import SAID, Unreachable
 
 
 @asynccontextmanager
 async def machine(says: str, status: int = 0) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """A connection to one that answers each command so; ``yes`` says it without end."""
+    """Connect to a machine that answers each command so; ``yes`` answers without end."""
 
     async def answer(process: asyncssh.SSHServerProcess[str]) -> None:
         try:
@@ -46,7 +46,7 @@ async def test_what_a_command_says_is_read_with_its_status(status: int) -> None:
 
 
 async def test_a_machine_that_prints_without_end_is_cut_short() -> None:
-    """Else it would fill the memory of the worker of all teams."""
+    """Otherwise it would fill the memory of the worker of all teams."""
     async with machine("y\n" * 2**15) as connection:
         with pytest.raises(Unreachable, match=f"yes prints more than {SAID // 2**20} MiB"):
             await ssh.run(connection, "yes")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from activities.template_checks import MOST_PROBLEMS, template_problems, template_remarks
+from activities.documents.template_checks import MOST_PROBLEMS, template_problems, template_warnings
 from tests.workflows.documents import job_spec
 
 
@@ -30,8 +30,8 @@ def of(action: str, condition: str) -> dict[str, Any]:
     [
         ({"jobTemplate": template(successPolicy={"rules": [{"succeededCount": 1}]})}, "spec.completionPolicy"),
         ({"jobTemplate": template(("a", "b")), "mainContainer": "c"}, "name one of 'a', 'b'"),
-        ({"jobTemplate": policy(by_code("FailIndex"))}, "rules[0]: FailIndex is of Indexed Jobs"),
-        ({"jobTemplate": policy(by_code("FailJob"), of("FailJob", "DisruptionTarget"))}, "rules[1]: 'FailJob' of"),
+        ({"jobTemplate": policy(by_code("FailIndex"))}, "rules[0]: FailIndex is for Indexed Jobs"),
+        ({"jobTemplate": policy(by_code("FailJob"), of("FailJob", "DisruptionTarget"))}, "rules[1]: 'FailJob' on"),
         ({"jobTemplate": policy(of("Count", "DisruptionTarget"))}, "write Ignore"),
     ],
 )
@@ -62,9 +62,9 @@ def test_a_template_with_thousands_of_wrong_rules_is_told_in_a_few_words() -> No
     assert len(template_problems(wrong)) == MOST_PROBLEMS
 
 
-def test_several_containers_of_which_none_is_named_are_remarked_on() -> None:
-    [remark] = template_remarks(job_spec(jobTemplate=template(("train", "proxy"))))
-    assert "'train', 'proxy'" in remark
-    assert "name it in mainContainer" in remark
-    assert template_remarks(job_spec(jobTemplate=template(("train", "proxy")), mainContainer="train")) == []
-    assert template_remarks(job_spec()) == []
+def test_several_containers_of_which_none_is_named_are_warned_of() -> None:
+    [warning] = template_warnings(job_spec(jobTemplate=template(("train", "proxy"))))
+    assert "'train', 'proxy'" in warning
+    assert "name it in mainContainer" in warning
+    assert template_warnings(job_spec(jobTemplate=template(("train", "proxy")), mainContainer="train")) == []
+    assert template_warnings(job_spec()) == []

@@ -1,11 +1,11 @@
-"""What a template says in vain: the table is what the Job's builder does, and what is harmless is not told."""
+"""Fields of a template without effect: the table is what the Job's builder does, and harmless ones are not reported."""
 
 from typing import Any
 
 import pytest
 
-from activities import job_builder
-from activities.job_builder import build_job
+from activities.replicas import job_builder
+from activities.replicas.job_builder import build_job
 from activities.signatures import CreateReplica, JobRef
 from api.unkept import QUEUE, UNKEPT, Unkept, unkept
 
@@ -14,7 +14,7 @@ Json = dict[str, Any]
 JOB = JobRef(namespace="team", name="resnet", uid="u-1", job_id="0a1b2c3d")
 FIELDS = [each for each in UNKEPT if isinstance(each, Unkept)]
 HEEDED = {"activeDeadlineSeconds", "podFailurePolicy", "successPolicy"}
-"""Taken out of the Job, because Outlast itself heeds or refuses them."""
+"""Fields that are taken out of the Job because Outlast itself heeds or refuses them."""
 OTHERS: dict[str, Any] = {
     "spec.suspend": True,
     "spec.parallelism": 0,

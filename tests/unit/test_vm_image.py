@@ -19,7 +19,7 @@ RUNTIME = "io.containerd.cri.v1.runtime"
 
 
 def function(name: str) -> str:
-    """The text of one of provision.sh's functions."""
+    """Read the text of one of provision.sh's functions."""
     found = re.search(rf"^{name}\(\) \{{\n.*?^\}}$|^{name}\(\) \{{ .* \}}$", SCRIPT, re.MULTILINE | re.DOTALL)
     assert found is not None, name
     return found.group(0)
@@ -115,7 +115,7 @@ def test_nvidias_runtime_is_beside_runc_and_not_instead_of_it() -> None:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Path:
-    """A machine with the toolkit and without a GPU."""
+    """Make a machine with the toolkit and without a GPU."""
     program = tmp_path / "usr/bin/nvidia-container-runtime"
     program.parent.mkdir(parents=True)
     program.write_text("")
@@ -134,7 +134,7 @@ def device(machine: Path, address: str, vendor: str) -> Path:
 
 
 def boot(machine: Path) -> str | None:
-    """Choose the runtime as at a boot; gives the drop-in."""
+    """Choose the runtime as at a boot, and return the drop-in."""
     program = call("gpu_runtime").stdout
     for _ in range(2):
         subprocess.run(["/bin/sh", "-euc", program, "sh", str(machine)], timeout=30, check=True)

@@ -1,4 +1,4 @@
-"""The world's bridge: it tells workflows what changed, as crd_bridge does, at once and in order."""
+"""The world's bridge: it reports to workflows what changed, as crd_bridge does, at once and in order."""
 
 import asyncio
 from typing import Any
@@ -12,7 +12,7 @@ from api.messages import JobStart, Shutdown
 
 
 class Bridge:
-    """Signals on their way: some kinds may be lost, told twice, or held up until later."""
+    """Signals on their way. Some kinds may be lost, delivered twice, or delayed."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
@@ -31,7 +31,7 @@ class Bridge:
             queue.extend([(workflow_id, signal, message)] * (2 if self.twice else 1))
 
     def let_go(self) -> None:
-        """What was held up comes now, late and in its order."""
+        """Deliver what was delayed, late and in its order."""
         self.held = set()
         self._queue, self._held_up = [*self._queue, *self._held_up], []
 
@@ -54,7 +54,7 @@ class Bridge:
         )
 
     async def shut_down(self, job: JobStart) -> None:
-        """The object is being deleted: tell the open workflow, or begin one that takes stock."""
+        """Delete the object: tell its open workflow, or begin one that tears down what it finds."""
         await self._client.start_workflow(
             names.JOB_WORKFLOW,
             job,

@@ -1,4 +1,4 @@
-"""The world's bucket: what trainings in mode Application have saved of themselves, complete or cut short."""
+"""The world's bucket: checkpoints that trainings in mode Application have published, complete or cut short."""
 
 from dataclasses import dataclass
 
@@ -23,18 +23,18 @@ class Saved:
 
 
 class Bucket:
-    """All of them. A training saves itself on SIGTERM, where it is told of a bucket and lives long enough."""
+    """All checkpoints of trainings. A training saves itself on SIGTERM if it knows a bucket and lives long enough."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.saved: list[Saved] = []
         self.down = False
         self.save_on_sigterm = True
-        self.outputs: list[act.SaveOutputs] = []  # of each call
+        self.outputs: list[act.SaveOutputs] = []  # the requests of all calls
         self.reports: list[JobReport] = []
-        self.output_calls = 1  # so many are needed until all is uploaded
+        self.output_calls = 1  # how many calls are needed until all is uploaded
         self.output_files = 3
-        self.no_layer = False  # the runtime is none that we know
+        self.no_layer = False  # the container runtime is one that we do not know
         cluster.on_sigterm = self._on_sigterm
 
     # --- activities
@@ -69,7 +69,7 @@ class Bucket:
     # --- what happens
 
     def save(self, job: Job, *, complete: bool = True, progress: float | None = None) -> Saved:
-        """A training saves itself where it was told to."""
+        """Let a training save itself, if it knows a bucket."""
         request = job.request
         assert request.storage is not None
         held = float(int(self.cluster.progress(job) if progress is None else progress))

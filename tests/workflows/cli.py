@@ -1,4 +1,4 @@
-"""The ``temporal`` CLI, as a person uses it, on the server of a client."""
+"""The ``temporal`` CLI on a client's server, as a person uses it."""
 
 import asyncio
 from pathlib import Path
@@ -7,23 +7,29 @@ from temporalio.client import Client
 
 
 class Cli:
-    """Runs one command after the other, each within its deadline."""
+    """Runs one command after the other, each within a deadline."""
 
-    DEADLINE = 20.0  # seconds
+    DEADLINE = 120.0  # seconds; a request is answered after thirty at the latest
 
     def __init__(self, executable: Path, client: Client) -> None:
         self._executable = executable
         self._where = ("--address", client.service_client.config.target_host, "--namespace", client.namespace)
 
     async def run(self, *arguments: str) -> str:
-        """What it printed; a test fails where the command does."""
+        """Run a command and return what it printed. The test fails if the command does."""
         code, out, err = await self._call(arguments)
         assert code == 0, f"temporal {' '.join(arguments)}: {err or out}"
         return out
 
     async def exit_code(self, *arguments: str) -> int:
-        """0 where the command did what it should."""
+        """Run a command and return its exit code."""
         return (await self._call(arguments))[0]
+
+    async def refused(self, *arguments: str) -> str:
+        """Run a command that has to fail, and return what it printed."""
+        code, out, err = await self._call(arguments)
+        assert code != 0, f"temporal {' '.join(arguments)}: {out}"
+        return err or out
 
     async def _call(self, arguments: tuple[str, ...]) -> tuple[int, str, str]:
         process = await asyncio.create_subprocess_exec(

@@ -1,4 +1,4 @@
-"""The world's cloud: instances that boot, are preempted, run out and refuse to go."""
+"""The world's cloud: its instances boot, are preempted, run out, and refuse to go."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Instance:
     status: str = "PROVISIONING"
     running_at: datetime | None = None
     deleting: bool = False
-    off: bool = False  # taken back, whatever is shown
+    off: bool = False  # it is preempted, whatever is shown
 
 
 @dataclass
@@ -38,20 +38,23 @@ class Cloud:
     clock: Clock
     died: Callable[[str], None] = lambda name: None
     instances: dict[str, Instance] = field(default_factory=dict)
-    gone: dict[str, datetime] = field(default_factory=dict)  # when each instance was gone
+    gone: dict[str, datetime] = field(default_factory=dict)  # when each instance went
     created: list[str] = field(default_factory=list)
-    asked: list[Candidate] = field(default_factory=list)  # what each creation was for
-    stockouts: int = 0  # so many creations fail in their operation
-    exhausted: set[str] = field(default_factory=set)  # zones and candidates of which nothing is to be had
-    unclear: set[str] = field(default_factory=set)  # zones whose answers to creations say nothing
+    asked: list[Candidate] = field(default_factory=list)  # the candidate of each creation
+    stockouts: int = 0  # how many creations fail in their operation
+    exhausted: set[str] = field(default_factory=set)  # zones and candidates that are out of stock
+    unclear: set[str] = field(default_factory=set)  # zones whose answers to creations are unclear
     prices: dict[str, float] = field(default_factory=dict)  # USD per hour by region and machine type
-    preemptions: list[PreemptedVm] = field(default_factory=list)  # as the cloud's operations tell of them
-    refuses: Callable[[act.CreateVm], ApplicationError | None] = lambda request: None  # creations, by what they ask for
-    refuse_creates: list[str] = field(default_factory=list)  # so many creations fail at once, by error type
+    preemptions: list[PreemptedVm] = field(default_factory=list)  # as the cloud's operations list them
+    # The error for a creation, by what it asks for.
+    refuses: Callable[[act.CreateVm], ApplicationError | None] = lambda request: None
+    # The types of the errors with which the next creations fail at once.
+    refuse_creates: list[str] = field(default_factory=list)
     refuse_deletes: int = 0
     failed: set[str] = field(default_factory=set)
     lingering: float = 0.0  # seconds for which a preempted instance is still shown as RUNNING
     known: dict[str, Instance] = field(default_factory=dict)
+    watchers: list[Callable[[], object]] = field(default_factory=list)  # told of the next preemption
 
     # --- activities
 
@@ -62,7 +65,7 @@ class Cloud:
             self._refuse_strangers(vm, found)
             return act.VmOperation(name=None)
         if vm.name in self.created:
-            return act.VmOperation(name=f"operation-{vm.name}")  # the same request id: the same operation
+            return act.VmOperation(name=f"operation-{vm.name}")  # the same request id gives the same operation
         self.asked.append(request.candidate)
         if vm.zone in self.unclear:
             raise ApplicationError(f"503 from {vm.zone}")
@@ -131,7 +134,7 @@ class Cloud:
     # --- what happens
 
     def boot(self, name: str, zone: str, labels: dict[str, str]) -> Instance:
-        """An instance comes into being and runs after a while."""
+        """Create an instance, which runs after a while."""
         number = len(self.known) + 1
         made = Instance(name, zone, labels, instance_id=str(1000 + number), created_at=self.clock.now)
         self.instances[name] = self.known[name] = made
@@ -144,7 +147,7 @@ class Cloud:
         return made
 
     def power_off(self, name: str) -> None:
-        """The cloud takes the machine back; it may be shown as RUNNING for a while."""
+        """Preempt a machine, which may be shown as RUNNING for a while."""
         instance = self.instances.get(name)
         if instance is None:
             return
@@ -152,6 +155,9 @@ class Cloud:
         self.died(name)
         operation = f"systemevent-{len(self.preemptions)}"
         self.preemptions.append(PreemptedVm(name=name, zone=instance.zone, operation=operation, at=self.clock.now))
+        watchers, self.watchers = self.watchers, []
+        for told in watchers:
+            told()
         if self.lingering:
             self.clock.after(self.lingering, lambda: self._vanish(instance))
         else:
@@ -163,11 +169,11 @@ class Cloud:
             self.gone[instance.name] = self.clock.now
 
     def up_for(self, name: str, seconds: float) -> bool:
-        """The machine runs since so many seconds at least."""
+        """True if the machine has run for so many seconds at least."""
         found = self.instances.get(name)
         since = found.running_at if found and found.status == "RUNNING" and not found.off else None
         return since is not None and (self.clock.now - since).total_seconds() >= seconds
 
     def of_job(self, job_id: str) -> list[str]:
-        """Names of the instances that exist for a job."""
+        """List the names of a job's instances."""
         return [each.name for each in self.instances.values() if each.labels.get(names.GCE_LABEL_JOB) == job_id]

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from activities import signatures as act
 from api import names
-from api.messages import NodeChanged, PreemptionNotice, ReplicaChanged
+from api.messages import NodeChanged, NodeNotice, ReplicaChanged
 from api.views import AgentView, ContainerEnd, NodeView, ReplicaView, RestorePoint
 from tests.simulation.clock import Clock
 from tests.workflows.cluster_objects import Job, Node, Pod
@@ -26,60 +26,64 @@ class Cluster:
         self.clock = clock
         self.tell = tell
         self.version = 0
+        self.told_of: dict[str, ReplicaView] = {}  # what its workflow knows of each Job
+        self.told: dict[tuple[str, str], NodeView] = {}  # what each workflow knows of a node
         self.uids = 0
         self.nodes: dict[str, Node] = {}
         self.nodes_gone: dict[str, datetime] = {}
         self.jobs: dict[tuple[int, int], Job] = {}
-        self.history: dict[tuple[int, int], Job] = {}  # those that are gone too
+        self.history: dict[tuple[int, int], Job] = {}  # the Jobs that are gone, too
         self.held: dict[str, float] = {}  # steps in the memory of each image
         self.bad: dict[str, str] = {}  # image → why a pod does not start from it
         self.steps: float = 100_000  # of the whole training, one a second
         self.sigterm_exit = 143
-        self.finished: set[tuple[int, int]] = set()  # incarnations whose training came to its own good end
-        self.hung: set[str] = set()  # images of processes that stood still
-        self.told_to_end: set[str] = set()  # images of processes that had a SIGTERM before they were dumped
+        self.finished: set[tuple[int, int]] = set()  # incarnations whose training has finished by itself
+        self.hung: set[str] = set()  # images of processes that had stalled
+        self.told_to_end: set[str] = set()  # images of processes that had got a SIGTERM before they were dumped
         self.slow_start = 0.0
-        self.busy = "init container fetch has run since 10:00"  # during a slow start; empty if nobody says what goes on
-        self.missing_images: set[str] = set()  # of templates
-        self.makes_no_pods = ""  # the Job controller says why, which no dry run had shown
-        self.breaks_after: float | None = None  # seconds in which a restored training exits 1
-        self.bug_at: float | None = None  # the step at which every training exits 1
-        self.hangs_at: float | None = None  # the step at which every training stands still
-        self.registry_down = False  # for the kubelets
+        # What is said during a slow start; empty if nobody says anything.
+        self.busy = "init container fetch has run since 10:00"
+        self.missing_images: set[str] = set()  # training images that do not exist
+        self.makes_no_pods = ""  # why the Job controller makes no pods, which no dry run had shown
+        self.breaks_after: float | None = None  # seconds after which a restored training exits with 1
+        self.bug_at: float | None = None  # the step at which every training exits with 1
+        self.hangs_at: float | None = None  # the step at which every training stalls
+        self.registry_down = False  # the kubelets cannot reach the registry
         self.snatched: set[str] = set()  # nodes whose GPU another pod takes before ours
-        self.stranger: str | None = None  # a GPU pod of another team, ready to take what it can get
-        self.stranger_tolerates = "GPU"  # the taint nvidia.com/gpu, or "Everything"
+        self.stranger: str | None = None  # a GPU pod of another team, which takes any room it can get
+        self.stranger_tolerates = "GPU"  # the taint nvidia.com/gpu (GPU), or Everything
         self.cdi = False  # the training's GPU is a CDI device, which the scheduler does not see
         self.too_big = False  # the pod does not fit on any machine
-        self.uncordons_at_once = False  # whoever finds a node cordoned
-        self.refuses_pods = ""  # in these words, from now on
-        self.quota = 1_000  # pods of the job that may be at a time
+        self.uncordons_at_once = False  # somebody uncordons each cordoned node at once
+        self.refuses_pods = ""  # the words in which pods are refused from now on
+        self.quota = 1_000  # how many pods of the job may exist at a time
         self.claimed: set[str] = set()  # nodes whose CDI devices another job claims before ours
         self.no_logs = False
-        self.bucket_refuses = False  # logs
-        self.on_sigterm: Callable[[Job], None] = lambda job: None  # of a pod that is deleted
+        self.bucket_refuses = False  # the bucket refuses logs
+        self.on_sigterm: Callable[[Job], None] = lambda job: None  # called with the Job of a pod that is deleted
         self.stop_seconds = STOP_SECONDS
-        self.agent = AgentView(running=True)  # on every node that was bought
+        self.agent = AgentView(running=True)  # the agent of every node that was bought
         self.logs: list[tuple[int, int]] = []
-        self.on_start: Callable[[Job], None] = lambda job: None  # of a pod whose containers run from now on
-        self.budget = False  # the last pod that runs is not evicted through the API
+        # Called with the Job of a pod whose containers begin to run.
+        self.on_start: Callable[[Job], None] = lambda job: None
+        self.budget = False  # the budget blocks the eviction of the last pod that runs
         self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
-        self.gates = False  # somebody's webhook puts scheduling gates on pods, and takes them off when this ends
-        self.queue: Queue | None = None  # None: Jobs with a queue's label are nobody's
+        self.gates = False  # somebody's webhook puts scheduling gates on pods, and removes them once this is False
+        self.queue: Queue | None = None  # without a queue nobody resumes Jobs with a queue's label
 
     # --- nodes
 
     def add_node(
         self, name: str, *, owner: str | None = None, gpus: int = 1, ready: bool = True, joining: bool = False
     ) -> Node:
-        """A node registers."""
+        """Register a node."""
         node = self.nodes[name] = Node(name, self._uid(), gpus=gpus, owner=owner, ready=ready, joining=joining)
         self.node_changed(name)
         self.let_stranger_in()
         return node
 
     def remove_node(self, name: str) -> None:
-        """The Node object goes, and with it the pods that were bound to it."""
+        """Remove a Node object, and with it the pods that were bound to it."""
         if self.nodes.pop(name, None) is None:
             return
         self.nodes_gone[name] = self.clock.now
@@ -88,14 +92,14 @@ class Cluster:
             self._remove_pod(job)
 
     def set_ready(self, name: str, ready: bool) -> None:
-        """The kubelet's heartbeat comes, or does not come any more."""
+        """Let the kubelet's heartbeats come, or stop."""
         if name in self.nodes and self.nodes[name].ready != ready:
             self.nodes[name].ready = ready
             self.node_changed(name)
             self.let_stranger_in()
 
     def let_stranger_in(self) -> None:
-        """The other team's pod takes a free GPU where its tolerations allow, a Deployment's: one on each node."""
+        """Let the other team's pods, of a Deployment, take free GPUs if their tolerations allow, one on each node."""
         for node in self.nodes.values():
             closed = (node.cordoned or node.joining) and self.stranger_tolerates != "Everything"
             room = len(self.running_on(node.name)) + len(node.strangers) < node.gpus
@@ -103,36 +107,40 @@ class Cluster:
                 node.strangers.append(self.stranger)
 
     def cordon(self, name: str, cordoned: bool = True) -> None:
-        """Somebody cordons or uncordons a node."""
+        """Cordon or uncordon a node, as somebody else does."""
         if name in self.nodes and self.nodes[name].cordoned != cordoned:
             self.nodes[name].cordoned = cordoned and not self.uncordons_at_once
             self.node_changed(name)
             self.let_stranger_in()
 
     def stranger_leaves(self) -> None:
-        """The other team deletes its pods."""
+        """Delete the other team's pods."""
         self.stranger = None
         for node in self.nodes.values():
             node.strangers.clear()
 
     def mark(self, name: str, mark: str = names.TAINT_PREEMPTED) -> None:
-        """Somebody announces the node's end: the node agent by its taint, or another handler."""
+        """Announce the end of a node, by the node agent's taint or by another handler."""
         node = self.nodes.get(name)
         if node is None or mark in node.marks:
             return
         node.marks.append(mark)
         node.marked_at = self.clock.now if mark == names.TAINT_PREEMPTED else node.marked_at
+        self.version += 1
+        view = self.node_view(name)
         for workflow in self._jobs_on(name) | ({node.workflow} if node.workflow else set()):
-            self.tell(workflow, "preemption_notice", PreemptionNotice(node=name, source=mark, at=node.marked_at))
+            notice = NodeNotice(node=name, source=mark, at=node.marked_at, view=view, version=self.version)
+            self.tell(workflow, "preemption_notice", notice)
+            self.told[name, workflow] = view
         self.node_changed(name)
 
     def sicken(self, name: str, condition: str) -> None:
-        """Some monitor of the node's health sets a condition."""
+        """Set a condition of a node's health, as some monitor does."""
         self.nodes[name].unfit.append(condition)
         self.node_changed(name)
 
     def machine_died(self, name: str) -> None:
-        """The machine under a node stops: what ran there runs no more, and nobody is told at once."""
+        """Stop the machine under a node. What ran there no longer runs, and nobody learns of it at once."""
         node = self.nodes.get(name)
         if node is None or not node.alive:
             return
@@ -143,7 +151,7 @@ class Cluster:
         self.clock.after(NOT_READY_SECONDS, lambda: self.set_ready(name, False))
 
     def terminate_pods(self, name: str) -> None:
-        """The operating system goes down: the kubelet stops the pods, and they exit as they please."""
+        """Shut down the operating system of a node: the kubelet stops the pods, and they exit as they please."""
         for job in self.running_on(name):
             self.end_pod(job, self.sigterm_exit, disrupted=self.sigterm_exit != 0, told=True)
 
@@ -164,12 +172,15 @@ class Cluster:
         )
 
     def node_changed(self, name: str) -> None:
-        """Tell who has a pod or a VM there."""
+        """Tell everybody who has a pod or a VM on a node."""
         self.version += 1
         message = NodeChanged(version=self.version, view=self.node_view(name))
         key = names.vm_key_of(name)
         for workflow in self._jobs_on(name) | ({names.vm_workflow_id(key)} if key else set()):
-            self.tell(workflow, "node_changed", message)
+            known, self.told[name, workflow] = self.told.get((name, workflow)), message.view
+            cordoned = known is not None and known.model_copy(update={"schedulable": False}) == message.view
+            if known != message.view and not (cordoned and workflow.startswith("vm:")):  # as the bridge does
+                self.tell(workflow, "node_changed", message)
 
     def _jobs_on(self, name: str) -> set[str]:
         refs = [job.request.job for job in self.jobs.values() if job.pod and job.pod.node == name]
@@ -178,7 +189,7 @@ class Cluster:
     # --- Jobs and their pods
 
     def create(self, request: act.CreateReplica) -> Job:
-        """A Job is created, and the scheduler looks for room for its pod."""
+        """Create a Job, for whose pod the scheduler looks for room."""
         name = names.replica_job_name(request.job.name, request.job.job_id, request.replica, request.incarnation)
         job = Job(request, name, self._uid(), self.clock.now, suspended=request.suspended)
         self.jobs[job.key] = self.history[job.key] = job
@@ -189,7 +200,7 @@ class Cluster:
         return job
 
     def stop(self, job: Job, *, delete: bool, force: bool) -> None:
-        """Its pod is deleted, with ``force`` without anybody waiting for it; with ``delete`` the Job, too."""
+        """Delete the pod of a Job, with ``force`` without waiting for it, and with ``delete`` the Job as well."""
         job.deleting = job.deleting or delete
         if force:
             self._remove_pod(job)
@@ -229,19 +240,19 @@ class Cluster:
         self.clock.after(START_SECONDS + self.slow_start, lambda: self._start(job))
 
     def _pinned_to(self, job: Job) -> list[str]:
-        """Nodes that the Job names, or that bear the label of its place."""
+        """List the nodes that the Job names, or that have the label of its place."""
         place = job.request.place
         labelled = [name for name, node in self.nodes.items() if place and node.place == place]
         return [name for name in [*job.request.nodes, *labelled] if name in self.nodes]
 
     def hold(self, job: Job, by: str | None = None) -> None:
-        """Somebody suspends a Job: its controller deletes the pod."""
+        """Suspend a Job, as somebody else does: its controller deletes the pod."""
         job.suspended, job.suspended_by = True, by
         self.changed(job)
         self.delete_pod(job)
 
     def admit(self, job: Job) -> None:
-        """The queue's manager, or a person, lets a Job go on."""
+        """Resume a Job, as its queue or a person does."""
         if self.jobs.get(job.key) is job and job.suspended and not job.deleting:
             job.suspended = False
             self.changed(job)
@@ -253,9 +264,12 @@ class Cluster:
             return
         restore = job.request.restore
         if restore and self.registry_down:
-            pod.waiting_reason, pod.message = "ImagePullBackOff", "dial tcp: connect: connection refused"
-            self.changed(job)
-            self.clock.after(10, lambda: self._start(job))
+            refused = "dial tcp: connect: connection refused"
+            if pod.message != refused:  # the bridge reports only news
+                pod.waiting_reason, pod.message = "ImagePullBackOff", refused
+                self.changed(job)
+            waited = (self.clock.now - job.created_at).total_seconds()
+            self.clock.after(10 if waited < 600 else 60, lambda: self._start(job))
             return
         if restore is None and job.image in self.missing_images:
             pod.waiting_reason, pod.message = "ImagePullBackOff", f"{job.image}: not found"
@@ -263,9 +277,9 @@ class Cluster:
             self.clock.after(60, lambda: self._start(job))
             return
         pod.waiting_reason = pod.message = None
-        trouble = self.bad.get(_plain(restore.label)) if restore else None
-        if trouble is not None:
-            pod.waiting_reason, _, pod.message = trouble.partition(": ")
+        reason = self.bad.get(_plain(restore.label)) if restore else None
+        if reason is not None:
+            pod.waiting_reason, _, pod.message = reason.partition(": ")
             self.changed(job)
             return
         pod.phase, pod.started_at = "Running", self.clock.now
@@ -286,7 +300,7 @@ class Cluster:
             self.end_pod(job, 0)
 
     def end_pod(self, job: Job, code: int, *, disrupted: bool = False, told: bool = False) -> None:
-        """The training exits; by itself, or as it was ``told`` by a SIGTERM."""
+        """Let the training exit, by itself or because a SIGTERM has ``told`` it to."""
         pod = job.pod
         if pod is None or pod.stopped_at is not None or pod.phase != "Running":
             return
@@ -299,7 +313,7 @@ class Cluster:
         self.changed(job)
 
     def fail_init(self, job: Job, code: int) -> None:
-        """An init container exits before the training was started."""
+        """Let an init container exit before the training has started."""
         pod = job.pod
         assert pod is not None
         pod.phase, pod.exit_code, pod.stopped_at = "Failed", code, self.clock.now
@@ -308,7 +322,7 @@ class Cluster:
         self.changed(job)
 
     def end_container(self, job: Job, name: str, code: int) -> None:
-        """One container exits; the pod's others run on, and with them the pod."""
+        """Let one container exit. The others of its pod run on, and so does the pod."""
         pod = job.pod
         assert pod is not None
         pod.ends.append(ContainerEnd(name=name, exit_code=code, finished_at=self.clock.now))
@@ -316,7 +330,7 @@ class Cluster:
         self.changed(job)
 
     def delete_pod(self, job: Job) -> None:
-        """As kubectl does: it stops within its grace, where its machine runs."""
+        """Delete a pod as kubectl does. If its machine runs, it stops within its grace."""
         pod = job.pod
         if pod is None or pod.deleting:
             return
@@ -334,19 +348,19 @@ class Cluster:
         self.clock.after(self.stop_seconds if pod.node else 0.0, stopped)
 
     def evict(self, job: Job) -> None:
-        """As the kubelet does where the node is short of something: the pod ends, and stays to be read."""
+        """Evict a pod as the kubelet does if a node runs short of something: the pod ends, and its object stays."""
         if job.pod is not None:
             job.pod.disruption = "Evicted: The node was low on resource: memory."
         self.end_pod(job, 137, disrupted=True)
 
     def drain(self, name: str) -> None:
-        """As ``kubectl drain`` does: cordon the node, and evict what runs there through the eviction API."""
+        """Drain a node as ``kubectl drain`` does: cordon it, and evict its pods through the eviction API."""
         self.cordon(name)
         for job in self.running_on(name):
             self.evict_by_api(job)
 
     def evict_by_api(self, job: Job) -> None:
-        """Evict a pod; asked for again every 5 s as long as the budget refuses it."""
+        """Evict a pod, and repeat that every 5 s as long as the budget blocks it."""
         if job.pod is None or job.pod.deleting or job.pod.phase in {"Succeeded", "Failed"}:
             return
         if self.budget and job.pod.phase == "Running" and len(self.training()) < 2:
@@ -356,7 +370,7 @@ class Cluster:
         self.delete_pod(job)
 
     def unstick(self, job: Job) -> None:
-        """A pod that did not stop by itself stops now, where it is to."""
+        """Stop a pod that should have stopped and did not."""
         self.stuck_pods.discard(job.key)
         if job.pod is not None and job.pod.deleting:
             self._remove_pod(job)
@@ -381,12 +395,12 @@ class Cluster:
     # --- what is seen
 
     def running_on(self, node: str) -> list[Job]:
-        """Those whose pod takes room there."""
+        """List the Jobs whose pod takes room on a node."""
         jobs = [job for job in self.jobs.values() if job.pod and job.pod.node == node]
         return [job for job in jobs if job.pod and job.pod.phase not in {"Succeeded", "Failed"}]
 
     def has_room(self, node: Node, job_id: str | None) -> bool:
-        """For another pod, of this job or of any."""
+        """True if there is room for another pod, of this job or of any."""
         closed = node.joining or (node.cordoned and node.owner is None)
         takes = (
             node.ready
@@ -414,7 +428,7 @@ class Cluster:
         )
 
     def start_reading(self, key: tuple[int, int]) -> act.StartReading:
-        """Why the pod of an incarnation does not run, as its Events say."""
+        """Say why the pod of an incarnation does not run, as its Events do."""
         job = self.jobs.get(key)
         if job is None:
             return act.StartReading()
@@ -426,9 +440,13 @@ class Cluster:
         return act.StartReading(busy=self.busy)
 
     def changed(self, job: Job) -> None:
-        """A Job or its pod changed: the bridge tells."""
+        """Report that a Job or its pod changed, as the bridge does."""
         self.version += 1
         ref, (replica, incarnation) = job.request.job, job.key
+        view, known = self.view(job.key, ref), self.told_of.get(job.name)
+        self.told_of[job.name] = view
+        if known is not None and _of_ended(known) == _of_ended(view) is not None:  # as the bridge does
+            return
         self.tell(
             names.job_workflow_id(ref.namespace, ref.name),
             "replica_changed",
@@ -437,12 +455,12 @@ class Cluster:
                 replica=replica,
                 incarnation=incarnation,
                 version=self.version,
-                view=self.view(job.key, ref),
+                view=view,
             ),
         )
 
     def progress(self, job: Job) -> float:
-        """Steps in the memory of its training now: one a second."""
+        """Count the steps in the memory of its training: one a second."""
         pod = job.pod
         if pod is None or pod.started_at is None:
             return 0.0
@@ -450,21 +468,21 @@ class Cluster:
         return steps if pod.stands_at is None else min(steps, pod.stands_at)
 
     def hang(self, job: Job) -> None:
-        """Its training stands still from now on, and so does each one that is made of its memory."""
+        """Stall its training from now on, and each one that is made of its memory."""
         assert job.pod is not None
         job.pod.stands_at = self.progress(job)
 
     def training(self) -> list[Job]:
-        """Those whose process runs."""
+        """List the Jobs whose process runs."""
         jobs = [job for job in self.jobs.values() if job.pod and job.pod.phase == "Running"]
         return sorted((job for job in jobs if job.pod and job.pod.stopped_at is None), key=lambda job: job.key)
 
     def job_of(self, replica: int) -> Job:
-        """The newest Job of a replica."""
+        """Find the newest Job of a replica."""
         return max((job for job in self.jobs.values() if job.key[0] == replica), key=lambda job: job.key)
 
     def keep_image(self, point: RestorePoint, steps: float) -> None:
-        """An image was pushed that holds so many steps."""
+        """Note that an image with so many steps was pushed."""
         self.held[_plain(point.label)] = steps
 
     def _guard_no_twins(self, new: Job) -> None:
@@ -474,6 +492,13 @@ class Cluster:
     def _uid(self) -> str:
         self.uids += 1
         return f"uid-{self.uids}"
+
+
+def _of_ended(view: ReplicaView) -> ReplicaView | None:
+    """A view of an ended pod, whether it is being deleted or not; None of any other."""
+    if view.pod is None or view.pod.phase not in {"Succeeded", "Failed"}:
+        return None
+    return view.model_copy(update={"pod": view.pod.model_copy(update={"deleting": False})})
 
 
 def _plain(image: str) -> str:

@@ -1,9 +1,9 @@
-"""What workflows ask of the world's cluster: the activities on replicas and nodes."""
+"""The activities on replicas and nodes of the world's cluster."""
 
 from temporalio.exceptions import ApplicationError
 
 from activities import signatures as act
-from api import errors, names
+from api import errors, names, reasons
 from api.views import NodeView, ReplicaView
 from tests.workflows.cluster import Cluster
 
@@ -18,11 +18,11 @@ class ClusterCalls:
 
     def check_pod(self, request: act.CheckPod) -> act.PodVerdict:
         if words := self.cluster.refuses_pods:
-            return act.PodVerdict(admitted=False, reason=act.POD_REFUSED, message=words)
+            return act.PodVerdict(admitted=False, reason=reasons.POD_REFUSED, message=words)
         alive = {key[0] for key, job in self.cluster.jobs.items() if job.pod and job.pod.exit_code is None}
         index = request.incarnation.replica
         if index not in alive and len(alive | set(request.waiting)) >= self.cluster.quota:
-            return act.PodVerdict(admitted=False, reason=act.POD_REFUSED, message="exceeded quota: gpus")
+            return act.PodVerdict(admitted=False, reason=reasons.POD_REFUSED, message="exceeded quota: gpus")
         return act.PodVerdict(admitted=True)
 
     def create_replica(self, request: act.CreateReplica) -> ReplicaView:
@@ -41,6 +41,13 @@ class ClusterCalls:
     def observe_replica(self, ref: act.ReplicaRef) -> ReplicaView:
         return self.cluster.view((ref.replica, ref.incarnation), ref.job)
 
+    def look_at_replicas(self, look: act.LookAtReplicas) -> act.SeenReplicas:
+        return act.SeenReplicas(
+            replicas=[self.cluster.view(key, look.job) for key in look.replicas],
+            nodes=[self.cluster.node_view(name) for name in look.nodes],
+            readings=[self._reading(key) for key in look.replicas] if look.log_pattern is not None else [],
+        )
+
     def read_start(self, ref: act.ReplicaRef) -> act.StartReading:
         return self.cluster.start_reading((ref.replica, ref.incarnation))
 
@@ -57,8 +64,8 @@ class ClusterCalls:
         return self.observe_replica(request.ref)
 
     def set_budget(self, request: act.SetBudget) -> act.Budget:
-        self.cluster.budget = request.held
-        return act.Budget(held=request.held)
+        self.cluster.budget = request.exists
+        return act.Budget(exists=request.exists)
 
     def save_logs(self, request: act.SaveLogs) -> act.SavedLog:
         if self.cluster.no_logs:
@@ -77,8 +84,13 @@ class ClusterCalls:
         return act.ShortenedLogs(moved=1 if request.storage else 0)
 
     def read_progress(self, request: act.ReadProgress) -> act.ProgressReading:
-        job = self.cluster.jobs.get((request.ref.replica, request.ref.incarnation))
-        return act.ProgressReading(progress=float(int(self.cluster.progress(job))) if job and job.pod else None)
+        return self._reading((request.ref.replica, request.ref.incarnation))
+
+    def _reading(self, key: tuple[int, int]) -> act.ProgressReading:
+        job = self.cluster.jobs.get(key)
+        if job is None or job.pod is None or self.cluster.no_logs:
+            return act.ProgressReading(progress=None, readable=False)
+        return act.ProgressReading(progress=float(int(self.cluster.progress(job))))
 
     # --- nodes
 

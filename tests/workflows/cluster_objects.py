@@ -1,4 +1,4 @@
-"""What there is in the world's cluster: nodes, the Jobs of replicas, their pods."""
+"""The objects of the world's cluster: nodes, the Jobs of replicas, their pods."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,7 +10,7 @@ from api.views import ContainerEnd, PodView
 
 @dataclass
 class Node:
-    """A node of the cluster; ``owner`` is the job id in its taint, ``strangers`` are pods that have a GPU each."""
+    """A node of the cluster. ``owner`` is the job id in its taint, ``strangers`` are pods that have a GPU each."""
 
     name: str
     uid: str
@@ -19,10 +19,10 @@ class Node:
     owner: str | None = None
     workflow: str | None = None
     marks: list[str] = field(default_factory=list)
-    unfit: list[str] = field(default_factory=list)  # conditions of its health
-    marked_at: datetime | None = None  # by the node agent
+    unfit: list[str] = field(default_factory=list)  # the conditions of its health that make it unfit
+    marked_at: datetime | None = None  # when the node agent marked it
     alive: bool = True  # its machine runs
-    joining: bool = False  # it has our taint that only goes when it is cordoned
+    joining: bool = False  # it has our taint, which goes once it is cordoned
     cordoned: bool = False
     strangers: list[str] = field(default_factory=list)
     place: str | None = None  # the label by which a Job was pinned before there was a machine
@@ -40,19 +40,19 @@ class Pod:
     disrupted: bool = False
     disruption: str | None = None  # the words of whoever disrupts it
     started_at: datetime | None = None
-    stopped_at: datetime | None = None  # its process is no more, whatever the API server says
+    stopped_at: datetime | None = None  # when its process ended, whatever the API server says
     exit_code: int | None = None
-    ends: list[ContainerEnd] = field(default_factory=list)  # of containers beside which others may run on
+    ends: list[ContainerEnd] = field(default_factory=list)  # ends of containers beside which others may run on
     reason: str | None = None  # why the kubelet ended it
     conditions: dict[str, str] = field(default_factory=dict)
     waiting_reason: str | None = None
     message: str | None = None
-    stands_at: float | None = None  # the step at which its training stands still
-    base: float = 0  # steps in the memory it started from
+    stands_at: float | None = None  # the step at which its training stalls
+    base: float = 0  # steps in the memory that it started from
 
     @property
     def view(self) -> PodView:
-        """As a workflow sees it."""
+        """Return it as a workflow sees it."""
         return PodView(
             name=self.name,
             uid=self.uid,
@@ -89,14 +89,14 @@ class Job:
 
     @property
     def queue(self) -> str | None:
-        """The queue that its label names."""
+        """Return the queue that its label names."""
         metadata = self.request.job_template.get("metadata") or {}
         labels = self.request.labels | (metadata.get("labels") or {})
         return labels.get(QUEUE_LABEL)
 
     @property
     def image(self) -> str:
-        """Of its first container, as the template has it."""
+        """Return the image of its first container, as the template has it."""
         containers = self.request.job_template.get("spec", {}).get("template", {}).get("spec", {}).get("containers", [])
         return str(containers[0]["image"]) if containers else ""
 

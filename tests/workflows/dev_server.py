@@ -1,30 +1,32 @@
-"""A quick world on Temporal's real dev server, where time is real: machines come, and pods start, at once."""
+"""A quick world on Temporal's real dev server, with real time: machines come, and pods start, at once."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, cast
 
 import pytest
 from temporalio.client import Client, WorkflowHandle
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker, WorkflowRunner
 
-from activities.fleet import FleetActivities
 from activities.signatures import EnsuredVm
+from activities.temporal.fleet import FleetActivities
 from api import names
 from api.messages import VmStart
 from api.timings import Timings
+from clients.search_attributes import Registration, ensure
 from sandbox.binaries import Binaries
 from tests.simulation.clock import Clock
+from tests.temporal_service import own_service
+from tests.workflow_sandbox import sandbox
 from tests.workflows import checkpoints, cloud, cluster, machines, world
+from tests.workflows.estate import Estate
 from tests.workflows.world import World
-from worker.registration import sandbox
 
 AT_ONCE = {
     cloud: ["CREATE_SECONDS", "DELETE_SECONDS"],
@@ -35,18 +37,27 @@ TIMINGS = Timings(schedule_wait=3, verdict_delay=2, drain=5, retry=1, resync=20,
 
 
 class DevServer:
-    """The real service, in real time."""
+    """The real service, with real time."""
 
     def __init__(self, client: Client) -> None:
         self.client, self.clock = client, Clock()
 
+    def driven(self) -> contextlib.AbstractContextManager[None]:
+        """Do nothing: time passes by itself."""
+        return contextlib.nullcontext()
+
     async def settle(self) -> None:
-        """Nothing that could be waited for."""
+        """Do nothing: nothing here can be waited for."""
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
         await asyncio.sleep(max(0.1, seconds))
         self.clock.advance(datetime.now(UTC))
+
+    async def watch(self, seconds: float) -> None:
+        """Let an activity wait; in these worlds everything is quick."""
+        await asyncio.sleep(min(seconds, 0.1))
+        self.clock.advance(datetime.now(UTC))  # the test itself may only wait for a workflow's end
 
     @contextlib.asynccontextmanager
     async def worker(
@@ -58,9 +69,9 @@ class DevServer:
         client: Client | None = None,
         **options: Any,
     ) -> AsyncIterator[None]:
-        """While this is open there is a worker, with a queue of its own for creations.
+        """Run a worker, which polls all queues, while this is open.
 
-        Of one ``client`` no two workers poll the same queue: a second worker needs one of its own.
+        No two workers of one ``client`` poll the same queue, so a second worker needs its own.
         """
         self.clock.advance(datetime.now(UTC))
         client = client or self.client
@@ -72,12 +83,12 @@ class DevServer:
             workflow_runner=runner,
             **options,
         )
-        # On a crowded machine the two seconds of its deadlock detection fail tasks by chance.
+        # On a busy machine the SDK's deadlock detection, after two seconds, fails tasks by chance.
         worker._workflow_worker._deadlock_timeout_seconds = 30  # type: ignore[union-attr]
-        async with (
-            worker,
-            Worker(client, task_queue=names.CREATES_QUEUE, activities=activities, **options),
-        ):
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(worker)
+            for queue in (names.CREATES_QUEUE, names.LONG_QUEUE):
+                await stack.enter_async_context(Worker(client, task_queue=queue, activities=activities, **options))
             yield
 
 
@@ -85,31 +96,59 @@ class DevServer:
 async def quick_world(
     executables: Binaries, monkeypatch: pytest.MonkeyPatch, runner: WorkflowRunner | None = None
 ) -> AsyncIterator[World]:
-    """A world on a dev server of its own, without a worker; VMs are ensured by the product's own activity.
+    """Make a world on a dev server of its own, without a worker. The product's own activity ensures VMs.
 
-    Workflows run in the product's sandbox, or as the ``runner`` runs them.
+    Workflows run in the SDK's sandbox, or as the ``runner`` runs them.
     """
+    async with _dev_server(executables, monkeypatch, runner) as env:
+        made = World(env)
+        made.documents.uid = str(uuid.uuid4())
+        _be_quick(made, monkeypatch)
+        yield made
+        assert made.mistakes == []
+
+
+@contextlib.asynccontextmanager
+async def quick_estate(
+    executables: Binaries, monkeypatch: pytest.MonkeyPatch, jobs: int, dynamic_config: Mapping[str, str]
+) -> AsyncIterator[Estate]:
+    """Make several worlds on one dev server of their own; ``dynamic_config`` is the server's."""
+    async with _dev_server(executables, monkeypatch, None, dynamic_config) as env:
+        made = Estate(env, jobs)
+        for each in made.worlds:
+            _be_quick(each, monkeypatch)
+        yield made
+        assert [each.mistakes for each in made.worlds if each.mistakes] == []
+
+
+@contextlib.asynccontextmanager
+async def _dev_server(
+    executables: Binaries,
+    monkeypatch: pytest.MonkeyPatch,
+    runner: WorkflowRunner | None,
+    dynamic_config: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[DevServer]:
+    """Start a server whose worlds are quick."""
     monkeypatch.setattr(world, "RUNNER", runner or sandbox())
     for module, constants in AT_ONCE.items():
         for constant in constants:
             monkeypatch.setattr(module, constant, 0.0)
     monkeypatch.setattr(world, "LONGEST_STEP", 0.2)
     monkeypatch.setattr(checkpoints, "PHASES", [(0.2, "Checkpointing"), (0.4, "Completed")])
-    env = await WorkflowEnvironment.start_local(
-        dev_server_existing_path=str(executables.temporal), data_converter=pydantic_data_converter
-    )
-    async with env:
-        made = World(DevServer(env.client))
-        made.documents.uid = str(uuid.uuid4())
-        made.documents.timings = TIMINGS
-        _ensure_for_real(made, monkeypatch)
-        yield made
-        assert made.mistakes == []
+    settings = [
+        word for name, value in dynamic_config.items() for word in ("--dynamic-config-value", f"{name}={value}")
+    ]
+    async with own_service(executables, *settings) as client:
+        await ensure(client)
+        yield DevServer(client)
 
 
-def _ensure_for_real(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def _be_quick(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten all waits, and let the product's own activity ensure VMs."""
+    made.patience = 3.0
+    made.documents.timings = TIMINGS
     nothing = cast(Any, None)  # ensuring needs neither the cluster nor the cloud
-    activities = FleetActivities(made.env.client, kube=nothing)
+    activities = FleetActivities(made.env.client, kube=nothing, attributes=Registration(True))
 
     async def ensure_vm(start: VmStart) -> EnsuredVm:
         made.fleet.keys = sorted({*made.fleet.keys, start.key})
@@ -119,5 +158,5 @@ def _ensure_for_real(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def vm_of(real: World, number: int = 0) -> WorkflowHandle[Any, Any]:
-    """The workflow of a VM, in the order of their keys."""
+    """Find the workflow of a VM, in the order of their keys."""
     return real.env.client.get_workflow_handle(names.vm_workflow_id(sorted(real.fleet.keys)[number]))

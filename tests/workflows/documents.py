@@ -7,11 +7,12 @@ from typing import Any
 from temporalio.exceptions import ApplicationError
 
 from activities import signatures as act
-from api import errors, names
-from api.common import MACHINE_FITS, Condition
+from activities.documents.activities import without_the_known
+from api import conditions, errors, names, reasons
+from api.common import Condition, not_accepted
 from api.identity import borrowed
 from api.market import Candidate
-from api.messages import JobStart, SpecChanged
+from api.messages import JobStart, RequestChanged, SpecChanged
 from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
 from api.spot_instance_vm import ProvisionedInstance, SpotInstanceVMSpec
 from api.timings import Timings
@@ -21,10 +22,13 @@ from tests.workflows.cluster import Cluster
 CLUSTER_ID = "0b0e7a52-4fcb-4f7e-9d3e-0c2b6d1f5a11"
 NAMESPACE = "team"
 NAME = "llm"
+OFTEN = Timings(preempted_poll=0, resync=300, owner_check=600)
+"""Regular looks that come more often than by default, so that a story of lost messages is short."""
+RECENT = 200  # how many Events a retry may repeat
 
 
 def vm_spec(*, more: dict[str, Any] | None = None, **gcp: Any) -> SpotInstanceVMSpec:
-    """A SpotInstanceVM as people write it; ``more`` stands beside ``gcp``."""
+    """Make a SpotInstanceVM as people write it; ``more`` goes beside ``gcp``."""
     return SpotInstanceVMSpec.model_validate(
         {
             "vmImage": "gpu-node",
@@ -39,7 +43,7 @@ VM_SPEC = vm_spec()
 
 
 def job_spec(**changes: Any) -> SpotInstanceJobSpec:
-    """A SpotInstanceJob as people write it; ``checkpoint`` changes its checkpointConfig."""
+    """Make a SpotInstanceJob as people write it; ``checkpoint`` changes its checkpointConfig."""
     config = {
         "checkpointImageRepo": REPOSITORY,
         "checkpointInterval": "10m",
@@ -70,17 +74,22 @@ class Documents:
         self.uid = str(uuid.UUID(int=7))
         self.spec = job_spec()
         self.vm_spec: SpotInstanceVMSpec | None = VM_SPEC
-        self.timings = Timings(preempted_poll=0)
+        self.timings = OFTEN
         self.generation = 1
         self.vm_generation = 1
         self.exists = True
         self.deleting = False
-        self.missing: str | None = None  # a Secret that the spec names and that is not there
-        self.not_lent: set[str] = set()  # what the settings lend to nobody, of the worker's identity
-        self.remarks: list[str] = []  # on what the spec names
-        self.hold: act.Hold | None = None  # who suspends the Jobs of this one, by what can be known before
-        self.failing_checks: set[str] = set()  # of the preflight
-        self.misfit: Callable[[Candidate], str | None] = lambda candidate: None  # why the pod can never run there
+        self.missing: str | None = None  # a Secret that the spec names and that does not exist
+        self.not_lent: set[str] = set()  # parts of the worker's identity that the settings lend to nobody
+        self.unlisted_reasons: set[tuple[str, str]] = (
+            set()
+        )  # of conditions, which api/reasons.py does not list for them
+        self.warnings: list[str] = []  # of what the spec names
+        self.hold: act.Hold | None = None  # who holds the Jobs of this one, as far as is known before there is one
+        self.requested: str | None = None  # the request annotation
+        self.failing_checks: set[str] = set()  # conditions of the preflight that are False
+        # Why the pod can never run on a candidate.
+        self.misfit: Callable[[Candidate], str | None] = lambda candidate: None
         self.status = SpotInstanceJobStatus()
         self.statuses: list[SpotInstanceJobStatus] = []
         self.events: list[act.JobEvent] = []
@@ -89,22 +98,31 @@ class Documents:
 
     @property
     def start(self) -> JobStart:
-        """Input of its workflow."""
-        job_id = names.job_id(CLUSTER_ID, self.uid)
-        return JobStart(namespace=self.namespace, name=self.name, uid=self.uid, cluster_id=CLUSTER_ID, job_id=job_id)
+        """Return the input of its workflow."""
+        return JobStart(
+            namespace=self.namespace, name=self.name, uid=self.uid, cluster_id=CLUSTER_ID, job_id=self.job_id
+        )
+
+    @property
+    def job_id(self) -> str:
+        """Return the id in the names of what belongs to the job."""
+        return names.job_id(CLUSTER_ID, self.uid)
 
     # --- activities
 
-    def load_job(self, ref: act.JobRef) -> act.JobDocument:
+    def load_job(self, request: act.LoadJob) -> act.JobDocument:
+        return without_the_known(self._document(), request.known)
+
+    def _document(self) -> act.JobDocument:
         if not self.exists:
             return act.JobDocument(exists=False)
         problems = []
         if self.vm_spec is None:
-            problems.append(_problem("SpotInstanceVMMissing", "create SpotInstanceVM team/gpu"))
+            problems.append(not_accepted(reasons.VM_NOT_FOUND, "create SpotInstanceVM team/gpu"))
         if self.missing:
-            problems.append(_problem("SecretMissing", f"create Secret team/{self.missing}"))
+            problems.append(not_accepted(reasons.SECRET_NOT_FOUND, f"create Secret team/{self.missing}"))
         if self.cluster.refuses_pods:
-            problems.append(_problem(act.POD_REFUSED, self.cluster.refuses_pods))
+            problems.append(not_accepted(reasons.POD_REFUSED, self.cluster.refuses_pods))
         return act.JobDocument(
             exists=True,
             deleting=self.deleting,
@@ -112,29 +130,38 @@ class Documents:
             spec=self.spec,
             vm_spec=self.vm_spec,
             timings=self.timings,
-            remarks=self.remarks,
+            searchable=True,
+            request=self.requested,
+            warnings=self.warnings,
             hold=self.hold,
             problems=problems,
             not_lent=[
-                act.NotLent(wanted=each, problem=_problem("IdentityNotLent", f"write {each}"))
+                act.NotLent(wanted=each, problem=not_accepted(reasons.IDENTITY_NOT_LENT, f"write {each}"))
                 for each in borrowed(self.spec, self.vm_spec)
                 if each in self.not_lent
             ],
         )
 
     def patch_spec(self, request: act.PatchSpec) -> act.Done:
-        wish = request.model_dump(include={"replicas", "suspend"}, exclude_none=True)
-        if any(getattr(self.spec, field) != value for field, value in wish.items()):
-            self.edit(**wish)
+        wanted = request.model_dump(include={"replicas", "suspend"}, exclude_none=True)
+        if any(getattr(self.spec, field) != value for field, value in wanted.items()):
+            self.edit(**wanted)
         return act.Done()
 
     def preflight(self, request: act.PreflightRequest) -> act.Preflight:
-        kinds = ["CheckpointOperatorReady", "RegistryReady", "CredentialsReady", "CloudReady"]
+        kinds = [
+            conditions.OPERATOR_READY,
+            conditions.REGISTRY_READY,
+            conditions.CREDENTIALS_READY,
+            conditions.CLOUD_READY,
+        ]
         if request.spec.outputs or request.spec.checkpoint_config.mode == "Application":
-            kinds.append("StorageReady")
+            kinds.append(conditions.STORAGE_READY)
         return act.Preflight(
             conditions=[
-                Condition(type=kind, status="False" if kind in self.failing_checks else "True", reason="Checked")
+                Condition(type=kind, status="False", reason=errors.INVALID)
+                if kind in self.failing_checks
+                else Condition(type=kind, status="True", reason=reasons.OF[kind][0])
                 for kind in kinds
             ]
             + (machines := self.check_machines(request)).conditions,
@@ -146,9 +173,9 @@ class Documents:
         why = {each.key: said for each in candidates if (said := self.misfit(each))}
         fits = len(why) < len(candidates)
         told = Condition(
-            type=MACHINE_FITS,
+            type=conditions.MACHINE_FITS,
             status="True" if fits else "False",
-            reason="Fits" if fits else "TooSmall",
+            reason=reasons.FITS if fits else reasons.TOO_SMALL,
             message="; ".join(f"{key}: {said}" for key, said in why.items()),
         )
         return act.Preflight(conditions=[told], unfit=list(why))
@@ -168,9 +195,15 @@ class Documents:
         return act.Done()
 
     def report(self, request: act.Report) -> act.Done:
-        self.events += [event for event in request.events if event not in self.events]  # a retry finds the first
+        # Those of a retry exist already.
+        self.events += [event for event in request.events if event not in self.events[-RECENT:]]
         if request.status is not None:
             self.status = request.status
+            self.unlisted_reasons |= {
+                (each.type, each.reason)
+                for each in request.status.conditions
+                if not reasons.may_have(each.type, each.reason)
+            }
             self.statuses.append(request.status)
         return act.Done()
 
@@ -184,7 +217,7 @@ class Documents:
     # --- what people do
 
     def edit(self, **changes: Any) -> None:
-        """As kubectl edit; ``checkpoint`` changes fields of the checkpointConfig."""
+        """Edit the spec, as kubectl edit does; ``checkpoint`` changes fields of the checkpointConfig."""
         checkpoint = changes.pop("checkpoint", None)
         if checkpoint is not None:
             changes["checkpoint_config"] = self.spec.checkpoint_config.model_copy(update=checkpoint)
@@ -192,8 +225,13 @@ class Documents:
         self.generation += 1
         self._tell_edit(SpecChanged(uid=self.uid, generation=self.generation))
 
+    def ask(self, value: str) -> None:
+        """Set the request annotation, as kubectl annotate --overwrite does."""
+        self.requested = value
+        self.tell(names.job_workflow_id(self.namespace, self.name), "request_changed", RequestChanged(uid=self.uid))
+
     def edit_vm(self, spec: SpotInstanceVMSpec) -> None:
-        """As kubectl edit of the SpotInstanceVM."""
+        """Edit the SpotInstanceVM, as kubectl edit does."""
         self.vm_spec = spec
         self.vm_generation += 1
         self._tell_edit(SpecChanged(uid=self.uid, generation=self.generation, vm_generation=self.vm_generation))
@@ -204,18 +242,14 @@ class Documents:
     # --- what people see
 
     def condition(self, kind: str) -> Condition | None:
-        """A condition of the status as last written."""
+        """Find a condition of the status as last written."""
         return next((condition for condition in self.status.conditions if condition.type == kind), None)
 
     def told(self, reason: str) -> list[str]:
-        """Messages of the Events with this reason."""
+        """List the messages of the Events with this reason."""
         return [event.message for event in self.events if event.reason == reason]
 
 
-def _problem(reason: str, message: str) -> Condition:
-    return Condition(type="Accepted", status="False", reason=reason, message=message)
-
-
 def refused(message: str) -> ApplicationError:
-    """A failure that is not transient."""
+    """Make a failure that is not transient."""
     return ApplicationError(message, type=errors.INVALID, non_retryable=True)

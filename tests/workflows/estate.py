@@ -9,12 +9,12 @@ from typing import Any
 from temporalio import activity
 
 from activities import signatures as act
-from tests.simulation.simulation import Simulation
-from tests.workflows.world import LONGEST_STEP, RUNNER, WORKFLOWS, World
+from tests.workflows import world as one
+from tests.workflows.world import WORKFLOWS, Environment, World
 
 
 class Estate:
-    """So many jobs. What a VM's workflow asks for is done in its job's world, and what the market asks in the first.
+    """Several jobs. The activities of a VM act in its job's world, and those of the market in the first.
 
     Args:
         env: where all of them run.
@@ -22,7 +22,7 @@ class Estate:
         namespaces: of each of them; without any all are one team's.
     """
 
-    def __init__(self, env: Simulation, jobs: int, namespaces: Sequence[str] = ()) -> None:
+    def __init__(self, env: Environment, jobs: int, namespaces: Sequence[str] = ()) -> None:
         self.env = env
         self.worlds = [World(env) for _ in range(jobs)]
         for number, world in enumerate(self.worlds):
@@ -32,10 +32,10 @@ class Estate:
         self._of = {f"{world.documents.start.namespace}/{world.documents.name}": world for world in self.worlds}
         self._of_vm = {f"vm:{world.documents.start.job_id}": world for world in self.worlds}
 
-    def worker(self) -> AbstractAsyncContextManager[Any]:
-        """A worker for all of them."""
+    def worker(self, workflows: Sequence[type] = WORKFLOWS, **options: Any) -> AbstractAsyncContextManager[Any]:
+        """Run one worker for all of them while this is open."""
         activities = [self._activity(signature) for signature in act.ALL]
-        return self.env.worker(WORKFLOWS, activities, RUNNER)
+        return self.env.worker(workflows, activities, one.RUNNER, **options)
 
     def _activity(self, signature: act.Signature[Any, Any]) -> Callable[..., Any]:
         functions = {id(world): world.activity(signature) for world in self.worlds}
@@ -51,7 +51,8 @@ class Estate:
         return of_vm or self._of.get(workflow_id, self.worlds[0])
 
     async def until(self, condition: Callable[[], Any], within: float, what: str) -> None:
-        """Let virtual time pass until something is so; ``within`` so many seconds."""
+        """Let virtual time pass until the condition holds, for at most ``within`` seconds."""
+        within *= self.worlds[0].patience
         deadline = self.env.clock.now + timedelta(seconds=within)
         while not condition():
             left = (deadline - self.env.clock.now).total_seconds()
@@ -60,7 +61,7 @@ class Estate:
             await self._step(left)
 
     async def pass_time(self, seconds: float) -> None:
-        """Let so much virtual time pass."""
+        """Let so many seconds of virtual time pass."""
         end = self.env.clock.now + timedelta(seconds=seconds)
         while self.env.clock.now < end:
             await self._step((end - self.env.clock.now).total_seconds())
@@ -68,7 +69,7 @@ class Estate:
     async def _step(self, longest: float) -> None:
         await self._flush()
         await self.env.settle()
-        await self.env.sleep(min(longest, LONGEST_STEP, self.env.clock.next_in()))
+        await self.env.sleep(min(longest, one.LONGEST_STEP, self.env.clock.next_in()))
         await self._flush()
 
     async def _flush(self) -> None:
@@ -78,5 +79,5 @@ class Estate:
                 raise world.mistakes[0]
 
     def creations(self) -> list[datetime]:
-        """When a VM was asked for, of whatever job."""
+        """List when VMs were requested, whichever job requested them."""
         return sorted(call.at for world in self.worlds for call in world.of("create_vm"))

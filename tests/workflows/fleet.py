@@ -1,4 +1,8 @@
-"""The world's fleet activities: other workflows by Temporal's API, for the virtual server."""
+"""The world's fleet activities, which reach other workflows by Temporal's API, for the virtual server."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -8,10 +12,15 @@ from temporalio.service import RPCError, RPCStatusCode
 from activities import signatures as act
 from api import names
 from api.messages import VmStart
+from api.views import VmView
+
+
+def _nothing(_: Any) -> Any:
+    raise AssertionError("this fleet has no machines")
 
 
 class Fleet:
-    """Starts VMs' workflows and looks for their owners."""
+    """Starts the workflows of VMs and looks for their owners."""
 
     def __init__(self, client: Client, task_queue: str) -> None:
         self._client = client
@@ -22,18 +31,25 @@ class Fleet:
         self.objects = act.OrphanedObjects()
         self.claims = act.OrphanedClaims()
         self.claims_removed: list[str] = []
-        self.holds = act.OrphanedHolds()
+        self.holds = act.OrphanedFinalizers()
         self.with_machines: list[str] = []
         self.unreadable: list[str] = []
+        self.observe_vm: Callable[[act.VmRef], VmView] = _nothing  # the cloud's, and the cluster's
+        self.observe_node: Callable[[act.NodeRef], act.NodeReadiness] = _nothing
         self.images = act.OrphanedImages()
         self.marks_removed: list[str] = []
         self.alarms: list[act.SweepAlarm] = []
+        self.stuck = act.FoundStuck()
+        self.stuck_told: list[act.TellStuck] = []
         self.living: set[str] = set()  # names of jobs that live elsewhere
 
     async def ensure_vm(self, start: VmStart) -> act.EnsuredVm:
         if await self._status(names.vm_workflow_id(start.key)) not in {None, WorkflowExecutionStatus.RUNNING}:
             return act.EnsuredVm(open=False)
-        await self._begin(start, WorkflowIDReusePolicy.REJECT_DUPLICATE)
+        try:
+            await self._start(start, WorkflowIDReusePolicy.REJECT_DUPLICATE, WorkflowIDConflictPolicy.FAIL)
+        except WorkflowAlreadyStartedError:
+            await self._begin(start, WorkflowIDReusePolicy.REJECT_DUPLICATE)
         return act.EnsuredVm(open=True)
 
     async def adopt_orphan(self, start: VmStart) -> act.EnsuredVm:
@@ -43,27 +59,41 @@ class Fleet:
         return act.EnsuredVm(open=True)
 
     async def _begin(self, start: VmStart, reuse: WorkflowIDReusePolicy) -> None:
+        with contextlib.suppress(WorkflowAlreadyStartedError):
+            await self._start(start, reuse, WorkflowIDConflictPolicy.USE_EXISTING, signal="ensure")
+
+    async def _start(
+        self,
+        start: VmStart,
+        reuse: WorkflowIDReusePolicy,
+        conflict: WorkflowIDConflictPolicy,
+        signal: str | None = None,
+    ) -> None:
         if start.key not in self.keys:
             self.keys.append(start.key)
-        try:
-            await self._client.start_workflow(
-                names.VM_WORKFLOW,
-                start,
-                id=names.vm_workflow_id(start.key),
-                task_queue=self._task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
-                id_reuse_policy=reuse,
-                start_signal="ensure",
-                start_signal_args=[start.wish],
-            )
-        except WorkflowAlreadyStartedError:
-            return
+        await self._client.start_workflow(
+            names.VM_WORKFLOW,
+            start,
+            id=names.vm_workflow_id(start.key),
+            task_queue=self._task_queue,
+            id_conflict_policy=conflict,
+            id_reuse_policy=reuse,
+            start_signal=signal,
+            start_signal_args=[start.request] if signal else [],
+        )
 
     async def check_owner(self, request: act.CheckOwner) -> act.Owner:
         job = request.job
         status = await self._status(names.job_workflow_id(job.namespace, job.name))
         alive = status == WorkflowExecutionStatus.RUNNING or job.name in self.living
         return act.Owner(alive=alive, reason="" if alive else "its workflow is not open")
+
+    async def look_at_vm(self, look: act.LookAtVm) -> act.SeenVm:
+        return act.SeenVm(
+            vm=self.observe_vm(look.vm),
+            node=self.observe_node(look.node),
+            owner=await self.check_owner(act.CheckOwner(job=look.job)),
+        )
 
     async def find_orphans(self, request: act.SweepRequest) -> act.Orphans:
         jobs, unreadable = self.with_machines, self.unreadable
@@ -79,7 +109,7 @@ class Fleet:
         self.claims_removed.append(request.name)
         return act.Done()
 
-    def find_orphaned_holds(self, request: act.SweepRequest) -> act.OrphanedHolds:
+    def find_orphaned_holds(self, request: act.SweepRequest) -> act.OrphanedFinalizers:
         return self.holds
 
     def find_orphaned_images(self, request: act.SweepRequest) -> act.OrphanedImages:
@@ -89,12 +119,19 @@ class Fleet:
         self.marks_removed.append(request.node.name)
         return act.Done()
 
+    def find_stuck(self, request: act.SweepRequest) -> act.FoundStuck:
+        return self.stuck
+
+    def tell_stuck(self, request: act.TellStuck) -> act.Done:
+        self.stuck_told.append(request)
+        return act.Done()
+
     def sound_alarm(self, request: act.SweepAlarm) -> act.Done:
         self.alarms.append(request)
         return act.Done()
 
     async def open_vms(self) -> list[str]:
-        """Keys of the VMs whose workflow is open."""
+        """List the keys of the VMs whose workflow is open."""
         running = WorkflowExecutionStatus.RUNNING
         return [key for key in self.keys if await self._status(names.vm_workflow_id(key)) == running]
 

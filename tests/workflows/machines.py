@@ -1,4 +1,4 @@
-"""The world's machines: what runs on an instance, from SSH to the Node, and how the cloud takes it back."""
+"""The world's machines: what runs on an instance, from SSH to the Node, and how the cloud preempts it."""
 
 from activities import signatures as act
 from api import names
@@ -8,7 +8,7 @@ from tests.workflows.cluster import Cluster
 
 SSH_SECONDS = 5.2  # from RUNNING until SSH answers
 JOIN_SECONDS = 7.3
-TOKEN_SECRET = "planted-secret-of-a-bootstrap-token"  # of each token the part that nobody else may see
+TOKEN_SECRET = "planted-secret-of-a-bootstrap-token"  # the part of each token that nobody else may see
 READY_SECONDS = 5.4  # from the end of the join until the Node is Ready
 
 
@@ -20,11 +20,12 @@ class Machines:
         self.cluster = cluster
         self.joining: dict[str, str] = {}  # instance → Running, Joined, Failed
         self.tokens: set[str] = set()
-        self.certificates: list[str] = []  # Nodes whose requests were answered
+        self.certificates: list[str] = []  # Nodes whose certificate requests were answered
         self.failing_joins = 0
         self.never_ready: set[str] = set()
         self.ssh_closed = False
-        self.fingerprint = {"gpu": "t4", "driver": "570", "kernel": "6.1", "cpu": "Skylake"}  # of those that join
+        # Of the machines that join.
+        self.fingerprint = {"gpu": "t4", "driver": "570", "kernel": "6.1", "cpu": "Skylake"}
         cloud.died = cluster.machine_died
 
     # --- activities
@@ -44,6 +45,8 @@ class Machines:
         name = request.vm.name
         if not self.cloud.up_for(name, 0):
             return act.JoinProgress(state="Unreachable", message="no route to host")
+        if self.joining.get(name) in {"Joined", "Failed"}:
+            self.tokens = {token for token in self.tokens if not token.startswith(f"{name}.")}
         return act.JoinProgress(
             state=self.joining.get(name, "Booting"), token_id=f"t-{name}"[:6], fingerprint=dict(self.fingerprint)
         )
@@ -59,7 +62,7 @@ class Machines:
     # --- what happens
 
     def ask_certificate(self, name: str) -> None:
-        """The kubelet of a Node asks for its serving certificate."""
+        """Let the kubelet of a Node ask for its serving certificate."""
         workflow = names.vm_workflow_id(names.vm_key_of(name) or "")
         self.cluster.tell(workflow, "certificate_asked", CertificateAsked(node=name))
 
@@ -81,7 +84,7 @@ class Machines:
             self.cluster.set_ready(name, True)
 
     def notice(self, name: str, seconds: float, *, told: bool = True) -> None:
-        """A preemption: the notice, if anybody is told, the soft off at its end, and then the machine is gone."""
+        """Preempt a machine: its notice, if anybody gets one, the soft off at its end, and then the machine is gone."""
         if told:
             self.cluster.mark(name)
         self.cloud.clock.after(max(0.0, seconds - 1), lambda: self.cluster.terminate_pods(name))

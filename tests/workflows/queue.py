@@ -1,4 +1,4 @@
-"""The world's queue: it holds each Job that bears its label until there is quota, as Kueue does."""
+"""The world's queue. Like Kueue, it holds each Job with its label until there is quota."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ADMIT_SECONDS = 0.4
 
 
 class Queue:
-    """A queue with room for ``quota`` Jobs at once; ``all_jobs`` if it also manages those without a label."""
+    """A queue with room for ``quota`` Jobs at once; with ``all_jobs`` it also manages those without a label."""
 
     def __init__(self, cluster: Cluster, *, quota: int = 0, all_jobs: bool = False) -> None:
         self.cluster = cluster
@@ -22,13 +22,13 @@ class Queue:
         self.admitted: list[Job] = []
 
     def takes(self, job: Job) -> None:
-        """As the webhook does: a Job of this queue is suspended in the moment of its creation."""
+        """Suspend a Job of this queue in the moment of its creation, as the webhook does."""
         if job.queue or self.all_jobs:
             job.suspended = True
             self.cluster.clock.after(ADMIT_SECONDS, self.admit)
 
     def admit(self) -> None:
-        """Let in what there is quota for, the oldest first, and look again later."""
+        """Admit the oldest Jobs for which there is quota, and look again later."""
         jobs = self.cluster.jobs
         self.admitted = [job for job in self.admitted if jobs.get(job.key) is job and not job.failed]
         waiting = [job for job in jobs.values() if job.suspended and (job.queue or self.all_jobs) and not job.deleting]
@@ -39,12 +39,12 @@ class Queue:
             self.cluster.clock.after(ADMIT_SECONDS, self.admit)
 
     def give(self, quota: int) -> None:
-        """There is so much quota from now on."""
+        """Set the quota from now on."""
         self.quota = quota
         self.cluster.clock.after(ADMIT_SECONDS, self.admit)
 
     def preempt(self, job: Job) -> None:
-        """A Job of higher priority gets the quota of this one."""
+        """Give the quota of this Job to one of higher priority."""
         self.quota -= 1
         self.admitted.remove(job)
         self.cluster.hold(job, "kueue")

@@ -1,4 +1,4 @@
-"""A look at what workflows hand to the SDK, at the one place where all of it passes."""
+"""A tap on what workflows hand to the SDK, at the one place where all of it passes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +9,7 @@ from temporalio.worker import WorkflowInstance, WorkflowInstanceDetails, Workflo
 from temporalio.workflow import Info
 
 Heard = Callable[[Info, Any], None]
-"""Called with the workflow and one command of it, on the workflow's thread, before the SDK has the command."""
+"""A function that gets the workflow and one command of it, on the workflow's thread, before the SDK has the command."""
 
 
 class Tap(WorkflowRunner):

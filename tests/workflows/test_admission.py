@@ -1,4 +1,4 @@
-"""Before money is spent: what is wrong is told, and heals when the missing thing appears."""
+"""Before money is spent, what is wrong is reported, and the job continues once the missing thing appears."""
 
 import pytest
 
@@ -20,7 +20,7 @@ async def test_a_missing_secret_is_told_and_heals(world: World) -> None:
 
 
 async def test_what_a_person_should_know_stands_in_the_message(world: World) -> None:
-    world.documents.remarks = ["VMs join by a token of yours"]
+    world.documents.warnings = ["VMs join by a token of yours"]
     await world.submit(replicas=1)
     await world.running(1)
     accepted = world.documents.condition("Accepted")
@@ -80,7 +80,7 @@ async def test_a_job_to_which_no_identity_is_lent_waits_for_the_setting(world: W
 
 
 async def test_a_running_job_keeps_the_identity_that_it_was_admitted_with(world: World) -> None:
-    """Across an upgrade to a release that lends it to nobody, machines are still bought, and deleted."""
+    """Machines are still bought and deleted after an upgrade to a release that lends the identity to nobody."""
     await world.submit(replicas=1, gcpCredentialsSecretRef=None)
     await world.running(1)
     world.documents.not_lent = {f"gcp://{VM_SPEC.gcp.project}", "gcp://another"}
@@ -91,7 +91,7 @@ async def test_a_running_job_keeps_the_identity_that_it_was_admitted_with(world:
     await world.until(lambda: world.training() == [(0, 1)])
     assert len(world.cloud.created) == 2
 
-    # What it was admitted with, and no other project.
+    # What it was accepted with, and no other project.
     other = VM_SPEC.gcp.model_copy(update={"project": "another"})
     world.documents.edit_vm(VM_SPEC.model_copy(update={"gcp": other}))
     await world.until(lambda: world.documents.condition("Accepted").status == "False")

@@ -1,4 +1,4 @@
-"""A bought node without its node agent: the job says so, trains on, and says when it is back."""
+"""A job reports a bought node without its node agent, trains on, and reports when the agent is back."""
 
 from api.views import AgentView
 from tests.workflows.world import World
@@ -54,7 +54,7 @@ async def test_an_agent_that_starts_in_time_is_not_talked_about(world: World) ->
 
 
 async def test_a_node_that_is_gone_lacks_nothing(world: World) -> None:
-    """Also if nobody wants an agent: the condition holds nothing up, a recovery and a completion neither."""
+    """If nobody wants an agent, the condition delays neither a recovery nor a completion."""
     world.cluster.steps = 3000
     world.cluster.agent = AgentView(running=False, reason="NotInstalled", message="there is no DaemonSet")
     await world.submit(replicas=1)

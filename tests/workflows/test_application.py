@@ -1,4 +1,4 @@
-"""Mode Application: the training saves itself, and goes on from what it has published."""
+"""In mode Application the training saves itself, and continues from what it has published."""
 
 from typing import Any
 
@@ -117,7 +117,7 @@ async def test_what_was_published_and_is_gone_is_for_a_person_to_decide(world: W
     world.bucket.saved.clear()
     world.bucket.save_on_sigterm = False
     world.notice(0)
-    await world.until(lambda: "held" in (world.entry(0).message or ""))
+    await world.until(lambda: "no usable checkpoint" in (world.entry(0).message or ""))
     looks = len(world.of("find_stored"))
     await world.pass_time(600)
     assert world.training() == []

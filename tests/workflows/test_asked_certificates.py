@@ -1,4 +1,4 @@
-"""A Node's kubelet asks for a serving certificate: its VM's workflow has it answered, whatever else it is at."""
+"""A Node's kubelet asks for a serving certificate, and its VM's workflow has it answered, whatever else it does."""
 
 import pytest
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -7,9 +7,10 @@ from temporalio.worker import Replayer
 from api import names
 from tests.workflows.test_continue_as_new import runs
 from tests.workflows.world import RUNNER, World
-from workflows import history
-from workflows.spot_vm import SpotVM
-from workflows.stages.certificates import Certificates
+from workflows.common import continue_as_new as history
+from workflows.common import patches
+from workflows.vm.certificates import Certificates
+from workflows.vm.workflow import SpotVM
 
 
 async def test_a_request_is_answered_within_seconds_and_again_when_it_is_rotated(world: World) -> None:
@@ -65,12 +66,13 @@ async def test_a_node_that_goes_gets_none(world: World) -> None:
 
 
 async def test_what_a_release_before_heard_in_vain_is_replayed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that was taken back, beside a bridge that was not: when it comes again, its VMs go on."""
+    """The worker was rolled back, and the bridge was not. VMs continue once the newer worker is back."""
 
     async def deaf(_: Certificates) -> None:
-        """Answer nothing."""
+        """Ignore the message."""
 
     monkeypatch.setattr(Certificates, "answer", deaf)
+    monkeypatch.setattr(patches, "RELEASES", {})
     await world.submit(replicas=1)
     await world.running(1)
     node = world.node_of(0)

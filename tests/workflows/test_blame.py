@@ -1,4 +1,4 @@
-"""Two teams that share a key and a project: what one got wrong neither holds the other up nor is shown to it."""
+"""Two teams share a key and a project. The mistake of one neither delays the other nor is shown to it."""
 
 from collections.abc import AsyncIterator, Callable
 
@@ -18,25 +18,25 @@ from tests.workflows.world import World
 A, B = "us-central1-a", "us-central1-b"
 SHARED_KEY = {"gcpCredentialsSecretRef": {"name": "gcp", "namespace": "shared"}}
 SECRET_WORDS = "subnetwork secret-net of outlast-instance in team-a"
-"""What only the first team may read."""
+"""Words that only the first team may read."""
 
 
 class Teams(Estate):
-    """One job of each."""
+    """Two teams with one job each."""
 
     def __init__(self, env: Simulation) -> None:
         super().__init__(env, jobs=2, namespaces=["team-a", "team-b"])
         self.first, self.second = self.worlds
 
     async def submit(self, world: World, *, refused: str = "", scope: str = "", spec: SpotInstanceVMSpec) -> None:
-        """``refused`` is the kind of error that the cloud answers to whatever this team asks for."""
+        """Submit a team's job; ``refused`` is the type of error with which the cloud answers all its creations."""
         world.documents.vm_spec = spec
         if refused:
             world.cloud.refuses = refusing(refused, scope)
         await world.submit(replicas=1, **SHARED_KEY)
 
     async def refused(self, world: World) -> None:
-        """Until a team has read what the cloud has against its machine."""
+        """Wait until a team has read why the cloud refuses its machine."""
         unmet = lambda: (c := world.documents.condition("CapacityAvailable")) and c.status == "False"  # noqa: E731
         await self.until(unmet, 300, "the refusal to be told")
         await self.pass_time(1)
@@ -50,13 +50,13 @@ async def teams() -> AsyncIterator[Teams]:
 
 
 def refusing(kind: str, scope: str = "") -> Callable[[act.CreateVm], ApplicationError]:
-    """A cloud that refuses every creation with this kind of error."""
+    """Make a cloud that refuses every creation with this type of error."""
     details = [scope] if scope else []
     return lambda request: ApplicationError(f"{kind}: {SECRET_WORDS}", *details, type=kind, non_retryable=True)
 
 
 def read_by(world: World) -> str:
-    """Everything that the people of a team ever read."""
+    """Collect everything that the people of a team ever read."""
     conditions = [str(c.message) for status in world.documents.statuses for c in status.conditions]
     entries = [str(entry.message) for status in world.documents.statuses for entry in status.job_statuses]
     return "\n".join([*conditions, *entries, *(event.message for event in world.documents.events)])
@@ -148,7 +148,7 @@ async def test_a_spec_that_is_corrected_is_bought_by_at_once(teams: Teams) -> No
     await teams.refused(teams.first)
     await teams.pass_time(3600)
     tries = len(teams.first.of("create_vm"))
-    assert tries <= 2 * 7  # of two zones: at 0, 3, 9, 21, 45, 75 minutes
+    assert tries <= 2 * 7  # in two zones: at 0, 3, 9, 21, 45, 75 minutes
     teams.first.documents.edit_vm(vm_spec(zones=[B]))
     await teams.until(lambda: len(teams.first.of("create_vm")) > tries, 10, "the corrected VM to be bought")
     await teams.until(lambda: teams.first.active == 1, 300, "the job to run")
@@ -174,7 +174,7 @@ async def test_a_machine_that_is_being_made_outlives_an_edit(teams: Teams) -> No
 async def test_a_key_that_may_not_read_prices_leaves_the_others_theirs(
     teams: Teams, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    market = teams.first.cloud  # what the market asks is done in the first world
+    market = teams.first.cloud  # the market asks the first world
     market.prices = {"us-central1/n1-standard-4": 0.25}
     read = market.read_price
 
@@ -188,5 +188,5 @@ async def test_a_key_that_may_not_read_prices_leaves_the_others_theirs(
         world.documents.vm_spec = vm_spec(zones=[B])
         await world.submit(replicas=1, gcpCredentialsSecretRef={"name": "gcp"})
         await teams.until(lambda world=world: world.documents.told("Buying"), 60, "a VM to be bought")  # type: ignore[misc]
-    assert "first of those that can be had" in teams.first.documents.told("Buying")[0]
+    assert "the first that is available" in teams.first.documents.told("Buying")[0]
     assert "$0.250" in teams.second.documents.told("Buying")[0]

@@ -1,4 +1,4 @@
-"""Evictions wait for a checkpoint: the job's PodDisruptionBudget as the checkpoints come."""
+"""Evictions wait for a checkpoint: the job's PodDisruptionBudget follows the checkpoints."""
 
 from tests.workflows.test_application import STORAGE
 from tests.workflows.world import World
@@ -16,7 +16,7 @@ async def test_a_drain_of_a_bought_machine_waits_for_the_next_checkpoint(world: 
     world.cluster.drain(drained)
     await world.until(lambda: world.active == 1 and world.node_of(0) != drained, within=1200)
     assert world.job(0, 1).pod is not None
-    assert trained[0] - world.job(0, 1).pod.base <= 20  # what was trained during the checkpoint and until the next try
+    assert trained[0] - world.job(0, 1).pod.base <= 20  # trained during the checkpoint and until the next attempt
     await world.until(lambda: drained not in world.cloud.instances)
 
 

@@ -1,4 +1,4 @@
-"""What a job needs is checked again as long as it lives: its conditions are about now, and stop nothing."""
+"""What a job needs is checked again while it exists. The conditions say how it is now, and stop nothing."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from api.spot_instance_job import CheckpointStorage
 from tests.workflows.documents import vm_spec
 from tests.workflows.test_continue_as_new import runs
 from tests.workflows.world import World
-from workflows import history
+from workflows.common import continue_as_new as history
 
 HOUR = 3600.0
 

@@ -1,4 +1,4 @@
-"""The Temporal CLI at every phase: cancel and terminate, the job's workflow and a VM's. docs/temporal-cli.md tells it.
+"""The Temporal CLI in every phase: cancel and terminate, a job's workflow and a VM's, as docs/temporal-cli.md says.
 
 ``reset`` needs the real server: see test_cli_dev_server.py.
 """
@@ -37,7 +37,7 @@ async def test_a_terminated_job_is_torn_down_when_its_object_is_deleted(world: W
     await into(world, phase)
     world.down.clear()
     world.cluster.stuck_pods.clear()
-    world.fleet.living.add(NAME)  # its object is
+    world.fleet.living.add(NAME)  # its object exists
     await world.handle.terminate("by a person with the CLI")
     await world.pass_time(60)
     await world.delete()
@@ -46,12 +46,12 @@ async def test_a_terminated_job_is_torn_down_when_its_object_is_deleted(world: W
 
 
 def vm(world: World, number: int = 0) -> WorkflowHandle[object, object]:
-    """The workflow of a VM, in the order in which they were begun."""
+    """Find the workflow of a VM, in the order in which they began."""
     return world.env.client.get_workflow_handle(names.vm_workflow_id(world.fleet.keys[number]))
 
 
 async def into_stage(world: World, stage: str) -> None:
-    """One job with one VM in that stage."""
+    """Bring the VM of one job into a stage."""
     await world.submit(replicas=1)
     if stage == "Noticed":
         await world.running(1)
@@ -59,11 +59,7 @@ async def into_stage(world: World, stage: str) -> None:
     if stage == "Deleting":
         await world.running(1)
         await world.release_vm(world.fleet.keys[0])
-    await world.until(lambda: world.documents.entries and stage_of(world) == stage, what=f"the VM is {stage}")
-
-
-def stage_of(world: World) -> str | None:
-    return next(iter(world.documents.entries.values())).state
+    await world.until(lambda: world.stage() == stage, what=f"the VM is {stage}")
 
 
 async def cancel(world: World) -> None:
@@ -71,7 +67,7 @@ async def cancel(world: World) -> None:
 
 
 async def terminate(world: World) -> None:
-    """The sweep comes by a little later, and finds what the job could not know of."""
+    """Terminate the workflow. The sweep comes a little later, and finds what the job could not know of."""
     await vm(world).terminate("by a person with the CLI")
     await world.pass_time(60)
     for name, instance in list(world.cloud.instances.items()):
@@ -81,19 +77,19 @@ async def terminate(world: World) -> None:
 
 
 def start_of(world: World, key: str, found: str) -> VmStart:
-    """As the sweep knows a machine."""
+    """Make the input of a VM's workflow as the sweep knows the machine."""
     first = world.of("ensure_vm")[0].request
     return first.model_copy(update={"key": key, "found": [found], "teardown": True})
 
 
-@pytest.mark.parametrize("order", [cancel, terminate])
+@pytest.mark.parametrize("asked", [cancel, terminate])
 @pytest.mark.parametrize("stage", STAGES)
 async def test_a_job_goes_on_with_another_machine(
-    world: World, stage: str, order: Callable[[World], Awaitable[None]]
+    world: World, stage: str, asked: Callable[[World], Awaitable[None]]
 ) -> None:
     await into_stage(world, stage)
     first = {name for name in world.cloud.instances if names.vm_key_of(name) == world.fleet.keys[0]}
-    await order(world)
+    await asked(world)
     await world.until(lambda: world.active == 1 and not first & set(world.cloud.instances), within=3600)
     assert len(world.training()) == 1
     await world.delete()

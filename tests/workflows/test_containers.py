@@ -1,4 +1,4 @@
-"""A training with other containers in its pod: TensorBoard, a proxy. Whose end is the replica's?"""
+"""A pod with other containers beside the training: TensorBoard, a proxy. Whose end is the replica's?"""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ async def test_a_container_that_fails_when_its_machine_goes_is_a_preemption(worl
 
 
 async def test_an_init_container_that_fails_is_a_restart_and_ends_the_job_at_last(world: World) -> None:
-    """Before, it began again for ever: its pod "ended before it ran"."""
+    """An earlier release started it again for ever, because its pod "ended before it ran"."""
     world.cluster._start = lambda job: world.cluster.fail_init(job, 3)  # type: ignore[method-assign]
     await world.submit(replicas=1, maxRestarts=2)
     assert await world.ended() == "Failed"

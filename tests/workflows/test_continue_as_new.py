@@ -10,7 +10,7 @@ from api import names
 from tests.workflows import cloud
 from tests.workflows.test_faults import story
 from tests.workflows.world import WORKFLOW_ID, World
-from workflows import history
+from workflows.common import continue_as_new as history
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def runs(world: World, workflow_id: str = WORKFLOW_ID) -> int:
-    """How many runs a workflow has had: followed back by what each was continued from."""
+    """Count the runs of a workflow, back from its last one."""
     count, run_id = 0, None
     while count == 0 or run_id:
         handle = world.env.client.get_workflow_handle(workflow_id, run_id=run_id)
@@ -64,9 +64,9 @@ async def test_a_recovery_holds_it_up(world: World, monkeypatch: pytest.MonkeyPa
     await world.running(2)
     before = await runs(world)
     world.notice(0)
-    await world.until(lambda: world.phase(0) == "Provisioning")
+    await world.until(lambda: len(world.cloud.created) == 3)
     monkeypatch.setattr(history, "EVENTS", 100)
-    await world.until(lambda: world.phase(0) == "Joining")
+    await world.until(lambda: world.machines.joining.get(world.cloud.created[2]))
     assert await runs(world) == before
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
     await world.pass_time(20)
@@ -90,8 +90,8 @@ async def test_a_deletion_that_takes_long_goes_on_in_new_runs(world: World, monk
     await world.nothing_left()
 
 
-@pytest.mark.usefixtures("short")
-async def test_a_vms_life_goes_on_in_a_new_run(world: World) -> None:
+async def test_a_vms_life_goes_on_in_a_new_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "EVENTS", 30)
     await world.submit(replicas=1)
     await world.running(1)
     key = world.fleet.keys[0]
@@ -105,7 +105,7 @@ async def test_a_vms_life_goes_on_in_a_new_run(world: World) -> None:
 
 
 async def test_the_state_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four machines and a dozen checkpoints later nothing is kept of the first but its line in the report."""
+    """After four machines and a dozen checkpoints nothing is kept of the first but its line in the report."""
     await world.submit(replicas=1, checkpoint={"checkpointInterval": "1m"})
     await world.running(1)
     for incarnation in range(1, 4):
@@ -119,7 +119,7 @@ async def test_the_state_is_bounded(world: World, monkeypatch: pytest.MonkeyPatc
     started = (await handle.fetch_history()).events[0].workflow_execution_started_event_attributes
     state = json.loads(started.input.payloads[0].data)["state"]
     ledger = state.pop("ledger")
-    assert len(compact(state)) < 14_000
+    assert len(compact(state)) < 15_000
     assert len(compact(ledger)) < 400 * len(ledger["vms"] + ledger["incarnations"])
 
 
@@ -128,7 +128,7 @@ def compact(value: Any) -> str:
 
 
 async def test_each_run_says_what_it_is_about(world: World) -> None:
-    """A static summary belongs to the first run alone."""
+    """Only the first run has a static summary."""
     await world.submit(replicas=1)
     await world.running(1)
     for workflow_id, about in (
@@ -153,3 +153,16 @@ async def test_the_patience_with_a_pod_is_no_longer_for_a_new_run(
     await world.pass_time(330)
     assert await runs(world) > before
     assert len(world.documents.told("StartTimeout")) == 1
+
+
+async def test_a_join_that_is_watched_is_not_begun_again_by_the_next_run(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The activity of the run before would hear of its end half a minute later, and work beside the next one's."""
+    await world.submit(replicas=1)
+    await world.until(lambda: world.stage() == "Booting")
+    monkeypatch.setattr(history, "EVENTS", 30)
+    await world.until(lambda: world.stage() == "Joining")
+    assert len(world.of("start_join")) == 1
+    await world.running(1)
+    assert len(world.of("start_join")) == 1

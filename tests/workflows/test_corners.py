@@ -1,4 +1,4 @@
-"""Corners that docs/phases.md has no cell for: what comes after an order, and two events at once."""
+"""Corners that docs/phases.md has no cell for: what comes after a request, and two events at once."""
 
 import pytest
 
@@ -20,7 +20,7 @@ WITH_AN_OUTCOME = {"Releasing", *ENDED}
 
 
 async def reach(world: World, phase: str) -> None:
-    """A job of two, of whom replica 0 is in this phase; it stays there until ``go_on`` or by its nature."""
+    """Bring replica 0 of a job of two into a phase, in which it stays until ``go_on`` or by its nature."""
     if phase == "Pending":
         world.down.add("find_capacity")
     if phase == "Starting":

@@ -1,17 +1,17 @@
-"""``activeDeadlineSeconds``: the training's time, over all incarnations, replicas and runs of its workflow."""
+"""``activeDeadlineSeconds`` counts the training's time over all incarnations, replicas and runs of its workflow."""
 
 from typing import Any
 
 import pytest
 
-from api.failure_policy import DEADLINE_EXCEEDED
+from api.reasons import DEADLINE_EXCEEDED
 from tests.workflows.test_continue_as_new import runs
 from tests.workflows.world import World
-from workflows import history
+from workflows.common import continue_as_new as history
 
 
 def template(job: int | None = None, pod: int | None = None) -> dict[str, Any]:
-    """A jobTemplate with a deadline of the Job, its pod, or both."""
+    """Make a jobTemplate with a deadline of the Job, its pod, or both."""
     return {
         "spec": {
             "template": {
@@ -30,7 +30,7 @@ def failed(world: World) -> Any:
 
 
 async def trained_until_failed(world: World) -> float:
-    """Seconds from the first start until the job says that it has failed."""
+    """Count the seconds from the first start until the job reports that it has failed."""
     await world.until(lambda: failed(world), within=6 * 3600)
     started = min(job.pod.started_at for job in world.cluster.history.values() if job.pod and job.pod.started_at)
     seconds: float = (failed(world).last_transition_time - started).total_seconds()
@@ -108,7 +108,7 @@ async def test_an_end_that_came_in_time_counts(world: World) -> None:
 
 
 async def test_a_deadline_that_kubernetes_kept_ends_the_job_too(world: World) -> None:
-    """A Job that an earlier release made has the field: its controller deletes the pod."""
+    """A Job that an earlier release made has the field, so its controller deletes the pod."""
     await world.submit(replicas=1)
     await world.running(1)
     job = world.cluster.job_of(0)

@@ -1,4 +1,4 @@
-"""The object is deleted: everything goes, the finalizers last."""
+"""The object is deleted: everything goes, and its finalizers last."""
 
 from api import names
 from tests.workflows.world import WORKFLOW_ID, World
@@ -33,7 +33,7 @@ async def test_a_run_begun_by_the_deletion_takes_stock_of_what_another_left(worl
 
 
 async def test_machines_of_terminated_workflows_are_torn_down_too(world: World) -> None:
-    """Job and VM terminated by hand: the Nodes tell of the machines."""
+    """Somebody terminated the workflows of the job and its VM. The Nodes still show the machines."""
     await world.submit(replicas=1)
     await world.running(1)
     await world.handle.terminate("by a person with the CLI")
@@ -62,6 +62,15 @@ async def test_a_vms_cancel_is_a_release(world: World) -> None:
     await world.until(lambda: name in world.cluster.nodes_gone)
     await world.running(1)
     assert world.node_of(0) != name
+
+
+async def test_a_job_hears_at_once_of_a_vm_that_somebody_cancelled(world: World) -> None:
+    world.cloud.refuse_deletes = 20
+    await world.submit(replicas=1)
+    await world.running(1)
+    await world.env.client.get_workflow_handle(names.vm_workflow_id(world.fleet.keys[0])).cancel()
+    await world.until(lambda: len(world.fleet.keys) == 2, within=30)
+    assert len(world.cloud.instances) == 1, "the first one is still being deleted"
 
 
 async def test_logs_are_saved_before_jobs_go(world: World) -> None:

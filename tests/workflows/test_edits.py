@@ -1,4 +1,4 @@
-"""Edits of a job's documents: what is fixed once replicas have begun stays as it was, the rest takes effect."""
+"""Edits of a job's documents: what is fixed once replicas have begun stays as it was, and the rest takes effect."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from api.spot_instance_job import CheckpointStorage, Progress
 from tests.workflows.documents import vm_spec
 from tests.workflows.test_continue_as_new import runs
 from tests.workflows.world import World
-from workflows import history
+from workflows.common import continue_as_new as history
 
 STORAGE = CheckpointStorage(type="gcs", bucket="b")
 OTHER_PROJECT = vm_spec(project="another")
@@ -35,19 +35,19 @@ async def refused(world: World, field: str) -> None:
 
 
 async def undone(world: World) -> None:
-    """Wait until the job is as it was, and nobody is told of it any more."""
+    """Wait until the job is as it was, and the refusal is no longer reported."""
     await world.until(lambda: world.documents.condition("Accepted").status == "True", 60, "the edit was undone")
 
 
 async def lose(world: World) -> None:
-    """The machine of replica 0 is gone, and another incarnation runs."""
+    """Lose the machine of replica 0, and wait until another incarnation runs."""
     incarnation = world.entry(0).incarnation
     world.cloud.power_off(world.node_of(0))
     await world.until(lambda: world.entry(0).incarnation == incarnation + 1 and world.active == 1)
 
 
 def restored_from(world: World) -> str:
-    """The image without its digest."""
+    """Return the image without its digest."""
     return (world.entry(0).restored_from or "").partition("@")[0]
 
 
@@ -58,7 +58,7 @@ async def test_another_mode_costs_no_image(world: World) -> None:
     world.documents.edit(checkpoint=edit)
     await refused(world, "checkpointConfig.mode")
     done = len(world.documents.told("CheckpointCompleted"))
-    await world.until(lambda: len(world.documents.told("CheckpointCompleted")) > done, 3600)  # they go on
+    await world.until(lambda: len(world.documents.told("CheckpointCompleted")) > done, 3600)  # they continue
     await lose(world)
     assert restored_from(world) == world.checkpoints.history[-1].image
     world.documents.edit(checkpoint={"mode": "Image"})
@@ -69,7 +69,7 @@ async def test_another_template_waits_for_another_job(world: World) -> None:
     await begin(world, jobTemplate=template(env=[{"name": "A", "value": "1"}]))
     world.documents.edit(job_template=template(command=["sh", "-c", "echo another training"]), replicas=2)
     await refused(world, "jobTemplate")
-    await world.running(2)  # what else was edited takes effect
+    await world.running(2)  # the rest of the edit takes effect
     containers = [
         call.request.job_template["spec"]["template"]["spec"]["containers"] for call in world.of("create_replica")
     ]
@@ -116,6 +116,18 @@ async def test_another_bucket_does_not_hide_what_is_saved(world: World) -> None:
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1)
     assert {call.request.storage.bucket for call in world.of("find_stored")} == {"b"}
+
+
+async def test_a_layout_that_was_forgotten_counts_from_the_next_look(world: World) -> None:
+    await begin(world, checkpoint={"mode": "Application", "checkpointStorage": STORAGE})
+    await world.pass_time(300)
+    world.documents.edit(checkpoint={"checkpoint_storage": STORAGE.model_copy(update={"layout": "TorchDCP"})})
+    await world.pass_time(60)
+    world.notice(0)
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 1)
+    assert world.documents.condition("Accepted").status == "True"
+    layouts = [call.request.storage.layout for call in world.of("find_stored")]
+    assert (layouts[0], layouts[-1]) == ("Outlast", "TorchDCP")
 
 
 async def test_a_bucket_may_come_and_its_credentials_may_change(world: World) -> None:

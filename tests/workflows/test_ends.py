@@ -1,4 +1,4 @@
-"""A pod ends: whose end was it, and what follows?"""
+"""A pod ends: who is to blame, and what follows?"""
 
 from tests.workflows.world import World
 

@@ -1,9 +1,9 @@
-"""``podFailurePolicy``: what a failure means, as the template says; and the words of a careful batch user."""
+"""``podFailurePolicy`` says what a failure means. The templates are those of a careful batch user."""
 
 import itertools
 from typing import Any
 
-from api.failure_policy import POD_FAILURE_POLICY
+from api.reasons import POD_FAILURE_POLICY
 from tests.workflows.world import World
 
 FATAL = {"action": "FailJob", "onExitCodes": {"containerName": "train", "operator": "In", "values": [42]}}
@@ -13,7 +13,7 @@ BROKEN = {"action": "FailJob", "onPodConditions": [{"type": "ConfigIssue"}]}
 
 
 async def training(world: World, **spec: Any) -> None:
-    """A replica that trains under these rules."""
+    """Start a replica that trains under these rules."""
     containers = [{"name": "train", "image": "train:1"}]
     job = {
         "activeDeadlineSeconds": 20_000,
@@ -34,7 +34,7 @@ async def test_a_fatal_exit_code_fails_the_job_at_once(world: World) -> None:
     failed = world.documents.condition("Failed")
     assert failed is not None
     assert failed.reason == POD_FAILURE_POLICY
-    assert "replica 0: container train exited 42, to which rule 1 of podFailurePolicy says FailJob" in failed.message
+    assert "replica 0: container train exited 42, for which rule 1 of podFailurePolicy says FailJob" in failed.message
     assert [world.entry(index).restarts for index in (0, 1)] == [0, 0]
     assert {(0, 0), (1, 0)} <= set(world.cluster.logs)
     assert world.cloud.instances == {}
@@ -63,7 +63,7 @@ async def test_no_rule_counts(world: World) -> None:
     await training(world)
     world.cluster.end_pod(world.cluster.job_of(0), 1)
     await world.until(lambda: world.entry(0).restarts == 1 and world.active == 1)
-    await world.pass_time(400)  # sooner it would be the image's fault
+    await world.pass_time(400)  # earlier it would be the image's fault
     world.cluster.end_pod(world.cluster.job_of(0), 1)
     assert await world.ended() == "Failed"
     failed = world.documents.condition("Failed")
@@ -93,7 +93,7 @@ async def test_a_condition_of_the_pod_can_be_fatal(world: World) -> None:
 
 async def test_a_container_beside_others_is_judged_by_its_name(world: World) -> None:
     await training(world)
-    world.cluster.end_container(world.cluster.job_of(0), "proxy", 42)  # the rule is of another container
+    world.cluster.end_container(world.cluster.job_of(0), "proxy", 42)  # the rule is about another container
     await world.until(lambda: world.entry(0).restarts == 1 and world.active == 1)
     world.cluster.end_container(world.cluster.job_of(0), "train", 42)
     assert await world.ended() == "Failed"

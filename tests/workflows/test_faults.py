@@ -1,4 +1,4 @@
-"""Activities fail, workers go away: what was decided is carried out all the same, once."""
+"""Activities fail and workers go away. What was decided is still carried out, and once."""
 
 import pytest
 from temporalio.contrib.pydantic import pydantic_data_converter
@@ -6,22 +6,23 @@ from temporalio.worker import Replayer
 
 from activities import signatures as act
 from api import names
-from api.timings import Timings
-from tests.workflows.documents import vm_spec
+from tests.workflows.documents import OFTEN, vm_spec
 from tests.workflows.world import ELSEWHERE, RUNNER, WORKFLOW_ID, Fault, World
-from workflows.spot_instance_job import SpotInstanceJob
-from workflows.spot_vm import SpotVM
+from workflows.job.workflow import SpotInstanceJob
+from workflows.vm.workflow import SpotVM
 
-# What a story of two replicas, a preemption and a deletion calls at all: nobody orders anything in it.
-NAMES = sorted({signature.name for signature in act.ALL} - ELSEWHERE - {"patch_spec"})
+# Those of requests, and of what takes longer or fails in other stories, which tests/chaos/test_crashes.py plays.
+NEVER_HERE = {"patch_spec", "check_owner", "delete_checkpoint", "observe_replica", "read_progress"}
+# The activities of a story of two replicas, a preemption and a deletion, in which nobody requests anything.
+NAMES = sorted({signature.name for signature in act.ALL} - ELSEWHERE - NEVER_HERE)
 GROUPS = [NAMES[first::5] for first in range(5)]
 
 
 async def story(world: World) -> None:
-    """Two replicas, a lost machine, the end; with what must hold whatever failed on the way."""
-    world.checkpoints.dump_seconds = 71  # longer than the operator's silence is trusted
-    world.documents.vm_spec = vm_spec(zones=["us-central1-b"])  # so that prices are compared
-    world.documents.timings = Timings(preempted_poll=60)
+    """Play two replicas, a lost machine and the end, and check what must be true whatever failed on the way."""
+    world.checkpoints.dump_seconds = 71  # longer than a silent operator is trusted
+    world.documents.vm_spec = vm_spec(zones=["us-central1-b"])  # two zones, so that prices are compared
+    world.documents.timings = OFTEN.model_copy(update={"preempted_poll": 60})
     await world.submit(replicas=2, checkpoint={"checkpointInterval": "3m"})
     await world.running(2, within=1200)
     await world.until(lambda: world.documents.told("CheckpointCompleted"), within=1200)
@@ -36,7 +37,7 @@ async def story(world: World) -> None:
 
 @pytest.mark.parametrize("names", GROUPS, ids=lambda group: f"{group[0]}...")
 async def test_failures_before_and_after_an_activitys_effect_cost_time_alone(world: World, names: list[str]) -> None:
-    """The first call fails before its effect, the second after it, the sixth and seventh so again."""
+    """The first call fails before its effect, the second after it, and so do the sixth and seventh."""
     world.faults = [Fault(name, nth=nth, after=after) for name in names for nth in (1, 5) for after in (False, True)]
     await story(world)
     assert [fault.name for fault in world.faults if not fault.seen] == []
@@ -54,7 +55,7 @@ async def test_an_outage_is_waited_for(world: World, name: str) -> None:
 
 
 async def test_an_api_server_that_is_away_for_minutes_costs_nothing(world: World) -> None:
-    """Everything that asks Kubernetes fails; the trainings go on, and so does the job afterwards."""
+    """Everything that asks Kubernetes fails. The trainings continue, and so does the job afterwards."""
     kubernetes = {signature.name for signature in act.ALL} - {"create_vm", "observe_create", "observe_vm", "delete_vm"}
     await world.submit(replicas=2)
     await world.running(2)
@@ -100,7 +101,7 @@ async def test_signals_told_twice_change_nothing(world: World) -> None:
 
 
 async def test_a_worker_that_forgets_everything_between_two_tasks(idle_world: World) -> None:
-    """Each workflow task replays the whole history: what is not deterministic fails here."""
+    """Each workflow task replays the whole history, so anything that is not deterministic fails here."""
     world = idle_world
     world.cluster.add_node("gpu-a")
     async with world.worker(max_cached_workflows=0):
@@ -114,7 +115,7 @@ async def test_a_worker_that_forgets_everything_between_two_tasks(idle_world: Wo
 
 
 async def test_the_whole_story_replays(world: World) -> None:
-    """The histories of all workflows, by a worker that knows nothing."""
+    """A worker that knows nothing replays the histories of all workflows."""
     await story(world)
     replayer = Replayer(
         workflows=[SpotInstanceJob, SpotVM], workflow_runner=RUNNER, data_converter=pydantic_data_converter

@@ -1,4 +1,4 @@
-"""A process image goes on only on a machine like its own."""
+"""A process image continues only on a machine like its own."""
 
 import pytest
 
@@ -39,7 +39,7 @@ async def test_on_another_machine_the_job_holds_and_says_what_differs(
     assert told in world.entry(0).message
     await world.pass_time(2 * 3600)
     assert world.training() == []
-    assert len(world.cloud.created) <= 8  # its machine is given back, and others are tried ever more rarely
+    assert len(world.cloud.created) <= 8  # its machine is released, and others are tried more and more rarely
     world.documents.edit(checkpoint={"on_unrestorable": "ColdStart"})
     await world.running(1)
 
@@ -57,14 +57,14 @@ async def test_a_person_may_have_it_begin_anew_there(world: World) -> None:
 
 
 async def test_a_nearer_one_that_fits_goes_before_the_furthest(world: World) -> None:
-    """Two machines of an old image, one of them replaced by a new one; then the other kind is lost."""
+    """One of two machines with an old image is replaced by a new one; then the other is lost."""
     await world.submit(replicas=2, checkpoint={"onUnrestorable": "ColdStart", "checkpointInterval": "2m"})
     await world.running(2)
     world.machines.fingerprint |= {"kernel": "6.12"}
     world.checkpoints.plans = ["fail"] * 2
-    world.notice(1, seconds=3)  # nothing on record: it begins anew, on the new kernel
+    world.notice(1, seconds=3)  # nothing on record: it starts from the beginning, on the new kernel
     await world.until(lambda: world.entry(1).incarnation == 1 and world.active == 2)
-    await world.until(lambda: world.documents.told("CheckpointCompleted"))  # of replica 0, which is further
+    await world.until(lambda: world.documents.told("CheckpointCompleted"))  # of replica 0, which has more progress
     world.cluster.mark(world.node_of(0))
     world.checkpoints.plans = ["fail"] * 2
     old = world.checkpoints.history[-1]
@@ -82,13 +82,13 @@ async def test_a_machine_of_the_same_kind_is_restored_on(world: World) -> None:
 
 
 async def test_a_gpu_like_the_images_is_bought_though_it_is_not_the_specs_own(world: World) -> None:
-    """The first machine was an L4, for there was no T4; what was dumped there needs an L4 again."""
+    """The first machine was an L4, because there was no T4. What was dumped there needs an L4 again."""
     world.documents.vm_spec = vm_spec(alternatives=[{"machineType": "g2-standard-4", "gpu": {"type": "nvidia-l4"}}])
     t4, l4 = (candidate.key for candidate in candidates_of(world.documents.vm_spec))
     world.cloud.exhausted = {t4}
     await with_a_checkpoint(world)
     world.cloud.exhausted = set()
-    await world.pass_time(4000)  # the stockout is rested
+    await world.pass_time(4000)  # the cooldown of the stockout ends
     await lose(world)
     await world.running(1)
     assert [candidate.key for candidate in world.cloud.asked] == [t4, l4, l4]

@@ -1,4 +1,4 @@
-"""checkpointInterval: auto follows what checkpoints take and how often machines are lost."""
+"""With checkpointInterval: auto the interval follows the duration of checkpoints and the loss rate."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ AUTO = {"checkpointInterval": "auto"}
 
 
 def between(world: World) -> list[float]:
-    """Seconds between the requests of the scheduled checkpoints."""
+    """List the seconds between the requests of the scheduled checkpoints."""
     return [(b.created_at - a.created_at).total_seconds() for a, b in pairwise(world.checkpoints.history)]
 
 
@@ -22,7 +22,7 @@ async def test_the_default_holds_until_a_checkpoint_is_measured_then_dalys_inter
     await world.until(lambda: world.checkpoints.history, within=2000)
     assert (world.checkpoints.history[0].created_at - begun).total_seconds() < 1801
     await world.until(lambda: len(world.checkpoints.history) == 3, within=30_000)
-    # 80 s, and a machine lost every 240 h or a little less often: hours of quiet weigh little against the prior.
+    # 80 s, and a machine lost every 240 h or a little less often: quiet hours weigh little against the prior.
     assert between(world) == [pytest.approx(12_000, rel=0.13)] * 2
     told = world.documents.told("CheckpointInterval")
     assert "until a checkpoint is measured" in told[0]
@@ -54,7 +54,7 @@ async def test_losses_bring_the_next_checkpoint_nearer(world: World) -> None:
     assert len(told) > quiet
     seconds = [float(message.split()[3]) for message in told[quiet - 1 :]]
     assert seconds == sorted(seconds, reverse=True)
-    # Four losses in well over a day of prior: some six hours, and Daly's interval of 60 s to them.
+    # Four losses against a prior of more than a day: one in about six hours, for which Daly's interval is 60 s.
     assert seconds[-1] == pytest.approx(1600, rel=0.15)
     count = len(world.checkpoints.history)
     await world.until(lambda: len(world.checkpoints.history) == count + 2, within=4000)

@@ -1,4 +1,4 @@
-"""``keepFailedFor``: the machine of a replica that failed for good is left to its owner for a while."""
+"""With ``keepFailedFor`` the machine of a replica that failed for good is kept for its owner for a while."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from tests.workflows.world import World
 
 
 async def failed(world: World, **spec: Any) -> str:
-    """One replica that has used up its restarts; the name of its machine."""
+    """Let a replica use up its restarts, and return the name of its machine."""
     await world.submit(replicas=1, maxRestarts=0, keepFailedFor="2h", **spec)
     await world.running(1)
     machine = world.node_of(0)

@@ -1,4 +1,4 @@
-"""Where a job's logs go, and what people are told of it."""
+"""The places of a job's logs, and what people read of them."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ async def submit(world: World, **spec: Any) -> None:
 
 
 async def lose(world: World) -> None:
-    """The machine goes, and another takes over."""
+    """Lose the machine, and wait until another runs."""
     incarnation = world.entry(0).incarnation or 0
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == incarnation + 1 and world.active == 1)

@@ -1,6 +1,6 @@
-"""Outages that last for hours: every wait ends its run in time, whatever fills the history meanwhile.
+"""Outages last for hours. Every wait ends its run in time, whatever fills the history meanwhile.
 
-That no run comes near a limit of the service is asserted by the simulated service itself, in every story.
+The simulated service itself asserts in every story that no run comes near a limit of the service.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from api.market import Candidate, Choose
 from api.timings import Timings
 from tests.workflows.documents import vm_spec
 from tests.workflows.world import World
-from workflows.history import EVENTS
+from workflows.common.continue_as_new import EVENTS
 
 HOUR = 3600.0
 KUBERNETES = {
@@ -22,12 +22,17 @@ KUBERNETES = {
 
 
 def longest_run(world: World) -> int:
-    """Events in the longest run of any workflow."""
+    """Count the Events in the longest run of any workflow."""
     return max(len(run.history.events) for run in world.env.runs())  # type: ignore[attr-defined]
 
 
+def bytes_of(world: World) -> int:
+    """Count the bytes in all runs of all workflows."""
+    return sum(run.history.size for run in world.env.runs())  # type: ignore[attr-defined]
+
+
 async def test_a_market_answers_all_day_during_a_stockout(world: World) -> None:
-    """Nothing is bought, so it has nothing to look for, and VMs ask again and again."""
+    """Nothing is bought, so the market has nothing to look for, and VMs ask again and again."""
     candidates = [Candidate(zone="us-central1-a", machine_type="n1-standard-4")]
     for number in range(2_100):
         question = Choose(asker=f"{number:08x}-r0-v1", replica=0, candidates=candidates, namespace="team")
@@ -55,7 +60,7 @@ async def test_an_api_server_that_is_away_for_hours(world: World, when: str) -> 
 
 
 async def test_a_long_script_does_not_fill_the_history(world: World) -> None:
-    """Two replicas look for capacity for hours, with all that a user may put into a VM's metadata."""
+    """Two replicas look for capacity for hours, with the longest possible metadata of a VM."""
     world.documents.vm_spec = vm_spec(more={"startupScript": "#" * 200 * 1024})
     world.cloud.exhausted = {"us-central1-a"}
     await world.submit(replicas=2)
@@ -63,3 +68,21 @@ async def test_a_long_script_does_not_fill_the_history(world: World) -> None:
     world.cloud.exhausted.clear()
     await world.running(2, within=HOUR)
     assert max(run.history.size for run in world.env.runs()) < 8 << 20  # type: ignore[attr-defined]
+
+
+async def test_long_documents_are_read_once_a_run(world: World) -> None:
+    """A training takes days, with the longest possible specs."""
+    world.documents.vm_spec = vm_spec(more={"startupScript": "#" * 200 * 1024})
+    container = {"name": "train", "image": "train:1", "env": [{"name": "LONG", "value": "x" * 200 * 1024}]}
+    world.cluster.steps = 1e9
+    await world.submit(replicas=2, jobTemplate={"spec": {"template": {"spec": {"containers": [container]}}}})
+    await world.running(2)
+    before = bytes_of(world)
+    await world.pass_time(6 * HOUR)
+    assert bytes_of(world) - before < 10 << 20, "each hour the checks, and a new run after a thousand events"
+    world.documents.edit_vm(vm_spec(zones=["us-central1-f"]))
+    await world.pass_time(10)
+    world.notice(0)
+    await world.running(1)
+    await world.running(2)
+    assert [call.request.spec.gcp.zones for call in world.of("create_vm")][-1] == ["us-central1-f"]

@@ -1,4 +1,4 @@
-"""Machines come to grief at every moment of their lives."""
+"""Machines are lost at every moment of their lives."""
 
 from itertools import pairwise
 
@@ -8,7 +8,7 @@ from api import errors, names
 from api.messages import ReplicaChanged
 from api.timings import Timings
 from api.views import ReplicaView
-from tests.workflows.documents import vm_spec
+from tests.workflows.documents import NAME, vm_spec
 from tests.workflows.world import World
 
 
@@ -70,7 +70,7 @@ async def test_the_second_notice_changes_nothing(world: World) -> None:
 @pytest.mark.parametrize("stage", ["Creating", "Booting", "Joining", "Registering"])
 async def test_a_machine_lost_before_it_is_ready_is_replaced(world: World, stage: str) -> None:
     await world.submit(replicas=1)
-    await world.until(lambda: any(entry.state == stage for entry in world.documents.entries.values()))
+    await world.until(lambda: world.stage() == stage)
     world.cloud.power_off(world.cloud.created[0])
     await world.running(1)
     assert len(world.cloud.created) == 2
@@ -90,7 +90,7 @@ async def test_a_notice_while_joining_is_answered_by_another_machine(world: Worl
 
 async def test_a_persons_notice_by_replica_reaches_a_machine_that_still_boots(world: World) -> None:
     await world.submit(replicas=1)
-    await world.until(lambda: any(entry.state == "Booting" for entry in world.documents.entries.values()))
+    await world.until(lambda: world.stage() == "Booting")
     await world.notice_by_hand(replica=0)
     await world.running(1)
     assert world.node_of(0) == world.cloud.created[1]
@@ -189,7 +189,7 @@ async def test_machines_that_join_in_vain_are_bought_ever_more_rarely_and_people
     world.machines.failing_joins = 10**6
     await world.submit(replicas=1)
     await world.pass_time(24 * 3600)
-    assert len(world.cloud.created) <= 28  # one an hour, at last
+    assert len(world.cloud.created) <= 28  # one an hour in the end
     condition = world.documents.condition("CapacityAvailable")
     assert (condition.status, condition.reason) == ("False", "JoinFailed")
     assert "the next VM is bought at " in (world.entry(0).message or "")
@@ -274,6 +274,17 @@ async def test_a_vm_whose_job_is_gone_tears_itself_down(world: World) -> None:
     await world.running(1)
     await world.handle.terminate("by a person with the CLI")
     await world.until(lambda: not world.cloud.instances and not world.cluster.nodes, within=1800)
+
+
+async def test_a_vm_whose_jobs_workflow_is_closed_but_not_its_job_looks_from_time_to_time(world: World) -> None:
+    await world.submit(replicas=1)
+    await world.running(1)
+    world.fleet.living.add(NAME)
+    await world.handle.terminate("by a person with the CLI")
+    await world.pass_time(3600)
+    assert 6 <= len(world.of("look_at_vm")) <= 12
+    world.fleet.living.clear()
+    await world.until(lambda: not world.cloud.instances, within=1200)
 
 
 async def test_a_deletion_refused_for_a_while_is_asked_for_again(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Nothing is bought that the pod can never run on; a free GPU of the cluster is taken all the same."""
+"""Nothing is bought on which the pod can never run. A free GPU of the cluster is still taken."""
 
 import pytest
 
@@ -73,7 +73,7 @@ async def test_a_template_that_is_corrected_after_the_free_gpu_was_lost_is_bough
 
 @pytest.mark.parametrize("corrected", [True, False])
 async def test_a_replica_that_lost_its_machine_buys_nothing_that_does_not_fit(world: World, corrected: bool) -> None:
-    """The SpotInstanceVM was edited to something too small while it ran."""
+    """Somebody edited the SpotInstanceVM to a machine that is too small while the replica ran."""
     await world.submit(replicas=1)
     await world.running(1)
     world.documents.misfit = lambda candidate: "too little memory" if candidate.machine_type == "n1-highcpu-2" else None
@@ -90,6 +90,18 @@ async def test_a_replica_that_lost_its_machine_buys_nothing_that_does_not_fit(wo
         assert len(world.cloud.asked) == 2
 
 
+async def test_nothing_is_bought_by_a_check_that_was_made_before_an_edit(world: World) -> None:
+    """The check of the edited SpotInstanceVM is under way when a machine is to be bought."""
+    world.cloud.exhausted = {"us-central1-a"}
+    await world.submit(replicas=1)
+    await world.until(lambda: world.cloud.asked)
+    world.documents.misfit = lambda candidate: "too little memory" if candidate.machine_type == "n1-highcpu-2" else None
+    world.down.add("preflight")
+    world.documents.edit_vm(vm_spec(machineType="n1-highcpu-2"))
+    await world.pass_time(300)
+    assert {candidate.machine_type for candidate in world.cloud.asked} == {"n1-standard-4"}
+
+
 async def test_of_several_alternatives_only_those_that_fit_are_bought(world: World) -> None:
     world.documents.vm_spec = vm_spec(zones=["us-central1-b"], alternatives=[{"machineType": "n1-standard-8"}])
     world.documents.misfit = too_small
@@ -102,7 +114,7 @@ async def test_of_several_alternatives_only_those_that_fit_are_bought(world: Wor
 
 
 async def test_a_zone_that_its_volume_has_chosen_holds_for_the_next_machine(world: World) -> None:
-    """A claim is bound with the first pod, and the hourly check has not seen that."""
+    """A claim is bound with the first pod, after the hourly check."""
     world.documents.vm_spec = vm_spec(zones=["us-central1-b"])
     await world.submit(replicas=1)
     await world.running(1)

@@ -1,4 +1,4 @@
-"""What is bought where: candidates, shortages that all jobs learn from, on-demand and the way back."""
+"""What is bought in which zone: candidates, shortages that all jobs learn of, on-demand and the spot return."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from api.timings import Timings
 from tests.simulation.simulation import LATENCY
 from tests.workflows.documents import vm_spec
 from tests.workflows.world import World
-from workflows.market_state import MarketState
+from workflows.market.state import MarketState
 
 A, B = "us-central1-a", "us-central1-b"
 FALLBACK = {"onDemandFallback": {"after": "10m", "maxReplicas": 1, "pricePerHour": "0.3"}}
@@ -63,12 +63,12 @@ async def test_a_price_that_cannot_be_read_leaves_the_order_of_the_spec(world: W
 
 
 async def test_a_stockout_spares_the_other_replica_its_own(world: World) -> None:
-    """Of two VMs that find a zone exhausted one tries it again after the rest, and the other waits for that."""
+    """Two VMs find a zone exhausted. One of them tries it again after the cooldown, and the other waits for that."""
     world.cloud.exhausted = {A}
     await world.submit(replicas=2)
     await world.pass_time(1800)
     tries = [call.at for call in world.of("create_vm")]
-    assert len(tries) <= 2 + 4  # both at first, for neither knew; then at 3, 6, 12 and 24 minutes
+    assert len(tries) <= 2 + 4  # both at first, because neither knew; then at 3, 6, 12 and 24 minutes
     world.cloud.exhausted = set()
     await world.running(2, within=3600)
 
@@ -166,7 +166,7 @@ async def test_who_is_preempted_while_its_spot_vm_is_given_up_buys_another(
 
     async def refuse(start: VmStart) -> EnsuredVm:
         monkeypatch.setattr(world.fleet, "ensure_vm", ensure)
-        world.clock.after(1.5 * LATENCY, lambda: world.notice(0))  # the job hears of it while its release is under way
+        world.clock.after(1.5 * LATENCY, lambda: world.notice(0))  # the job learns of it while its release is under way
         raise ApplicationError("no VM today", non_retryable=True)
 
     monkeypatch.setattr(world.fleet, "ensure_vm", refuse)
@@ -183,7 +183,7 @@ async def test_dearer_spot_is_told_with_the_figures(world: World) -> None:
     await world.running(2)
     await world.until(lambda: world.documents.told("OnDemandCheaper"))
     told = [event.message for event in world.documents.events if event.reason == "OnDemandCheaper"]
-    assert told == ["2 spot VMs cost $0.400 an hour, one on-demand VM $0.3: with replicas: 1 on-demand would cost less"]
+    assert told == ["2 spot VMs cost $0.400 an hour, one on-demand VM $0.3: on-demand with replicas: 1 would cost less"]
 
 
 async def test_the_market_remembers_how_long_machines_ran_and_that_one_was_lost(world: World) -> None:
@@ -212,7 +212,7 @@ async def test_an_end_that_could_not_be_told_at_first_is_told_at_last(world: Wor
 
 
 async def loses_one_unseen(world: World) -> None:
-    """Of two machines; nobody but the market tells the job of it."""
+    """Lose one of two machines, of which only the market tells the job."""
     await world.submit(replicas=2)
     await world.running(2)
     world.bridge.lost = {"node_changed", "preemption_notice", "replica_changed"}

@@ -1,15 +1,18 @@
-"""Whoever announces a machine's end, and however many do: one recovery, once."""
+"""Whoever announces a machine's end, and however many do, there is one recovery."""
 
 from collections.abc import Awaitable, Callable
+from datetime import UTC
 from itertools import permutations
 
 import pytest
+from temporalio.api.enums.v1 import EventType
 
 from api import names
+from api.market import PREEMPTED
 from api.messages import PreemptionNotice
 from api.projections import MARK_SHUTDOWN
 from tests.hostile import HOSTILE
-from tests.workflows.world import World
+from tests.workflows.world import WORKFLOW_ID, World
 
 Source = Callable[[World, str], Awaitable[None]]
 
@@ -53,7 +56,7 @@ PAIRS = list(permutations(["agent", "AKS", "NotReady", "gone", "person"], 2))
 
 
 async def recovers_once(world: World, node: str) -> None:
-    """And nothing comes after it."""
+    """Wait for one recovery, and check that no other follows."""
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2, within=1500)
     await world.pass_time(300)
     assert (world.entry(0).incarnation, world.entry(1).incarnation) == (1, 0)
@@ -109,13 +112,12 @@ async def test_a_mark_on_a_node_that_was_there_before_leads_to_one_recovery(worl
 
 
 async def test_a_notice_ends_the_back_off_of_a_replica(world: World) -> None:
-    await world.submit(replicas=2)
-    await world.running(2)
-    world.down.add("observe_replica")
-    await world.until(lambda: len(world.documents.told("RunningFailed")) >= 12, within=4000)  # back-offs of minutes
+    world.down.add("create_replica")
+    await world.submit(replicas=1)
+    await world.until(lambda: len(world.documents.told("StartingFailed")) >= 12, within=4000)  # back-offs of minutes
     world.down.clear()
-    world.notice(0)
-    await world.until(lambda: world.documents.told("Preempted"), within=5)
+    world.machines.notice(world.cloud.created[0], 30)
+    await world.until(lambda: world.documents.told("Preempted"), within=40)
 
 
 async def test_a_notice_ends_the_back_off_of_a_vm(world: World) -> None:
@@ -125,7 +127,7 @@ async def test_a_notice_ends_the_back_off_of_a_vm(world: World) -> None:
     await world.pass_time(1200)
     world.down.clear()
     vm = world.env.client.get_workflow_handle(names.vm_workflow_id(world.fleet.keys[0]))
-    await vm.signal("preemption_notice", PreemptionNotice(source="compute.instances.preempted"))
+    await vm.signal("preemption_notice", PreemptionNotice(source=PREEMPTED))
     await world.until(lambda: world.documents.told("Preempted"), within=5)
 
 
@@ -136,3 +138,34 @@ async def test_a_notice_for_what_can_be_no_node_is_ignored(world: World) -> None
         await world.notice_by_hand(node=node)
     await world.pass_time(300)
     assert (world.entry(0).incarnation, world.documents.told("Preempted")) == (0, [])
+
+
+async def test_the_first_thing_asked_for_after_a_notice_is_the_checkpoint(world: World) -> None:
+    await world.submit(replicas=2)
+    await world.running(2)
+    await world.pass_time(120)
+    began, node = world.clock.now, world.notice(0)
+    await world.until(lambda: world.checkpoints.history)
+    events = world.env.find(WORKFLOW_ID).history.events
+    asked = [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in events
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+        and event.event_time.ToDatetime(tzinfo=UTC) >= began
+    ]
+    assert asked[0] == "create_checkpoint"
+    told = [
+        event.workflow_execution_signaled_event_attributes.signal_name
+        for event in events
+        if event.event_type == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_SIGNALED
+        and event.event_time.ToDatetime(tzinfo=UTC) == began
+    ]
+    assert told == ["preemption_notice"]
+    assert node not in {world.node_of(1)}
+
+
+async def test_a_notice_that_comes_without_its_node_is_as_good(world: World) -> None:
+    await world.submit(replicas=2)
+    await world.running(2)
+    await world.signal("preemption_notice", PreemptionNotice(node=world.node_of(0), source=names.TAINT_PREEMPTED))
+    await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)

@@ -1,30 +1,19 @@
-"""The checkpoint operator's traps: whatever it does, the job still ends well."""
+"""Whatever the checkpoint operator's traps do, the job still ends well."""
 
 from datetime import timedelta
 
 import pytest
 
+from sandbox.checkpoint_operator.traps import FAIL, SILENT, SLOW
+from tests.workflows.checkpoints import TRAPS
 from tests.workflows.world import World
 
 STEPS = 3000
 TEN_MINUTES = timedelta(minutes=10)
 
-TRAPS = [
-    "stick:Checkpointing",
-    "stick:ImageBuilding",
-    "stick:ImagePushing",
-    "ignored",
-    "empty",
-    "unpushed",
-    "not-deleted",
-    "fail",
-    "slow",
-    "gone",
-]
-
 
 async def ends_well(world: World) -> None:
-    """The training is done, the machines are gone, and no more is kept than retention allows."""
+    """Check that the training is done, the machines are gone, and no more is kept than retention allows."""
     done = lambda: (world.documents.condition("Completed") or world.documents.condition("Failed")) is not None  # noqa: E731
     await world.until(done, within=4 * STEPS, what="the end")
     assert world.documents.condition("Completed").status == "True"
@@ -36,7 +25,7 @@ async def ends_well(world: World) -> None:
 
 @pytest.mark.parametrize("trap", TRAPS)
 async def test_scheduled_checkpoints_that_go_wrong(world: World, trap: str) -> None:
-    """The first two; the one after is restored from."""
+    """The first two go wrong; the third is restored from."""
     world.cluster.steps = STEPS
     world.checkpoints.plans = [trap, trap]
     await world.submit(replicas=1, checkpoint={"checkpointInterval": "5m"})
@@ -48,13 +37,13 @@ async def test_scheduled_checkpoints_that_go_wrong(world: World, trap: str) -> N
     await world.running(0)
     await world.running(1, within=1800)
     assert world.job(0, 1).pod.base > 0, "from the last good one, not from the beginning"
-    assert good.tag in world.job(0, 1).request.restore.label or trap == "slow"
+    assert good.tag in world.job(0, 1).request.restore.label or trap == SLOW
     await ends_well(world)
 
 
 @pytest.mark.parametrize("trap", TRAPS)
 async def test_the_survivors_checkpoint_that_goes_wrong(world: World, trap: str) -> None:
-    """On a preemption the survivor is asked twice, and the second one helps."""
+    """On a preemption the survivor is checkpointed twice, and the second checkpoint helps."""
     world.cluster.steps = STEPS
     await world.submit(replicas=2, checkpoint={"checkpointInterval": "1h"})
     await world.running(2)
@@ -63,15 +52,15 @@ async def test_the_survivors_checkpoint_that_goes_wrong(world: World, trap: str)
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2, within=2400)
     assert world.job(0, 1).pod.base > 90
-    if trap != "slow":
+    if trap != SLOW:
         assert len(world.checkpoints.history) == 2
         assert world.documents.told("CheckpointFailed")
     await ends_well(world)
 
 
-@pytest.mark.parametrize("trap", ["ignored", "fail"])
+@pytest.mark.parametrize("trap", [SILENT, FAIL])
 async def test_an_operator_that_never_does_it(world: World, trap: str) -> None:
-    """No checkpoint is ever made: a lost machine costs all work of its replica, and the training ends all the same."""
+    """No checkpoint is ever made. A lost machine costs all work of its replica, and the training still ends."""
     world.cluster.steps = STEPS
     world.checkpoints.plans = [trap] * 100
     await world.submit(replicas=1, checkpoint={"checkpointInterval": "5m"})
@@ -89,7 +78,7 @@ async def test_a_second_survivor_is_asked_where_the_first_ones_node_does_not_do_
     await world.submit(replicas=3, checkpoint={"checkpointInterval": "1h"})
     await world.running(3)
     await world.pass_time(100)
-    world.checkpoints.plans = ["ignored"]
+    world.checkpoints.plans = [SILENT]
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 3)
     first, second = world.checkpoints.history

@@ -1,4 +1,4 @@
-"""Nothing was ever checkpointed, and the survivor's node is NotReady in that moment: it is waited for, not given up."""
+"""Nothing was ever checkpointed, and the survivor's node is NotReady just now: the job waits for it."""
 
 from tests.workflows.world import World
 
@@ -6,7 +6,7 @@ GRACE = 600.0
 
 
 async def lost_while_the_survivor_is_silent(world: World) -> str:
-    """Gives the survivor's node."""
+    """Lose a machine while the survivor is unreachable, and return the survivor's node."""
     await world.submit(replicas=2)
     await world.running(2)
     await world.pass_time(200)

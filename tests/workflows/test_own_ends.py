@@ -1,4 +1,4 @@
-"""Ends that our own work causes: a checkpoint that kills its training, a restore that does not last."""
+"""Ends that Outlast itself causes: a checkpoint kills its training, or a restore does not last."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def dumps(world: World) -> int:
 
 @pytest.mark.parametrize(("code", "late"), [(137, False), (137, True), (134, False)])
 async def test_a_checkpoint_that_kills_its_training_is_no_restart(world: World, code: int, late: bool) -> None:
-    """A memory limit below what the dump needs; a probe that fails during the freeze; a watchdog that aborts."""
+    """A memory limit is below what the dump needs, a probe fails during the freeze, or a watchdog aborts."""
     world.cluster.steps, world.checkpoints.kills, world.checkpoints.kills_late = 6 * HOUR, code, late
     await world.submit(replicas=1)
     await world.until(lambda: world.documents.told("CheckpointKilled"), within=HOUR)
@@ -45,7 +45,7 @@ async def test_a_checkpoint_that_kills_its_training_is_no_restart(world: World, 
 
 
 async def pauses(world: World) -> None:
-    """Checkpoints pause because one killed the training, and the next one would not."""
+    """Checkpoints pause because one killed the training. The next one would not."""
     world.checkpoints.kills = 137
     await world.submit(replicas=1)
     await world.until(lambda: world.documents.told("CheckpointKilled"), within=HOUR)
@@ -72,14 +72,14 @@ async def test_a_survivor_is_not_killed_to_help_another(world: World) -> None:
     await world.submit(replicas=2)
     await world.until(lambda: world.documents.told("CheckpointKilled"), within=HOUR)
     await world.running(2)
-    world.notice(1, 5)  # too short for a dump of its own
+    world.notice(1, 5)  # too short for a rescue
     await world.pass_time(600)
     assert dumps(world) == 1
     assert world.entry(0).restarts == world.entry(1).restarts == 0
 
 
 async def test_a_machine_that_goes_is_dumped_all_the_same(world: World) -> None:
-    """A last chance costs nothing: the machine goes anyway."""
+    """A last attempt costs nothing, because the machine goes anyway."""
     world.checkpoints.kills = 137
     await world.submit(replicas=1)
     await world.until(lambda: world.documents.told("CheckpointKilled"), within=HOUR)
@@ -107,7 +107,7 @@ async def test_a_training_that_exits_1_during_its_checkpoint_has_failed(world: W
 
 
 def training(*containers: str, **spec: Any) -> dict[str, Any]:
-    """A jobTemplate with these containers."""
+    """Make a jobTemplate with these containers."""
     pod = {"restartPolicy": "Never", "containers": [{"name": name, "image": f"{name}:1"} for name in containers]}
     return {"spec": {"template": {"spec": pod}, **spec}}
 
@@ -191,7 +191,7 @@ async def test_a_bug_at_one_step_is_the_trainings_own(world: World, bug: float, 
 
 
 async def test_a_survivor_is_not_asked_without_end(world: World) -> None:
-    """Its images break, too: the tries become rare."""
+    """Its images break, too, so the attempts become rare."""
     world.cluster.breaks_after = 120
     await world.submit(replicas=2)
     await world.running(2)

@@ -1,57 +1,64 @@
-"""Each cell of the table in docs/phases.md, which this reads: bring a replica into the phase, let the event come."""
+"""Each cell of the table in docs/phases.md is a test: a replica is brought into the phase, and the event comes."""
 
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from activities import signatures as act
+from api import errors
+from api.phases import Phase
 from api.queues import QUEUE_LABEL
+from tests.chaos.faults.credentials import CLOUD_KEY, REGISTRY_KEY, SSH_KEY
 from tests.workflows.documents import job_spec, vm_spec
 from tests.workflows.queue import Queue
 from tests.workflows.world import RUNNER, World
-from workflows.spot_instance_job import SpotInstanceJob
-from workflows.state import Phase
+from workflows.job.workflow import SpotInstanceJob
 
 TABLE = Path(__file__).parents[2] / "docs" / "phases.md"
 OTHER_ZONE = "us-central1-f"
 NOT_A_TEST = ("—", "as ")
 
 
-def table() -> dict[tuple[str, str], str]:
-    """(phase, event) → cell."""
+def table(number: int) -> dict[tuple[str, str], str]:
+    """Read one of the page's tables of phases: (phase, event) → cell."""
     rows = [
         [cell.strip() for cell in line.strip("|\n").split("|")]
         for line in TABLE.read_text().splitlines()
         if line.startswith("| ")
     ]
-    start = next(index for index, row in enumerate(rows) if row[0] == "phase")
-    header, *body = rows[start:]
+    starts = [index for index, row in enumerate(rows) if row[0] == "phase"]
+    start = starts[number]
+    header, *body = rows[start : start + 1 + len(get_args(Phase))]
     return {(row[0], event): cell for row in body for event, cell in zip(header[1:], row[1:], strict=True)}
 
 
-CELLS = table()
-TESTS = [
-    (phase, event, match.group(1))
-    for (phase, event), cell in CELLS.items()
-    if (match := re.match(r"`([a-z ]+)`", cell))
-]
+def checked_cells(cells: dict[tuple[str, str], str]) -> list[tuple[str, str, str]]:
+    """List (phase, event, outcome) of each cell that is a test."""
+    found = {key: re.match(r"`([a-z ]+)`", cell) for key, cell in cells.items()}
+    return [(*key, match.group(1)) for key, match in found.items() if match]
 
 
-def test_the_table_has_a_row_for_each_phase_and_no_empty_cell() -> None:
-    assert {phase for phase, _ in CELLS} == set(get_args(Phase))
-    others = {key: cell for key, cell in CELLS.items() if key not in {(phase, event) for phase, event, _ in TESTS}}
+CELLS, REQUEST_CELLS = table(0), table(1)
+TESTS, REQUEST_TESTS = checked_cells(CELLS), checked_cells(REQUEST_CELLS)
+
+
+@pytest.mark.parametrize("cells", [CELLS, REQUEST_CELLS], ids=["events", "requests"])
+def test_the_table_has_a_row_for_each_phase_and_no_empty_cell(cells: dict[tuple[str, str], str]) -> None:
+    assert {phase for phase, _ in cells} == set(get_args(Phase))
+    tests = {(phase, event) for phase, event, _ in checked_cells(cells)}
+    others = {key: cell for key, cell in cells.items() if key not in tests}
     assert all(cell.startswith(NOT_A_TEST) for cell in others.values()), others
 
 
 @dataclass
 class Subject:
-    """The replica upon which the event comes, and how it was then."""
+    """The replica that the event is about, and how it was then."""
 
     world: World
     replica: int
@@ -110,7 +117,7 @@ async def restoring(world: World) -> None:
     await running(world)
     world.checkpoints.dump_seconds = 300
     await notice(world, "gpu-1")
-    await world.until(lambda: "waits for checkpoint" in (world.entry(1).message or world.entry(0).message or ""))
+    await world.until(lambda: "waiting for checkpoint" in (world.entry(1).message or world.entry(0).message or ""))
 
 
 async def starting(world: World) -> None:
@@ -121,7 +128,7 @@ async def starting(world: World) -> None:
 
 
 async def running(world: World, **spec: object) -> None:
-    """Replica 1 a little behind replica 0."""
+    """Let both run, with replica 1 a little behind replica 0."""
     await free_gpus(world, 2)
     await world.submit(replicas=1, **spec)
     await world.running(1)
@@ -137,7 +144,8 @@ async def judging(world: World) -> None:
 
 async def releasing(world: World) -> None:
     await running(world)
-    world.cluster.stop_seconds = 90  # longer than `drain`: on a machine that we did not buy its kubelet has to say it
+    # Longer than `drain`; on a machine that we did not buy, its kubelet has to report it.
+    world.cluster.stop_seconds = 90
     await world.signal("suspend")
     await world.until(lambda: world.documents.told("CheckpointCompleted"))
 
@@ -176,7 +184,7 @@ INTO: dict[str, Callable[[World], Awaitable[None]]] = {
 
 
 async def into(world: World, phase: str) -> Subject:
-    """A replica in that phase; the one of the higher index where both are."""
+    """Bring a replica into the phase and return it: the one of the higher index, if both are in it."""
     await INTO[phase](world)
     shown = "Suspended" if phase == "Released" else phase
     await world.until(lambda: shown in (world.phase(0), world.phase(1)), what=f"a replica is {phase}")
@@ -195,7 +203,7 @@ def _node(world: World, replica: int) -> str | None:
 
 
 async def notice(world: World, node: str) -> None:
-    """The machine goes twenty seconds later, one that we did not buy with its Node."""
+    """Announce that the machine goes in twenty seconds; one that we did not buy goes with its Node."""
     world.machines.notice(node, 20)
     if node not in world.cloud.instances:
         world.clock.after(20.7, lambda: world.cluster.machine_died(node))
@@ -259,20 +267,27 @@ async def delete(subject: Subject) -> None:
 
 
 async def worker_restart(subject: Subject) -> None:
-    """What a new worker does first: replay the history into this very phase."""
+    """Replay the history into this phase, which a new worker does first."""
     replayer = Replayer(workflows=[SpotInstanceJob], workflow_runner=RUNNER, data_converter=pydantic_data_converter)
     await replayer.replay_workflow(await subject.world.handle.fetch_history())
 
 
 async def vm_edited(subject: Subject) -> None:
-    """Another zone and another disk, of which nothing but the next purchase hears."""
+    """Edit the zone and the disk, which only concerns the next purchase."""
     subject.world.documents.vm_spec = vm_spec(zone=OTHER_ZONE, diskType="pd-ssd")
     subject.world.documents.edit()
 
 
 async def job_edited(subject: Subject) -> None:
-    """What may be edited of a job while it runs."""
+    """Edit what may be edited of a job while it runs."""
     subject.world.documents.edit(max_restarts=7, checkpoint={"checkpointInterval": "3h"})
+
+
+async def credentials_edited(subject: Subject) -> None:
+    """Break all Secrets, and correct them five minutes later."""
+    world = subject.world
+    world.denied = dict.fromkeys([*CLOUD_KEY, *REGISTRY_KEY, *SSH_KEY], errors.INVALID)
+    world.clock.after(300, world.denied.clear)
 
 
 EVENTS: dict[str, Callable[[Subject], Awaitable[None]]] = {
@@ -289,6 +304,7 @@ EVENTS: dict[str, Callable[[Subject], Awaitable[None]]] = {
     "worker restart": worker_restart,
     "VM edited": vm_edited,
     "job edited": job_edited,
+    "credentials edited": credentials_edited,
 }
 
 
@@ -389,3 +405,31 @@ async def test_cell(world: World, phase: str, event: str, outcome: str) -> None:
     subject = await into(world, phase)
     await EVENTS[event](subject)
     await AFTERWARDS[outcome](subject)
+
+
+# --- the requests
+
+
+REQUESTS: dict[str, Callable[[Subject], tuple[Any, ...]]] = {
+    "suspend": lambda subject: ("suspend",),
+    "resume": lambda subject: ("resume",),
+    "resize up": lambda subject: ("resize", {"replicas": 3}),
+    "checkpoint now": lambda subject: ("checkpoint_now",),
+    "notice for this replica": lambda subject: ("preemption_notice", {"replica": subject.replica, "seconds": 60}),
+}
+
+
+@pytest.mark.parametrize(("phase", "asked", "outcome"), REQUEST_TESTS)
+async def test_request(world: World, phase: str, asked: str, outcome: str) -> None:
+    subject = await into(world, phase)
+    name, *inputs = REQUESTS[asked](subject)
+    if outcome == "refused":
+        assert REQUEST_CELLS[phase, asked].partition(": ")[2] in await world.refused(name, *inputs)
+        return
+    before = len(world.of("patch_spec"))
+    answer = await world.request(name, *inputs)
+    if outcome == "nothing":
+        assert "suspended" in answer
+        assert len(world.of("patch_spec")) == before
+    else:
+        assert re.match(r"accepted: |checkpoint \d|\d replicas? |replica \d (of \d runs again on|was let go)", answer)

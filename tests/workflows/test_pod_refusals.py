@@ -1,4 +1,4 @@
-"""A pod that admission refuses: nothing is bought for it, people are told, and it heals within two minutes."""
+"""Admission refuses a pod: nothing is bought for it, people read why, and it continues within two minutes."""
 
 import pytest
 

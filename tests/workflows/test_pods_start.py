@@ -1,4 +1,4 @@
-"""The condition ``PodsStart`` says whether pods come to run, and why they do not."""
+"""The condition ``PodsStart`` says whether pods run, and why not."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ HOUR = 3600.0
 
 
 def pods_start(world: World) -> tuple[str, str]:
-    """Status and reason of the condition."""
+    """Return the status and the reason of the condition."""
     condition = world.documents.condition("PodsStart")
     return (condition.status, condition.reason) if condition else ("", "")
 
@@ -45,7 +45,7 @@ async def test_the_kubelets_words_are_told_while_a_restore_waits_for_the_registr
 
 
 def billed_hours(world: World) -> float:
-    """Hours for which VMs existed."""
+    """Count the hours for which VMs existed."""
     ends = {name: world.cloud.gone.get(name) or world.clock.now for name in world.cloud.known}
     return sum((ends[name] - vm.created_at).total_seconds() for name, vm in world.cloud.known.items()) / HOUR
 
@@ -97,7 +97,7 @@ async def test_work_that_takes_longer_than_the_start_deadline_is_given_up(world:
     world.cluster.slow_start, world.cluster.busy = 1800, "image train:1 has been pulled since 10:00"
     await world.submit(replicas=1, startDeadline="15m")
     await world.pass_time(4 * HOUR)
-    assert len(world.cloud.created) <= 7  # ever more rarely, up to once an hour
+    assert len(world.cloud.created) <= 7  # more and more rarely, down to once an hour
     assert pods_start(world) == ("False", "StartTimeout")
     assert "longer than startDeadline allows" in str(world.documents.condition("PodsStart"))
 
@@ -177,7 +177,7 @@ async def test_a_template_stays_as_it_is_once_a_pod_has_run(world: World) -> Non
 
 
 def template_of(image: str) -> dict[str, Any]:
-    """A template with one container."""
+    """Make a template with one container."""
     return {"spec": {"template": {"spec": {"containers": [{"name": "train", "image": image}]}}}}
 
 

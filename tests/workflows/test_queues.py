@@ -1,4 +1,4 @@
-"""Jobs that a queue holds, as Kueue does, or that somebody suspends: nothing is bought until they are let in."""
+"""A queue such as Kueue, or somebody else, holds Jobs: nothing is bought until they are admitted."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ TEMPLATE = {
 
 @pytest.fixture
 def queue(world: World) -> Queue:
-    """A queue without room, which is known of."""
+    """Make a queue without room, of which the job knows."""
     world.cluster.queue = Queue(world.cluster)
     world.documents.hold = act.Hold(by="queue research")
     return world.cluster.queue
@@ -138,7 +138,9 @@ async def test_a_preempted_job_gives_its_machine_back_and_goes_on_from_its_check
     await world.until(lambda: world.cloud.instances == {}, within=900)
     await world.pass_time(HOUR)
     assert (world.entry(0).restarts, len(world.cloud.created)) == (0, 1)
-    assert [job.key for job in world.cluster.jobs.values()] == [(0, 1)], "the suspended Job would begin anew"
+    assert [job.key for job in world.cluster.jobs.values()] == [(0, 1)], (
+        "the suspended Job would start from the beginning"
+    )
     queue.give(1)
     await world.running(1)
     assert world.job(0, 1).pod is not None
@@ -177,7 +179,7 @@ async def test_two_replicas_take_their_turns(world: World, queue: Queue) -> None
 
 
 async def test_a_webhook_that_suspends_every_job_is_noticed(world: World) -> None:
-    """Kueue's ``manageJobsWithoutQueueName``, if nothing said so before the first Job."""
+    """Kueue has ``manageJobsWithoutQueueName``, and nothing said so before the first Job."""
     world.cluster.queue = queue = Queue(world.cluster, all_jobs=True)
     await world.submit(replicas=1)
     await queued(world)
@@ -204,7 +206,7 @@ async def test_a_person_who_suspends_a_job_is_named_and_can_let_it_go_on(world: 
     world.cluster.admit(world.cluster.job_of(0))
     await world.running(1)
     assert world.cluster.job_of(0).pod.base >= 500  # type: ignore[union-attr]
-    world.notice(0)  # the next Job is held by nobody: that was for once
+    world.notice(0)  # nobody holds the next Job: that was for once
     await world.until(lambda: world.entry(0).incarnation == 2 and world.active == 1)
 
 
@@ -219,7 +221,7 @@ async def test_a_queued_job_that_is_deleted_by_somebody_queues_again(world: Worl
 
 
 async def test_a_job_that_cannot_be_created_is_told_as_that(world: World, queue: Queue) -> None:
-    """Kueue's webhooks refuse each Job while Kueue is away."""
+    """Kueue's webhooks refuse each Job while Kueue is unreachable."""
     world.down.add("create_replica")
     await submit(world)
     await world.pass_time(HOUR)
@@ -231,7 +233,7 @@ async def test_a_job_that_cannot_be_created_is_told_as_that(world: World, queue:
 
 
 async def test_no_machine_is_bought_for_a_job_that_was_let_in_and_gets_no_pod(world: World, queue: Queue) -> None:
-    """A quota of the namespace, say: the Job's controller cannot create what Kueue has let in."""
+    """The Job's controller cannot create what Kueue has admitted, for example because of the namespace's quota."""
     schedule = world.cluster._schedule
     world.cluster._schedule = lambda job: None  # type: ignore[method-assign]
     queue.give(1)

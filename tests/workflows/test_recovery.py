@@ -1,7 +1,8 @@
-"""A machine is lost: what its replica starts again from, and in which order things happen."""
+"""A machine is lost: from what its replica starts again, and in which order things happen."""
 
 import pytest
 
+from sandbox.checkpoint_operator.traps import FAIL, NO_IMAGE, SILENT, STICK
 from tests.workflows.documents import REPOSITORY
 from tests.workflows.world import World
 
@@ -12,7 +13,7 @@ async def two_running(world: World, **spec: object) -> None:
 
 
 def lose_both(world: World) -> None:
-    """Sooner than any checkpoint could be made."""
+    """Lose both machines before any checkpoint can be made."""
     world.notice(0, seconds=3)
     world.notice(1, seconds=3)
 
@@ -159,11 +160,11 @@ async def test_a_pull_that_is_refused_waits_and_condemns_no_image(world: World) 
 
 
 async def test_progress_decides_and_not_time(world: World) -> None:
-    """A replica restored from an older image trains behind: its later image holds less."""
+    """A replica restored from an older image trains behind, so its later image contains less."""
     await two_running(world)
     await world.until(lambda: world.documents.told("CheckpointCompleted"))
-    world.checkpoints.plans = ["fail", "fail"]
-    world.notice(1)  # restored from the record, for the survivor's checkpoints fail: it trains behind now
+    world.checkpoints.plans = [FAIL, FAIL]
+    world.notice(1)  # restored from the record, because the survivor's checkpoints fail: it trains behind now
     await world.until(lambda: world.entry(1).incarnation == 1 and world.active == 2)
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
@@ -175,7 +176,7 @@ async def test_progress_decides_and_not_time(world: World) -> None:
 async def test_a_failing_checkpoint_is_tried_a_second_time(world: World) -> None:
     await two_running(world)
     await world.pass_time(100)
-    world.checkpoints.plans = ["fail"]
+    world.checkpoints.plans = [FAIL]
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
     assert len(world.checkpoints.history) == 2
@@ -185,8 +186,8 @@ async def test_a_failing_checkpoint_is_tried_a_second_time(world: World) -> None
 async def test_two_failing_checkpoints_fall_back_to_the_older_image(world: World) -> None:
     await two_running(world)
     await world.until(lambda: world.documents.told("CheckpointCompleted"))
-    await world.pass_time(200)  # whoever was checkpointed has trained for longer since than a dump takes
-    world.checkpoints.plans = ["fail", "empty"]
+    await world.pass_time(200)  # each source has trained for longer since its checkpoint than a dump takes
+    world.checkpoints.plans = [FAIL, NO_IMAGE]
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
     assert len(world.checkpoints.history) == 3
@@ -196,17 +197,17 @@ async def test_two_failing_checkpoints_fall_back_to_the_older_image(world: World
 async def test_a_checkpoint_that_sticks_is_given_up_and_made_anew(world: World) -> None:
     await two_running(world)
     await world.pass_time(100)
-    world.checkpoints.plans = ["stick"]
+    world.checkpoints.plans = [STICK]
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2, within=2400)
-    assert any("sticks in phase" in message for message in world.documents.told("CheckpointFailed"))
+    assert any("is stuck in phase" in message for message in world.documents.told("CheckpointFailed"))
     assert world.checkpoints.history[1].tag in world.job(0, 1).request.restore.label
 
 
 async def test_a_checkpoint_that_no_operator_takes_up_is_made_anew(world: World) -> None:
     await two_running(world)
     await world.pass_time(100)
-    world.checkpoints.plans = ["ignored"]
+    world.checkpoints.plans = [SILENT]
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
     assert any("(none)" in message for message in world.documents.told("CheckpointFailed"))
@@ -214,7 +215,7 @@ async def test_a_checkpoint_that_no_operator_takes_up_is_made_anew(world: World)
 
 async def test_a_slow_checkpoint_is_not_mistaken_for_a_stuck_one(world: World) -> None:
     await two_running(world)
-    world.checkpoints.dump_seconds = 470  # the first phase shows a second before its deadline
+    world.checkpoints.dump_seconds = 470  # the first phase appears a second before its deadline
     world.notice(0)
     await world.until(lambda: world.entry(0).incarnation == 1 and world.active == 2)
     assert world.documents.told("CheckpointFailed") == []
@@ -223,7 +224,7 @@ async def test_a_slow_checkpoint_is_not_mistaken_for_a_stuck_one(world: World) -
 async def test_completed_without_an_image_is_a_failure(world: World) -> None:
     await world.submit(replicas=1)
     await world.running(1)
-    world.checkpoints.plans = ["empty"]
+    world.checkpoints.plans = [NO_IMAGE]
     await world.until(lambda: world.documents.told("CheckpointFailed"))
     assert world.documents.told("CheckpointCompleted") == []
 
@@ -320,16 +321,17 @@ async def test_a_registry_that_does_not_answer_is_waited_for(world: World) -> No
 
 
 async def lost_while_a_digest_is_asked_for(world: World) -> None:
-    """Its second checkpoint has just ended, the registry gives no answer, and a free GPU waits."""
+    """Its second checkpoint has just ended, the registry does not answer, and a free GPU waits."""
     await world.submit(replicas=1, checkpoint={"checkpointInterval": "5m"})
     await world.running(1)
     await world.until(lambda: world.documents.told("CheckpointCompleted"))
     world.cluster.add_node("gpu-a")
-    world.down = {"pin_images"}
+    world.down = {"tidy_checkpoints"}
     await world.until(lambda: len(world.checkpoints.history) == 2)
     await world.until(lambda: world.checkpoints.history[1].image in world.checkpoints.registry)
     world.notice(0, seconds=1)
-    await world.until(lambda: "waits for the digest" in (world.entry(0).message or ""))
+    await world.until(lambda: world.of("find_capacity")[-1].at > world.checkpoints.history[1].created_at)
+    await world.pass_time(1)
 
 
 async def test_an_image_whose_digest_is_being_asked_for_is_restored_by_it(world: World) -> None:
@@ -349,7 +351,7 @@ async def test_an_image_whose_digest_does_not_come_is_restored_by_its_tag(world:
 async def test_a_process_that_was_told_to_end_before_its_dump_ends_neither_job_nor_patience(
     world: World, code: int
 ) -> None:
-    """Restored it goes on ending: exit code 0 is no success of the training then, and 143 no failure of it."""
+    """Restored, it goes on ending: exit code 0 is then no success of the training, and 143 no failure."""
     world.cluster.sigterm_exit = code
     await world.submit(replicas=1, checkpoint={"checkpointInterval": "5m"})
     await world.running(1)
@@ -361,4 +363,4 @@ async def test_a_process_that_was_told_to_end_before_its_dump_ends_neither_job_n
     assert second in world.job(0, 1).request.restore.label
     assert first in world.job(0, 2).request.restore.label
     assert world.entry(0).restarts == 0
-    assert any("told to end" in message for message in world.documents.told("RestoreFailed"))
+    assert any("received SIGTERM" in message for message in world.documents.told("RestoreFailed"))

@@ -1,4 +1,4 @@
-"""``report.json``: what is left in the bucket when the job's object goes."""
+"""``report.json`` stays in the bucket when the job's object goes."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from api.report import IncarnationRecord, VmRecord
 from api.spot_instance_job import CheckpointStorage
 from tests.workflows.world import World
-from workflows.ledger import KEPT, Ledger
+from workflows.job.state.ledger import KEPT, Ledger
 
 STORAGE = {"type": "gcs", "bucket": "b", "pathPrefix": "team"}
 THEN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -82,7 +82,7 @@ def test_the_ledger_is_bounded_and_its_sums_are_of_all() -> None:
 
 
 async def test_an_edit_in_the_moment_of_a_deletion_is_not_worked_with(world: World) -> None:
-    """Nobody checks the spec of a job that is being deleted, so its report goes where the job was admitted for."""
+    """Nobody checks the spec of a job that is being deleted, so its report goes where it did before the edit."""
     await world.submit(replicas=1, checkpoint={"checkpointStorage": {"type": "gcs", "bucket": "ours"}})
     await world.running(1)
     spec = world.documents.spec
@@ -91,6 +91,6 @@ async def test_an_edit_in_the_moment_of_a_deletion_is_not_worked_with(world: Wor
     )
     world.documents.spec = spec.model_copy(update={"checkpoint_config": config, "gcp_credentials_secret_ref": None})
     world.documents.deleting = True
-    world.documents.edit()  # the bridge tells of the edit, and the object is going when it is read
+    world.documents.edit()  # the bridge reports the edit, and the object is being deleted when it is read
     await world.ended()
     assert [call.request.storage.bucket for call in world.of("write_report")] == ["ours"]

@@ -1,17 +1,17 @@
-"""A notice long enough to dump the dying replica itself: what is saved, and that nothing is worse where it is not."""
+"""A notice is long enough to dump the dying replica itself: what that saves, and that a failure costs nothing."""
 
 import pytest
 
 from tests.workflows.documents import VM_SPEC
 from tests.workflows.world import World
-from workflows import history
+from workflows.common import continue_as_new as history
 
 NOTICE = 120.0
-LATEST = NOTICE + 30  # the soft off's patience
+LATEST = NOTICE + 30  # as long as the soft off waits
 
 
 async def running(world: World, replicas: int, **spec: object) -> None:
-    """On machines that were bought with two minutes of notice, with one checkpoint made and measured."""
+    """Start replicas on machines with two minutes of notice, with one checkpoint made and measured."""
     gcp = VM_SPEC.gcp.model_copy(update={"preemption_notice_duration": "120s"})
     world.documents.vm_spec = VM_SPEC.model_copy(update={"gcp": gcp})
     await world.submit(replicas=replicas, **spec)
@@ -31,22 +31,22 @@ async def recovered(world: World, *replicas: int) -> None:
 
 
 def asked(world: World) -> list[int]:
-    """Replicas of which a checkpoint was asked for since the first one."""
+    """List the replicas that were checkpointed since the first checkpoint."""
     return [call.request.replica for call in world.of("create_checkpoint")[1:]]
 
 
 async def test_what_fits_into_the_notice_is_saved_whole(world: World) -> None:
     await running(world, 2)
-    world.cluster.job_of(0).pod.base += 500  # it is further than its sibling
+    world.cluster.job_of(0).pod.base += 500  # it has more progress than its sibling
     before, noticed_at = progress(world, 0), world.clock.now
     node = world.notice(0, LATEST)
     await recovered(world, 0)
-    assert sorted(asked(world)) == [0, 1]  # not itself again: its sibling trains on, as far as it
+    assert sorted(asked(world)) == [0, 1]  # not itself again: its sibling trains on, with as much progress
     assert all((call.at - noticed_at).total_seconds() < 3 for call in world.of("create_checkpoint")[1:])
     assert world.job(0, 1).request.restore.lineage == "0.0"
     assert world.job(0, 1).pod.base >= before
     assert world.documents.told("NoticeUsed")
-    # What it trained from then on would be trained twice: it is not left alone until its machine goes.
+    # It would train everything after that twice, so it is not left to train until its machine goes.
     assert (world.clock.now - noticed_at).total_seconds() < 60
     await world.until(lambda: node not in world.cloud.instances, within=NOTICE - 60)
 
@@ -56,7 +56,7 @@ async def test_what_is_trained_after_the_dump_is_saved_at_the_last_moment(
     world: World, runs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await running(world, 1)
-    world.machines.ssh_closed = True  # of the new machine, until the old one is gone
+    world.machines.ssh_closed = True  # on the new machine, until the old one is gone
     noticed_at = world.clock.now
     world.notice(0, LATEST)
     await world.pass_time(40)
@@ -117,7 +117,7 @@ async def test_a_dump_that_is_late_leaves_the_survivors(world: World) -> None:
     await recovered(world, 0)
     assert sorted(asked(world)) == [0, 1]
     assert world.job(0, 1).request.restore.lineage == "1.0"
-    # The survivor's image holds as much: the other is not waited for until its machine is gone. 90 s: its pod's end.
+    # The survivor's image contains as much, so nobody waits until the other's machine is gone, only for its pod: 90 s.
     assert (world.clock.now - noticed_at).total_seconds() < NOTICE
     await world.until(lambda: world.documents.told("CheckpointFailed"))
 
@@ -265,7 +265,7 @@ async def test_the_time_that_is_left_comes_by_whatever_way_the_notice_came(world
 
 
 async def test_a_mark_that_was_told_late_leaves_less_time(world: World) -> None:
-    """The bridge was away: of two minutes 20 s are left, in which 60 s of checkpoint do not fit."""
+    """The bridge was away: of two minutes 20 s are left, and a checkpoint takes 60 s."""
     world.checkpoints.dump_seconds = 60
     await running(world, 2)
     world.bridge.lost = {"preemption_notice", "node_changed"}

@@ -1,4 +1,4 @@
-"""What is kept of the checkpoints, and what goes: CheckpointBackups, and images in the registry."""
+"""Which checkpoints are kept and which go: CheckpointBackups, and images in the registry."""
 
 from tests.workflows.world import World
 
@@ -34,7 +34,7 @@ async def test_as_many_are_kept_as_the_spec_says_and_an_edit_counts(world: World
 
 
 async def test_the_one_that_is_being_restored_stays_until_it_runs(world: World) -> None:
-    """Its pull takes so long that three newer ones of the sibling fall in."""
+    """Its pull takes so long that its sibling makes three newer ones meanwhile."""
     await world.submit(replicas=2, checkpoint={**OFTEN, "retention": {"keepLast": 1}})
     await world.running(2)
     await made(world, 1)
@@ -114,7 +114,7 @@ async def test_images_of_others_in_the_repository_stay(world: World) -> None:
 
 
 async def test_a_registry_that_is_down_delays_a_recovery_and_never_fails_it(world: World) -> None:
-    """There is an image on record: nobody asks the registry but the kubelet, which pulls until it can."""
+    """There is an image on record. Only the kubelet asks the registry, and pulls until it can."""
     await running(world)
     await made(world, 2)
     world.checkpoints.registry_down = world.cluster.registry_down = True

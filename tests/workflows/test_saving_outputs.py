@@ -1,4 +1,4 @@
-"""``spec.outputs``: uploaded after the training's own end, before its pod's machine goes."""
+"""``spec.outputs`` are uploaded after the training's own end, before its pod's machine goes."""
 
 from typing import Any
 

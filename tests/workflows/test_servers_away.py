@@ -1,4 +1,4 @@
-"""Ten minutes without a server that others need: trainings go on, the conditions tell it, and all catches up."""
+"""A server that others need is unreachable for ten minutes: trainings continue, conditions say so, all catches up."""
 
 from tests.workflows.world import World
 
@@ -11,7 +11,7 @@ async def test_a_registry_that_is_down_costs_checkpoints_and_nothing_else(world:
     await world.until(lambda: world.documents.told("CheckpointCompleted"))
     assert world.documents.condition("CheckpointsSucceed") is None
     world.checkpoints.registry_down = True
-    world.checkpoints.plans = ["fail"] * 9  # as the operator says it of each that it cannot push
+    world.checkpoints.plans = ["fail"] * 9  # the operator fails each that it cannot push
     await world.until(lambda: world.documents.condition("CheckpointsSucceed"))
     began = world.documents.condition("CheckpointsSucceed").last_transition_time
     await world.pass_time(TEN_MINUTES)

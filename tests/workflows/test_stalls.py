@@ -1,5 +1,8 @@
-"""A training that reports progress and then stands still is restarted, after a patience that the job names."""
+"""A training that reports progress and then stalls is restarted after the time that the job names."""
 
+import pytest
+
+from tests.chaos.stage import OUTAGES
 from tests.workflows.world import World
 
 MINUTES = 60.0
@@ -12,18 +15,18 @@ def progressing(world: World) -> tuple[str, str]:
 
 
 async def saved(world: World, images: int = 1, **spec: object) -> None:
-    """Submit it, and wait for so many images."""
+    """Submit the job, and wait for so many images."""
     await world.submit(**{"replicas": 1, "stallTimeout": "20m", **spec})
     await world.until(lambda: len(world.documents.told("CheckpointCompleted")) == images, within=2 * HOUR)
 
 
 async def test_it_goes_on_from_what_was_saved_before_it_stood_still(world: World) -> None:
-    """The second image holds the hang."""
+    """The second image contains the stall."""
     await saved(world)
     await world.pass_time(590)
     world.cluster.hang(world.job(0, 0))
     stood_at = world.clock.now
-    await world.until(lambda: len(world.documents.told("CheckpointCompleted")) == 2, within=15)
+    await world.until(lambda: len(world.documents.told("CheckpointCompleted")) == 2, within=45)
     await world.until(lambda: progressing(world)[0] == "False", within=18 * MINUTES)
     assert "reported 116" in progressing(world)[1]
     await world.until(lambda: world.training() == [(0, 1)], within=20 * MINUTES)
@@ -92,7 +95,7 @@ async def test_a_dump_that_takes_long_is_no_standstill(world: World) -> None:
 
 
 async def test_an_image_that_only_stands_still_is_no_restart(world: World) -> None:
-    """It was made of a training that had begun to hang before it said so."""
+    """The training had begun to hang before its image was made, and reported that later."""
     await saved(world, images=2)
     newest = world.checkpoints.history[1].wanted_image()
     world.cluster.hung.add(newest)
@@ -127,3 +130,27 @@ async def test_a_training_that_saves_itself_is_restarted_too(world: World) -> No
     world.cluster.hang(world.job(0, 0))
     await world.until(lambda: world.training() == [(0, 1)], within=20 * MINUTES)
     assert world.entry(0).restarts == 1
+
+
+@pytest.mark.parametrize("away", ["the API server, which hands logs on", "the kubelets' logs"])
+async def test_a_log_that_nobody_can_read_is_no_standstill(world: World, away: str) -> None:
+    world.cluster.steps = 1e9
+    await saved(world, stallTimeout=None, replicas=2)
+    world.cluster.no_logs = away == "the kubelets' logs"
+    world.down |= OUTAGES["kubernetes"] if away != "the kubelets' logs" else set()
+    await world.pass_time(48 * HOUR)
+    world.down.clear()
+    world.cluster.no_logs = False
+    await world.pass_time(8 * HOUR)
+    assert world.training() == [(0, 0), (1, 0)]
+    assert world.documents.told("ReplicaRestarts") == []
+
+
+async def test_what_hung_while_nobody_could_read_it_is_restarted_soon_after(world: World) -> None:
+    await saved(world)
+    world.cluster.hang(world.job(0, 0))
+    await world.pass_time(60)
+    world.cluster.no_logs = True
+    await world.pass_time(12 * HOUR)
+    world.cluster.no_logs = False
+    await world.until(lambda: world.training() == [(0, 1)], within=20 * MINUTES)

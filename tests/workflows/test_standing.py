@@ -1,4 +1,4 @@
-"""Ends that leave the machine standing: evictions, deleted pods, drains, failures on one machine."""
+"""Disruptions and failures, after which the machine stays up: evictions, deleted pods, drains, failures."""
 
 from collections.abc import Callable
 
@@ -70,7 +70,7 @@ async def test_pods_that_are_deleted_again_and_again_are_told(world: World) -> N
 
 
 async def test_pods_that_end_before_they_run_leave_the_machine(world: World) -> None:
-    """Deleted as soon as they are on their node: the first time again there, the second time elsewhere."""
+    """They are deleted as soon as they are on their node: the first time again there, the second time elsewhere."""
     world.cluster.slow_start = 60
     await world.submit(replicas=1)
     for count in (1, 2):
@@ -96,7 +96,7 @@ async def test_an_eviction_after_a_long_good_run_is_one_of_its_own(world: World)
 
 
 async def test_evictions_before_anything_is_saved_are_in_a_row(world: World) -> None:
-    """Every twenty minutes, with a checkpoint every two hours: it would never get anywhere."""
+    """It is evicted every twenty minutes, with a checkpoint every two hours, and would never get anywhere."""
     soon(world, world.cluster.evict, after=1200)
     await world.submit(replicas=1, checkpoint={"checkpointInterval": "2h"})
     await world.until(lambda: world.documents.condition("Stable"), within=HOUR)
@@ -104,7 +104,7 @@ async def test_evictions_before_anything_is_saved_are_in_a_row(world: World) -> 
 
 
 async def test_a_machine_on_which_the_training_fails_is_left(world: World) -> None:
-    """Exit code 1 on one machine only: that machine is broken, and restarts there would use up maxRestarts."""
+    """It exits with 1 on one machine only: that machine is broken, and restarts there would use up maxRestarts."""
     await world.submit(replicas=1)
     await world.running(1)
     broken = world.node_of(0)
@@ -144,7 +144,7 @@ async def test_a_bought_machine_that_is_drained_is_left_at_once(world: World, ru
 
 async def test_drains_one_after_the_other_are_told(world: World) -> None:
     soon(world, lambda job: world.cluster.drain(job.pod.node))  # type: ignore[union-attr,arg-type]
-    await world.submit(replicas=1, checkpoint={"checkpointInterval": "1m"})  # for which each drain waits
+    await world.submit(replicas=1, checkpoint={"checkpointInterval": "1m"})  # each drain waits for a checkpoint
     await world.until(lambda: world.documents.condition("Stable"))
     assert "Eviction API: evicting" in stable(world).message
     await world.pass_time(2 * HOUR)

@@ -27,7 +27,7 @@ async def test_an_uncordoned_node_is_cordoned_again(world: World) -> None:
 
 
 async def test_who_uncordons_it_at_once_is_not_raced(world: World) -> None:
-    """Another controller, or a worker of the release before, by whose answer the Node is open still."""
+    """Another controller uncordons it, or a worker of the release before, by whose answer the Node is still open."""
     await world.submit(replicas=1)
     await world.running(1)
     node, before = world.node_of(0), len(world.of("prepare_node"))
@@ -51,7 +51,7 @@ async def test_a_replica_that_starts_again_finds_its_gpu_free(world: World) -> N
 
 @pytest.fixture(params=["extended resource", "CDI device"])
 async def taken(world: World, request: pytest.FixtureRequest) -> World:
-    """A VM was bought, and a pod that tolerates everything got there first."""
+    """Buy a VM, on which a pod that tolerates everything arrives first."""
     world.cluster.cdi = request.param == "CDI device"
     world.cluster.stranger, world.cluster.stranger_tolerates = "notebook", "Everything"
     await world.submit(replicas=1)
@@ -64,7 +64,7 @@ def has_no_room(world: World) -> bool:
 
 
 def capacity(world: World) -> Condition:
-    """The condition CapacityAvailable, also before there is one."""
+    """Return the condition CapacityAvailable, also before there is one."""
     found = [each for each in world.documents.status.conditions if each.type == "CapacityAvailable"]
     return found[0] if found else Condition(type="CapacityAvailable", status="Unknown", reason="None")
 
@@ -74,8 +74,8 @@ async def test_who_has_the_room_is_told_by_name_with_the_remedy(taken: World) ->
     assert condition.status == "False"
     [node] = taken.cloud.created
     assert f"other-team/notebook on {node}" in condition.message
-    assert "let them tolerate nvidia.com/gpu alone" in condition.message
-    assert "the VM is given up at " in condition.message
+    assert "let them tolerate only nvidia.com/gpu" in condition.message
+    assert "the VM is released at " in condition.message
     assert len(taken.documents.told("RoomTaken")) == 1
 
 
@@ -98,7 +98,7 @@ async def test_the_vm_of_a_stranger_that_stays_is_given_up(taken: World) -> None
 
 async def test_vms_are_bought_ever_more_rarely_while_strangers_take_them(taken: World) -> None:
     await taken.pass_time(24 * 3600)
-    assert 10 <= len(taken.cloud.created) <= 28  # one an hour, at last
+    assert 10 <= len(taken.cloud.created) <= 28  # one an hour in the end
     assert has_no_room(taken)
     taken.cluster.stranger_leaves()
     await taken.running(1, within=3700)

@@ -65,7 +65,7 @@ async def test_what_nobody_owns_goes_and_the_report_says_so(world: World) -> Non
     assert world.fleet.marks_removed == ["gke-1"]
     assert world.fleet.claims_removed == ["cdi-1"]
     assert len(world.of("delete_checkpoint")) == 1
-    assert world.of("find_orphaned_images") == []  # kept, where nobody said otherwise
+    assert world.of("find_orphaned_images") == []  # kept, because nobody says otherwise
 
 
 async def test_an_orphans_teardown_ends_by_itself(world: World) -> None:
@@ -109,12 +109,12 @@ async def test_a_person_who_has_looked_sweeps_them_anyway(world: World) -> None:
 
 @pytest.mark.parametrize(
     ("machines", "unreadable", "kept"),
-    [([], [], ""), ([f"{1:08x}"], [], "it has machines still"), ([], ["p: 403"], "it may have machines")],
+    [([], [], ""), ([f"{1:08x}"], [], "it still has machines"), ([], ["p: 403"], "it may have machines")],
 )
 async def test_what_a_job_that_is_gone_holds_is_let_go_after_its_machines(
     world: World, machines: list[str], unreadable: list[str], kept: str
 ) -> None:
-    world.fleet.holds = act.OrphanedHolds(jobs=[job(1)], seen=2)
+    world.fleet.holds = act.OrphanedFinalizers(jobs=[job(1)], seen=2)
     world.fleet.with_machines, world.fleet.unreadable = machines, unreadable
     held = of(await sweep(world), "finalizers")
     assert (held.seen, held.orphans, held.swept) == (2, ["default/gone (00000001)"], int(not kept))
@@ -164,7 +164,7 @@ async def test_a_finder_that_fails_does_not_keep_the_machines(world: World, brok
 
 
 async def test_a_job_whose_machines_nobody_could_look_for_keeps_its_credentials(world: World) -> None:
-    world.fleet.holds = act.OrphanedHolds(jobs=[job(1)], seen=2)
+    world.fleet.holds = act.OrphanedFinalizers(jobs=[job(1)], seen=2)
     world.fleet.claims = act.OrphanedClaims(claims=[act.OrphanedClaim(name="cdi-1", version="7")], seen=2)
     world.down.add("find_orphans")
     report = await sweep(world)

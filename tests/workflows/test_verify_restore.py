@@ -1,4 +1,4 @@
-"""verifyRestore: the first image is seen to start before it is needed."""
+"""With verifyRestore the first image is seen to start before it is needed."""
 
 import pytest
 
@@ -50,7 +50,7 @@ async def test_without_being_asked_for_nothing_is_bought(world: World) -> None:
 
 
 async def test_an_image_that_does_not_start_is_found_out_in_time(world: World) -> None:
-    """On two machines; by then there is another image, which is shown on the third."""
+    """It fails on two machines. By then there is another image, which is shown on the third."""
     await checkpointed(world, checkpointInterval="10m")
     first = world.checkpoints.history[0].image
     world.cluster.bad[first] = "CreateContainerError: criu failed"
@@ -100,12 +100,12 @@ async def test_a_machine_that_is_lost_meanwhile_is_no_matter(world: World) -> No
     assert world.entry(0).preemptions == 0
 
 
-@pytest.mark.parametrize("order", ["suspend", "delete"])
-async def test_it_ends_with_the_job(world: World, order: str) -> None:
+@pytest.mark.parametrize("asked", ["suspend", "delete"])
+async def test_it_ends_with_the_job(world: World, asked: str) -> None:
     world.cluster.slow_start = 120
     await checkpointed(world)
     await world.until(lambda: (1, 0) in world.cluster.history, within=1200)
-    if order == "delete":
+    if asked == "delete":
         await world.delete()
         assert await world.ended() == "Deleted"
         await world.nothing_left()

@@ -1,1 +1,1 @@
-"""Decisions as pure functions: what is known in, what to do and why out."""
+"""Pure decisions that several workflows share: from what is known they make what to do, and why."""

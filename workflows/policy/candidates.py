@@ -1,4 +1,4 @@
-"""What a SpotInstanceVM's spec allows to be bought, in the order in which it names it."""
+"""The candidates that a SpotInstanceVM's spec allows, in the order in which it names them."""
 
 from collections.abc import Iterator
 
@@ -9,9 +9,14 @@ from api.spot_instance_vm import Gpu, SpotInstanceVMSpec
 def candidates_of(
     spec: SpotInstanceVMSpec, *, on_demand: bool = False, same_gpu: bool = False, image_gpu: Gpu | None = None
 ) -> list[Candidate]:
-    """All candidates, Spot before OnDemand; with ``same_gpu`` none with another GPU than a process image's.
+    """List the candidates of a spec, Spot before OnDemand.
 
-    That is ``image_gpu``, else the spec's own; so it is too where the spec does not allow the image's any more.
+    Args:
+        spec: The spec of the SpotInstanceVM.
+        on_demand: Whether on-demand VMs are allowed beside spot VMs.
+        same_gpu: Whether only candidates with one GPU are wanted, because a checkpoint image is to be restored.
+        image_gpu: The GPU on which that image was made. The spec's own GPU takes its place if the image's is not known,
+            or is no longer allowed by the spec.
     """
     models: list[ProvisioningModel] = ["Spot", "OnDemand"] if on_demand else ["Spot"]
     if not spec.preemptible:

@@ -1,38 +1,48 @@
-"""A notice's time: when the machine goes, whether a dump of what runs on it fits in, and how long it is awaited."""
+"""The time of a notice: when the machine goes, whether a rescue fits in, and how long its image is waited for."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from workflows.policy.bounds import bounded
 
-# Memory grows, and a push shares its link: beside a survivor's dump, which is as good, only a safe one is made.
 MARGIN_FACTOR = 1.25
-MARGIN_SECONDS = 5.0
+"""Memory grows and a push shares its link, so a rescue beside a survivor's checkpoint is made only with a margin."""
 
-# From ACPI soft off until the power goes at the latest (https://cloud.google.com/compute/docs/instances/spot).
+MARGIN_SECONDS = 5.0
+"""The fixed part of that margin."""
+
 SOFT_OFF = timedelta(seconds=30)
+"""The longest time from ACPI soft off until the power goes (https://cloud.google.com/compute/docs/instances/spot)."""
 
 
 def ends_at(
-    now: datetime, *, told: float | None = None, began: datetime | None = None, usual: float | None = None
+    now: datetime, *, seconds_left: float | None = None, began: datetime | None = None, usual: float | None = None
 ) -> datetime | None:
-    """When a machine is shut down, None where nobody knows.
+    """Return when a machine will be shut down; None if nobody knows.
 
-    ``told`` is how many seconds it has left in the words of who announces it. ``began`` is when the cloud gave its
-    notice, by the machine's own clock, and ``usual`` how many seconds of notice the machine was bought with.
+    Args:
+        now: The present time.
+        seconds_left: The seconds left, as the notice states them.
+        began: When the cloud gave its notice, by the machine's own clock.
+        usual: The seconds of notice that the machine was bought with.
     """
-    if told is not None:
-        return now + timedelta(seconds=bounded(told))
+    if seconds_left is not None:
+        return now + timedelta(seconds=bounded(seconds_left))
     if began is None or usual is None:
         return None
     return min(began, now) + timedelta(seconds=bounded(usual))
 
 
 def fits(left: float | None, dumps: Sequence[float], *, survivor: bool) -> tuple[bool, str]:
-    """Whether the dying replica itself is checkpointed in the ``left`` seconds, and why.
+    """Decide whether to rescue the dying replica, and say why.
 
-    ``dumps`` are the seconds that this job's last checkpoints took, from the request to the pushed image. Without a
-    ``survivor`` there is nothing to lose: the margin is left out, and what was never measured is tried.
+    Without a survivor there is nothing to lose, so the margin is left out, and a rescue is tried even if no checkpoint
+    was ever measured.
+
+    Args:
+        left: The seconds until the machine is shut down; None if unknown.
+        dumps: The seconds that this job's last checkpoints took, from the request to the pushed image.
+        survivor: Whether a survivor is checkpointed at the same time.
     """
     if left is None:
         return False, "nobody says how long its machine has left"
@@ -46,15 +56,18 @@ def fits(left: float | None, dumps: Sequence[float], *, survivor: bool) -> tuple
 
 
 def last_moment(ends: datetime, dumps: Sequence[float]) -> datetime:
-    """When a checkpoint has to begin at the latest to be safely done before the machine is shut down."""
+    """Return when a checkpoint must begin at the latest to end safely before the machine is shut down at ``ends``."""
     return ends - timedelta(seconds=_safe(max(dumps, default=0)))
 
 
 def once_more(left: float, dumps: Sequence[float], gain: float, *, awaited: bool) -> bool:
-    """Whether a dying replica that was checkpointed, and trains on, is checkpointed a second time.
+    """Decide whether a dying replica that was rescued and trains on is checkpointed a second time.
 
-    It is for more training than a checkpoint takes: ``gain`` are the seconds of it that nothing else holds. Where the
-    new machine is Ready and ``awaited`` its start is put off by it, and it has to be worth that, too.
+    Args:
+        left: The seconds until the machine is shut down.
+        dumps: The seconds that this job's last checkpoints took.
+        gain: The seconds of training that no image contains. They must be more than a checkpoint takes.
+        awaited: Whether the new machine is Ready. The checkpoint then delays its start and must be worth that as well.
     """
     longest = max(dumps, default=0)
     return longest <= left and gain > longest * (2 if awaited else 1)
@@ -65,9 +78,10 @@ def _safe(seconds: float) -> float:
 
 
 def wait_until(now: datetime, due: datetime, ahead: float) -> datetime:
-    """Until when to wait for an image that holds ``ahead`` more seconds of training than the best finished one.
+    """Return until when to wait for an image that is ``ahead`` of the best finished one by so many seconds of training.
 
-    Not at all where it is ``due`` later than that gains; and once it is late, no longer than that gains.
+    It is not waited for at all if it is ``due`` later than it gains. If it is late, it is waited for at most as long as
+    it gains.
     """
     gain = timedelta(seconds=bounded(ahead))
     return now if not gain or due > now + gain else due + gain

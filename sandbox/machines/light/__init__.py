@@ -1,4 +1,4 @@
-"""Light machines: VMs without virtualisation. Real SSH, metadata and `kubeadm join`, over a directory as their disk."""
+"""Light machines: VMs without virtualisation. SSH, metadata and ``kubeadm join`` are real, the disk is a directory."""
 
 from sandbox.machines.light.machine import LightMachine, LightMachines
 

@@ -1,4 +1,4 @@
-"""Programs of a VM that the sandbox plays itself, called through small shims in the VM's bin/."""
+"""Programs of a VM that the sandbox itself plays, called through small shims in the VM's bin/."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-#: The ssh user may do everything in the VM already, so that sudo has nothing to do but to go away.
 _SUDO = """\
 #!/bin/sh
 while [ $# -gt 0 ]; do
@@ -31,8 +30,8 @@ done
 [ $# -gt 0 ] || exec /bin/sh
 exec "$@"
 """
+"""The ssh user may do everything in the VM already, so sudo only has to run the command."""
 
-#: What would change the machine that the sandbox runs on is only named.
 _HARMLESS = """\
 #!/bin/sh
 echo "${0##*/}: not run in the sandbox" >&2
@@ -42,11 +41,12 @@ _HARMLESS_PROGRAMS = (
     *("modprobe", "sysctl", "swapoff", "swapon", "mount", "umount", "mkfs", "iptables", "ufw", "useradd", "usermod"),
     *("reboot", "shutdown", "poweroff", "halt", "timedatectl", "hostnamectl", "apt-mark", "update-grub", "docker"),
 )
+"""Programs that would change the machine on which the sandbox runs do nothing but say so."""
 
 
 @dataclass(frozen=True)
 class Invocation:
-    """One call of a program: its arguments, the caller's directory, and where its lines go."""
+    """One call of a program: its arguments, the caller's directory, and where its output goes."""
 
     argv: list[str]
     cwd: Path
@@ -69,7 +69,7 @@ class Guest:
 
     async def start(self) -> None:
         """Install the shims and wait for calls."""
-        # A socket's path may have 107 characters at most: the VM's own directory can be too deep.
+        # A socket's path may have at most 107 characters, and the VM's own directory can be deeper.
         self._directory = Path(tempfile.mkdtemp(prefix="outlast-vm-"))
         path = self._directory / "guest.sock"
         self._server = await asyncio.start_unix_server(self._serve, path)
@@ -79,7 +79,7 @@ class Guest:
         _install(self._root / "bin", {"sudo": _SUDO} | dict.fromkeys(_HARMLESS_PROGRAMS, _HARMLESS))
 
     async def cut(self) -> None:
-        """Be gone: no call is answered any more."""
+        """Stop answering calls."""
         if self._server is not None:
             self._server.close()
             self._server = None

@@ -14,9 +14,8 @@ from sandbox.gpu_operator import GPU_LABEL
 from sandbox.machines import MachineSpec
 from sandbox.machines.light.kubeadm import host as files
 from sandbox.machines.light.kubeadm.config import seconds
-from sandbox.machines.light.kubelet import Kubelet
+from sandbox.machines.light.kubelet import Kubelet, KubeletConfig
 
-#: Flags of a kubelet that are known here; an unknown one keeps the real one from starting too.
 _FLAGS = frozenset(
     {
         *("cert-dir", "cloud-provider", "config", "container-runtime-endpoint", "fail-swap-on", "feature-gates"),
@@ -26,8 +25,8 @@ _FLAGS = frozenset(
         *("root-dir", "rotate-certificates", "runtime-cgroups", "system-reserved", "v", "volume-plugin-dir"),
     }
 )
+"""The flags of a kubelet that are known here. An unknown flag prevents the real one from starting, too."""
 
-#: Labels under kubernetes.io that a kubelet may give its own Node.
 _OWN_LABELS = frozenset(
     {
         "beta.kubernetes.io/arch",
@@ -43,6 +42,7 @@ _OWN_LABELS = frozenset(
         "topology.kubernetes.io/zone",
     }
 )
+"""The labels in kubernetes.io that a kubelet may give its own Node."""
 
 
 class KubeletUnit:
@@ -56,23 +56,23 @@ class KubeletUnit:
         self._kubelet: Kubelet | None = None
         self._starting: asyncio.Task[None] | None = None
         self.state = "inactive"
-        """What `systemctl is-active` says: inactive, activating, active or failed."""
+        """What ``systemctl is-active`` prints: inactive, activating, active or failed."""
 
     @property
     def active(self) -> bool:
-        """Whether it runs."""
+        """True if it runs."""
         return self.state in {"active", "activating"}
 
     @property
     def configured(self) -> bool:
-        """Whether the machine has joined a cluster."""
+        """True if the machine has joined a cluster."""
         return (self._root / files.KUBELET_CONF).exists()
 
     async def start(self) -> None:
-        """Start it; returns once its Node is registered. It goes on starting where its caller goes away.
+        """Start it; returns once its Node is registered. It goes on starting even if its caller goes away.
 
         Raises:
-            RuntimeError: when its configuration is wrong, or it cannot register.
+            RuntimeError: its configuration is wrong, or it cannot register.
         """
         if not self.active:
             self.state = "activating"
@@ -82,7 +82,7 @@ class KubeletUnit:
             await asyncio.shield(self._starting)
 
     async def shut_down(self, grace: float) -> None:
-        """Graceful node shutdown: pods are ended within `grace` real seconds."""
+        """End the pods within ``grace`` real seconds: a graceful node shutdown."""
         if self._kubelet is not None and self.state == "active":
             await self._kubelet.shutdown(grace)
 
@@ -116,9 +116,9 @@ class KubeletUnit:
                 "failed to load kubelet config file: /var/lib/kubelet/config.yaml: no such file or directory"
             )
         flags = self._flags()
-        config: dict[str, Any] = yaml.safe_load((self._root / files.KUBELET_CONFIG).read_text()) or {}
+        written: dict[str, Any] = yaml.safe_load((self._root / files.KUBELET_CONFIG).read_text()) or {}
         kubeconfig = yaml.safe_load((self._root / files.KUBELET_CONF).read_text())
-        return Kubelet(
+        config = KubeletConfig(
             node_name=flags.get("hostname-override", self._spec.name),
             address=self._spec.address,
             api_server=kubeconfig["clusters"][0]["cluster"]["server"],
@@ -132,15 +132,16 @@ class KubeletUnit:
             root=self._root,
             environment={"GCE_METADATA_HOST": self._metadata_host},
             speed=self._speed,
-            shutdown_grace=seconds(config.get("shutdownGracePeriod") or "0s"),
+            shutdown_grace=seconds(written.get("shutdownGracePeriod") or "0s"),
         )
+        return Kubelet(config)
 
     @property
     def _gpu_labels(self) -> Mapping[str, str]:
         return node_labels(GPU_LABEL) if self._spec.gpu_count else {}
 
     def _flags(self) -> dict[str, str]:
-        """The flags in kubeadm-flags.env."""
+        """Return the flags in kubeadm-flags.env."""
         _, _, value = (self._root / files.KUBELET_FLAGS).read_text().partition("=")
         flags: dict[str, str] = {}
         for argument in shlex.split("".join(shlex.split(value))):
@@ -152,10 +153,10 @@ class KubeletUnit:
 
 
 def node_labels(text: str) -> Mapping[str, str]:
-    """`--node-labels`, without those that only others may set.
+    """Parse ``--node-labels``.
 
     Raises:
-        RuntimeError: for a label in kubernetes.io that a kubelet may not give itself.
+        RuntimeError: a kubelet may not give itself such a label in kubernetes.io.
     """
     labels = {name: value for name, _, value in (pair.partition("=") for pair in text.split(",") if pair)}
     unknown = sorted(label for label in labels if not _may_set(label))
@@ -169,10 +170,10 @@ def node_labels(text: str) -> Mapping[str, str]:
 
 
 def taints(text: str) -> list[dict[str, str]]:
-    """`--register-with-taints`: `key=value:Effect`, separated by commas.
+    """Parse ``--register-with-taints``: ``key=value:Effect``, separated by commas.
 
     Raises:
-        RuntimeError: for one that is malformed.
+        RuntimeError: a taint is malformed.
     """
     found = []
     for item in text.split(","):

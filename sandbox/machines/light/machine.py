@@ -1,6 +1,6 @@
-"""A light machine: one VM as a handful of servers on a loopback address, over a directory that is its disk.
+"""A light machine: one VM as a handful of servers on a loopback address, with a directory as its disk.
 
-It is no container: commands and startup scripts run as the user that runs the sandbox, in that directory.
+It is no container: commands and startup scripts run in that directory as the user who runs the sandbox.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from sandbox.cluster import expire_bootstrap_token
 from sandbox.machines import MachineSpec
 from sandbox.machines.light.guest import Guest, Invocation
-from sandbox.machines.light.kubeadm import Host, kubeadm, runtimes
+from sandbox.machines.light.kubeadm import Host, install_containerd, kubeadm
 from sandbox.machines.light.kubelet_service import KubeletUnit
 from sandbox.machines.light.processes import Processes
 from sandbox.machines.light.programs import (
@@ -30,26 +31,25 @@ from sandbox.machines.light.programs import (
 )
 from sandbox.machines.light.ssh import SshServer
 from sandbox.machines.light.startup import StartupScript
-from sandbox.machines.light.tokens import expire
 from sandbox.machines.metadata import MetadataServer
 from sandbox.machines.mishaps import Mishaps
 from sandbox.settings import Settings
 
 log = logging.getLogger(__name__)
 
-#: Emulated seconds from power-on until sshd answers, then until the guest agent has published the host keys.
 BOOT_SECONDS = 15.0
 GUEST_AGENT_SECONDS = 2.0
+"""Emulated seconds from power-on until sshd answers, and then until the guest agent has published the host keys."""
 
-#: Emulated seconds that the operating system takes to go down once its services have ended.
 OS_SHUTDOWN_SECONDS = 2.0
+"""Emulated seconds that the operating system takes to go down once its services have ended."""
 
-#: systemd's patience with processes that do not end on SIGTERM, in real seconds.
 STOP_SECONDS = 90.0
+"""How long systemd waits for processes that do not end on SIGTERM, in real seconds."""
 
 
 class LightMachine:
-    """One VM. Its disk, `root`, outlives the power; everything else is made anew at each boot."""
+    """One VM. Its disk, ``root``, survives a power-off; everything else is made anew at each boot."""
 
     def __init__(self, spec: MachineSpec, root: Path, settings: Settings) -> None:
         self.spec = spec
@@ -73,19 +73,19 @@ class LightMachine:
 
     @property
     def guest_attributes(self) -> Mapping[str, str]:
-        """What the guest has published, such as `hostkeys/ssh-ed25519`."""
+        """What the guest has published, such as ``hostkeys/ssh-ed25519``."""
         return self.metadata.guest_attributes
 
     @property
     def powered(self) -> bool:
-        """Whether the power is on."""
+        """True if the power is on."""
         return self._powered
 
     async def boot(self) -> None:
         """Power on. sshd comes up later, as in reality.
 
         Raises:
-            OSError: when the machine's address and ports are taken.
+            OSError: the machine's address and ports are taken.
         """
         if self._powered:
             return
@@ -103,15 +103,17 @@ class LightMachine:
         self._tasks = [asyncio.create_task(self._come_up(), name=f"boot of {self.spec.name}")]
 
     def suffer(self, mishaps: Mishaps) -> None:
-        """Play these on it from its next boot on."""
+        """Play these mishaps on it from its next boot on."""
         self._mishaps = mishaps
 
     async def notice(self) -> None:
-        """Let the metadata server say that this VM will be preempted."""
+        """Make the metadata server announce that this VM will be preempted."""
         self.metadata.preempt()
 
     async def power_off(self, grace: float) -> None:
-        """ACPI soft off: services and pods end, then the power goes; after `grace` real seconds it goes anyway."""
+        """Press the power button (ACPI soft off): services and pods end, and after ``grace`` real seconds the power
+        does.
+        """
         if not self._powered:
             return
         if grace > 0:
@@ -124,11 +126,11 @@ class LightMachine:
         await asyncio.shield(self._death)
 
     def serial_output(self) -> str:
-        """What serial port 1 has said since the machine was made."""
+        """Return what serial port 1 has written since the machine was made."""
         return "".join(self._serial)
 
     async def _come_up(self) -> None:
-        """What happens between power-on and a machine that is ready for work."""
+        """Go from power-on to a machine that is ready for work."""
         await asyncio.sleep(self._settings.scaled(BOOT_SECONDS))
         try:
             self._guest = Guest(
@@ -144,16 +146,9 @@ class LightMachine:
                 },
             )
             await self._guest.start()
-            runtimes.install(self.root)
+            install_containerd(self.root)
             self._tasks.append(asyncio.create_task(self._startup.run(), name=f"startup script of {self.spec.name}"))
-            self._ssh = SshServer(
-                self.spec.address,
-                self._settings.ssh_port,
-                self.root,
-                self.spec.metadata,
-                self._processes,
-                self.spec.logins,
-            )
+            self._ssh = SshServer(self.spec, self._settings.ssh_port, self.root, self._processes)
             await self._ssh.start()
             self._say("Started OpenBSD Secure Shell server.")
             if self.kubelet.configured:  # it was a node before it was stopped
@@ -186,15 +181,15 @@ class LightMachine:
         return await kubeadm(host, call.argv, call.cwd, call.out, call.err)
 
     async def _about_to_join(self, token: str) -> None:
-        """What is to be played happens here, once: the next join finds a token that is good."""
+        """Play the mishaps of a join, once: the next join has a good token."""
         mishaps, self._mishaps = self._mishaps, Mishaps(clock_behind=self._mishaps.clock_behind)
         if mishaps.ssh_hangs and self._ssh is not None:
             self._ssh.hang()
         if mishaps.token_expires:
-            await expire(self._settings.admin_kubeconfig, token)
+            await expire_bootstrap_token(self._settings.admin_kubeconfig, token)
 
     async def _shut_down(self, grace: float) -> None:
-        """What the operating system does before it powers itself off."""
+        """Do what the operating system does before it powers itself off."""
         await self.kubelet.shut_down(grace)
         self._processes.terminate()
         deadline = time.monotonic() + STOP_SECONDS
@@ -204,7 +199,7 @@ class LightMachine:
         self._say("reboot: Power down")
 
     async def _cut_power(self) -> None:
-        """From here on nothing of the machine answers, runs, or calls anybody."""
+        """Cut the power: from now on nothing of the machine answers, runs, or calls anybody."""
         self._powered = False
         if self._ssh is not None:
             self._ssh.cut()
@@ -227,21 +222,22 @@ class LightMachine:
 
 
 class LightMachines:
-    """Makes light machines, each with its directory under `<state>/vms/`."""
+    """Makes light machines, each with its directory under ``<state>/vms/``."""
 
     idle_image = "sandbox/idle:1"
-    """The name of an image that does nothing by itself: each is run as a training here."""
+    """The name of an image that does nothing by itself; a light machine runs every image as a training."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._machines: dict[str, LightMachine] = {}
 
     def create(self, spec: MachineSpec) -> LightMachine:
-        """A machine with an empty disk. A dead one of the same name is forgotten, its disk too."""
+        """Make a machine with an empty disk. A dead machine of the same name is forgotten together with its disk."""
         name = spec.name
         place = (spec.project, spec.zone)
         if (other := self._machines.get(name)) is not None and (other.spec.project, other.spec.zone) != place:
-            name = f"{spec.name}.{spec.project}.{spec.zone}"  # names are unique in a zone only, and that one may live
+            # Names are unique only within a zone, and the other machine may be alive.
+            name = f"{spec.name}.{spec.project}.{spec.zone}"
         root = self._settings.state_dir / "vms" / name
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(root)
@@ -249,10 +245,10 @@ class LightMachines:
         return machine
 
     def machine(self, name: str) -> LightMachine:
-        """The machine made last under `name`.
+        """Return the machine that was last made under ``name``.
 
         Raises:
-            LookupError: when there is none.
+            LookupError: there is none.
         """
         try:
             return self._machines[name]

@@ -9,14 +9,14 @@ import signal
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-#: A variable that every process of a VM inherits. Process groups would lose those that `setsid` detaches.
 MARK = "OUTLAST_MACHINE"
+"""A variable that every process of a VM inherits. A process group would lose those that ``setsid`` detaches."""
 
-#: How long SIGKILL may take, in real seconds.
 KILL_SECONDS = 10.0
+"""How long SIGKILL may take, in real seconds."""
 
-#: Bytes passed on at a time between a pipe and a channel.
 CHUNK = 65536
+"""How many bytes are passed on at a time between a pipe and a channel."""
 
 
 class Processes:
@@ -34,7 +34,7 @@ class Processes:
         }
 
     async def start(self, *argv: str, environment: Mapping[str, str] | None = None) -> asyncio.subprocess.Process:
-        """Start `argv` in the VM's directory with pipes for stdin, stdout and stderr, in a session of its own."""
+        """Start ``argv`` in the VM's directory, in a session of its own, with pipes for stdin, stdout and stderr."""
         return await asyncio.create_subprocess_exec(
             *argv,
             cwd=self._root,
@@ -50,10 +50,10 @@ class Processes:
         self._signal(signal.SIGTERM)
 
     async def kill(self) -> None:
-        """Kill every process, those too that are born meanwhile; returns when none is left.
+        """Kill every process, including those that start meanwhile; returns when none is left.
 
         Raises:
-            TimeoutError: when one does not die for KILL_SECONDS, as in an uninterruptible sleep.
+            TimeoutError: one is still alive after KILL_SECONDS, as in an uninterruptible sleep.
         """
         async with asyncio.timeout(KILL_SECONDS):
             while self._signal(signal.SIGKILL):  # noqa: ASYNC110 - they are not our children
@@ -61,7 +61,7 @@ class Processes:
 
     @property
     def any(self) -> bool:
-        """Whether any process is alive."""
+        """True if any process is alive."""
         return next(self._pids(), None) is not None
 
     def _signal(self, number: signal.Signals) -> int:
@@ -76,7 +76,7 @@ class Processes:
         for entry in Path("/proc").iterdir():
             if not entry.name.isdecimal():
                 continue
-            # A zombie has an empty environment: it is dead and only waits to be noticed.
+            # A zombie has an empty environment: it is dead, but not collected yet.
             with contextlib.suppress(OSError):
                 if self._mark in (entry / "environ").read_bytes().split(b"\0"):
                     yield int(entry.name)

@@ -1,4 +1,4 @@
-"""systemctl, nvidia-smi, cloud-init and others of a light machine: as much of them as node bring-up asks."""
+"""systemctl, nvidia-smi, cloud-init and others of a light machine, as far as the bring-up of a node needs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sandbox.machines.light.guest import Invocation, Program
 from sandbox.machines.light.kubeadm.command import VERSION
 from sandbox.machines.light.kubelet.container import LAYERS
 
-#: Marketing name and memory in MiB, by GCE's accelerator type.
 _GPUS: Mapping[str, tuple[str, int]] = {
     "nvidia-tesla-t4": ("Tesla T4", 15360),
     "nvidia-tesla-p4": ("Tesla P4", 7680),
@@ -24,24 +23,29 @@ _GPUS: Mapping[str, tuple[str, int]] = {
     "nvidia-h100-80gb": ("NVIDIA H100 80GB HBM3", 81559),
 }
 _DRIVER = "570.195.03"
+"""Marketing name and memory in MiB, by GCE's accelerator type."""
 
 
 class Unit(Protocol):
-    """A unit that systemctl can act on."""
+    """A unit that systemctl can start and stop."""
 
     @property
     def state(self) -> str:
-        """Its ActiveState."""
+        """The ActiveState."""
 
     async def start(self) -> None:
-        """Start it; RuntimeError when that fails."""
+        """Start it.
+
+        Raises:
+            RuntimeError: it fails.
+        """
 
     async def stop(self) -> None:
         """Stop it."""
 
 
 def systemctl(units: Mapping[str, Unit], states: Callable[[], Mapping[str, str]]) -> Program:
-    """`systemctl` over the units that can be acted on, and the `states` of others that can only be asked."""
+    """Make ``systemctl``: ``units`` can be started and stopped, and ``states`` are those of other units."""
 
     def state_of(name: str) -> str | None:
         name = name.removesuffix(".service")
@@ -96,7 +100,7 @@ def systemctl(units: Mapping[str, Unit], states: Callable[[], Mapping[str, str]]
 
 
 def _show(call: Invocation, words: list[str], state_of: Callable[[str], str | None]) -> int:
-    """`systemctl show -p ActiveState UNIT`, with or without `--value`."""
+    """Run ``systemctl show -p ActiveState UNIT``, with or without ``--value``."""
     *properties, name = words
     wanted = [part for word in properties for part in word.split(",")]
     wanted += [part for word in call.argv if word.startswith("--property=") for part in word[11:].split(",")]
@@ -108,7 +112,7 @@ def _show(call: Invocation, words: list[str], state_of: Callable[[str], str | No
 
 
 def nvidia_smi(spec: MachineSpec) -> Program:
-    """`nvidia-smi`, `-L` and `--query-gpu`."""
+    """Make ``nvidia-smi``, with ``-L`` and ``--query-gpu``."""
     model, memory = _GPUS.get(spec.gpu_type or "", (spec.gpu_type or "", 0))
     fields = [
         {
@@ -156,7 +160,7 @@ def nvidia_smi(spec: MachineSpec) -> Program:
 
 
 def crictl(root: Path) -> Program:
-    """`crictl inspect` of one field alone: where CRI-O mounts a container's file system."""
+    """Make ``crictl inspect``, which knows one field: where CRI-O mounts a container's file system."""
 
     async def run(call: Invocation) -> int:
         container = call.argv[-1] if call.argv else ""
@@ -171,18 +175,18 @@ def crictl(root: Path) -> Program:
 
 
 async def cloud_init(call: Invocation) -> int:
-    """`cloud-init status`: the images of the sandbox have nothing to initialise."""
+    """Run ``cloud-init status``: the images of the sandbox have nothing to initialise."""
     call.out("status: done")
     return 0
 
 
 async def kubelet_version(call: Invocation) -> int:
-    """`kubelet --version`; the unit runs it, people do not."""
+    """Run ``kubelet --version``; only the unit runs the kubelet itself."""
     call.out(f"Kubernetes {VERSION}")
     return 0
 
 
 async def containerd_version(call: Invocation) -> int:
-    """`containerd --version`."""
+    """Run ``containerd --version``."""
     call.out("containerd github.com/containerd/containerd/v2 v2.1.5 fcd43222d6b07379a4be9786bda52438f0dd16a1")
     return 0

@@ -1,6 +1,6 @@
-"""A program in a VM that the sandbox plays: tells the machine what was called and prints what it answers.
+"""A program in a VM that the sandbox plays: it tells the machine what was called, and prints the answer.
 
-Installed as `bin/<name>` of every VM and run by a bare Python, so that it starts in milliseconds.
+It is installed as ``bin/<name>`` of every VM, and a bare Python runs it, so that it starts in milliseconds.
 """
 
 import json
@@ -12,7 +12,7 @@ SOCKET = "@SOCKET@"
 
 
 def main() -> int:
-    """Pass the call on and return the exit code."""
+    """Pass the call on, and return the exit code."""
     call = {"program": os.path.basename(sys.argv[0]), "argv": sys.argv[1:], "cwd": os.getcwd()}
     with socket.socket(socket.AF_UNIX) as machine:
         machine.connect(SOCKET)

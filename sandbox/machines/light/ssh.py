@@ -1,4 +1,4 @@
-"""A VM's sshd: users and keys from the instance metadata `ssh-keys`, commands by /bin/sh in its directory, SFTP."""
+"""A VM's sshd: users and keys from the instance metadata ``ssh-keys``, commands by /bin/sh in its directory, SFTP."""
 
 from __future__ import annotations
 
@@ -15,32 +15,19 @@ from pathlib import Path
 
 import asyncssh
 
+from sandbox.machines import MachineSpec
 from sandbox.machines.light.processes import CHUNK, Processes
 
 log = logging.getLogger(__name__)
 
 
 class SshServer:
-    """OpenSSH's part in a VM. `metadata` and `logins` are read at each login, as the guest agent does.
+    """Serves SSH in a VM. Keys are read at each login, as the guest agent does it."""
 
-    Args:
-        logins: keys by user name; they count instead of those in `ssh-keys` if the VM has OS Login.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        port: int,
-        root: Path,
-        metadata: Mapping[str, str],
-        processes: Processes,
-        logins: Mapping[str, list[str]] | None = None,
-    ) -> None:
-        self._address = address
+    def __init__(self, spec: MachineSpec, port: int, root: Path, processes: Processes) -> None:
+        self._spec = spec
         self._port = port
         self._root = root
-        self._metadata = metadata
-        self._accounts = logins if logins is not None else {}
         self._processes = processes
         self._acceptor: asyncssh.SSHAcceptor | None = None
         self._silent: socket.socket | None = None
@@ -51,12 +38,12 @@ class SshServer:
         """Listen on the VM's address.
 
         Raises:
-            OSError: when address and port are taken.
+            OSError: address and port are taken.
         """
         self._acceptor = await asyncssh.listen(
-            self._address,
+            self._spec.address,
             self._port,
-            server_factory=lambda: _Logins(self._metadata, self._accounts, self._connections),
+            server_factory=lambda: _Logins(self._spec, self._connections),
             server_host_keys=[self.host_key],
             process_factory=self._run,
             sftp_factory=lambda channel: asyncssh.SFTPServer(channel, chroot=os.fsencode(self._root)),
@@ -67,13 +54,13 @@ class SshServer:
         )
 
     def hang(self) -> None:
-        """Fall silent, as an sshd that was stopped: connections are made and nothing is said; those there are go on."""
+        """Fall silent, like an sshd that was stopped: it accepts connections and says nothing; existing ones go on."""
         if self._acceptor is not None:
             self._acceptor.close()
-            self._silent = socket.create_server((self._address, self._port))
+            self._silent = socket.create_server((self._spec.address, self._port))
 
     def cut(self) -> None:
-        """Be gone: nothing listens, connections break without a goodbye."""
+        """Stop listening, and break all connections."""
         if self._silent is not None:
             self._silent.close()
         if self._acceptor is not None:
@@ -82,7 +69,7 @@ class SshServer:
             connection.abort()
 
     def _host_key(self) -> asyncssh.SSHKey:
-        """The key on the VM's disk, made at its first boot."""
+        """Return the key on the VM's disk, which is made at its first boot."""
         path = self._root / "etc/ssh/ssh_host_ed25519_key"
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +80,7 @@ class SshServer:
         return asyncssh.read_private_key(path)
 
     async def _run(self, channel: asyncssh.SSHServerProcess[bytes]) -> None:
-        """Run one command. Bytes are pumped by hand: redirection to a subprocess's pipes loses output at its end."""
+        """Run one command. Bytes are copied by hand: redirection to a subprocess's pipes loses output at its end."""
         command = channel.command
         argv = ("/bin/sh", "-c", command) if command is not None else ("/bin/sh", "-i")
         user = channel.get_extra_info("username")
@@ -108,7 +95,7 @@ class SshServer:
         assert child.stderr is not None
         feeder = asyncio.create_task(_feed(channel, child, child.stdin))
         try:
-            # Like sshd: a channel ends when the command has, and nobody holds its output open any more.
+            # As in sshd, a channel ends when the command has ended and nobody keeps its output open any more.
             await asyncio.gather(_drain(child.stdout, channel.stdout), _drain(child.stderr, channel.stderr))
             status = await child.wait()
         finally:
@@ -120,16 +107,10 @@ class SshServer:
 
 
 class _Logins(asyncssh.SSHServer):  # type: ignore[misc]
-    """Lets in who stands in `ssh-keys` or, on a VM with OS Login, in `accounts`; by public key alone."""
+    """Accepts public keys alone: those in ``ssh-keys`` or, on a VM with OS Login, those of its accounts."""
 
-    def __init__(
-        self,
-        metadata: Mapping[str, str],
-        accounts: Mapping[str, list[str]],
-        connections: set[asyncssh.SSHServerConnection],
-    ) -> None:
-        self._metadata = metadata
-        self._accounts = accounts
+    def __init__(self, spec: MachineSpec, connections: set[asyncssh.SSHServerConnection]) -> None:
+        self._spec = spec
         self._connections = connections
         self._connection: asyncssh.SSHServerConnection | None = None
 
@@ -148,17 +129,18 @@ class _Logins(asyncssh.SSHServer):  # type: ignore[misc]
         return True
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        if self._metadata.get("enable-oslogin", "").upper() == "TRUE":
-            known = [asyncssh.import_public_key(each) for each in self._accounts.get(username, [])]
+        if self._spec.metadata.get("enable-oslogin", "").upper() == "TRUE":
+            known = [asyncssh.import_public_key(each) for each in self._spec.logins.get(username, [])]
         else:
-            known = authorized_keys(self._metadata, username)
+            known = authorized_keys(self._spec.metadata, username)
         return key.public_data in {each.public_data for each in known}
 
 
 def authorized_keys(metadata: Mapping[str, str], username: str) -> list[asyncssh.SSHKey]:
-    """The keys that the metadata item `ssh-keys` gives to `username`.
+    """Return the keys that the metadata item ``ssh-keys`` gives to ``username``.
 
-    Its lines are `USER:TYPE KEY [COMMENT]`; the comment `google-ssh {"userName":…,"expireOn":…}` lets a key expire.
+    Its lines are ``USER:TYPE KEY [COMMENT]``; the comment ``google-ssh {"userName":…,"expireOn":…}`` makes a key
+    expire.
     """
     found = []
     for line in metadata.get("ssh-keys", "").splitlines():
@@ -194,7 +176,7 @@ async def _drain(source: asyncio.StreamReader, sink: asyncssh.SSHWriter[bytes]) 
 async def _feed(
     channel: asyncssh.SSHServerProcess[bytes], child: asyncio.subprocess.Process, sink: asyncio.StreamWriter
 ) -> None:
-    """Pass on what the client types, and the signals it sends."""
+    """Pass on what the client types, and the signals that it sends."""
     with contextlib.suppress(OSError, asyncssh.Error):
         while True:
             try:

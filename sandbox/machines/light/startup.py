@@ -1,4 +1,4 @@
-"""google-startup-scripts.service: runs the metadata item `startup-script` at each boot, as the guest agent does."""
+"""google-startup-scripts.service: runs the metadata item ``startup-script`` at each boot, as the guest agent does."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class StartupScript:
         self._processes = processes
         self._serial = serial
         self.state = "inactive"
-        """`activating` while the script runs; a oneshot unit is `inactive` again afterwards, however it ended."""
+        """``activating`` while the script runs; afterwards a oneshot unit is ``inactive`` again, however it ended."""
 
     async def run(self) -> None:
-        """Run the script to its end, its output on the serial port."""
+        """Run the script to its end, with its output on the serial port."""
         script = self._metadata.get("startup-script", "")
         if not script.strip():
             self._say("No startup scripts to run.")

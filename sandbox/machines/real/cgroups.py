@@ -1,4 +1,4 @@
-"""A cgroup for each machine in every v1 hierarchy: made, never mounted, and removed with all that is below."""
+"""A cgroup for each machine in every v1 hierarchy: made, never mounted, and removed with everything below it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from sandbox.machines.real.requirements import CGROUPS
 
 
 def parent(state_dir: Path) -> str:
-    """The name, the same after a crash, under which a sandbox keeps its machines' cgroups."""
+    """Return the name under which a sandbox keeps its machines' cgroups; it is the same after a crash."""
     return f"outlast-{hashlib.sha256(str(state_dir).encode()).hexdigest()[:8]}"
 
 
 def make(group: str) -> None:
-    """Make `group` (such as outlast-1a2b3c4d/vm-1) in every hierarchy; a cpuset begins with its parent's processors."""
+    """Make ``group`` (such as outlast-1a2b3c4d/vm-1) in every hierarchy; a cpuset starts with its parent's CPUs."""
     for hierarchy in _hierarchies():
         place = hierarchy
         for part in group.split("/"):
@@ -28,14 +28,14 @@ def make(group: str) -> None:
 
 
 def thaw(group: str) -> None:
-    """Let frozen processes of `group` go: one that is being dumped when its machine dies does not hear a SIGKILL."""
+    """Thaw the processes of ``group``: a machine that dies during a dump has frozen ones, which ignore SIGKILL."""
     for state in (CGROUPS / "freezer" / group).rglob("freezer.state"):
         with contextlib.suppress(OSError):
             state.write_text("THAWED")
 
 
 def remove(group: str) -> None:
-    """Remove `group` and what is below, deepest first; what still holds a process stays."""
+    """Remove ``group`` and everything below it, deepest first; a cgroup that still has a process stays."""
     for hierarchy in _hierarchies():
         for directory, _, _ in os.walk(hierarchy / group, topdown=False):
             with contextlib.suppress(OSError):
@@ -43,12 +43,12 @@ def remove(group: str) -> None:
 
 
 def _hierarchies() -> list[Path]:
-    """The mounted hierarchies; some are links to others (cpu, cpuacct)."""
+    """Return the mounted hierarchies; some are links to others (cpu, cpuacct)."""
     if not CGROUPS.is_dir():
         return []  # no Linux
     return [entry for entry in CGROUPS.iterdir() if entry.is_dir() and not entry.is_symlink()]
 
 
 def exists(group: str) -> bool:
-    """Whether anything of `group` is left."""
+    """True if anything of ``group`` is left."""
     return any((hierarchy / group).exists() for hierarchy in _hierarchies())

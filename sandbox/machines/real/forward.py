@@ -1,4 +1,4 @@
-"""A way between two network namespaces: what connects to a socket in one reaches a server in the other."""
+"""A way between two network namespaces: who connects to a socket in one reaches a server in the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CHUNK = 2**16
 
 
 class Forward:
-    """Passes TCP connections of a listening socket on to a server that this process can reach."""
+    """Passes the TCP connections of a listening socket on to a server that this process can reach."""
 
     def __init__(self, listening: socket.socket, host: str, port: int) -> None:
         self._listening = listening
@@ -19,11 +19,11 @@ class Forward:
         self._connections: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Begin."""
+        """Begin to pass connections on."""
         self._server = await asyncio.start_server(self._accept, sock=self._listening)
 
     async def stop(self) -> None:
-        """Listen no longer, and break what is connected."""
+        """Stop listening, and break all connections."""
         if self._server:
             self._server.close()
         for connection in self._connections:

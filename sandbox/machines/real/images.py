@@ -18,9 +18,9 @@ Json = dict[str, Any]
 PAUSE = "pause:1"
 TRAINING = "training:1"
 AGENT = "checkpoint-agent:1"
-PRODUCT = "outlast:0.1.0"  # the tag of deploy/base
+PRODUCT = "outlast:sandbox"
 _REPOSITORY = Path(__file__).parents[3]
-_PACKAGES = ("api", "activities", "clients", "crd_bridge", "worker", "workflows")
+_PACKAGES = ("api", "activities", "clients", "crd_bridge", "programs", "worker", "workflows")
 _PYTHON_ENVIRONMENT = [
     "PATH=/opt/outlast/bin:/usr/bin:/bin",
     "PYTHONPATH=/opt/outlast/lib",
@@ -35,13 +35,13 @@ _SAVES = _REPOSITORY / "deploy/training/outlast_checkpoint.py"
 
 
 async def push_pause(registry: str, machine: Path) -> None:
-    """The image of a pod's first process, which does nothing."""
+    """Push the image of a pod's first process, which does nothing."""
     layer = _tar({"busybox": (machine / "usr/bin/busybox").read_bytes()})
     await _push(registry, PAUSE, [layer], {"Entrypoint": ["/busybox", "sleep", "infinity"]})
 
 
 async def push_training(registry: str, root: Path) -> str:
-    """The image of `train.py` over a root file system with Python and NumPy; returns its name."""
+    """Push the image of ``train.py``, on a root file system with Python and NumPy, and return its name."""
     base = await asyncio.to_thread(_layer_of, root)
     program = _tar({file.name: file.read_bytes() for file in (_PROGRAM, _SAVES)})
     config = {
@@ -53,8 +53,8 @@ async def push_training(registry: str, root: Path) -> str:
 
 
 async def push_product(registry: str, base: Path, dependencies: Path, machine: Path) -> str:
-    """Outlast's own image, as `deploy/Dockerfile` makes it; returns its name."""
-    # The Dockerfile's base has these, and without them a client of buckets is not even made.
+    """Push Outlast's own image, made as in ``deploy/Dockerfile``, and return its name."""
+    # The Dockerfile's base has these, and a client of buckets cannot even be made without them.
     authorities = {str(_AUTHORITIES): (machine / _AUTHORITIES).read_bytes()}
     code = {
         f"srv/outlast/{file.relative_to(_REPOSITORY)}": file.read_bytes()
@@ -74,12 +74,12 @@ async def push_product(registry: str, base: Path, dependencies: Path, machine: P
 
 
 async def push_agent(registry: str, base: Path, dependencies: Path) -> str:
-    """The image of the checkpoint operator's agent, `sandbox.checkpoint_operator.in_pod`; returns its name."""
+    """Push the image of the checkpoint operator's agent, ``sandbox.checkpoint_operator``, and return its name."""
     sources = [*_SANDBOX.joinpath("checkpoint_operator").glob("*.py"), *(_SANDBOX / name for name in _AGENT_NEEDS)]
     code = {f"srv/{file.relative_to(_REPOSITORY)}": file.read_bytes() for file in sorted(sources)}
     layers = [await asyncio.to_thread(_layer_of, root) for root in (base, dependencies)]
     config = {
-        "Entrypoint": ["python", "-m", "sandbox.checkpoint_operator.in_pod"],
+        "Entrypoint": ["python", "-m", "sandbox.checkpoint_operator"],
         "Env": _PYTHON_ENVIRONMENT,
         "WorkingDir": "/srv",
     }
@@ -92,7 +92,7 @@ def _layer_of(root: Path) -> bytes:
 
 
 def _tar(files: dict[str, bytes], mode: int = 0o755) -> bytes:
-    """A layer of files."""
+    """Make a layer of files."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
@@ -124,7 +124,7 @@ async def _push(registry: str, name: str, layers: list[bytes], config: Json) -> 
 
 
 async def _push_layer(client: OciClient, repository: str, layer: bytes) -> Json:
-    """Upload a layer, unless another image has brought it."""
+    """Upload a layer, unless the registry has it from another image."""
     digest = await asyncio.to_thread(digest_of, layer)
     if await client.has_blob(repository, digest):
         return {"mediaType": LAYER_TYPE, "digest": digest, "size": len(layer)}

@@ -1,8 +1,8 @@
-"""Layers of images that every machine has from the start, as one has whose VM image was made with images in it.
+"""Layers of images that every machine has from the start, as a VM has whose image was made with container images in it.
 
-An image that is pulled later brings only what it has beyond them; containerd looks for a layer by its digest and those
-of the layers below it. A directory of layers holds `store`, containerd's own record, which each machine begins with a
-copy of, and `snapshots`, the files, which all machines look at.
+An image that is pulled later brings only its other layers; containerd identifies a layer by its digest and those of the
+layers below it. A directory of layers contains ``store``, containerd's own records, which each machine copies, and
+``snapshots``, the files, which all machines share.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Json = dict[str, Any]
 
 UNPACK = Path(__file__).parent / "guest" / "unpack.sh"
 NAME = "sandbox.invalid/layers:1"
-"""Of an image that nobody runs: containerd forgets layers that none has."""
+"""The name of an image that nobody runs: containerd removes layers that belong to no image."""
 
 
 def packed(root: Path) -> Path:
-    """A directory as a layer; kept beside it, because packing it takes seconds."""
+    """Pack a directory as a layer. The layer is kept beside it, because packing takes seconds."""
     layer = root.with_suffix(".tar")
     if not layer.exists():
         part = layer.with_suffix(".part")
@@ -35,7 +35,7 @@ def packed(root: Path) -> Path:
 
 
 def write_archive(archive: Path, layers: list[Path]) -> None:
-    """An image of these layers as a file in the OCI's layout, which containerd imports.
+    """Write an image of these layers as a file in the OCI's layout, which containerd imports.
 
     Source of the format: the OCI image specification 1.1, image-layout.md.
     """

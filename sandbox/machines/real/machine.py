@@ -1,4 +1,4 @@
-"""A real machine: a VM made of namespaces, its root, network, sshd, containerd, kubelet and metadata server."""
+"""A real machine: a VM made of namespaces, with its own root, network, sshd, containerd, kubelet, metadata server."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Site:
     settings: Settings
     network: Network
     root: Path
-    """The file system that each machine's is laid over."""
+    """The file system below each machine's own."""
     layers: Path
-    """What containerd has there from the start (`layers.py`)."""
+    """What containerd has there from the start (``layers.py``)."""
     registry: str
     """host:port of the registry on loopback; every machine reaches it under the same name."""
     pause: str
@@ -50,7 +50,7 @@ class Site:
 
 
 class RealMachine:
-    """One VM. Its disk outlives the power; everything else is made anew at each boot."""
+    """One VM. Its disk survives a power-off; everything else is made anew at each boot."""
 
     def __init__(self, spec: MachineSpec, directory: Path, site: Site) -> None:
         self.spec = spec
@@ -67,15 +67,15 @@ class RealMachine:
 
     @property
     def guest_attributes(self) -> Mapping[str, str]:
-        """What the guest has published, such as `hostkeys/ssh-ed25519`."""
+        """What the guest has published, such as ``hostkeys/ssh-ed25519``."""
         return self.metadata.guest_attributes
 
     async def boot(self) -> None:
         """Power on; sshd comes up a moment later.
 
         Raises:
-            SandboxError: where its network cannot be made.
-            OSError: where it cannot be started.
+            SandboxError: its network cannot be made.
+            OSError: it cannot be started.
         """
         if self._process is not None:
             return
@@ -100,18 +100,18 @@ class RealMachine:
         self._process.stdin.close()
 
     def suffer(self, mishaps: Mishaps) -> None:
-        """Nothing can be played on it: it has its host's clock, and an sshd and a kubeadm of its own."""
+        """Refuse mishaps: it has its host's clock, and an sshd and a kubeadm of its own."""
         if mishaps:
             raise NotImplementedError(f"{mishaps} on a real machine")
 
     async def notice(self) -> None:
-        """Let the metadata server say that this VM will be preempted."""
+        """Make the metadata server announce that this VM will be preempted."""
         self.metadata.preempt()
 
     async def power_off(self, grace: float) -> None:
-        """ACPI soft off: containers end, then the power goes; after `grace` real seconds it goes anyway.
+        """Press the power button (ACPI soft off): containers end, and after ``grace`` real seconds the power goes.
 
-        It goes, too, where this is cancelled. Who asks for it meanwhile waits for the same end.
+        It also goes if this call is cancelled. A second caller waits for the same end.
         """
         async with self._going_off:
             if self._process is None:
@@ -126,6 +126,7 @@ class RealMachine:
                 self._process = None
 
     async def _cut(self, process: asyncio.subprocess.Process) -> None:
+        await self._site.network.unplug(self.spec.address)
         if self._first:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(signal.SIGKILL)  # its child, the first in its namespace, takes all others along
@@ -146,13 +147,13 @@ class RealMachine:
         await self._remove_cgroups()
 
     def serial_output(self) -> str:
-        """What serial port 1 has said since the machine was made."""
+        """Return what serial port 1 has written since the machine was made."""
         with contextlib.suppress(FileNotFoundError):
             return self._serial.read_text(errors="replace")
         return ""
 
     async def _first_process(self) -> int:
-        """The pid of the first process in its namespaces, as seen from outside."""
+        """Return the pid of the first process in its namespaces, as seen from outside."""
         assert self._process
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         async with asyncio.timeout(10):
@@ -167,14 +168,14 @@ class RealMachine:
         try:
             await self.metadata.start(netns.listen(namespace, METADATA, 80))
             host, _, port = self._site.registry.partition(":")
-            # containerd speaks plain HTTP to loopback unasked, and to nothing else.
+            # containerd uses plain HTTP by itself for loopback, and for nothing else.
             self._registry = Forward(netns.listen(namespace, host, int(port)), host, int(port))
             await self._registry.start()
         finally:
             netns.close(namespace)
 
     def _configure(self, number: int) -> None:
-        """What the machine finds on its disk: it differs from one to the next."""
+        """Write those files to the machine's disk that differ from machine to machine."""
         upper = self.directory / "upper"
         for name, text in {
             "etc/cni/net.d/10-pods.conflist": _CNI % pods(number),
@@ -202,7 +203,7 @@ class RealMachine:
             raise
 
     async def _remove_cgroups(self) -> None:
-        """Once the kernel has let go of the last of its processes."""
+        """Remove its cgroups once the kernel has released the last of its processes."""
         for _ in range(50):
             cgroups.remove(self._group)
             if not cgroups.exists(self._group):
@@ -215,13 +216,13 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class RealMachines:
-    """Makes real machines, each with its directory under `<state>/vms/`."""
+    """Makes real machines, each with its directory under ``<state>/vms/``."""
 
     def __init__(self, site: Site) -> None:
         self._site = site
 
     def create(self, spec: MachineSpec) -> RealMachine:
-        """A machine with a fresh disk. A dead one of the same name is forgotten, its disk too."""
+        """Make a machine with a fresh disk. A dead machine of the same name is forgotten together with its disk."""
         directory = self._site.settings.state_dir / "vms" / spec.name
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(directory)

@@ -1,6 +1,6 @@
-"""Network namespaces: to leave the machine's own for a new one, and to open a socket in another.
+"""Network namespaces: how to enter a new one, and how to open a socket in another.
 
-Python's own `os.unshare` and `os.setns` came with 3.12.
+Python's own ``os.unshare`` and ``os.setns`` came with 3.12.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter_new() -> int:
-    """Move the calling thread, and what it starts from now on, to a new namespace; a handle of the one it left.
+    """Move the calling thread, and what it starts from now on, to a new namespace; returns a handle of the old one.
 
     Raises:
-        SandboxError: where the kernel does not allow it.
+        SandboxError: the kernel does not allow it.
     """
     left = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     if _libc.unshare(_CLONE_NEWNET) != 0:
         os.close(left)
-        raise SandboxError(f"no network namespace of its own: {os.strerror(ctypes.get_errno())}")
+        raise SandboxError(f"cannot make a network namespace: {os.strerror(ctypes.get_errno())}")
     return left
 
 
@@ -36,15 +36,15 @@ def enter(namespace: int) -> None:
 
 
 def of_process(pid: int) -> int:
-    """A handle of the namespace of a process."""
+    """Open a handle of the namespace of a process."""
     return os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
 def listen(namespace: int, address: str, port: int) -> socket.socket:
-    """A listening socket in a namespace: a socket stays where it was made, whoever uses it.
+    """Open a listening socket in a namespace. A socket stays in its namespace, whoever uses it.
 
     Raises:
-        OSError: when address and port are taken there.
+        OSError: address and port are taken there.
     """
     made: list[socket.socket | OSError] = []
 
@@ -55,7 +55,7 @@ def listen(namespace: int, address: str, port: int) -> socket.socket:
         except OSError as error:
             made.append(error)
 
-    thread = threading.Thread(target=make)  # a namespace is a thread's own: this one ends with its errand
+    thread = threading.Thread(target=make)  # a namespace belongs to a thread, so this thread does nothing else
     thread.start()
     thread.join()
     if isinstance(made[0], OSError):
@@ -64,5 +64,5 @@ def listen(namespace: int, address: str, port: int) -> socket.socket:
 
 
 def close(namespace: int) -> None:
-    """Let go of a handle."""
+    """Close a handle."""
     os.close(namespace)

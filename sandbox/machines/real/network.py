@@ -6,7 +6,7 @@ the machine's own network is touched. All of it is gone with the last process th
 | address | what |
 |---|---|
 | 10.128.0.1 | the control plane, as machines reach it |
-| 10.96.0.1 | the Service `kubernetes`, as pods reach it |
+| 10.96.0.1 | the Service ``kubernetes``, as pods reach it |
 | 10.128.Z.1 | gateway of zone Z, on its bridge |
 | 10.128.Z.H | a machine |
 | 10.244.N.0/24 | the pods of a machine |
@@ -45,7 +45,7 @@ class Network:
         """Move this process to a namespace of its own.
 
         Raises:
-            SandboxError: where the kernel does not allow it.
+            SandboxError: the kernel does not allow it.
         """
         self._outside = netns.enter_new()
         await ip("link", "set", "lo", "up")
@@ -62,10 +62,10 @@ class Network:
             self._outside = None
 
     async def publish(self, addresses: Iterable[str]) -> None:
-        """Let what listens on 127.0.0.1 here be reached under the same port outside.
+        """Make what listens on 127.0.0.1 here reachable under the same port outside.
 
         Raises:
-            SandboxError: where such a port is taken there.
+            SandboxError: such a port is taken there.
         """
         assert self._outside is not None
         for port in sorted(_ports(addresses)):
@@ -76,11 +76,11 @@ class Network:
             await self._forward(listening, "127.0.0.1", port)
 
     async def serve_pods(self, port: int) -> None:
-        """Let pods reach the API server as the Service `kubernetes`: there is no kube-proxy on the machines."""
+        """Let pods reach the API server as the Service ``kubernetes``: there is no kube-proxy on the machines."""
         await self._forward(socket.create_server((SERVICE, 443)), "127.0.0.1", port)
 
     async def serve_machines(self, addresses: Iterable[str]) -> None:
-        """Let machines and pods reach these, which listen on 127.0.0.1, under the control plane's address."""
+        """Let machines and pods reach these servers, which listen on 127.0.0.1, at the control plane's address."""
         for port in sorted(_ports(addresses)):
             await self._forward(socket.create_server((CONTROL_PLANE, port)), "127.0.0.1", port)
 
@@ -90,20 +90,20 @@ class Network:
         self._forwards.append(forward)
 
     async def attach(self, pid: int, address: str) -> int:
-        """Plug the machine whose first process is `pid` into its zone; the number of its pods' network."""
-        zone, host = (int(part) for part in address.split(".")[2:])
+        """Plug the machine whose first process is ``pid`` into its zone, and return the number of its pods' network."""
+        zone = int(address.split(".")[2])
         bridge, gateway = f"zone{zone}", f"{MACHINES}.{zone}.1"
         if zone not in self._zones:
             self._zones.add(zone)
-            # Else it has one of its machines' address, and when that one goes the others send to nobody for a while.
+            # Otherwise a machine's address becomes the bridge's, and when that one goes the others lose it for a while.
             await ip("link", "add", bridge, "address", f"02:00:00:00:{zone:02x}:01", "type", "bridge")
             await ip("address", "add", f"{gateway}/24", "dev", bridge)
             await ip("link", "set", bridge, "up")
         number = next(number for number in range(1, 255) if number not in self._pods)
         self._pods.add(number)
-        veth = f"vm{zone}-{host}"
+        veth = _interface(address)
         await ip("link", "delete", veth, check=False)  # of a dead machine with this address that is not quite gone
-        # As in GCE. With one of its own each, who knew the last machine with this address would still send to that.
+        # As in GCE. With random ones, those who knew the last machine with this address would still send to it.
         mac = ":".join(f"{part:02x}" for part in (0x42, 0x01, *map(int, address.split("."))))
         await ip("link", "add", veth, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", str(pid))
         await ip("link", "set", veth, "master", bridge, "up")
@@ -116,15 +116,25 @@ class Network:
         await ip("route", "replace", pods(number), "via", address)
         return number
 
+    async def unplug(self, address: str) -> None:
+        """Let no packet of this machine pass: as with a failed node, its peers do not learn of its end."""
+        await ip("link", "set", _interface(address), "down", check=False)
+
     async def detach(self, number: int) -> None:
-        """Forget the pods' network of a machine; its interface went with its namespace."""
+        """Forget the network of a machine's pods; its interface went with its namespace."""
         await ip("route", "delete", pods(number), check=False)
         self._pods.discard(number)
 
 
 def as_machines_reach(address: str) -> str:
-    """An address on 127.0.0.1, as it is for machines and their pods once `serve_machines` was told of it."""
+    """Return an address on 127.0.0.1 as machines and their pods reach it after ``serve_machines``."""
     return address.replace("127.0.0.1", CONTROL_PLANE)
+
+
+def _interface(address: str) -> str:
+    """Return the name of the interface by which a machine is plugged into its zone's bridge."""
+    zone, host = address.split(".")[2:]
+    return f"vm{zone}-{host}"
 
 
 def _ports(addresses: Iterable[str]) -> set[int]:
@@ -132,12 +142,16 @@ def _ports(addresses: Iterable[str]) -> set[int]:
 
 
 def pods(number: int) -> str:
-    """The network of a machine's pods."""
+    """Return the network of a machine's pods."""
     return f"10.244.{number}.0/24"
 
 
 async def ip(*words: str, inside: tuple[str, ...] = (), check: bool = True) -> None:
-    """`ip` with these words, in the namespaces of another process where `inside` is a call of nsenter."""
+    """Run ``ip`` with these words; ``inside`` is a call of nsenter, for the namespaces of another process.
+
+    Raises:
+        SandboxError: it fails, and ``check`` is True.
+    """
     process = await asyncio.create_subprocess_exec(
         *inside, "ip", *words, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
     )

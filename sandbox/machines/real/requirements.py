@@ -1,4 +1,4 @@
-"""What a machine in namespaces asks of the machine that it runs on."""
+"""What real machines need of the machine on which they run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: Program, and the Debian package that has it.
 _PROGRAMS = {
     "ip": "iproute2",
     "unshare": "util-linux",
@@ -19,15 +18,16 @@ _PROGRAMS = {
     "dpkg": "dpkg",
     "apt-get": "apt",
 }
+"""Each program, and the Debian package that has it."""
 
-#: Hierarchies in which containerd and the kubelet account for containers.
 _HIERARCHIES = ("cpu", "cpuacct", "cpuset", "devices", "freezer", "memory", "pids")
+"""The hierarchies in which containerd and the kubelet account for containers."""
 
 CGROUPS = Path("/sys/fs/cgroup")
 
 
 def obstacle() -> str | None:
-    """Why no machine can be made of namespaces here, with the way out; None where they can."""
+    """Return why real machines cannot run here, with the remedy; None if they can."""
     if sys.platform != "linux":
         return f"real machines are namespaces of a Linux kernel, and this is {sys.platform}"
     if os.geteuid() != 0:

@@ -1,20 +1,20 @@
 """A training that really learns, and can be checked bit for bit: a small network, its data and noise from one seed.
 
-Its step and its weights live in memory alone. What it says is what the light training says (`training.py` of light
+Its step and its weights live in memory alone. What it says is what the light training says (``training.py`` of light
 machines), so that the same eyes can follow both; the loss is printed with all of its digits.
 
 | variable | meaning | default |
 |---|---|---|
-| `SANDBOX_STEPS` | steps until it is done and exits 0 | 60 |
-| `SANDBOX_STEP_SECONDS` | real seconds that a step takes at least | 0.1 |
-| `SANDBOX_SEED` | of weights, data and noise | 42 |
-| `SANDBOX_ON_SIGTERM` | `exit143`, `exit0` or `ignore` | `exit143` |
-| `SANDBOX_FAIL_AT_STEP` | step after which it fails with `SANDBOX_EXIT_CODE` (1) | never |
-| `SANDBOX_BALLAST_MB` | memory that it holds beside what it needs | 0 |
-| `SANDBOX_SAVE_EVERY` | steps after which it saves itself into its checkpoint storage, and at SIGTERM | never |
-| `SANDBOX_OUTPUT` | path of a file that it writes in its own file system when it is done | none |
+| ``SANDBOX_STEPS`` | steps until it is done and exits 0 | 60 |
+| ``SANDBOX_STEP_SECONDS`` | real seconds that a step takes at least | 0.1 |
+| ``SANDBOX_SEED`` | of weights, data and noise | 42 |
+| ``SANDBOX_ON_SIGTERM`` | ``exit143``, ``exit0`` or ``ignore`` | ``exit143`` |
+| ``SANDBOX_FAIL_AT_STEP`` | step after which it fails with ``SANDBOX_EXIT_CODE`` (1) | never |
+| ``SANDBOX_BALLAST_MB`` | memory that it holds beside what it needs | 0 |
+| ``SANDBOX_SAVE_EVERY`` | steps after which it saves itself into its checkpoint storage, and at SIGTERM | never |
+| ``SANDBOX_OUTPUT`` | path of a file that it writes in its own file system when it is done | none |
 
-Once there is a file `/hurry` it takes no more time than it needs: `kubectl exec POD -- touch /hurry`.
+Once there is a file ``/hurry`` it takes no more time than it needs: ``kubectl exec POD -- touch /hurry``.
 """
 
 import os
@@ -51,7 +51,7 @@ def stop(*_: object) -> None:
 
 
 def identity() -> str:
-    """Who this replica is now; after a restore that is somebody else than before."""
+    """Return who this replica is now; after a restore that may have changed."""
     files = sorted(file for file in IDENTITY.glob("*") if file.is_file()) if IDENTITY.is_dir() else []
     return " ".join(f"{file.name}={file.read_text().strip()}" for file in files) or "unknown"
 
@@ -66,7 +66,7 @@ class Model:
         self.target = self.random.normal(0, 1, (INPUTS, 1))
 
     def step(self) -> float:
-        """Learn from one batch; the loss before that."""
+        """Learn from one batch, and return the loss before that."""
         inputs = self.random.normal(0, 1, (BATCH, INPUTS))
         wanted = np.tanh(inputs @ self.target) + self.random.normal(0, 0.05, (BATCH, 1))
         hidden = np.tanh(inputs @ self.first)
@@ -78,27 +78,27 @@ class Model:
 
 
 class Saves:
-    """Its checkpoints in the bucket that `/etc/outlast` names, by the module that every training may use."""
+    """Its checkpoints in the bucket that ``/etc/outlast`` names, through the module that every training may use."""
 
     def __init__(self) -> None:
-        import outlast_checkpoint  # is in the image, and not where an undisturbed training runs beside it
+        import outlast_checkpoint  # it is in the image, but not where an undisturbed training runs for comparison
 
         self._bucket = outlast_checkpoint
 
     def restore(self) -> tuple[Model, int]:
-        """What it is to go on from: model and step; a new model where there is nothing yet."""
+        """Return the model and the step to continue from; a new model if there is nothing yet."""
         step = self._bucket.restore(SCRATCH)
         return (Model(SEED), 0) if step is None else (pickle.loads((SCRATCH / "model").read_bytes()), int(step))
 
     def save(self, model: Model, step: int) -> None:
-        """Publish how far it is."""
+        """Publish a checkpoint of the model."""
         SCRATCH.mkdir(exist_ok=True)
         (SCRATCH / "model").write_bytes(pickle.dumps(model))
         print(f"saved step {step} as {self._bucket.publish(SCRATCH, step)}", flush=True)
 
 
 def main() -> int:
-    """Train; returns the exit code."""
+    """Train, and return the exit code."""
     signal.signal(signal.SIGTERM, stop)
     saves = Saves() if SAVE_EVERY else None
     (model, first), known = saves.restore() if saves else (Model(SEED), 0), ""

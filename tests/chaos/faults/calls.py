@@ -1,43 +1,43 @@
-"""Calls that fail, signals that are lost, and the worker that dies."""
+"""Calls fail, signals are lost, and the worker dies."""
 
 from tests.chaos.faults.grammar import Args, Kinds
 from tests.chaos.stage import OUTAGES, Stage
 
 KINDS = Kinds()
 
-LONGEST_CALL = 60.0  # seconds until a call of a dead worker is made again
+LONGEST_CALL = 60.0  # seconds until a call of a dead worker is repeated
 FROM_THE_BRIDGE = ["replica_changed", "node_changed", "checkpoint_changed", "preemption_notice"]
 
 
-@KINDS.lasting(weight=4, what=sorted(OUTAGES))
+@KINDS.lasting(weight=4, days=12, what=sorted(OUTAGES))
 def down(stage: Stage) -> None:
-    """All calls to one of the systems fail."""
+    """Let all calls to one of the systems fail."""
 
 
 @KINDS.lasting(every=[2, 3, 7])
 def answers_lost(stage: Stage) -> None:
-    """Calls take effect, and every so-many-th answer is lost."""
+    """Let calls take effect, and lose every so-many-th answer."""
 
 
-@KINDS.lasting(every=[2, 3, 7])
+@KINDS.lasting(days=1, every=[2, 3, 7])
 def calls_fail(stage: Stage) -> None:
-    """Every so-many-th call fails."""
+    """Let every so-many-th call fail."""
 
 
 @KINDS.lasting(every=[1, 3])
 def calls_twice(stage: Stage) -> None:
-    """Every so-many-th call takes effect twice."""
+    """Let every so-many-th call take effect twice."""
 
 
-@KINDS.lasting(weight=3, kind=["all", *FROM_THE_BRIDGE])
+@KINDS.lasting(weight=3, days=3, kind=["all", *FROM_THE_BRIDGE])
 def signals_lost(stage: Stage) -> None:
-    """What the bridge tells is lost."""
+    """Lose what the bridge reports."""
     stage.world.bridge.lost = _kinds(stage, "signals_lost")
 
 
 @KINDS.lasting(weight=3, kind=["all", *FROM_THE_BRIDGE])
 def signals_late(stage: Stage) -> None:
-    """What the bridge tells comes when this is over."""
+    """Delay what the bridge reports until this is over."""
     held = _kinds(stage, "signals_late")
     if not held:
         stage.world.bridge.let_go()
@@ -46,7 +46,7 @@ def signals_late(stage: Stage) -> None:
 
 @KINDS.lasting()
 def signals_twice(stage: Stage) -> None:
-    """Everything is told twice."""
+    """Deliver everything that the bridge reports twice."""
     stage.world.bridge.twice = bool(stage.of("signals_twice"))
 
 
@@ -57,7 +57,7 @@ def _kinds(stage: Stage, fault: str) -> set[str]:
 
 @KINDS.once(weight=4)
 def worker_killed(stage: Stage, args: Args) -> None:
-    """The worker dies with all that it knew and was doing; another one replays the histories."""
+    """Kill the worker with all that it knew and did. Another one replays the histories."""
     stage.worker_killed = True
-    stage.ledger.trouble(begins=True)
-    stage.world.clock.after(LONGEST_CALL, stage.note_trouble)
+    stage.ledger.disturbance(begins=True)
+    stage.world.clock.after(LONGEST_CALL, stage.note_disturbance)

@@ -1,4 +1,4 @@
-"""The cloud: what it has not, what it refuses, and machines that do not join."""
+"""Faults of the cloud: it lacks something or refuses it, and machines do not join."""
 
 from api import errors
 from tests.chaos.faults.grammar import Args, Kinds
@@ -6,45 +6,47 @@ from tests.chaos.stage import Stage
 
 KINDS = Kinds()
 ZONES = ["us-central1-a", "us-central1-b"]
+EVERYWHERE = "everywhere"
 
 
 @KINDS.once(count=[1, 3])
 def stockouts(stage: Stage, args: Args) -> None:
-    """So many creations fail later."""
+    """Let so many creations fail later."""
     stage.world.cloud.stockouts += int(args["count"])
 
 
 @KINDS.once(kind=[errors.NO_CAPACITY, errors.QUOTA, errors.PERMISSION], count=[1, 2])
 def creations_refused(stage: Stage, args: Args) -> None:
-    """So many creations fail at once."""
+    """Let so many creations fail at once."""
     stage.world.cloud.refuse_creates += [str(args["kind"])] * int(args["count"])
 
 
 @KINDS.once(count=[2, 8])
 def deletions_refused(stage: Stage, args: Args) -> None:
-    """So many deletions are refused."""
+    """Refuse so many deletions."""
     stage.world.cloud.refuse_deletes += int(args["count"])
 
 
-@KINDS.lasting(zone=ZONES)
+@KINDS.lasting(days=6, zone=[*ZONES, EVERYWHERE, EVERYWHERE])
 def exhausted(stage: Stage) -> None:
-    """A zone has nothing."""
-    stage.world.cloud.exhausted = set(stage.said("exhausted", "zone"))
+    """Exhaust one zone, or all."""
+    said = set(stage.said("exhausted", "zone"))
+    stage.world.cloud.exhausted = set(ZONES) if EVERYWHERE in said else said
 
 
-@KINDS.lasting(zone=ZONES)
+@KINDS.lasting(days=1, zone=ZONES)
 def unclear(stage: Stage) -> None:
-    """A zone's answers say nothing."""
+    """Let a zone give unclear answers."""
     stage.world.cloud.unclear = set(stage.said("unclear", "zone"))
 
 
 @KINDS.once(count=[1, 3])
 def joins_fail(stage: Stage, args: Args) -> None:
-    """So many joins fail."""
+    """Let so many joins fail."""
     stage.world.machines.failing_joins += int(args["count"])
 
 
-@KINDS.lasting(weight=1)
+@KINDS.lasting(weight=1, days=2)
 def ssh_closed(stage: Stage) -> None:
-    """No machine answers."""
+    """Let no machine answer by SSH."""
     stage.world.machines.ssh_closed = bool(stage.of("ssh_closed"))

@@ -1,4 +1,4 @@
-"""What must have held in a run: read from the cloud's ledger, the cluster's watches and what was written anywhere."""
+"""What must have been true in a run, by the cloud's ledger, the cluster's watches and whatever was written."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 from temporalio.client import Client
 
 from activities.signatures import CREATE_REPLICA, PIN_IMAGES
-from sandbox.demo.observe import LABEL_REPLICA
+from sandbox.demo.observer import LABEL_REPLICA
 from tests.chaos.real_time.house import House
 from tests.e2e.rig import Running
 
 
 def machines(house: House, job: str) -> Iterator[str]:
-    """At most one VM at once for a place, and none that outlives the job."""
+    """Check that there was at most one VM at once for a place, and none that outlived the job."""
     alive: Counter[str] = Counter()
     for event in house.observer.ledger:
         found = re.match(rf"^outlast-({job}-r\d+-v\d+)-t\d+$", event["name"])
@@ -35,7 +35,7 @@ def machines(house: House, job: str) -> Iterator[str]:
 
 
 def pods(house: House, job: Running) -> Iterator[str]:
-    """At most one running pod for a replica, on machines that run."""
+    """Check that there was at most one running pod for a replica, on machines that run."""
     running: dict[str, set[str]] = {}
     gone = {each["name"]: each["time"] for each in house.observer.ledger if each["what"] in {"preempted", "deleted"}}
     for change in house.observer.history:
@@ -56,7 +56,7 @@ def pods(house: House, job: Running) -> Iterator[str]:
 
 
 async def restores(house: House, job: Running) -> list[str]:
-    """No incarnation begins behind the furthest image whose digest its job knew when it chose."""
+    """Check that no incarnation started behind the furthest image whose digest its job knew when it chose."""
     known: list[tuple[float, float]] = []  # since when, and its progress
     chosen: dict[tuple[int, int], float] = {}  # by replica and incarnation
     async for asked, at, ended in _calls(house, job):
@@ -75,7 +75,7 @@ async def restores(house: House, job: Running) -> list[str]:
 
 
 async def _calls(house: House, job: Running) -> AsyncIterator[tuple[Any, float, float | None]]:
-    """The activities of a job's workflow: as they were asked for, when, and when they had ended well."""
+    """List the activities of a job's workflow: what was asked, when, and when they had succeeded."""
     client = await Client.connect(house.addresses["TEMPORAL_ADDRESS"])
     async for run in client.list_workflows(f"WorkflowId = '{job.namespace}/{job.name}'"):
         events = (await client.get_workflow_handle(run.id, run_id=run.run_id).fetch_history()).events
@@ -92,10 +92,10 @@ async def _calls(house: House, job: Running) -> AsyncIterator[tuple[Any, float, 
 
 
 async def credentials(house: House) -> list[str]:
-    """None of the credentials is in any history, log, status or Event."""
+    """Check that none of the credentials is in any history, log, status or Event."""
     key = house.cloud.ssh_key.read_text().splitlines()[1]
     words = [each.encode() for each in (house.password, b64encode(house.password.encode()).decode(), key)]
-    written = {name: (house.settings.logs / f"{name}.log").read_bytes() for name in ("worker", "bridge")}
+    written = {name: (house.settings.logs / f"{name}.log").read_bytes() for name in house.parts}
     written["a status or an Event"] = json.dumps([change.object for change in house.observer.history]).encode()
     client = await Client.connect(house.addresses["TEMPORAL_ADDRESS"])
     async for execution in client.list_workflows():

@@ -1,7 +1,7 @@
 """``python -m tests.chaos.real_time.bridge``: Outlast's bridge, whose process ends at the points of a plan.
 
-It is the bridge as it is. A point is an event of a watch, and a word to Temporal: the process ends before it, or after
-it and before anything follows from it, or it comes twice.
+The bridge itself is unchanged. A point is an event of a watch, or a message to Temporal: the process ends before it, or
+after it and before its consequences, or it comes twice.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from clients.watch import Watch
 from crd_bridge import __main__
 from crd_bridge.temporal import Gateway
-from crd_bridge.watch import Watch
 from tests.chaos.real_time.plan import DIRECTORY, ENDED, Plan
 
 STATES = {"Ready", "Running", "Recovering", "Completed", "Failed"}
-"""Conditions by which an event is told from another; the rest would make a kind of its own of each."""
+"""Conditions that distinguish events; each of the others would make a kind of its own."""
 
 
 def main() -> int:
-    """As ``python -m crd_bridge``."""
+    """Run as ``python -m crd_bridge`` does."""
     plan = Plan(Path(os.environ[DIRECTORY]))
     _hear_by(plan)
     for name in ("signal", "start", "shut_down"):
@@ -46,7 +46,7 @@ def _hear_by(plan: Plan) -> None:
 
 
 def _state(item: Any) -> str:
-    """What makes an event another one than those before: its object's phase, or that it is going or gone."""
+    """Name what distinguishes an event from those before: its object's phase, or that it is being deleted or gone."""
     if item is None:
         return "gone"
     if "deletionTimestamp" in item["metadata"]:

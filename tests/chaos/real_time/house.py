@@ -11,11 +11,12 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from sandbox.claims import free_port
 from sandbox.cloud import Cloud
 from sandbox.control import ControlClient
-from sandbox.demo.observe import Observer
+from sandbox.demo.observer import Observer
 from sandbox.errors import SandboxError
-from sandbox.processes import Process, free_port
+from sandbox.processes import Process
 from sandbox.settings import Settings
 from tests.chaos.real_time.patience import PatientTrainings
 from tests.chaos.real_time.plan import DIRECTORY, ENDED
@@ -31,7 +32,7 @@ SERVERS = ("temporal", "kube-apiserver", "etcd", "bridge", "registry")
 class House(Rig):
     """The end-to-end tests' rig over a sandbox in this very process."""
 
-    def __init__(self, state_dir: Path) -> None:
+    def __init__(self, state_dir: Path, replicas: int = 1) -> None:
         environment = {f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()}
         super().__init__(state_dir, SPEED, {})
         self.settings = Settings(
@@ -39,15 +40,16 @@ class House(Rig):
             speed=SPEED,
             product=True,
             product_env=environment,
+            replicas=replicas,
         )
         self.cloud = Cloud(self.settings, lambda line: print(line, file=sys.stderr))
         self.password = secrets.token_hex(16)
-        """Of the registry; nobody may write it down."""
+        """The password of the registry, which nobody may write down."""
         self.ended: list[str] = []
         """What ended by itself, and was not meant to."""
         self.kept_down: set[str] = set()
         self.plans: dict[str, Path] = {}
-        """Directories of the plans, by process."""
+        """The directories of the plans, by process."""
         self.probes: dict[str, Probes] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -80,8 +82,13 @@ class House(Rig):
 
     @property
     def credentials(self) -> Json:
-        """The Secret that `job` names."""
+        """Make the Secret that `job` names."""
         return {**CREDENTIALS, "stringData": {"username": "chaos", "password": self.password}}
+
+    @property
+    def parts(self) -> set[str]:
+        """List the names of all workers and bridges."""
+        return {name for name in self.cloud.processes if name.partition("-")[0] in ("worker", "bridge")}
 
     async def down(self) -> None:
         """Take it down."""
@@ -96,9 +103,9 @@ class House(Rig):
         await self.cloud.down()
 
     async def _keep(self) -> None:
-        """What a Deployment does: start the worker and the bridge again, whatever ended them."""
+        """Start workers and bridges again whenever they end, as a Deployment does."""
         while True:
-            for name in {"worker", "bridge"} - self.kept_down:
+            for name in self.parts - self.kept_down:
                 process = self.cloud.processes[name]
                 if process.pid is None:
                     if process.exit_code != ENDED:
@@ -113,7 +120,7 @@ class House(Rig):
 
     @contextlib.asynccontextmanager
     async def without(self, names: Sequence[str]) -> AsyncIterator[None]:
-        """Servers killed for as long as the block runs, and up again after it."""
+        """Kill servers, and start them again when the block ends."""
         processes: list[Process] = [self.cloud.processes[name] for name in names]
         self.kept_down |= set(names)
         try:
@@ -126,7 +133,7 @@ class House(Rig):
 
     @contextlib.asynccontextmanager
     async def frozen(self, name: str) -> AsyncIterator[None]:
-        """A server that takes connections and answers none for as long as the block runs; it forgets nothing."""
+        """Let a server accept connections and answer none while the block runs; it forgets nothing."""
         pid = self.cloud.processes[name].pid
         assert pid is not None
         os.killpg(pid, signal.SIGSTOP)
@@ -136,7 +143,7 @@ class House(Rig):
             os.killpg(pid, signal.SIGCONT)
 
     async def _answers(self) -> None:
-        """The API server takes what the story does next."""
+        """True if the API server accepts what the story does next."""
         async with asyncio.timeout(UP_SECONDS):
             while True:
                 with contextlib.suppress(SandboxError):

@@ -1,4 +1,4 @@
-"""Servers that are away for a while, while trainings run: these go on untouched, and all catches up by itself."""
+"""Servers are unreachable for a while. Trainings go on untouched, and everything catches up by itself."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.e2e.rig import Running, machine
 SECONDS = 600 / SPEED
 """Ten minutes, in the time of the sandbox's trainings and of Outlast's own shortened waits."""
 NOTICE_SECONDS = 10.0  # of the machine that is lost in the outage
-AFTERWARDS = 120.0  # seconds to catch up in
-STEPS_PER_SECOND = SPEED  # of a training, where nobody hinders it
-SEEN_SECONDS = 75.0  # of an outage, until readiness must have told of it: looks, and failures in a row
+AFTERWARDS = 120.0  # seconds in which all has to catch up
+STEPS_PER_SECOND = SPEED  # of a training that nothing disturbs
+SEEN_SECONDS = 75.0  # of an outage, until readiness must have reported it: polls, and failures in a row
 
 
 @contextlib.asynccontextmanager
 async def busy(house: House, status: int) -> AsyncIterator[None]:
-    """GCE answers every call so."""
+    """Answer each call, as GCE does when it is busy."""
     await house.control.fault("unavailable", seconds=1_000_000, status=status)
     try:
         yield
@@ -39,17 +39,17 @@ OUTAGES: dict[str, Outage] = {
     "API server and etcd": lambda house: house.without(["kube-apiserver", "etcd"]),
     "worker": lambda house: house.without(["worker"]),
     "bridge": lambda house: house.without(["bridge"]),
-    "registry": lambda house: house.frozen("registry"),  # killed, it would lose its images
+    "registry": lambda house: house.frozen("registry"),  # if it were killed, it would lose its images
     "GCE 503": lambda house: busy(house, 503),
     "GCE 429": lambda house: busy(house, 429),
 }
 
 MISSED = {"Temporal": "Temporal has not answered", "API server": "Kubernetes has not answered"}
-"""What both processes say they miss, where they are not ready."""
+"""What both processes report as missing while they are not ready."""
 
 
 async def endure(house: House, name: str, seconds: float) -> list[str]:
-    """Two jobs through the outage of so many real seconds; gives the violations."""
+    """Let two jobs live through an outage of so many real seconds, and return the violations."""
     jobs = [Running(house, await house.namespace(), each) for each in ("endures", "loses")]
     found = list[str]()
     try:
@@ -75,7 +75,7 @@ async def endure(house: House, name: str, seconds: float) -> list[str]:
 
 
 async def _endure(house: House, endures: Running, loses: Running, name: str, seconds: float) -> list[str]:
-    """One trains on as if nothing were; the other loses a machine meanwhile."""
+    """Let one job train on undisturbed, while the other loses a machine."""
     before = [(each.incarnation, each.pod) for each in (endures.training(0), endures.training(1))]
     steps = [endures.step(0), endures.step(1)]
     bought = _vms(house, endures)
@@ -106,7 +106,7 @@ def _vms(house: House, job: Running) -> set[str]:
 
 
 async def _told(house: House, name: str, seconds: float) -> list[str]:
-    """While it lasts: that who misses it says so, and goes on."""
+    """Check during the outage that whoever misses the server says so, and goes on."""
     found = list[str]()
     if name not in MISSED or seconds < SEEN_SECONDS:
         return found
@@ -122,7 +122,7 @@ async def _told(house: House, name: str, seconds: float) -> list[str]:
 
 
 async def _caught_up(house: House, job: Running, steps: list[float]) -> None:
-    """The trainings have gone on meanwhile, checkpoints come again, and the processes are ready."""
+    """Check that the trainings have gone on, that checkpoints are made again, and that the processes are ready."""
     done = len(job.completed_backups())
     await job.until(lambda: len(job.completed_backups()) > done, AFTERWARDS, "a checkpoint after the outage")
     await job.until(lambda: job.run(2), AFTERWARDS, "both replicas Running")

@@ -1,4 +1,4 @@
-"""Eyes on a cluster whose API server may be away for a while."""
+"""Watches of a cluster whose API server may be unreachable for a while."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sandbox.demo.trainings import Training, Trainings
 
 
 class PatientTrainings(Trainings):
-    """Follows each log again that breaks off before its training was done."""
+    """Follows a log again if it breaks off before its training is done."""
 
     def wants_more(self, training: Training) -> bool:
         return not training.done

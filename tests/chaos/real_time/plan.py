@@ -1,7 +1,7 @@
-"""Which calls of activities a worker's process does not outlive, or a bridge's what it hears and says; and all of them.
+"""Which calls a worker's process does not outlive, and which events and messages a bridge's does not; and all calls.
 
-Points are not listed anywhere: whatever is called is one, in three modes, and those come first that were not hit yet in
-this session. A new activity is hit in the first run in which it is called.
+Points are not listed anywhere: each call is one, in three modes, and those come first that were not hit yet in this
+session. A new activity is hit in the first run that calls it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ DIRECTORY = "OUTLAST_CHAOS"
 """The environment variable that names the plan's directory."""
 
 ENDED = 9
-"""Exit code of a process that was ended at a point."""
+"""The exit code of a process that was ended at a point."""
 
 MODES = ("before", "after", "twice")
 """The process ends before the call, or after its effect and before its result is known; or the call is made twice."""
 
 LATER = 4
-"""A point that was hit before is hit again only after so many gaps."""
+"""After how many gaps a point is hit again."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of an activity by the worker, in any of its processes; of the bridge, what it hears or says."""
+    """One call of an activity by the worker, in any of its processes; for the bridge, an event or a message."""
 
     run: int
     activity: str
@@ -47,11 +47,11 @@ class Plan:
                 break
 
     def order(self, run: int, gap: int) -> None:
-        """From now on: at most one point in ``gap`` calls, none where it is 0."""
+        """Hit at most one point in ``gap`` calls from now on; none if it is 0."""
         self._orders.write_text(json.dumps({"run": run, "gap": gap}))
 
     def calls(self) -> list[Call]:
-        """All of them, in order."""
+        """List all calls, in order."""
         lines = self._calls.read_text().splitlines() if self._calls.exists() else []
         return [Call(**json.loads(line)) for line in lines]
 

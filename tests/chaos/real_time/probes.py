@@ -1,4 +1,4 @@
-"""The kubelet's part: asks a process by the probes that its manifest has, and ends it where they fail too often."""
+"""The kubelet's part: it asks a process by the probes of its manifest, and ends it if they fail too often."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ MANIFESTS = {"worker": BASE / "worker" / "worker.yaml", "bridge": BASE / "bridge
 
 @dataclass
 class Probes:
-    """Of one process, whose probes and metrics are served at these addresses (host:port)."""
+    """The probes of one process, whose probes and metrics are served at these addresses (host:port)."""
 
     process: Process
     health: str
     metrics: str
     ended: list[str]
-    """Where it is written that a probe has ended it."""
+    """What a probe has ended, for others to read."""
     unready: list[str] = field(default_factory=list)
-    """Why it was not ready, each time that it was not any more."""
+    """Why it was not ready, each time that it stopped being so."""
     ready: bool = False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Ask until cancelled."""
         pod = yaml.safe_load(MANIFESTS[self.process.name].read_text())["spec"]["template"]["spec"]
         (container,) = pod["containers"]
         await asyncio.gather(self._live(container["livenessProbe"]), self._look(container["readinessProbe"]))
@@ -41,7 +41,7 @@ class Probes:
             await asyncio.sleep(probe["periodSeconds"])
             if (
                 self.process.pid is None or self.process.pid != asked
-            ):  # as long as it starts the startup probe is asked instead
+            ):  # while it starts, the startup probe is asked instead
                 failures, asked = 0, self.process.pid
                 continue
             said = await self._ask(probe)
@@ -64,7 +64,7 @@ class Probes:
             await asyncio.sleep(probe["periodSeconds"])
 
     async def _ask(self, probe: dict[str, Any]) -> str:
-        """What is wrong; empty where nothing is."""
+        """Say what is wrong; empty if nothing is."""
         url = f"http://{self.health}{probe['httpGet']['path']}"
         timeout = aiohttp.ClientTimeout(total=probe["timeoutSeconds"])
         try:
@@ -74,7 +74,7 @@ class Probes:
             return str(error) or "no answer in time"
 
     async def measured(self, name: str, **labels: str) -> float | None:
-        """One of its metrics; None where it has none of this name."""
+        """Read one of its metrics; None if it has none of this name."""
         async with aiohttp.ClientSession() as session, session.get(f"http://{self.metrics}/metrics") as answer:
             lines = (await answer.text()).splitlines()
         wanted = [f'{label}="{value}"' for label, value in labels.items()]

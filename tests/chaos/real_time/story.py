@@ -1,4 +1,4 @@
-"""The demo's story once more, of one job in a namespace of its own, with what must have held in it."""
+"""The demo's story of one job in a namespace of its own, with what must have been true in it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.chaos.real_time.house import House
 from tests.e2e.rig import Running, machine
 
 STEPS = 6000  # five minutes of training at the house's speed: a worker that ends at forty calls is away for three
-PATIENCE = 240.0  # seconds for each step of the story: a worker that was ended takes some to be back
+PATIENCE = 240.0  # seconds for each step of the story: a worker that was ended needs some to be back
 
 Happens = Callable[[Running], Awaitable[None]]
 """What happens when a chapter has come, before the story goes on."""
 
 
 async def nothing(_: Running) -> None:
-    """The plain story."""
+    """Let nothing happen: the plain story."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Told:
 
 
 async def run(house: House, name: str, happens: Happens = nothing) -> Told:
-    """Tell it to its end; whatever does not come true is a violation, too."""
+    """Play it to its end. Whatever does not come true is a violation, too."""
     told = Told()
     try:
         await _tell(house, name, told, happens)

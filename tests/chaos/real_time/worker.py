@@ -1,7 +1,7 @@
 """``python -m tests.chaos.real_time.worker``: Outlast's worker, whose process ends at the points of a plan.
 
-It is the worker as it is, with one interceptor more, next to the activity itself: what the process did not outlive
-looks to everybody else like a machine that lost its power.
+The worker itself is unchanged but for one more interceptor, next to the activity: the process that ended looks to
+everybody else like a machine that lost its power.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from worker import __main__, registration
 
 
 class Ends(Interceptor):
-    """Ends the process where the plan says so."""
+    """Ends the process if the plan says so."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -50,7 +50,7 @@ class _Point(ActivityInboundInterceptor):
 
 
 def main() -> int:
-    """As ``python -m worker``."""
+    """Run as ``python -m worker`` does."""
     ends = Ends(Plan(Path(os.environ[DIRECTORY])))
 
     def with_points(*arguments: Any, interceptors: list[Interceptor], **options: Any) -> Worker:

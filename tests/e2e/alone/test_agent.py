@@ -1,4 +1,4 @@
-"""The node agent's image cannot be pulled: the job says so, trains all the same, and says when the agent is back."""
+"""The node agent's image cannot be pulled: the job reports it, trains on, and reports when the agent is back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from sandbox.demo.observe import condition
+from sandbox.demo.observer import condition
 from tests.e2e.rig import Rig, Running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]

@@ -1,4 +1,4 @@
-"""Worker and bridge with keys: what Temporal stores of a job is read by nobody but who has them."""
+"""Worker and bridge have keys: only whoever has them can read what Temporal stores of a job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Kind = TypeVar("Kind", bound=Message)
 WORD = "correct-horse-battery-staple"
 STACK = '"stack_trace"'  # of a failure's encoded attributes
 QUOTA = "PREEMPTIBLE_NVIDIA_T4_GPUS"
-# Of the failure of a try that another follows Temporal keeps 4 KiB at most; else it says this in place of it.
+# Of a failure that is retried Temporal keeps at most 4 KiB; otherwise it says this instead.
 UNTOLD = {"Encoded failure", "Failure exceeds size limit."}
 
 
@@ -53,7 +53,7 @@ async def test_nothing_is_read_without_keys_and_all_with_them_also_after_a_rotat
 
 
 async def _start(rig: Rig, namespace: str) -> Running:
-    """A job whose VM is refused at first: a failure that is stored."""
+    """Start a job whose VM is refused at first, so that a failure is stored."""
     await rig.control.fault("set_quota", QUOTA, 0, "us-central1", at_once=True)
     job = rig.job("sealed", replicas=1, interval="1h", SANDBOX_STEPS=10**5, WORD=WORD)
     await rig.apply(namespace, machine(), CREDENTIALS, job)
@@ -65,7 +65,7 @@ async def _start(rig: Rig, namespace: str) -> Running:
 
 
 async def _rotate(rig: Rig, keys: Path) -> None:
-    """Both were down meanwhile, so neither writes what the other cannot read."""
+    """Add a key while both are down, so that neither writes what the other cannot read."""
     for process in ("worker", "bridge"):
         await rig.control.kill(process)
     await asyncio.to_thread(add_key, keys, "new")
@@ -74,7 +74,7 @@ async def _rotate(rig: Rig, keys: Path) -> None:
 
 
 async def _stored(rig: Rig, job: Running) -> list[Message]:
-    """All that Temporal tells somebody without keys of the job's workflows: descriptions and histories."""
+    """Collect all that Temporal tells somebody without keys of the job's workflows: descriptions and histories."""
     client = await Client.connect(rig.addresses["TEMPORAL_ADDRESS"])
     found: list[Message] = []
     async for run in client.list_workflows():
@@ -86,12 +86,12 @@ async def _stored(rig: Rig, job: Running) -> list[Message]:
 
 
 def _marks_patch(event: HistoryEvent) -> bool:
-    """True if it is the SDK's own note of ``workflow.patched``: a patch's name, which passes by no codec."""
+    """True if it is the SDK's own note of ``workflow.patched``: a patch's name, which no codec sees."""
     return event.marker_recorded_event_attributes.marker_name == "core_patch"
 
 
 def _decoded(shown: Any) -> Iterator[str]:
-    """The payloads of what the CLI prints, which has them in the JSON of protobuf: bytes are base64."""
+    """Read the payloads of what the CLI prints, in the JSON of protobuf: bytes are base64."""
     if isinstance(shown, dict):
         if isinstance(shown.get("data"), str):
             yield base64.b64decode(shown["data"]).decode(errors="replace")
@@ -102,7 +102,7 @@ def _decoded(shown: Any) -> Iterator[str]:
 
 
 def _plain(stored: list[Message]) -> list[Message]:
-    """What can be read; names and types of workflows and activities are meant to be."""
+    """Collect what can be read. Names and types of workflows and activities are meant to be."""
     bare = [each for each in _of(stored, Payload) if each.metadata["encoding"] != b"binary/encrypted"]
     return bare + [each for each in stored if WORD.encode() in each.SerializeToString()]
 
@@ -118,7 +118,7 @@ def _of(stored: list[Message], kind: type[Kind]) -> list[Kind]:
 
 
 def _parts(message: Message) -> Iterator[Message]:
-    """The message with all that is in it, but for what a search needs to read."""
+    """List the message with all that is in it, except what a search needs to read."""
     yield message
     for field, value in message.ListFields():
         if field.message_type is None or isinstance(value, SearchAttributes):

@@ -1,4 +1,4 @@
-"""What is killed comes again and goes on."""
+"""What is killed comes back and continues."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_killed_worker_goes_on_with_the_recovery(rig: Rig, namespace: str)
 
 
 async def _runs(rig: Rig, workflow: str) -> list[object]:
-    """The runs of a workflow, by the HTTP API that the Web UI uses."""
+    """List the runs of a workflow, by the HTTP API that the Web UI uses."""
     query = quote(f'WorkflowId="{workflow}"')
     url = f"{rig.addresses['TEMPORAL_UI']}/api/v1/namespaces/default/workflows?query={query}"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:

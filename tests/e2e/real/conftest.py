@@ -11,12 +11,12 @@ import pytest_asyncio
 from tests.e2e.conftest import ENVIRONMENT, SPEED
 from tests.e2e.rig import Rig
 
-UP_SECONDS = 900.0  # for who runs pytest by hand, and builds now
+UP_SECONDS = 900.0  # for those who run pytest by hand, and build now
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def real(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
-    """A cloud whose VMs are machines; `make test` builds their disks before."""
+    """Bring up a cloud whose VMs are machines; `make test` builds their disks before."""
     made = Rig(tmp_path_factory.mktemp("real") / "cloud", SPEED, ENVIRONMENT, machines="real")
     try:
         await made.up(UP_SECONDS)

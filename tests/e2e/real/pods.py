@@ -1,4 +1,4 @@
-"""Pods on real machines, checkpointed and restored by hand: two nodes, nothing of Outlast in between."""
+"""Pods on real machines, checkpointed and restored by hand: two nodes, with nothing of Outlast in between."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Restored:
 
     @property
     def runs(self) -> bool:
-        """Its process goes on."""
+        """True if its process continues."""
         return self.phase == "Running" and bool(self.lines)
 
 
 class Pods:
-    """Makes pods in a namespace; the first node is where they begin, the second where they are restored."""
+    """Makes pods in a namespace. They begin on the first node, and are restored on the second."""
 
     def __init__(self, rig: Rig, namespace: str) -> None:
         self._rig = rig
@@ -53,7 +53,9 @@ class Pods:
         await asyncio.gather(*map(self._joined, self.nodes))
 
     async def start(self, name: str, script: str, *, ticks: int = 0, **spec: Any) -> Json:
-        """A pod that runs a Python script on the first node, once it has said `ready` and more lines; its manifest."""
+        """Start a pod with a Python script on the first node, and return its manifest once it has printed `ready` and
+        more.
+        """
         pod = self._pod(name, self.nodes[0], self._rig.addresses["TRAINING_IMAGE"], script, spec)
         await self._apply(pod)
         status, lines = await self._said(name, lambda lines: "ready" in lines and len(lines) > ticks)
@@ -61,14 +63,14 @@ class Pods:
         return pod
 
     async def config_map(self, name: str, **files: str) -> None:
-        """A ConfigMap with these files; `_` in a name stands for a dot."""
+        """Make a ConfigMap with these files; `_` in a name stands for a dot."""
         data = {file.replace("_", "."): text for file, text in files.items()}
         await self._apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
 
     async def checkpoint(self, pod: str, name: str = "") -> str:
-        """Let the operator checkpoint a pod; the image's name, or the reason why there is none.
+        """Let the operator checkpoint a pod, and return the image's name, or the reason why there is none.
 
-        `name` is that of the CheckpointBackup, and of the image, where it is not the pod's.
+        `name` is that of the CheckpointBackup and of the image, if it is not the pod's.
         """
         name = name or pod
         registry = self._rig.addresses["REGISTRY"]
@@ -101,7 +103,9 @@ class Pods:
         return f"{registry}/travels/{name}:1" if status["phase"] == "Completed" else str(status.get("message"))
 
     async def restore(self, name: str, pod: Json, image: str, ticks: int = 5) -> Restored:
-        """A pod from a checkpoint's image on the second node, once it has said something, or has failed."""
+        """Make a pod from a checkpoint's image on the second node, and wait until it has printed something or has
+        failed.
+        """
         restored = json.loads(json.dumps(pod))
         restored["metadata"]["name"] = f"{name}-restored"
         restored["spec"]["nodeSelector"] = {"kubernetes.io/hostname": self.nodes[1]}
@@ -112,7 +116,7 @@ class Pods:
         return Restored(status["phase"], lines, f"{state.get('reason', '')} {state.get('message', '')}".strip())
 
     def pushed_within(self, name: str) -> float:
-        """How many seconds a CheckpointBackup was in the phase in which its image is pushed."""
+        """Return how many seconds a CheckpointBackup was in the phase in which its image is pushed."""
         phases = [
             (each.at, (each.object.get("status") or {}).get("phase"))
             for each in self._rig.observer.history
@@ -146,7 +150,7 @@ class Pods:
         await self._rig.kubectl("apply", "--namespace", self.namespace, "-f", "-", stdin=json.dumps(manifest))
 
     async def _said(self, name: str, enough: Callable[[list[str]], bool]) -> tuple[Json, list[str]]:
-        """Wait until a pod has said enough, has ended, or cannot start; its status, and what it has said."""
+        """Wait until a pod has printed enough, has ended, or cannot start; return its status and its output."""
         pod: Json = {}
 
         def begun() -> bool:
@@ -162,7 +166,7 @@ class Pods:
                 await asyncio.sleep(0.2)
 
     async def _lines(self, pod: Json, enough: Callable[[list[str]], bool]) -> list[str]:
-        """What its container says, until that is enough or there is no more."""
+        """Read its container's output, until that is enough or there is no more."""
         # A restored container's log may begin with that of the dumped one.
         since = f"--since-time={pod['metadata']['creationTimestamp']}"
         command = ("logs", "--follow", since, "--namespace", self.namespace, pod["metadata"]["name"])
@@ -188,12 +192,12 @@ class Pods:
 
 
 def _is_over(status: Json) -> bool:
-    """Whether a pod has ended, or its container cannot be started."""
+    """True if a pod has ended, or its container cannot be started."""
     stuck = _state(status).get("reason") in ("CreateContainerError", "RunContainerError", "StartError")
     return stuck or status.get("phase") in ("Failed", "Succeeded")
 
 
 def _state(status: Json) -> Json:
-    """What is told of the state of a pod's first container."""
+    """Describe the state of a pod's first container."""
     container = next(iter(status.get("containerStatuses") or []), {"state": {}})
     return dict(next(iter(container["state"].values()), {}))

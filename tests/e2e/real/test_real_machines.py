@@ -9,7 +9,8 @@ import pytest
 import pytest_asyncio
 
 from sandbox.binaries import Binaries
-from sandbox.demo.observe import holds
+from sandbox.checkpoint_operator.traps import CRI_O
+from sandbox.demo.observer import holds
 from sandbox.machines.real.requirements import obstacle
 from tests.e2e.alone.test_validator import holds_back_until_healed
 from tests.e2e.real.training import losses, undisturbed_losses
@@ -30,7 +31,7 @@ async def undisturbed(real: Rig, executables: Binaries) -> Mapping[int, str]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def delete(real: Rig) -> AsyncIterator[Callable[[Running], None]]:
-    """Deletes a job's namespace beside the next test; that nothing is left of any is waited for at the end."""
+    """Delete a job's namespace beside the next test; the end waits until nothing is left of any."""
     deletions: list[asyncio.Task[None]] = []
 
     async def see_it_go(job: Running) -> None:
@@ -42,10 +43,10 @@ async def delete(real: Rig) -> AsyncIterator[Callable[[Running], None]]:
 
 
 async def lose_and_see(job: Running, *replicas: int) -> None:
-    """Take machines away, and wait until their replicas train elsewhere."""
+    """Preempt machines, and wait until their replicas train elsewhere."""
     listening = lambda: all(has_agents(job, each) for each in range(len(job.replicas)))  # noqa: E731
     await job.until(listening, 120, "agents to listen on the job's nodes")
-    # A process that is told to end while it is dumped ends as soon as it is restored.
+    # A process that gets a SIGTERM while it is dumped ends as soon as it is restored.
     await job.until(lambda: not is_dumping(job), 60, "no checkpoint to be under way")
     before = tuple(job.training(replica) for replica in replicas)
     await job.preempt(*replicas)
@@ -53,26 +54,26 @@ async def lose_and_see(job: Running, *replicas: int) -> None:
 
 
 def has_agents(job: Running, replica: int) -> bool:
-    """Whether both agents listen on the replica's node, ours and the checkpoint operator's."""
+    """True if both agents listen on the replica's node, ours and the checkpoint operator's."""
     pods = [pod for pod in job.observer.all("pods") if pod["spec"].get("nodeName") == job.vm(replica)]
     ready = {pod["metadata"].get("generateName") for pod in pods if holds(pod, "Ready")}
     return {"outlast-agent-", "checkpoint-agent-"} <= ready
 
 
 def is_dumping(job: Running) -> bool:
-    """Whether any of the job's checkpoints is under way."""
+    """True if any of the job's checkpoints is under way."""
     backups = job.observer.all("checkpointbackups", job.namespace)
     return any((each.get("status") or {}).get("phase") not in ("Completed", "Failed") for each in backups)
 
 
 async def hurry(job: Running, replica: int) -> None:
-    """What remains of its steps need not take the time that the test had to have."""
+    """Let its remaining steps take less time than the test needed before."""
     pod = job.training(replica).pod
     await job.rig.kubectl("exec", "--namespace", job.namespace, pod, "--", "touch", "/hurry")
 
 
 def reasons(job: Running, pod: str) -> set[str]:
-    """The reasons that a pod's status has ever given."""
+    """List the reasons that a pod's status has ever given."""
     seen = [each.object["status"] for each in job.observer.history if (each.kind, each.name) == ("pods", pod)]
     return {status["reason"] for status in seen if "reason" in status}
 
@@ -81,9 +82,8 @@ async def test_memory_goes_on_bit_for_bit_through_two_losses(
     real: Rig, undisturbed: Mapping[int, str], delete: Callable[[Running], None]
 ) -> None:
     namespace = await real.namespace()
-    await real.control.trap(
-        "cri-o", count=50, namespace=namespace
-    )  # as the public operator makes them; runs containerd
+    # Images as the public operator makes them, for machines that run containerd.
+    await real.control.trap(CRI_O, count=50, namespace=namespace)
     job = await real.start(namespace, real.job(interval="8s", SANDBOX_STEPS=STEPS, SANDBOX_STEP_SECONDS=0.5))
     first_tag = await job.checkpointed()
     await job.checkpointed(but=first_tag)  # the first one may have caught its training before the first step
@@ -91,7 +91,7 @@ async def test_memory_goes_on_bit_for_bit_through_two_losses(
     await lose_and_see(job, 0, 1)  # from an image that the registry has
     assert "Terminated" in reasons(job, lost.pod), "its kubelet has ended it, for the machine shut down"
     assert job.training(1).first, "replica 1 began anew"
-    await lose_and_see(job, 0)  # the survivor is dumped, a process that was restored itself
+    await lose_and_see(job, 0)  # the survivor, whose process was restored itself, is dumped
     first = job.training(0)
     assert first.first, "replica 0 began anew"
     assert "training from step 0" not in "\n".join(first.lines)

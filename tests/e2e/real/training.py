@@ -1,4 +1,4 @@
-"""The training of real machines: what it says of its losses, and what it says where nothing happens to it."""
+"""The training of real machines: the losses that it prints, and those that it prints if nothing happens to it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOSS = re.compile(r"step=(\d+)/\d+ loss=(\S+)")
 
 
 async def undisturbed_losses(executables: Binaries, steps: int) -> dict[int, str]:
-    """The loss after each step of a training that nothing happens to, in all its digits."""
+    """Compute the loss after each step of an undisturbed training, in all its digits."""
     root = await Disks(executables.kubelet.parent, print).training()
     program = (REPOSITORY / "sandbox/machines/real/train.py").read_bytes()
     process = await asyncio.create_subprocess_exec(
@@ -26,5 +26,5 @@ async def undisturbed_losses(executables: Binaries, steps: int) -> dict[int, str
 
 
 def losses(lines: list[str]) -> dict[int, str]:
-    """Step → loss, of a log."""
+    """Read step → loss from a log."""
     return {int(found[1]): found[2] for line in lines if (found := LOSS.search(line))}

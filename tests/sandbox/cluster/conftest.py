@@ -17,7 +17,7 @@ from tests.sandbox.light_nodes import SPEED, Nodes, eventually
 
 @pytest_asyncio.fixture
 async def admin(control_plane: ControlPlane) -> AsyncIterator[KubeClient]:
-    """The administrator's client."""
+    """Connect as the administrator."""
     client = KubeClient.from_kubeconfig(control_plane.kubeconfig)
     yield client
     await client.close()
@@ -25,7 +25,7 @@ async def admin(control_plane: ControlPlane) -> AsyncIterator[KubeClient]:
 
 @pytest_asyncio.fixture
 async def namespace(admin: KubeClient) -> str:
-    """A namespace of this test's own, in which pods can be made."""
+    """Create a namespace for this test alone, in which pods can be made."""
     made = await admin.create("/api/v1/namespaces", {"metadata": {"generateName": "light-"}})
     name = made["metadata"]["name"]
 
@@ -34,13 +34,13 @@ async def namespace(admin: KubeClient) -> str:
         return bool(accounts["items"])
 
     await eventually("default service account", has_service_account)
-    # It goes with the control plane: deleted, it would keep the namespace controller at work, for its pods' nodes end.
+    # It goes with the control plane. Deleted, it would keep the namespace controller busy, because its pods' nodes end.
     return name
 
 
 @pytest_asyncio.fixture
 async def nodes(control_plane: ControlPlane, admin: KubeClient, tmp_path: Path) -> AsyncIterator[Nodes]:
-    """A maker of light nodes."""
+    """Make light nodes, and end them after the test."""
     made = Nodes(control_plane, admin, tmp_path)
     yield made
     await made.end()
@@ -48,7 +48,7 @@ async def nodes(control_plane: ControlPlane, admin: KubeClient, tmp_path: Path) 
 
 @pytest_asyncio.fixture
 async def operator(control_plane: ControlPlane) -> AsyncIterator[CheckpointOperator]:
-    """The operator, with its CRD."""
+    """Start the operator, which installs its CRD."""
     running = CheckpointOperator(control_plane.kubeconfig, SPEED)
     await running.start()
     yield running
@@ -59,7 +59,7 @@ async def operator(control_plane: ControlPlane) -> AsyncIterator[CheckpointOpera
 async def backups(
     admin: KubeClient, namespace: str, registry: Registry, operator: CheckpointOperator
 ) -> AsyncIterator[Backups]:
-    """A maker of CheckpointBackups, and the registry's credentials."""
+    """Make CheckpointBackups, and the registry's credentials."""
     made = Backups(admin, namespace, registry.address)
     await made.create_secret()
     yield made

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.checkpoint_operator.traps import SLOW
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
 from sandbox.oci import OciClient
@@ -19,7 +20,7 @@ Json = dict[str, Any]
 
 
 async def step_of(control_plane: ControlPlane, namespace: str, pod: str) -> int:
-    """The last step in a training's log, -1 where there is none."""
+    """Return the last step in a training's log, -1 if it has none."""
     log = await control_plane.kubectl("logs", pod, "-n", namespace)
     return max((int(step) for step in re.findall(r"^step=(\d+)/", log, re.MULTILINE)), default=-1)
 
@@ -67,16 +68,18 @@ async def test_phases_come_in_order(admin: KubeClient, namespace: str, nodes: No
     node = await nodes.start()
     await start_training(admin, namespace, "source", node)
     seen: list[str] = []
+    listed = asyncio.Event()
 
     async def watch() -> None:
         async for change in admin.follow(backups.path):
+            listed.set()
             for backup in change.object if change.type == "SYNC" else [change.object]:
                 phase = backup.get("status", {}).get("phase")
                 if phase and (not seen or seen[-1] != phase):
                     seen.append(phase)
 
     watcher = asyncio.create_task(watch())
-    await asyncio.sleep(0.2)
+    await listed.wait()
     await backups.create("phases", "source")
     await backups.reach("phases")
 
@@ -164,12 +167,17 @@ async def test_one_checkpoint_at_a_time_on_a_node(
     node = await nodes.start(gpus=2)
     await start_training(admin, namespace, "a", node)
     await start_training(admin, namespace, "b", node)
-    await operator.play("slow", factor=8)
+    await operator.play(SLOW, factor=8)
     await backups.create("first", "a")
     await backups.reach("first", "ImageBuilding")
     await backups.create("second", "b")
-    await backups.reach("first", "ImagePushing")
-    assert not await backups.status("second")
+
+    async def first_is_done() -> bool:
+        second, first = await backups.status("second"), await backups.status("first")
+        assert first["phase"] == "Completed" or not second
+        return bool(first["phase"] == "Completed")
+
+    await eventually("the first one is done", first_is_done)
     assert (await backups.reach("second"))["phase"] == "Completed"
 
 
@@ -207,7 +215,7 @@ async def test_deletion_waits_for_the_finalizer(
 
 
 @pytest.mark.parametrize(("threshold", "phase"), [(1, "Failed"), (60, "Completed")])
-async def test_a_liveness_probe_kills_what_is_being_dumped_unless_it_bears_that(
+async def test_a_liveness_probe_kills_what_is_being_dumped_unless_it_tolerates_that(
     admin: KubeClient, namespace: str, nodes: Nodes, backups: Backups, threshold: int, phase: str
 ) -> None:
     patience = {"periodSeconds": 1, "failureThreshold": threshold, "terminationGracePeriodSeconds": 1}

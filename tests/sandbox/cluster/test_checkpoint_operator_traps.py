@@ -13,6 +13,18 @@ import pytest_asyncio
 
 from sandbox.checkpoint_operator import CheckpointOperator
 from sandbox.checkpoint_operator.operator import CRD, STUB_CRD
+from sandbox.checkpoint_operator.traps import (
+    ABSENT,
+    CRI_O,
+    FAIL,
+    NO_IMAGE,
+    POISON,
+    PRESENT,
+    SILENT,
+    SLOW,
+    STICK,
+    UNPUSHED,
+)
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import MERGE, ApiError, KubeClient
 from sandbox.machines.light.kubelet.kubelet import Kubelet
@@ -22,12 +34,12 @@ from tests.sandbox.light_nodes import SPEED, Nodes, eventually, start_training, 
 
 Json = dict[str, Any]
 SILENCE = 1.5
-"""Real seconds in which an operator at this speed would have done all of a checkpoint."""
+"""Real seconds in which an operator at this speed would have finished a checkpoint."""
 
 
 @pytest_asyncio.fixture
 async def node(admin: KubeClient, namespace: str, nodes: Nodes) -> str:
-    """A node on which the pod `source` trains."""
+    """Start a node on which the pod ``source`` trains."""
     name = await nodes.start()
     await start_training(admin, namespace, "source", name)
     return name
@@ -105,11 +117,11 @@ async def test_a_pod_that_does_not_run_is_skipped_for_ever(
 async def test_an_agent_whose_machine_ends_leaves_the_phase_as_it_was(
     node: str, nodes: Nodes, backups: Backups, operator: CheckpointOperator, end: Callable[[Kubelet], Awaitable[None]]
 ) -> None:
-    await operator.play("slow", factor=8)
+    await operator.play(SLOW, factor=1000)
     await backups.create("cut", "source")
     await backups.reach("cut", "ImageBuilding")
     await end(nodes.kubelets[node])
-    await asyncio.sleep(3)
+    await asyncio.sleep(SILENCE)
     assert (await backups.status("cut"))["phase"] == "ImageBuilding"
 
 
@@ -125,7 +137,9 @@ async def test_failed_is_final(admin: KubeClient, node: str, backups: Backups) -
 
 @pytest_asyncio.fixture
 async def unnamed(admin: KubeClient) -> None:
-    """No CheckpointBackup names a registry when the operator starts: an agent keeps the first that it finds."""
+    """Delete all CheckpointBackups, so that none names a registry when the operator starts: an agent keeps the first
+    one.
+    """
     try:
         left = (await admin.get("/apis/migration.dcnlab.com/v1/checkpointbackups"))["items"]
     except ApiError as error:
@@ -134,7 +148,7 @@ async def unnamed(admin: KubeClient) -> None:
     for metadata in (backup["metadata"] for backup in left):
         path = f"{BACKUPS.format(metadata['namespace'])}/{metadata['name']}"
         await admin.patch(path, {"metadata": {"finalizers": None}}, MERGE)
-        with contextlib.suppress(ApiError):  # it waited for its finalizer alone
+        with contextlib.suppress(ApiError):  # it waited only for its finalizer
             await admin.delete(path)
 
 
@@ -160,10 +174,10 @@ async def test_stop_pod_ends_with_an_error_and_an_image(backups: Backups) -> Non
 
 
 @pytest.mark.usefixtures("node")
-async def test_stop_pod_works_where_the_agent_may_delete_pods(
+async def test_stop_pod_works_if_the_agent_may_delete_pods(
     control_plane: ControlPlane, admin: KubeClient, backups: Backups, operator: CheckpointOperator
 ) -> None:
-    await operator.play("absent")
+    await operator.play(ABSENT)
     mighty = CheckpointOperator(control_plane.kubeconfig, SPEED, may_delete_pods=True)
     await mighty.start()
     try:
@@ -179,7 +193,7 @@ async def test_stop_pod_works_where_the_agent_may_delete_pods(
 async def test_deleting_a_backup_does_not_cancel_its_checkpoint(
     admin: KubeClient, backups: Backups, operator: CheckpointOperator
 ) -> None:
-    await operator.play("slow", factor=4)
+    await operator.play(SLOW, factor=8)
     await backups.create("deleted", "source")
     await backups.reach("deleted", "ImageBuilding")
     await admin.delete(f"{backups.path}/deleted")
@@ -198,7 +212,7 @@ async def test_a_host_within_the_image_name_fails(backups: Backups) -> None:
 @pytest.mark.usefixtures("node")
 @pytest.mark.parametrize("phase", ["Checkpointing", "ImageBuilding", "ImagePushing", "ImagePushed"])
 async def test_played_stuck(backups: Backups, operator: CheckpointOperator, phase: str) -> None:
-    await operator.play("stick", phase=phase)
+    await operator.play(STICK, phase=phase)
     await backups.create("stuck", "source")
     await backups.reach("stuck", phase)
     await asyncio.sleep(SILENCE)
@@ -209,14 +223,14 @@ async def test_played_stuck(backups: Backups, operator: CheckpointOperator, phas
 
 @pytest.mark.usefixtures("node")
 async def test_played_silent(backups: Backups, operator: CheckpointOperator) -> None:
-    await operator.play("silent")
+    await operator.play(SILENT)
     await backups.create("unseen", "source")
     await stays_silent(backups, "unseen")
 
 
 @pytest.mark.usefixtures("node")
 async def test_played_completed_without_image(backups: Backups, operator: CheckpointOperator) -> None:
-    await operator.play("no-image")
+    await operator.play(NO_IMAGE)
     await backups.create("hollow", "source")
     status = await backups.reach("hollow")
     assert status["phase"] == "Completed"
@@ -226,7 +240,7 @@ async def test_played_completed_without_image(backups: Backups, operator: Checkp
 
 @pytest.mark.usefixtures("node")
 async def test_played_unpushed(backups: Backups, operator: CheckpointOperator) -> None:
-    await operator.play("unpushed")
+    await operator.play(UNPUSHED)
     await backups.create("kept", "source")
     status = await backups.reach("kept")
     assert status["phase"] == "Completed"
@@ -236,7 +250,7 @@ async def test_played_unpushed(backups: Backups, operator: CheckpointOperator) -
 
 @pytest.mark.usefixtures("node")
 async def test_played_failed(backups: Backups, operator: CheckpointOperator) -> None:
-    await operator.play("fail", phase="ImagePushing", count=2)
+    await operator.play(FAIL, phase="ImagePushing", count=2)
     for name in ("one", "two"):
         await backups.create(name, "source")
         assert (await backups.reach(name))["phase"] == "Failed"
@@ -250,19 +264,19 @@ async def test_played_absent_hangs_the_finalizer_until_present(
 ) -> None:
     await backups.create("hangs", "source")
     await backups.reach("hangs")
-    await operator.play("absent")
+    await operator.play(ABSENT)
     await admin.delete(f"{backups.path}/hangs")
     await backups.create("unserved", "source")
     await stays_silent(backups, "unserved")
     assert not await is_gone(backups, "hangs")
-    await operator.play("present")
+    await operator.play(PRESENT)
     await eventually("CheckpointBackup gone", lambda: is_gone(backups, "hangs"))
     assert (await backups.reach("unserved"))["phase"] == "Completed"
 
 
 @pytest.mark.usefixtures("node")
 async def test_played_poison_leaves_an_image_without_its_layer(backups: Backups, operator: CheckpointOperator) -> None:
-    await operator.play("poison")
+    await operator.play(POISON)
     await backups.create("poisoned", "source")
     status = await backups.reach("poisoned")
     assert (status["phase"], status["builtImages"][0]["pushed"]) == ("Completed", True)
@@ -277,7 +291,7 @@ async def test_played_poison_leaves_an_image_without_its_layer(backups: Backups,
 async def test_played_cri_o_leaves_an_image_that_containerd_does_not_know(
     backups: Backups, operator: CheckpointOperator
 ) -> None:
-    await operator.play("cri-o")
+    await operator.play(CRI_O)
     await backups.create("one-sided", "source")
     await backups.reach("one-sided")
     async with OciClient(backups.registry, plain_http=True) as registry:
@@ -290,7 +304,7 @@ async def test_unknown_traps_are_refused(operator: CheckpointOperator) -> None:
     with pytest.raises(ValueError, match="known are stick"):
         await operator.play("nonsense")
     with pytest.raises(ValueError, match="known are Checkpointing"):
-        await operator.play("stick", phase="Nowhere")
+        await operator.play(STICK, phase="Nowhere")
 
 
 async def test_the_stub_schema_prunes_in_silence(

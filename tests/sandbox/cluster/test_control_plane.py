@@ -1,6 +1,5 @@
 import asyncio
 import json
-import time
 
 import aiohttp
 import pytest
@@ -14,16 +13,13 @@ from sandbox.processes import leftovers
 from sandbox.settings import Settings
 
 
-async def test_is_up_in_seconds_and_leaves_no_process_behind(executables: Binaries, tmp_path) -> None:
+async def test_leaves_no_process_behind(executables: Binaries, tmp_path) -> None:
     plane = ControlPlane(Settings(state_dir=tmp_path), executables)
-    began = time.monotonic()
     try:
         await plane.up()
-        took = time.monotonic() - began
         assert len(leftovers(tmp_path)) == 4
     finally:
         await plane.down()
-    assert took < 30
     assert leftovers(tmp_path) == []
 
 

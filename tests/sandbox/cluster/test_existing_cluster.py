@@ -1,4 +1,4 @@
-"""A sandbox whose VMs join a cluster that runs already, here the one of another sandbox."""
+"""A sandbox whose VMs join an existing cluster, here that of another sandbox."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from sandbox import joinable
+from sandbox import join_obstacles
 from sandbox.binaries import Binaries
 from sandbox.checkpoint_operator import ACCOUNT, ACCOUNT_NAMESPACE, RBAC
 from sandbox.checkpoint_operator.operator import CRD
@@ -36,7 +36,7 @@ async def plane(executables: Binaries, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest_asyncio.fixture
 async def owned(plane: ControlPlane) -> AsyncIterator[ControlPlane]:
-    """Somebody's cluster, whole at the begin of each test."""
+    """Give a test somebody's cluster, which is complete when the test begins."""
     yield plane
     await plane._upload()
     for what in (("-f", RBAC), ("-f", CRD), ("namespace/outlast-system", "node/ghost")):
@@ -50,14 +50,14 @@ def settings(plane: ControlPlane, tmp_path: Path) -> Settings:
 
 
 async def refusal(settings: Settings) -> str:
-    """What a sandbox says that cannot use the cluster."""
+    """Return what a sandbox says that cannot use the cluster."""
     with pytest.raises(SandboxError) as raised:
         await Cloud(settings).up()
     return str(raised.value)
 
 
 async def remains(owned: ControlPlane) -> set[str]:
-    """What is in the cluster that a sandbox may put there."""
+    """Return what is in the cluster that a sandbox may put there."""
     kinds = "nodes,clusterroles,clusterrolebindings,serviceaccounts,secrets"
     found = await owned.kubectl("get", kinds, "--all-namespaces", "-o", "name")
     return set(found.split())
@@ -117,11 +117,11 @@ async def test_all_that_is_missing_is_told_at_once_with_the_remedy(owned: Contro
     first, *lines = (await refusal(settings)).splitlines()
     assert first == f"the cluster of {settings.kubeconfig} cannot be used as it is:"
     expected = {
-        "kube-public/cluster-info is not there": "bootstrap-token",
+        "not everybody can read the ConfigMap kube-public/cluster-info": "bootstrap-token",
         "may not ask for a node's certificate": "bootstrap-token",
         "may not have their node's certificate approved": "bootstrap-token",
         "may not see whether a Node of their name exists": "bootstrap-token",
-        "kube-system/kubelet-config is not there": "upload-config all",
+        "joining nodes cannot read the ConfigMap kube-system/kubelet-config": "upload-config all",
     }
     assert len(lines) == len(expected)
     for (what, phase), line in zip(expected.items(), lines, strict=True):
@@ -132,8 +132,8 @@ async def test_all_that_is_missing_is_told_at_once_with_the_remedy(owned: Contro
 async def test_a_token_that_is_not_accepted_or_signed_for_is_told(
     control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joinable, "SIGNING_SECONDS", 0.5)
-    unsigned, refused = await joinable.obstacles(
+    monkeypatch.setattr(join_obstacles, "SIGNING_SECONDS", 0.5)
+    unsigned, refused = await join_obstacles.obstacles(
         control_plane.url, control_plane.ca_file, "abcdef.0123456789abcdef", control_plane.kubeconfig
     )
     assert "--controllers=*,bootstrap-signer-controller" in unsigned
@@ -165,7 +165,7 @@ async def test_nodes_of_a_crashed_sandbox_are_told(owned: ControlPlane, settings
     assert await owned.kubectl("get", "nodes", "-o", "name") == "node/ghost\n"
 
 
-async def test_an_installation_of_outlast_is_told_where_it_would_be_overwritten(
+async def test_an_installation_of_outlast_is_told_if_it_would_be_overwritten(
     owned: ControlPlane, settings: Settings
 ) -> None:
     await owned.kubectl("create", "namespace", "outlast-system")
@@ -187,7 +187,7 @@ async def test_a_cluster_that_is_down_is_told(owned: ControlPlane, settings: Set
     gone = tmp_path / "gone.kubeconfig"
     gone.write_text(owned.kubeconfig.read_text().replace(owned.url, "https://127.0.0.1:1"))
     text = await refusal(Settings(tmp_path / "ours", settings.parts, gone))
-    assert f"https://127.0.0.1:1 of {gone} is not ready for us" in text
+    assert f"https://127.0.0.1:1 of {gone} is not ready: " in text
 
 
 async def test_a_missing_file_is_told(settings: Settings, tmp_path: Path) -> None:

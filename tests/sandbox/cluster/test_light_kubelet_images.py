@@ -1,4 +1,4 @@
-"""Image pulls of a light node from a registry that asks who comes."""
+"""Image pulls of a light node from a registry that requires credentials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MANIFEST = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest
 
 @pytest_asyncio.fixture
 async def private_registry() -> AsyncIterator[str]:
-    """A registry that lets in `user` with `secret` alone; its host:port."""
+    """Start a registry that admits only ``user`` with ``secret``; yields its host:port."""
     expected = "Basic " + base64.b64encode(b"user:secret").decode()
 
     async def manifest(request: web.Request) -> web.Response:

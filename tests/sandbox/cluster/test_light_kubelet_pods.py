@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from activities.hindrances import read_start
+from activities.replicas.blockers import read_start
 from api.projections import pod_view
 from api.views import PodView
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
 from sandbox.registry import Registry
 from tests.sandbox.light_nodes import Nodes, condition, env, eventually, training_pod
-from workflows.policy.verdict import has_ended
+from workflows.job.replica.policy.verdict import has_ended
 
 Json = dict[str, Any]
 
 
 async def phase(admin: KubeClient, namespace: str, pod: str, *wanted: str) -> Json:
-    """Wait until the pod is in one of the phases; the pod."""
+    """Wait until the pod is in one of the phases, and return it."""
     seen: Json = {}
 
     async def reached() -> Json | None:
@@ -71,7 +71,7 @@ async def test_an_exit_code_fails_the_pod(admin: KubeClient, namespace: str, nod
 async def test_a_container_that_fails_beside_a_living_one_leaves_the_pod_running(
     admin: KubeClient, namespace: str, nodes: Nodes
 ) -> None:
-    """Its view says which container failed, and how: the phase says nothing of it, however long one waits."""
+    """Its view says which container failed and how; the phase never says so."""
     node = await nodes.start()
     pod = training_pod("beside", node, container={"env": env(SANDBOX_FAIL_AT_STEP=2, SANDBOX_EXIT_CODE=42)})
     board = {"name": "tensorboard", "image": "pytorch/pytorch:2.9", "env": env(SANDBOX_STEPS=100000)}
@@ -167,7 +167,7 @@ async def test_on_failure_starts_again_from_step_0(
 
 
 async def run_and_delete(admin: KubeClient, namespace: str, pod: Json) -> tuple[str, int]:
-    """The path of a pod that a finalizer keeps after its deletion, and how it ended."""
+    """Make a pod that a finalizer keeps after its deletion; returns its path and how it ended."""
     name = pod["metadata"]["name"]
     path = f"/api/v1/namespaces/{namespace}/pods/{name}"
     pod["metadata"]["finalizers"] = ["test.example/keep"]

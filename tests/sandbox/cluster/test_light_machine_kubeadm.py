@@ -1,4 +1,4 @@
-"""`kubeadm join` of a light machine against a real control plane."""
+"""``kubeadm join`` of a light machine against a real control plane."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 class Joining:
-    """Configurations to join by, and what came of them."""
+    """Makes configurations for joins, and has their results."""
 
     def __init__(self, world: World, plane: ControlPlane, admin: KubeClient) -> None:
         self.world, self.plane, self.admin = world, plane, admin
@@ -209,7 +209,7 @@ async def test_an_api_server_that_does_not_answer_ends_in_a_message(joining: Joi
     done = await joining.join(machine, configuration)
     assert done.exit_status == 1
     assert "failed to request the cluster-info ConfigMap" in done.stderr
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 120  # by default it would try for five minutes
 
 
 async def test_an_unknown_field_is_refused(joining: Joining) -> None:
@@ -264,7 +264,7 @@ async def test_a_join_ends_with_its_caller(joining: Joining) -> None:
     started = time.monotonic()
     done = await joining.world.run(machine, f"sudo -n timeout 1 sh -c '{_JOIN}'")
     assert done.exit_status == 124
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 120  # and not after the five minutes for which kubeadm tries
 
 
 async def test_the_node_dies_with_its_machine_and_comes_back_with_it(joining: Joining) -> None:

@@ -1,4 +1,4 @@
-"""What can be played from outside, by name and with values as a command line has them."""
+"""What can be played from outside, by its name and with values as on a command line."""
 
 import subprocess
 import sys

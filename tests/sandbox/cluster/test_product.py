@@ -1,4 +1,4 @@
-"""How the sandbox installs and runs the product, here with programs and manifests that stand for it."""
+"""How the sandbox installs and runs the product, here with stand-ins for its programs and manifests."""
 
 import asyncio
 import json
@@ -81,6 +81,7 @@ async def test_its_programs_get_what_they_need_and_no_more_rights_than_their_own
     worker = environment(product, "worker")
     assert worker["TEMPORAL_ADDRESS"] == "127.0.0.1:7233"
     assert worker["OUTLAST_GCE_ENDPOINT"] == "http://127.0.0.1:8181"
+    assert worker["OUTLAST_GPU_OPERATOR_NAMESPACE"] == "kube-system", "where the stand-in's validator is"
     assert worker["OUTLAST_SSH_PORT"] == "2222"
     assert worker["OUTLAST_TIMING_RESYNC"] == "5"
     assert worker["KUBECONFIG"] != environment(product, "bridge")["KUBECONFIG"]

@@ -1,4 +1,4 @@
-"""What only the real server shows: ``temporal workflow reset``, of a job and of a VM, and two thousand signals."""
+"""What only the real server shows: ``temporal workflow reset`` of a job and of a VM, and two thousand signals."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,12 +13,12 @@ from tests.workflows.dev_server import TIMINGS, quick_world, vm_of
 from tests.workflows.world import World
 
 SIGNALS = 2_000
-WHERE = ("FirstWorkflowTask", "LastWorkflowTask")  # a run is reset to
+WHERE = ("FirstWorkflowTask", "LastWorkflowTask")  # to where a run is reset
 
 
 @pytest.fixture
 async def real(executables: Binaries, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    """A quick world on a dev server of its own."""
+    """Make a quick world on a dev server of its own."""
     async with quick_world(executables, monkeypatch) as made:
         made.documents.timings = TIMINGS.model_copy(update={"resync": 3})
         async with made.worker():
@@ -27,17 +27,17 @@ async def real(executables: Binaries, monkeypatch: pytest.MonkeyPatch) -> AsyncI
 
 @pytest.fixture
 def cli(real: World, executables: Binaries) -> Cli:
-    """The Temporal CLI."""
+    """Make the Temporal CLI."""
     return Cli(executables.temporal, real.env.client)
 
 
 async def reset(cli: Cli, handle: WorkflowHandle[object, object], where: str) -> None:
-    """To one of its workflow tasks; the run that begins there is reset in its turn."""
+    """Reset a workflow to one of its tasks. The run that begins there is reset in its turn."""
     await cli.run("workflow", "reset", "--workflow-id", handle.id, "--type", where, "--reason", "by a person")
 
 
 async def running_and_ended_well(real: World) -> None:
-    """One process trains; a checkpoint can be had; and of all that was there nothing stays."""
+    """Check that one process trains, that a checkpoint can be made, and that nothing stays at the end."""
     await real.signal("checkpoint_now")
     checkpoints = len(real.documents.told("CheckpointCompleted"))
     await real.until(lambda: len(real.documents.told("CheckpointCompleted")) > checkpoints, 60, "a checkpoint")
@@ -92,7 +92,7 @@ async def test_a_vm_that_was_reset_finds_its_machine(real: World, cli: Cli) -> N
 async def test_two_thousand_signals_at_once_neither_fail_nor_stall_a_job(real: World) -> None:
     await real.submit(replicas=1)
     await real.running(1, within=60)
-    turns = asyncio.Semaphore(100)  # that a person's loop of CLI calls, or a storm of events, has under way
+    turns = asyncio.Semaphore(100)  # so many are under way, as from a person's loop of CLI calls or a storm of events
 
     async def send() -> None:
         async with turns:

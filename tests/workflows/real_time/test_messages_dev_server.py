@@ -1,7 +1,7 @@
 """Messages between the workflows on Temporal's real dev server: the virtual one delivers what this one loses.
 
 A message may arrive between a workflow's decision to continue as new and the service's acceptance of it. The tests
-bring that moment about: a tap on the worker holds the command back until the message has been sent.
+produce that moment: a tap on the worker delays the command until the message has been sent.
 """
 
 import asyncio
@@ -13,25 +13,24 @@ import pytest
 from temporalio import workflow
 from temporalio.api.enums.v1 import WorkflowTaskFailedCause
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import Info
 
 from activities.signatures import EnsuredVm
 from api import names
 from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
 from sandbox.binaries import Binaries
+from tests.workflow_sandbox import sandbox
 from tests.workflows.dev_server import TIMINGS, quick_world, vm_of
 from tests.workflows.documents import CLUSTER_ID, NAME, NAMESPACE, VM_SPEC
 from tests.workflows.tap import Tap
 from tests.workflows.world import World
-from worker.registration import PASSED_THROUGH
-from workflows import history
+from workflows.common import continue_as_new as history
 
-SENT_WITHIN = 1.5  # seconds; a workflow that is held up for two looks dead to the SDK
+SENT_WITHIN = 1.5  # seconds; a workflow that is blocked for two looks dead to the SDK
 
 
 class Interruption:
-    """Counts runs that continue as new, and does something in the midst of one."""
+    """Counts runs that continue as new, and does something in the middle of one."""
 
     def __init__(self) -> None:
         self.runs: Counter[str] = Counter()
@@ -41,11 +40,11 @@ class Interruption:
         self._loop = asyncio.get_running_loop()
 
     def once(self, workflow_type: str, do: Callable[[], Awaitable[None]]) -> None:
-        """Do this when a workflow of that type has decided to continue as new, and nobody knows yet."""
+        """Do this once a workflow of that type has decided to continue as new, before anybody knows of it."""
         self._when, self._do = workflow_type, do
 
     def heard(self, info: Info, command: Any) -> None:
-        """On the workflow's thread."""
+        """Act on the workflow's thread."""
         if not command.HasField("continue_as_new_workflow_execution"):
             return
         self.runs[info.workflow_type] += 1
@@ -60,7 +59,7 @@ async def _await(work: Awaitable[None]) -> None:
 
 @pytest.fixture
 async def interruption() -> Interruption:
-    """What happens in the midst of a continue-as-new."""
+    """Make the interruption of a continue-as-new."""
     return Interruption()
 
 
@@ -68,15 +67,14 @@ async def interruption() -> Interruption:
 async def real(
     executables: Binaries, interruption: Interruption, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[World]:
-    """A quick world on a dev server of its own, with a tap on its worker."""
-    passed = SandboxRestrictions.default.with_passthrough_modules(*PASSED_THROUGH, "workflows.history")
-    tap = Tap(SandboxedWorkflowRunner(restrictions=passed), interruption.heard)
+    """Make a quick world on a dev server of its own, with a tap on its worker."""
+    tap = Tap(sandbox("workflows.common.continue_as_new"), interruption.heard)
     async with quick_world(executables, monkeypatch, tap) as made, made.worker():
         yield made
 
 
 class Limit(int):
-    """For one workflow alone: another one, replayed, would find that it should have continued as new long ago."""
+    """A limit for one workflow. Others, replayed, would find that they should have continued as new long ago."""
 
     workflow_id = ""
 
@@ -85,14 +83,14 @@ class Limit(int):
 
 
 async def is_next_too_long(handle: WorkflowHandle[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the workflow does next, it continues as new after it."""
+    """Let it continue as new after its next step, whatever that is."""
     limit = Limit((await handle.describe()).history_length + 1)
     limit.workflow_id = handle.id
     monkeypatch.setattr(history, "EVENTS", limit)
 
 
 async def was_refused_once(handle: WorkflowHandle[Any, Any], interrupted: Info | None) -> bool:
-    """The service has refused the first continue-as-new, because there was a message by then."""
+    """True if the service has refused the first continue-as-new, because a message had arrived."""
     assert interrupted is not None
     first = await handle._client.get_workflow_handle(interrupted.workflow_id, run_id=interrupted.run_id).fetch_history()
     causes = [
@@ -113,7 +111,7 @@ async def test_a_release_in_the_midst_of_a_vms_continue_as_new_is_not_lost(
     interruption.once(names.VM_WORKFLOW, lambda: vm.signal("release", VmRelease(reason="Test")))
     await is_next_too_long(vm, monkeypatch)
     await vm.signal("ensure")
-    assert await asyncio.wait_for(vm.result(), 60) == "Test"
+    assert await asyncio.wait_for(vm.result(), 200) == "Test"
     assert await was_refused_once(vm, interruption.interrupted)
     assert vm.id == names.vm_workflow_id(real.of("ensure_vm")[0].request.key)
 
@@ -167,7 +165,7 @@ async def test_a_vm_that_reports_to_a_closed_job_lets_go_of_its_machine(real: Wo
     await real.running(1, within=60)
     await real.handle.terminate("by a person with the CLI")
     await vm_of(real).signal("ensure")
-    assert "OwnerGone" in await asyncio.wait_for(vm_of(real).result(), 60)
+    assert "OwnerGone" in await asyncio.wait_for(vm_of(real).result(), 200)
     assert real.cloud.instances == {}
 
 
@@ -204,7 +202,7 @@ async def test_a_life_that_is_over_is_not_begun_again(real: World) -> None:
         timings=TIMINGS,
     )
     await real.fleet.ensure_vm(start)
-    await asyncio.wait_for(vm_of(real).result(), 60)
+    await asyncio.wait_for(vm_of(real).result(), 200)
     first = (await vm_of(real).describe()).run_id
     await real.submit(replicas=1)
     await real.running(1, within=60)

@@ -1,88 +1,46 @@
-"""Worker versioning on Temporal's real dev server: an old and a new worker side by side, and open work that moves over.
+"""Worker versioning on Temporal's real dev server: an old and a new worker side by side, and open work that moves.
 
-What is current is said as a person says it, by the ``temporal`` CLI.
+A version is made current by the ``temporal`` CLI, as a person does it.
 """
 
-import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from temporalio.client import Client, WorkflowHandle
-from temporalio.common import WorkerDeploymentVersion
+from temporalio.client import WorkflowHandle
 
 from api import names
 from sandbox.binaries import Binaries
-from tests.bridge.recorder import eventually
 from tests.workflows.cli import Cli
 from tests.workflows.dev_server import TIMINGS, quick_world, vm_of
 from tests.workflows.documents import VM_SPEC
+from tests.workflows.versions import DEPLOYMENT, is_on, make_current, version_of, worker
 from tests.workflows.world import World
-from worker.registration import deployment
 
-DEPLOYMENT = "outlast"
 MARKET = names.market_workflow_id(VM_SPEC.gcp.project)
 
 
 @pytest.fixture
 async def real(executables: Binaries, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
-    """A quick world without a worker, in which what is idle looks about every few seconds."""
+    """Make a quick world without a worker, in which what is idle looks about every few seconds."""
     async with quick_world(executables, monkeypatch) as made:
-        made.documents.timings = TIMINGS.model_copy(update={"resync": 3, "owner_check": 3, "preempted_poll": 1})
+        made.documents.timings = TIMINGS.model_copy(update={"resync": 3, "owner_check": 3, "preempted_poll": 0.2})
         yield made
 
 
 @pytest.fixture
 def cli(real: World, executables: Binaries) -> Cli:
-    """The Temporal CLI."""
+    """Make the Temporal CLI."""
     return Cli(executables.temporal, real.env.client)
 
 
-@contextlib.asynccontextmanager
-async def worker(real: World, build: str) -> AsyncIterator[None]:
-    """A worker of one version of the deployment, as the product configures its own, with a client of its own."""
-    config = real.env.client.config()
-    address = config["service_client"].config.target_host
-    client = await Client.connect(address, namespace=config["namespace"], data_converter=config["data_converter"])
-    version = deployment(WorkerDeploymentVersion(DEPLOYMENT, build))
-    async with real.worker(client=client, deployment_config=version):
-        yield
-
-
-async def make_current(cli: Cli, build: str) -> None:
-    """As docs/upgrading.md says; the service knows a version a moment after its worker's first poll."""
-    where = ("--deployment-name", DEPLOYMENT, "--build-id", build)
-
-    async def known() -> bool:
-        return await cli.exit_code("worker", "deployment", "describe-version", *where) == 0
-
-    await eventually(known, f"the service knows version {build}")
-    await cli.run("worker", "deployment", "set-current-version", *where, "--yes")
-
-
-async def version_of(handle: WorkflowHandle[Any, Any]) -> str:
-    """The build that carried out the latest task of the latest run; empty where none was versioned."""
-    latest = handle._client.get_workflow_handle(handle.id)
-    info = (await latest.describe()).raw_description.workflow_execution_info
-    return str(info.versioning_info.deployment_version.build_id)
-
-
-async def is_on(handle: WorkflowHandle[Any, Any], build: str) -> None:
-    """Wait until a workflow has moved to a version."""
-
-    async def moved() -> bool:
-        return await version_of(handle) == build
-
-    await eventually(moved, f"{handle.id} moves to version {build}", deadline=60)
-
-
 def everything(real: World) -> list[WorkflowHandle[Any, Any]]:
-    """The job, its first VM and the market of its project."""
+    """Return the job, its first VM and the market of its project."""
     return [real.handle, vm_of(real), real.env.client.get_workflow_handle(MARKET)]
 
 
 async def runs_of(handle: WorkflowHandle[Any, Any]) -> int:
-    """How many runs there are under a workflow's id."""
+    """Count the runs under a workflow's id."""
     return (await handle._client.count_workflows(f"WorkflowId = '{handle.id}'")).count
 
 

@@ -24,12 +24,12 @@ _POLL_SECONDS = 0.1
 
 
 async def obtain_certificate(client: KubeClient, node_name: str, timeout: float) -> bytes:
-    """Certificate and key of `system:node:<node_name>`, in one PEM, within `timeout` real seconds.
+    """Obtain certificate and key of ``system:node:<node_name>``, in one PEM, within ``timeout`` real seconds.
 
-    `client` carries the bootstrap token.
+    ``client`` has the bootstrap token.
 
     Raises:
-        KubeadmError: when the request is denied, or not answered in time.
+        KubeadmError: the request is denied, or not answered in time.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = await _submit(client, key, node_name)

@@ -15,7 +15,7 @@ _TRACE_HINT = "To see the stack trace of this error execute with --v=5 or higher
 
 
 async def kubeadm(host: Host, argv: Sequence[str], cwd: Path, out: Print, err: Print) -> int:
-    """Run `kubeadm ARGV` on `host` and return its exit code."""
+    """Run ``kubeadm ARGV`` on ``host`` and return its exit code."""
     try:
         match list(argv):
             case ["join", *rest]:
@@ -39,6 +39,6 @@ async def kubeadm(host: Host, argv: Sequence[str], cwd: Path, out: Print, err: P
 
 
 def _after(flag: str, argv: Sequence[str]) -> str:
-    """The value that follows a flag; empty if the flag is not there."""
+    """Return the value that follows a flag; empty if the flag is not there."""
     words = iter(argv)
     return next(words, "") if flag in words else ""

@@ -1,22 +1,16 @@
-"""A JoinConfiguration (kubeadm.k8s.io/v1beta3 and v1beta4), from a file or from flags, read strictly.
-
-The real kubeadm only warns of unknown fields; here they are errors, so that a misspelt one is found in the sandbox.
-"""
+"""A JoinConfiguration (kubeadm.k8s.io/v1beta3 and v1beta4), from a file or from flags, and its validation."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml
-
-from sandbox.machines.light.kubeadm.host import KubeadmError
-
-API_VERSIONS = ("kubeadm.k8s.io/v1beta4", "kubeadm.k8s.io/v1beta3")
+from sandbox.machines.light.kubeadm.host import KubeadmError, Print
+from sandbox.machines.light.kubeadm.schema import load
 
 _TOKEN = re.compile(r"([a-z0-9]{6})\.([a-z0-9]{16})")
 _CA_HASH = re.compile(r"sha256:[0-9a-f]{64}", re.IGNORECASE)
@@ -24,56 +18,6 @@ _NODE_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-
 _ENDPOINT = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[^\s:/\[\]]+):\d{1,5}")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-
-_TAINT = {"key": str, "value": str, "effect": str}
-_NODE_REGISTRATION = {
-    "name": str,
-    "criSocket": str,
-    "taints": [_TAINT],
-    "ignorePreflightErrors": [str],
-    "imagePullPolicy": str,
-}
-_DISCOVERY = {
-    "bootstrapToken": {
-        "token": str,
-        "apiServerEndpoint": str,
-        "caCertHashes": [str],
-        "unsafeSkipCAVerification": bool,
-    },
-    "tlsBootstrapToken": str,
-}
-_COMMON = {
-    "apiVersion": str,
-    "kind": str,
-    "caCertPath": str,
-    "skipPhases": [str],
-    "patches": {"directory": str},
-    "discovery": _DISCOVERY,
-}
-_SCHEMAS: dict[str, dict[str, Any]] = {
-    "kubeadm.k8s.io/v1beta3": _COMMON
-    | {
-        "nodeRegistration": _NODE_REGISTRATION | {"kubeletExtraArgs": Mapping},
-        "discovery": _DISCOVERY | {"timeout": str},
-    },
-    "kubeadm.k8s.io/v1beta4": _COMMON
-    | {
-        "nodeRegistration": _NODE_REGISTRATION
-        | {"kubeletExtraArgs": [{"name": str, "value": str}], "imagePullSerial": bool},
-        "timeouts": dict.fromkeys(
-            (
-                "controlPlaneComponentHealthCheck",
-                "kubeletHealthCheck",
-                "kubernetesAPICall",
-                "etcdAPICall",
-                "tlsBootstrap",
-                "discovery",
-                "upgradeManifests",
-            ),
-            str,
-        ),
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -103,11 +47,13 @@ class JoinConfiguration:
         return self.token.partition(".")[2]
 
 
-def from_arguments(argv: Sequence[str], hostname: str, cwd: Path, resolve: Any, warn: Any) -> JoinConfiguration:
-    """The configuration that `kubeadm join`'s arguments say.
+def from_arguments(
+    argv: Sequence[str], hostname: str, cwd: Path, resolve: Callable[[str, Path], Path], warn: Print
+) -> JoinConfiguration:
+    """Read the configuration from the arguments of ``kubeadm join``.
 
     Raises:
-        KubeadmError: for arguments, a file or values that the real one refuses too.
+        KubeadmError: the real kubeadm would refuse the arguments, the file or a value, too.
     """
     options = _parse_flags(argv)
     if options.config is None:
@@ -131,16 +77,16 @@ def from_arguments(argv: Sequence[str], hostname: str, cwd: Path, resolve: Any, 
         text = path.read_text()
     except OSError as error:
         raise KubeadmError(f"unable to read config from {options.config!r}: {error.strerror}") from error
-    document = _load(text, warn)
+    document = load(text, warn)
     directory = document.get("patches", {}).get("directory") or options.patches
     return _build(document, options, hostname, resolve(directory, cwd) if directory else None)
 
 
 def seconds(duration: str) -> float:
-    """A Go duration such as `5m0s`, in seconds.
+    """Convert a Go duration such as ``5m0s`` to seconds.
 
     Raises:
-        KubeadmError: when it is not one.
+        KubeadmError: it is not a duration.
     """
     if duration == "0":
         return 0.0
@@ -168,62 +114,6 @@ def _parse_flags(argv: Sequence[str]) -> argparse.Namespace:
     flags.add_argument("--ignore-preflight-errors", action="append", default=[])
     flags.add_argument("-v", "--v", type=int)
     return flags.parse_args(list(argv))
-
-
-def _load(text: str, warn: Any) -> dict[str, Any]:
-    """The JoinConfiguration among the YAML documents of `text`."""
-    try:
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except yaml.YAMLError as error:
-        raise KubeadmError(f"error converting YAML to JSON: {error}", 3) from error
-    found: dict[str, Any] | None = None
-    for document in documents:
-        version, kind = (
-            (document.get("apiVersion"), document.get("kind")) if isinstance(document, dict) else (None, None)
-        )
-        if kind == "JoinConfiguration" and version in API_VERSIONS:
-            found = document
-        elif kind == "JoinConfiguration":
-            raise KubeadmError(
-                f'your configuration file uses an API spec: "{version}". Please use kubeadm v1.36 instead and run '
-                "'kubeadm config migrate --old-config old.yaml --new-config new.yaml'"
-            )
-        else:
-            warn(f"[config] WARNING: Ignored YAML document with GroupVersionKind {version}, Kind={kind}")
-    if found is None:
-        raise KubeadmError("no InitConfiguration or JoinConfiguration kind was found in the YAML file", 3)
-    _check(found, _SCHEMAS[found["apiVersion"]], "")
-    return found
-
-
-def _check(value: Any, schema: Any, path: str) -> None:
-    if value is None:
-        return
-    if isinstance(schema, dict):
-        _expect(isinstance(value, dict), path, "a mapping", value)
-        for name, content in value.items():
-            if name not in schema:
-                raise KubeadmError(
-                    f'error unmarshaling JoinConfiguration: strict decoding error: unknown field "{path}{name}"', 3
-                )
-            _check(content, schema[name], f"{path}{name}.")
-    elif isinstance(schema, list):
-        _expect(isinstance(value, list), path, "a list", value)
-        for index, item in enumerate(value):
-            _check(item, schema[0], f"{path.rstrip('.')}[{index}].")
-    elif schema is Mapping:
-        _expect(isinstance(value, dict) and all(isinstance(v, str) for v in value.values()), path, "strings", value)
-    else:
-        _expect(isinstance(value, schema), path, f"a {schema.__name__}", value)
-
-
-def _expect(condition: bool, path: str, wanted: str, value: Any) -> None:
-    if not condition:
-        raise KubeadmError(
-            f"json: cannot unmarshal {type(value).__name__} into Go struct field JoinConfiguration.{path.rstrip('.')}: "
-            f"expected {wanted}",
-            3,
-        )
 
 
 def _build(

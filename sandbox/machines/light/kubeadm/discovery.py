@@ -1,8 +1,8 @@
-"""Token-based discovery: who is the cluster, and is it the one that the token and the CA's pin speak of?
+"""Token-based discovery: which cluster is this, and is it the one that the token and the CA's pin belong to?
 
-The ConfigMap `kube-public/cluster-info` is readable by anybody. It is believed when the bootstrap token has signed it
-(a detached JWS over the kubeconfig in it) and the CA in it has a pinned public key.
-Protocol: https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/
+Anybody can read the ConfigMap ``kube-public/cluster-info``. It is trusted if the bootstrap token has signed it (a
+detached JWS over the kubeconfig in it) and the CA in it has a pinned public key. Protocol:
+https://kubernetes.io/docs/reference/access-authn-authz/bootstrap-tokens/
 """
 
 from __future__ import annotations
@@ -29,35 +29,35 @@ from sandbox.machines.light.kubeadm.host import KubeadmError
 
 _CLUSTER_INFO = "/api/v1/namespaces/kube-public/configmaps/cluster-info"
 
-#: Emulated seconds between two looks at cluster-info.
 _RETRY_SECONDS = 5.0
+"""Emulated seconds between two reads of cluster-info."""
 
-#: The API server is a real one: however fast the sandbox's clock, it gets this many real seconds to answer.
 LEAST_SECONDS = 10.0
+"""The API server is a real one: however fast the sandbox's clock is, it has this many real seconds to answer."""
 
-#: Errors of discovery are all reported under this head.
 _HEAD = "couldn't validate the identity of the API Server"
+"""All errors of discovery begin with this."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that was identified. `server` is its URL, `ca` its CA certificate in PEM."""
+    """A cluster that was identified. ``server`` is its URL, ``ca`` its CA certificate in PEM."""
 
     server: str
     ca: bytes
 
     def tls(self) -> ssl.SSLContext:
-        """Trust for this cluster alone."""
+        """Trust this cluster alone."""
         return ssl.create_default_context(cadata=self.ca.decode())
 
 
 async def discover(
     configuration: JoinConfiguration, scaled: Callable[[float], float], now: Callable[[], datetime]
 ) -> Cluster:
-    """Find and identify the cluster, trying until the discovery timeout for one that does not answer or sign yet.
+    """Find and identify the cluster; until the discovery timeout, one that does not answer or sign yet is asked again.
 
     Raises:
-        KubeadmError: for a wrong token or CA, or when the time is over.
+        KubeadmError: the token or the CA is wrong, or the time is over.
     """
     cluster = await _try_until(configuration, scaled, _without_verification())
     if configuration.ca_hashes:
@@ -68,20 +68,20 @@ async def discover(
                 f"{_HEAD}: cluster CA found in cluster-info ConfigMap is invalid: none of the public keys {shown} "
                 "are pinned"
             )
-    # Once more, now that the server can be held against its CA: it must be the same cluster that answers.
+    # Once more, now that the server's CA is known: the same cluster must answer.
     if await _try_until(configuration, scaled, cluster.tls(), now) != cluster:
         raise KubeadmError(f"{_HEAD}: the second kubeconfig from the cluster-info ConfigMap has a different CA")
     return cluster
 
 
 def spki_hash(certificate: x509.Certificate) -> str:
-    """`sha256:` over the certificate's SubjectPublicKeyInfo: what `caCertHashes` holds."""
+    """Hash a certificate's SubjectPublicKeyInfo: ``sha256:…``, as in ``caCertHashes``."""
     spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     return f"sha256:{hashlib.sha256(spki).hexdigest()}"
 
 
 def patience(seconds: float, scaled: Callable[[float], float]) -> float:
-    """How many real seconds to wait for the API server where kubeadm would wait `seconds`."""
+    """Return how many real seconds to wait for the API server when kubeadm would wait ``seconds``."""
     return min(seconds, max(scaled(seconds), LEAST_SECONDS))
 
 
@@ -91,7 +91,7 @@ async def _try_until(
     tls: ssl.SSLContext,
     now: Callable[[], datetime] | None = None,
 ) -> Cluster:
-    """By `now` the CA has to be valid; None where nothing is verified."""
+    """Read cluster-info until it can be trusted. The CA has to be valid at the time ``now``; None checks nothing."""
     url = f"https://{configuration.endpoint}"
     deadline = time.monotonic() + patience(configuration.discovery_seconds, scaled)
     client = KubeClient(url, tls)
@@ -120,11 +120,11 @@ async def _try_until(
 
 
 class _NotYet(Exception):
-    """Something that the next look may find."""
+    """Something is missing that the next look may find."""
 
 
 def _believe(data: dict[str, Any], configuration: JoinConfiguration) -> Cluster:
-    """The cluster in cluster-info, once the token's signature over it holds."""
+    """Return the cluster in cluster-info if the token's signature is right."""
     content = data.get("kubeconfig", "")
     signature = data.get(f"jws-kubeconfig-{configuration.token_id}")
     if not content:
@@ -147,7 +147,7 @@ def _believe(data: dict[str, Any], configuration: JoinConfiguration) -> Cluster:
 
 
 def _check_clock(cluster: Cluster, now: datetime) -> None:
-    """What TLS does by the machine's own clock, which Python's cannot be told."""
+    """Check the CA by the machine's own clock, as TLS does there; Python's TLS knows only the host's clock."""
     begins = min(each.not_valid_before_utc for each in x509.load_pem_x509_certificates(cluster.ca))
     if now < begins:
         raise _NotYet(
@@ -157,7 +157,7 @@ def _check_clock(cluster: Cluster, now: datetime) -> None:
 
 
 def jws_holds(detached: str, content: str, token_id: str, token_secret: str) -> bool:
-    """Whether `detached` (`header..signature`) is the token's HS256 signature over `content`."""
+    """True if ``detached`` (``header..signature``) is the token's HS256 signature over ``content``."""
     header, _, rest = detached.partition(".")
     empty, _, signature = rest.partition(".")
     try:
@@ -177,7 +177,7 @@ def _decode(text: str) -> bytes:
 
 
 def _without_verification() -> ssl.SSLContext:
-    """TLS to a server that cannot be verified yet: what it says is checked by signature and pin instead."""
+    """Make TLS for a server that cannot be verified yet: signature and pin prove what it says instead."""
     tls = ssl.create_default_context()
     tls.check_hostname = False
     tls.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""What a kubeadm finds on the machine that it runs on."""
+"""What kubeadm finds on the machine on which it runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
-#: Files that a join writes, relative to the machine's root.
 KUBELET_CONF = Path("etc/kubernetes/kubelet.conf")
 BOOTSTRAP_CONF = Path("etc/kubernetes/bootstrap-kubelet.conf")
 CA_CRT = Path("etc/kubernetes/pki/ca.crt")
@@ -16,6 +15,11 @@ MANIFESTS = Path("etc/kubernetes/manifests")
 KUBELET_CONFIG = Path("var/lib/kubelet/config.yaml")
 KUBELET_FLAGS = Path("var/lib/kubelet/kubeadm-flags.env")
 CLIENT_PEM = Path("var/lib/kubelet/pki/kubelet-client-current.pem")
+"""The files that a join writes, relative to the machine's root."""
+
+CONTAINERD = Path("var/run/containerd/containerd.sock")
+_RUNTIMES = (CONTAINERD, Path("var/run/crio/crio.sock"), Path("var/run/cri-dockerd.sock"))
+"""The sockets by which kubeadm knows the container runtimes of a machine."""
 
 Print = Callable[[str], None]
 
@@ -25,13 +29,13 @@ class KubeletService(Protocol):
 
     @property
     def active(self) -> bool:
-        """Whether it runs."""
+        """True if it runs."""
 
     async def start(self) -> None:
         """Start it with the configuration on the machine's disk; returns once its Node is registered.
 
         Raises:
-            RuntimeError: when it does not come up; the message says why.
+            RuntimeError: it does not come up; the message says why.
         """
 
     async def stop(self) -> None:
@@ -40,7 +44,7 @@ class KubeletService(Protocol):
 
 @dataclass(frozen=True)
 class Host:
-    """One machine. `scaled` turns emulated seconds into real ones."""
+    """One machine. ``scaled`` turns emulated seconds into real ones."""
 
     root: Path
     hostname: str
@@ -51,11 +55,11 @@ class Host:
     clock_behind: timedelta = timedelta()
 
     def now(self) -> datetime:
-        """What its clock says."""
+        """Return the time that its clock shows."""
         return datetime.now(UTC) - self.clock_behind
 
     def resolve(self, path: str, cwd: Path) -> Path:
-        """The file that a program on the machine means by `path`."""
+        """Return the file that a program on the machine means by ``path``."""
         if not path.startswith("/"):
             return cwd / path
         given = Path(path)
@@ -63,8 +67,37 @@ class Host:
 
 
 class KubeadmError(Exception):
-    """kubeadm gives up: the message goes to stderr; `code` is 1, 2 for preflight checks, 3 for a bad configuration."""
+    """kubeadm gives up with this message. ``code`` is 2 for preflight checks, 3 for a bad configuration, else 1."""
 
     def __init__(self, message: str, code: int = 1) -> None:
         super().__init__(message)
         self.code = code
+
+
+def install_containerd(root: Path) -> None:
+    """Put containerd's socket where every machine has it."""
+    (root / CONTAINERD).parent.mkdir(parents=True, exist_ok=True)
+    (root / CONTAINERD).touch()
+
+
+def check_runtime(root: Path, wanted: str) -> None:
+    """Find the container runtime.
+
+    Raises:
+        KubeadmError: there are several and none is named, or the named one does not exist.
+    """
+    found = [f"unix:///{path}" for path in _RUNTIMES if (root / path).exists()]
+    if wanted:
+        if not (root / wanted.removeprefix("unix://").lstrip("/")).exists():
+            raise KubeadmError(
+                "error execution phase preflight: [preflight] Some fatal errors occurred:\n"
+                f"\t[ERROR CRI]: could not connect to the container runtime: failed to create new CRI runtime service: "
+                f"dial unix {wanted.removeprefix('unix://')}: connect: no such file or directory",
+                2,
+            )
+        return
+    if len(found) > 1:
+        raise KubeadmError(
+            "found multiple CRI endpoints on the host. Please define which one do you wish to use by setting the "
+            f"'criSocket' field in the kubeadm configuration file: {', '.join(found)}"
+        )

@@ -1,4 +1,4 @@
-"""The phases of `kubeadm join` for a worker."""
+"""The phases of ``kubeadm join`` for a worker."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import yaml
 
 from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
 from sandbox.machines.light.kubeadm import host as files
-from sandbox.machines.light.kubeadm import runtimes
 from sandbox.machines.light.kubeadm.bootstrap import obtain_certificate
 from sandbox.machines.light.kubeadm.config import JoinConfiguration
 from sandbox.machines.light.kubeadm.discovery import Cluster, discover, patience
-from sandbox.machines.light.kubeadm.host import Host, KubeadmError, Print
+from sandbox.machines.light.kubeadm.host import Host, KubeadmError, Print, check_runtime
 
 _JOINED = """
 This node has joined the cluster:
@@ -29,10 +28,10 @@ async def join(host: Host, configuration: JoinConfiguration, out: Print, err: Pr
     """Make this machine a node of the cluster.
 
     Raises:
-        KubeadmError: where the real one gives up.
+        KubeadmError: the real kubeadm would give up, too.
     """
     out("[preflight] Running pre-flight checks")
-    runtimes.check(host.root, configuration.cri_socket)
+    check_runtime(host.root, configuration.cri_socket)
     _preflight(host, configuration, err)
     await host.about_to_join(configuration.token)
     try:
@@ -64,12 +63,12 @@ async def join(host: Host, configuration: JoinConfiguration, out: Print, err: Pr
 
 
 async def reset(host: Host, cri_socket: str, out: Print) -> None:
-    """Undo a join on this machine; the Node object stays, as with the real one.
+    """Undo a join on this machine. The Node object stays, as with the real kubeadm.
 
     Raises:
         KubeadmError: the machine has several runtimes, and none is named.
     """
-    runtimes.check(host.root, cri_socket)
+    check_runtime(host.root, cri_socket)
     out("[preflight] Running pre-flight checks")
     out("[reset] Stopping the kubelet service")
     await host.kubelet.stop()
@@ -115,7 +114,7 @@ def _preflight(host: Host, configuration: JoinConfiguration, err: Print) -> None
 
 
 async def _kubelet_config(client: KubeClient, configuration: JoinConfiguration, out: Print) -> dict[str, Any]:
-    """The cluster's KubeletConfiguration, with the patches of this node."""
+    """Return the cluster's KubeletConfiguration, with the patches of this node."""
     out('[preflight] Reading configuration from the "kubeadm-config" ConfigMap in namespace "kube-system"...')
     out("[preflight] Use 'kubeadm init phase upload-config kubeadm --config your-config-file' to re-upload it.")
     await _config_map(client, "kubeadm-config", "preflight: unable to fetch the kubeadm-config ConfigMap")
@@ -136,7 +135,7 @@ async def _config_map(client: KubeClient, name: str, failure: str) -> dict[str, 
 
 
 def _kubelet_patches(directory: Path) -> list[dict[str, Any]]:
-    """Patches named `kubeletconfiguration[SUFFIX][+PATCHTYPE].yaml` or `.json`, in the order of their names."""
+    """Read the patches ``kubeletconfiguration[SUFFIX][+PATCHTYPE].yaml`` or ``.json``, in the order of their names."""
     if not directory.is_dir():
         raise KubeadmError(
             f"error execution phase kubelet-start: could not list patch files for path {str(directory)!r}"
@@ -155,7 +154,7 @@ def _kubelet_patches(directory: Path) -> list[dict[str, Any]]:
 
 
 def _merge(base: Any, patch: Any) -> Any:
-    """JSON merge patch (RFC 7396), which is what a strategic one does to the plain fields of a KubeletConfiguration."""
+    """Merge as JSON merge patch does (RFC 7396); a strategic merge of plain KubeletConfiguration fields is the same."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(base) if isinstance(base, dict) else {}
@@ -188,7 +187,7 @@ async def _check_node_name(client: KubeClient, node_name: str) -> None:
 def _write(
     host: Host, configuration: JoinConfiguration, cluster: Cluster, config: dict[str, Any], pem: bytes, out: Print
 ) -> None:
-    """Leave on the disk what makes this machine a node at its next boot too."""
+    """Write to the disk what makes this machine a node, even at its next boot."""
     out('[kubelet-start] Writing kubelet configuration to file "/var/lib/kubelet/config.yaml"')
     out('[kubelet-start] Writing kubelet environment file with flags to file "/var/lib/kubelet/kubeadm-flags.env"')
     flags = dict(configuration.kubelet_args)

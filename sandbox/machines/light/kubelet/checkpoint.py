@@ -1,7 +1,7 @@
 """Checkpoint archives: the tar that the kubelet's checkpoint endpoint leaves on the node.
 
-The layout follows container runtimes (https://github.com/checkpoint-restore/checkpointctl): `config.dump` and
-`spec.dump` describe the container, `checkpoint/` holds its memory. CRIU's image files are one JSON file here.
+The layout follows container runtimes (https://github.com/checkpoint-restore/checkpointctl): ``config.dump`` and
+``spec.dump`` describe the container, and ``checkpoint/`` contains its memory: one JSON file instead of CRIU's images.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from pathlib import Path
 from sandbox.machines.light.kubelet.process import Json
 
 CRIO_ANNOTATION = "io.kubernetes.cri-o.annotations.checkpoint.name"
-CRIO_BASE_ANNOTATION = "io.kubernetes.cri-o.annotations.checkpoint.rootfsImageName"
 CONTAINERD_ANNOTATION = "org.criu.checkpoint.container.name"
 MEMORY_FILE = "checkpoint/memory.json"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A dumped container: what restoring it needs to know."""
+    """A dumped container: what is needed to restore it."""
 
     container: str
     base_image: str
@@ -31,7 +30,7 @@ class Checkpoint:
     memory: Json
 
     def write(self, path: Path, created: str) -> None:
-        """Write the archive; `created` is the RFC 3339 time of the dump."""
+        """Write the archive; ``created`` is the RFC 3339 time of the dump."""
         files = {
             "config.dump": {"name": self.container, "rootfsImageName": self.base_image, "checkpointedTime": created},
             "spec.dump": {"mounts": [{"destination": mount} for mount in self.mounts]},
@@ -47,7 +46,11 @@ class Checkpoint:
 
     @classmethod
     def read(cls, archive: bytes) -> Checkpoint:
-        """Read an archive. Raises ValueError where it is none."""
+        """Read an archive.
+
+        Raises:
+            ValueError: it is not a checkpoint archive.
+        """
         try:
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 config, spec, memory = (_json(tar, name) for name in ("config.dump", "spec.dump", MEMORY_FILE))
@@ -57,9 +60,9 @@ class Checkpoint:
             raise ValueError(f"not a checkpoint archive: {error}") from error
 
     def refusal(self, container: str, mounts: Mapping[str, Path]) -> str | None:
-        """Why the runtime would refuse to restore it into such a container; None where it would not.
+        """Return why the runtime would refuse to restore it into such a container; None if it would not refuse.
 
-        CRIU restores the mounts that the process had, so each of them has to be there again.
+        CRIU restores the mounts that the process had, so all of them have to exist again.
         """
         if container != self.container:
             return f"checkpoint of container {self.container!r} cannot be restored as {container!r}"
@@ -69,7 +72,7 @@ class Checkpoint:
 
 
 def is_checkpoint(manifest: Json) -> bool:
-    """Whether a manifest's annotations mark a checkpoint image, for CRI-O or for containerd."""
+    """True if a manifest's annotations mark a checkpoint image, for CRI-O or for containerd."""
     annotations = manifest.get("annotations") or {}
     return CRIO_ANNOTATION in annotations or CONTAINERD_ANNOTATION in annotations
 

@@ -1,4 +1,4 @@
-"""One container of a pod: pulled, created, started, and started again as the pod's restart policy says."""
+"""One container of a pod: pulled, created, started, and restarted according to the pod's restart policy."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from uuid import uuid4
 
 from sandbox.kube_client import UNREACHABLE, ApiError
 from sandbox.machines.light.kubelet.checkpoint import Checkpoint
-from sandbox.machines.light.kubelet.events import tell
 from sandbox.machines.light.kubelet.images import Image, PullError
 from sandbox.machines.light.kubelet.logs import ContainerLog
 from sandbox.machines.light.kubelet.process import OUR_PROGRAM, CheckpointError, Json, Process, RealProcess
-from sandbox.machines.light.kubelet.runtime import PodContext, Stopped, now
+from sandbox.machines.light.kubelet.runtime import PodContext, Stopped, now, write_event
 from sandbox.machines.light.kubelet.service_account import write_kubeconfig
 from sandbox.machines.light.kubelet.training import LightTraining, Memory
 from sandbox.machines.light.kubelet.volumes import MissingSource, expand
@@ -22,13 +21,13 @@ LONGEST_BACK_OFF = 300.0
 RETRY_SECONDS = 2.0
 DUMP_SECONDS = 4.0
 PULL_SECONDS = "SANDBOX_PULL_SECONDS"
-"""In the environment of a container: how long its image takes to be pulled, before each start of it."""
+"""An environment variable of a container: how long its image takes to be pulled, before each start of it."""
 LAYERS = "var/lib/containers/storage/overlay"
-"""Where CRI-O keeps the writable layers of containers, each in `<id>/diff`."""
+"""The directory in which CRI-O keeps the writable layers of containers, each in ``<id>/diff``."""
 
 
 def init_containers(pod: Json) -> list[Json]:
-    """Those that run before the others. Sidecars are none: nothing on a light machine asks anything of them."""
+    """Return the containers that run before the others, without sidecars: on a light machine they do nothing."""
     return [each for each in pod["spec"].get("initContainers", ()) if each.get("restartPolicy") != "Always"]
 
 
@@ -37,7 +36,7 @@ class CreateError(Exception):
 
 
 class Container:
-    """One container; `state` and `last_state` are as in the Pod's status. Durations are emulated ones."""
+    """Runs one container; ``state`` and ``last_state`` are as in the Pod's status. Durations are emulated ones."""
 
     def __init__(self, spec: Json, context: PodContext, *, init: bool = False) -> None:
         self.spec = spec
@@ -53,12 +52,16 @@ class Container:
         self._process: Process | None = None
 
     async def run(self) -> None:
-        """Run it until it is not to be started again. Raises Stopped where the pod stops while it does not run."""
+        """Run it until it is not restarted any more.
+
+        Raises:
+            Stopped: the pod is stopped while the container does not run.
+        """
         back_off = 0.0
         while True:
             self.image = await self._pull()
             self._process = await self._create()
-            if self._context.stopping.is_set():  # while it was being created
+            if self._context.stopping.is_set():  # it was stopped while the container was created
                 self._process.terminate()
             self._set({"running": {"startedAt": now()}})
             code = await self._process.wait()
@@ -75,22 +78,26 @@ class Container:
             self.restarts += 1
 
     def terminate(self) -> None:
-        """Send SIGTERM to its process, where it has one."""
+        """Send SIGTERM to its process, if it has one."""
         if self._process:
             self._process.terminate()
 
     def kill(self) -> None:
-        """Send SIGKILL to its process, where it has one."""
+        """Send SIGKILL to its process, if it has one."""
         if self._process:
             self._process.kill()
 
     async def dead(self) -> None:
-        """Wait until its process, where it has one, has ended."""
+        """Wait until its process, if it has one, has ended."""
         if self._process:
             await self._process.wait()
 
     async def checkpoint(self, path: Path, timeout: float | None) -> None:
-        """Dump it into an archive at `path`, within `timeout` real seconds. Raises CheckpointError."""
+        """Dump it into an archive at ``path``, within ``timeout`` real seconds.
+
+        Raises:
+            CheckpointError: it cannot be dumped.
+        """
         if self._process is None:
             raise CheckpointError(f'container not found ("{self.name}")')
         seconds = self._context.node.scaled(DUMP_SECONDS)
@@ -102,12 +109,12 @@ class Container:
             memory = await self._process.dump(seconds)
         finally:
             probing.cancel()
-        # What a restored container was restored from is not its base: that stays the first image.
+        # If the container was itself restored, its base is still the first image.
         base = self.image.checkpoint.base_image if self.image.checkpoint else self.spec["image"]
         Checkpoint(self.name, base, tuple(self._mounts()), memory).write(path, now())
 
     async def _probe_in_vain(self) -> None:
-        """Stop a process whose livenessProbe loses patience: while it is dumped it answers none."""
+        """Stop a process whose livenessProbe runs out of failures: while it is dumped it answers no probe."""
         probe, pod = self.spec.get("livenessProbe"), self._context.pod["spec"]
         if probe is None:
             return
@@ -118,7 +125,7 @@ class Container:
         self.kill()
 
     def end_unstarted(self) -> None:
-        """Give it the final state that the kubelet gives to a container which the stopped pod never had."""
+        """Give it the final state that the kubelet gives to a container that never started in the stopped pod."""
         if "terminated" in self.state:
             return
         message = "The container could not be located when the pod was terminated"
@@ -127,23 +134,23 @@ class Container:
 
     @property
     def running(self) -> bool:
-        """Whether its process runs."""
+        """True if its process runs."""
         return "running" in self.state
 
     @property
     def has_started(self) -> bool:
-        """Whether it ever ran."""
+        """True if it ever ran."""
         return "waiting" not in self.state or bool(self.last_state)
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended; None if it has not, or is started again."""
+        """How it ended; None if it has not, or is restarted."""
         code: int | None = self.state.get("terminated", {}).get("exitCode")
         return code
 
     @property
     def status(self) -> Json:
-        """Its ContainerStatus."""
+        """The ContainerStatus."""
         return {
             "name": self.name,
             "image": self.spec["image"],
@@ -166,20 +173,20 @@ class Container:
                 reason, why = error.reason, str(error)
             self._set_waiting(reason, why)
             await self._context.pause(RETRY_SECONDS)
-            # The kubelet goes on saying why while it waits (kubernetes/kubernetes#127918, since 1.32).
+            # The kubelet keeps the reason in the message while it waits (kubernetes/kubernetes#127918, since 1.32).
             self._set_waiting("ImagePullBackOff", f'Back-off pulling image "{self.spec["image"]}": {reason}: {why}')
             await self._context.pause(back_off)
             back_off = min(2 * back_off, LONGEST_BACK_OFF)
 
     async def _download(self) -> None:
-        """Take as long as `SANDBOX_PULL_SECONDS` of its environment says, and tell of it as a kubelet does."""
+        """Take as long as ``SANDBOX_PULL_SECONDS`` of its environment says, and write the Events of a kubelet."""
         seconds = self._knob(PULL_SECONDS)
         if not seconds:
             return
         image = self.spec["image"]
-        await tell(self._context, "Pulling", f'Pulling image "{image}"')
+        await write_event(self._context, "Pulling", f'Pulling image "{image}"')
         await self._context.pause(seconds)
-        await tell(self._context, "Pulled", f'Successfully pulled image "{image}" in {seconds:g}s')
+        await write_event(self._context, "Pulled", f'Successfully pulled image "{image}" in {seconds:g}s')
 
     def _knob(self, name: str) -> float:
         given = next((each.get("value") for each in self.spec.get("env", ()) if each["name"] == name), None)
@@ -223,7 +230,7 @@ class Container:
         return LightTraining(memory, mounts, log.write, node.speed, layer)
 
     def _mounts(self) -> dict[str, Path]:
-        """The container's mounts of volumes: where each is in the container, and where on the node."""
+        """Return the container's mounts of volumes: path in the container, and path on the node."""
         volumes = self._context.mounts
         mounts = self.spec.get("volumeMounts", ())
         return {mount["mountPath"]: volumes[mount["name"]] for mount in mounts if mount["name"] in volumes}

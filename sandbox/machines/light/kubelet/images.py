@@ -1,4 +1,4 @@
-"""Image pulls: really from the sandbox's registry; images of other hosts are out of reach and taken as present."""
+"""Image pulls: real ones from the sandbox's registry; images of other hosts are out of reach and count as present."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sandbox.oci import ImageRef, OciClient, RegistryError
 
 
 class PullError(Exception):
-    """An image could not be pulled; message and `reason` are what the runtime would report."""
+    """An image could not be pulled; the message and ``reason`` are what the runtime would report."""
 
     def __init__(self, message: str, reason: str = "ErrImagePull") -> None:
         super().__init__(message)
@@ -26,7 +26,7 @@ class PullError(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """A pulled image: its id, and the process that it holds where it is a checkpoint."""
+    """A pulled image: its id, and the process in it if it is a checkpoint."""
 
     id: str
     checkpoint: Checkpoint | None = None
@@ -35,13 +35,16 @@ class Image:
 class ImageStore:
     """The images of one node."""
 
-    def __init__(self, client: KubeClient, plain_http: bool) -> None:
+    def __init__(self, client: KubeClient) -> None:
         self._client = client
-        self._plain_http = plain_http
         self._images: dict[str, Image] = {}
 
     async def get(self, pod: Json, container: Json) -> Image:
-        """The image of a container, pulled where its pull policy says so. Raises PullError."""
+        """Return the image of a container, and pull it if its pull policy says so.
+
+        Raises:
+            PullError: it cannot be pulled.
+        """
         name = container["image"]
         try:
             ref = ImageRef.parse(name)
@@ -60,7 +63,7 @@ class ImageStore:
 
     async def _pull(self, ref: ImageRef, credentials: tuple[str, str] | None) -> Image:
         try:
-            async with OciClient(ref.host, plain_http=self._plain_http, credentials=credentials) as registry:
+            async with OciClient(ref.host, plain_http=True, credentials=credentials) as registry:
                 manifest, digest = await registry.manifest(ref.repository, ref.reference)
                 checkpoint = None
                 if is_checkpoint(manifest):
@@ -71,20 +74,20 @@ class ImageStore:
         except (RegistryError, ValueError, aiohttp.ClientError, TimeoutError, OSError) as error:
             name = f"{ref.host}/{ref.repository}:{ref.reference}"
             absent = isinstance(error, RegistryError) and error.status == 404
-            # containerd keeps no words of the registry's for what is not there.
+            # For an image that does not exist, containerd does not pass on the registry's message.
             why = f'failed to resolve reference "{name}": {name}: not found' if absent else str(error)
             raise PullError(f'failed to pull and unpack image "{name}": {why}') from error
         return Image(f"{ref.host}/{ref.repository}@{digest}", checkpoint)
 
     async def _check_base(self, checkpoint: Checkpoint) -> None:
-        """A restore needs the base image too: the checkpoint holds only what the process changed of it."""
+        """Check that the base image exists: the checkpoint contains only what the process has changed of it."""
         base = ImageRef.parse(checkpoint.base_image)
         if base.is_loopback:
-            async with OciClient(base.host, plain_http=self._plain_http) as registry:
+            async with OciClient(base.host, plain_http=True) as registry:
                 await registry.manifest(base.repository, base.reference)
 
     async def _credentials(self, pod: Json, host: str) -> tuple[str, str] | None:
-        """The pod's credentials for a registry, from its imagePullSecrets."""
+        """Return the pod's credentials for a registry, from its imagePullSecrets; None if it has none."""
         async for config in self._pull_configs(pod):
             for server, entry in config.get("auths", {}).items():
                 if _host_of(server) == host:
@@ -98,7 +101,7 @@ class ImageStore:
             try:
                 secret = await self._client.get(path)
             except ApiError:
-                continue  # like the kubelet: a missing pull secret is no error, the pull then tells
+                continue  # as in the kubelet, a missing pull secret is no error: the pull will fail
             yield json.loads(base64.b64decode(secret.get("data", {}).get(".dockerconfigjson", "e30=")))
 
 

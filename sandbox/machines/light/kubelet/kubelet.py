@@ -1,14 +1,13 @@
-"""The kubelet of a light machine: wiring, and how it dies."""
+"""The kubelet of a light machine: how its parts are put together, and how it dies."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from sandbox.kube_client import KubeClient
+from sandbox.machines.light.kubelet.config import KubeletConfig
 from sandbox.machines.light.kubelet.images import ImageStore
 from sandbox.machines.light.kubelet.node import NodeObject
 from sandbox.machines.light.kubelet.pods import PodManager
@@ -18,73 +17,40 @@ from sandbox.machines.light.kubelet.volumes import PodSources
 
 log = logging.getLogger(__name__)
 
-PORT = 10250
-CAPACITY = {"cpu": "12", "memory": "85Gi", "pods": "110", "ephemeral-storage": "100Gi"}
 CRITICAL_SECONDS = 5.0
-"""What `shutdownGracePeriodCriticalPods` keeps of the shutdown's time for critical pods."""
+"""How much of the shutdown's time ``shutdownGracePeriodCriticalPods`` reserves for critical pods."""
 
 
 class Kubelet:
-    """One node's kubelet, running inside the sandbox with the identity that the node's join obtained.
+    """One node's kubelet, which runs inside the sandbox with the identity that the node's join obtained."""
 
-    `root` is the machine's directory, its file system. `environment` is given to containers that run as real
-    processes. `shutdown_grace` is the configured `shutdownGracePeriod` in seconds: 0, Kubernetes' default, means
-    that pods are told nothing when the machine goes down. Emulated durations are divided by `speed`, graces not.
-    """
-
-    def __init__(
-        self,
-        node_name: str,
-        address: str,
-        api_server: str,
-        ca_file: Path,
-        client_cert_file: Path,
-        client_key_file: Path,
-        gpu_count: int,
-        provider_id: str | None,
-        node_labels: Mapping[str, str],
-        taints: Sequence[Mapping[str, str]],
-        root: Path,
-        environment: Mapping[str, str],
-        speed: float,
-        shutdown_grace: float,
-        registry_plain_http: bool = True,
-        port: int = PORT,
-        capacity: Mapping[str, str] = CAPACITY,
-    ) -> None:
-        self._client = KubeClient.with_certificate(api_server, ca_file, client_cert_file, client_key_file)
-        self._shutdown_grace = shutdown_grace
+    def __init__(self, config: KubeletConfig) -> None:
+        self._shutdown_grace = config.shutdown_grace
+        self._client = KubeClient.with_certificate(
+            config.api_server, config.ca_file, config.client_cert_file, config.client_key_file
+        )
         node = Node(
-            name=node_name,
-            address=address,
+            name=config.node_name,
+            address=config.address,
             client=self._client,
-            ca_file=ca_file,
-            root=root,
-            environment=environment,
-            speed=speed,
-            images=ImageStore(self._client, registry_plain_http),
-            sources=PodSources(self._client, address),
+            ca_file=config.ca_file,
+            root=config.root,
+            environment=config.environment,
+            speed=config.speed,
+            images=ImageStore(self._client),
+            sources=PodSources(self._client, config.address),
         )
-        self._object = NodeObject(
-            self._client,
-            node_name,
-            address,
-            port,
-            gpu_count=gpu_count,
-            provider_id=provider_id,
-            labels=node_labels,
-            taints=taints,
-            capacity=capacity,
-            speed=speed,
-        )
+        self._object = NodeObject(self._client, config)
         self._pods = PodManager(node)
-        self._server = KubeletServer(node, self._pods, port)
+        self._server = KubeletServer(node, self._pods)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Serve, register the Node, then heartbeat and run pods in the background.
+        """Serve, register the Node, then send heartbeats and run pods in the background.
 
-        Raises OSError where the address is taken, TimeoutError where the node cannot register within a minute.
+        Raises:
+            OSError: the address is taken.
+            TimeoutError: the node cannot register within a minute.
         """
         await self._server.start()
         await self._object.register()
@@ -94,9 +60,9 @@ class Kubelet:
         ]
 
     async def shutdown(self, grace: float) -> None:
-        """Shut the node down gracefully: pods are told and end, critical ones last.
+        """Shut the node down gracefully: pods are told to end, critical ones last.
 
-        Returns when all have ended, or after `grace` real seconds (or the shutdown grace period, if shorter).
+        Returns when all have ended, or after ``grace`` real seconds (or the shutdown grace period, if shorter).
         """
         limit = min(grace, self._shutdown_grace)
         if limit <= 0:
@@ -108,7 +74,7 @@ class Kubelet:
                 await self._pods.shut_down(limit - critical, critical)
 
     async def kill(self) -> None:
-        """Die at once: nothing is answered, no further call is made, every process is gone."""
+        """Die at once: every process is gone, nothing answers, and no further call is made."""
         await self._client.close()
         for task in self._tasks:
             task.cancel()

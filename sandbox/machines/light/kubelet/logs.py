@@ -1,6 +1,6 @@
-"""Container logs: files in the CRI's format, and reading them back as `kubectl logs` asks for.
+"""Container logs: files in the CRI's format, and how they are read for ``kubectl logs``.
 
-A line of a file is `<RFC 3339 time> stdout F <text>`.
+A line of a file is ``<RFC 3339 time> stdout F <text>``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ContainerLog:
         self.path = path
 
     def write(self, line: str) -> None:
-        """Append a line, with the time of now."""
+        """Append a line with the current time."""
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         with self.path.open("a") as file:
             file.write(f"{now} stdout F {line}\n")
@@ -31,7 +31,7 @@ class ContainerLog:
 
 @dataclass(frozen=True)
 class LogOptions:
-    """PodLogOptions, as far as they concern one file."""
+    """The options of PodLogOptions that concern one file."""
 
     follow: bool = False
     timestamps: bool = False
@@ -41,7 +41,11 @@ class LogOptions:
 
     @classmethod
     def from_query(cls, query: dict[str, str]) -> LogOptions:
-        """Take the options from a request's query. Raises ValueError where one is malformed."""
+        """Read the options from a request's query.
+
+        Raises:
+            ValueError: an option is malformed.
+        """
         since = None
         if "sinceSeconds" in query:
             since = datetime.now(UTC) - timedelta(seconds=int(query["sinceSeconds"]))
@@ -57,7 +61,7 @@ class LogOptions:
 
 
 async def read_log(path: Path, options: LogOptions, ended: Callable[[], bool]) -> AsyncGenerator[bytes]:
-    """The lines of a log file, then, where they are followed, new ones until the container has ended."""
+    """Yield the lines of a log file and, if it is followed, new ones until the container has ended."""
     left = options.limit_bytes
     with path.open() as file:
         lines = [line for line in file if options.since is None or _time(line) >= options.since]

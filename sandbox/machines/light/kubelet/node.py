@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import platform
-from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from sandbox.kube_client import MERGE, STRATEGIC_MERGE, UNREACHABLE, ApiError, KubeClient
+from sandbox.machines.light.kubelet.config import KubeletConfig
 from sandbox.machines.light.kubelet.process import Json
 from sandbox.machines.light.kubelet.runtime import now
 
 log = logging.getLogger(__name__)
 
+PORT = 10250
+"""The port of every kubelet's API."""
+CAPACITY = {"cpu": "12", "memory": "85Gi", "pods": "110", "ephemeral-storage": "100Gi"}
+"""The capacity of every light node, beside its GPUs."""
 GPU = "nvidia.com/gpu"
 LEASE_SECONDS = 40
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 HEARTBEAT_SECONDS = 2.0
-"""Real seconds between renewals of the Lease: more often than the default 10, for short grace periods."""
+"""Seconds of real time between renewals of the Lease: fewer than the default 10, for short grace periods."""
 CHECK_EVERY = 5
-"""Heartbeats between looks at whether someone else changed the node's conditions."""
+"""Heartbeats between checks whether somebody else has changed the node's conditions."""
 NETWORK_SECONDS = 2.0
-"""Emulated time from registration until the network plugin is up and the node Ready."""
+"""Emulated time from the registration until the network plugin is up and the node Ready."""
 DEVICE_PLUGIN_SECONDS = 3.0
 """Emulated time from Ready until the GPU's device plugin has registered."""
 REGISTER_SECONDS = 60.0
@@ -40,36 +44,17 @@ PRESSURES = {
 class NodeObject:
     """Registers the Node and keeps it and its Lease up to date."""
 
-    def __init__(
-        self,
-        client: KubeClient,
-        name: str,
-        address: str,
-        port: int,
-        *,
-        gpu_count: int,
-        provider_id: str | None,
-        labels: Mapping[str, str],
-        taints: Sequence[Mapping[str, str]],
-        capacity: Mapping[str, str],
-        speed: float,
-    ) -> None:
+    def __init__(self, client: KubeClient, config: KubeletConfig) -> None:
         self._client = client
-        self._name = name
-        self._address = address
-        self._port = port
-        self._gpu_count = gpu_count
-        self._provider_id = provider_id
+        self._config = config
+        self._name = config.node_name
         self._labels = {
-            "kubernetes.io/hostname": name,
+            "kubernetes.io/hostname": config.node_name,
             "kubernetes.io/os": "linux",
             "kubernetes.io/arch": "amd64",
-            **labels,
+            **config.node_labels,
         }
-        self._taints = [dict(taint) for taint in taints]
-        self._capacity = dict(capacity)
-        self._speed = speed
-        self._path = f"/api/v1/nodes/{name}"
+        self._path = f"/api/v1/nodes/{config.node_name}"
         self._uid = ""
         self._version = ""
         self._ready = NO_NETWORK
@@ -77,7 +62,11 @@ class NodeObject:
         self._has_gpus = False
 
     async def register(self) -> None:
-        """Create the Node, or take over the one of this name. Raises TimeoutError after a minute."""
+        """Create the Node, or take over the Node of this name.
+
+        Raises:
+            TimeoutError: the API server has refused for a minute.
+        """
         async with asyncio.timeout(REGISTER_SECONDS):
             while True:
                 try:
@@ -93,9 +82,9 @@ class NodeObject:
         """Become Ready, show the GPUs, and renew the Lease for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._heartbeat())
-            await asyncio.sleep(NETWORK_SECONDS / self._speed)
+            await asyncio.sleep(NETWORK_SECONDS / self._config.speed)
             await self._become(READY)
-            await asyncio.sleep(DEVICE_PLUGIN_SECONDS / self._speed)
+            await asyncio.sleep(DEVICE_PLUGIN_SECONDS / self._config.speed)
             self._has_gpus = True
             await self._write_status_when_possible()
 
@@ -105,7 +94,7 @@ class NodeObject:
         try:
             await self._write_status()
         except (ApiError, *UNREACHABLE) as error:
-            log.warning("node %s cannot tell that it is shutting down: %s", self._name, error)
+            log.warning("node %s cannot report that it is shutting down: %s", self._name, error)
 
     async def _become(self, ready: tuple[str, str, str]) -> None:
         if self._ready == SHUTTING_DOWN:
@@ -114,18 +103,19 @@ class NodeObject:
         await self._write_status_when_possible()
 
     async def _create_or_adopt(self) -> Json:
+        provider = {"providerID": self._config.provider_id} if self._config.provider_id else {}
         body = {
             "apiVersion": "v1",
             "kind": "Node",
             "metadata": {"name": self._name, "labels": self._labels},
-            "spec": {"taints": self._taints, **({"providerID": self._provider_id} if self._provider_id else {})},
+            "spec": {"taints": [dict(taint) for taint in self._config.taints], **provider},
         }
         try:
             return await self._client.create("/api/v1/nodes", body)
         except ApiError as error:
             if error.reason != "AlreadyExists":
                 raise
-        # As the kubelet does: labels are made to match, taints of an existing Node are left alone.
+        # As the kubelet does it: labels are updated, but taints of an existing Node are left alone.
         return await self._client.patch(self._path, {"metadata": {"labels": self._labels}}, MERGE)
 
     async def _heartbeat(self) -> None:
@@ -157,7 +147,7 @@ class NodeObject:
             await self._client.create(LEASES, lease)
 
     async def _correct_status(self) -> None:
-        """Write the status again where the node controller gave us up meanwhile."""
+        """Write the status again if the node controller has meanwhile marked the node as lost."""
         node = await self._client.get(self._path)
         conditions = node.get("status", {}).get("conditions", ())
         seen = next((entry["status"] for entry in conditions if entry["type"] == "Ready"), None)
@@ -172,7 +162,7 @@ class NodeObject:
                 return
             except ApiError as error:
                 if error.status == 404:
-                    log.warning("Node %s was deleted; the kubelet does not make it anew", self._name)
+                    log.warning("Node %s was deleted; the kubelet does not create it again", self._name)
                     return
                 log.warning("node %s: status: %s", self._name, error)
             except UNREACHABLE as error:
@@ -183,13 +173,14 @@ class NodeObject:
         await self._client.patch(f"{self._path}/status", {"status": self._status()}, STRATEGIC_MERGE)
 
     def _status(self) -> Json:
-        resources = {**self._capacity, **({GPU: str(self._gpu_count)} if self._has_gpus and self._gpu_count else {})}
+        gpus = {GPU: str(self._config.gpu_count)} if self._has_gpus and self._config.gpu_count else {}
+        resources = {**CAPACITY, **gpus}
         return {
             "addresses": [
-                {"type": "InternalIP", "address": self._address},
+                {"type": "InternalIP", "address": self._config.address},
                 {"type": "Hostname", "address": self._name},
             ],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": self._port}},
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": PORT}},
             "capacity": resources,
             "allocatable": resources,
             "conditions": self._conditions(),

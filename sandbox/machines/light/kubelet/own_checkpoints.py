@@ -1,4 +1,7 @@
-"""Checkpoints that a light training keeps by itself, where `/etc/outlast` says: its step, and the manifest last."""
+"""Checkpoints that a light training saves itself as ``/etc/outlast`` says: its step, then the manifest.
+
+It may play a training of several processes, each of which saves a part with a manifest of its own.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +14,21 @@ import aiohttp
 MANIFEST = "outlast.json"
 STATE = "state.json"
 SECONDS = 5.0
-"""Time-out of one request."""
+"""The timeout of one request, in seconds."""
 
 
 @dataclass(frozen=True)
 class OwnCheckpoints:
-    """What one incarnation saves, and what it was told to go on from."""
+    """What one incarnation saves, and from what it continues."""
 
     bucket: str
-    """URL of the bucket."""
+    """The URL of the bucket."""
     prefix: str
     restored_from: str
 
     @classmethod
     def told_by(cls, directory: Path | None) -> OwnCheckpoints | None:
-        """Read the files of `/etc/outlast`; None where they name no bucket at an endpoint that asks for no key."""
+        """Read the files of ``/etc/outlast``; None if they name no bucket at an endpoint that needs no key."""
         told = (
             {file.name: file.read_text().strip() for file in directory.iterdir() if file.is_file()} if directory else {}
         )
@@ -35,7 +38,7 @@ class OwnCheckpoints:
         return cls(f"{endpoint}/{bucket}", prefix, told.get("restoredFrom", ""))
 
     async def load(self) -> int:
-        """The step to go on from; 0 where there is nothing."""
+        """Return the step to continue from, 0 if there is none."""
         if not self.restored_from:
             return 0
         async with self._session() as session, session.get(f"{self.bucket}/{self.restored_from}/{STATE}") as answer:
@@ -43,15 +46,28 @@ class OwnCheckpoints:
             return int(json.loads(await answer.read())["step"])
 
     async def save(self, step: int) -> str:
-        """Upload it, the manifest last; gives where it lies."""
+        """Upload a step, then its manifest, and return the path."""
         path = f"{self.prefix}/step-{step:06d}"
         state = json.dumps({"step": step}).encode()
-        manifest = json.dumps({"version": 1, "progress": step, "files": {STATE: len(state)}}).encode()
+        manifest = {"version": 1, "progress": step, "files": {STATE: len(state)}}
+        await self._put(path, {STATE: state, MANIFEST: json.dumps(manifest).encode()})
+        return path
+
+    async def save_sharded(self, step: int, world: int) -> str:
+        """Upload what each of ``world`` processes would, the first one last, and return the path."""
+        path = f"{self.prefix}/{step:012d}"
+        for rank in reversed(range(world)):
+            name = f"state-{rank}.json" if rank else STATE
+            state = json.dumps({"step": step}).encode()
+            manifest = {"version": 2, "progress": step, "files": {name: len(state)}}
+            await self._put(path, {name: state, f"outlast-{rank}-of-{world}.json": json.dumps(manifest).encode()})
+        return path
+
+    async def _put(self, path: str, files: dict[str, bytes]) -> None:
         async with self._session() as session:
-            for name, body in ((STATE, state), (MANIFEST, manifest)):
+            for name, body in files.items():
                 async with session.put(f"{self.bucket}/{path}/{name}", data=body) as answer:
                     answer.raise_for_status()
-        return path
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS))

@@ -14,7 +14,7 @@ TERMINAL = ("Succeeded", "Failed")
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why the kubelet itself ended a pod: it fails, whatever its containers' exit codes say."""
+    """Why the kubelet itself ended a pod: the pod fails, whatever its containers' exit codes are."""
 
     reason: str
     message: str
@@ -26,7 +26,7 @@ NODE_SHUTTING_DOWN = Verdict("NodeShutdown", "Pod was rejected as the node is sh
 
 
 def gates(pod: Json) -> bool:
-    """Whether the pod has passed its readiness gates: conditions that others set."""
+    """True if the pod has passed its readiness gates, which are conditions that others set."""
     met = {each["type"] for each in pod.get("status", {}).get("conditions") or () if each["status"] == "True"}
     return met.issuperset(gate["conditionType"] for gate in pod["spec"].get("readinessGates", ()))
 
@@ -44,7 +44,7 @@ class PodStatus:
         self._conditions: dict[str, Json] = {}
 
     def build(self, *, ended: bool, verdict: Verdict | None) -> Json:
-        """The status as it is now; `ended` says that no container runs or will run again."""
+        """Return the current status; ``ended`` if no container runs or will run again."""
         phase = self._phase(ended, verdict)
         status: Json = {
             "phase": phase,
@@ -85,7 +85,7 @@ class PodStatus:
         status = "True" if is_true else "False"
         old = self._conditions.get(kind)
         since = old["lastTransitionTime"] if old and old["status"] == status else now()
-        # Patched by strategic merge, key `type`: empty fields overwrite those of the condition before.
+        # Patched by strategic merge with the key ``type``: empty fields overwrite those of the old condition.
         self._conditions[kind] = {
             "type": kind,
             "status": status,
@@ -95,7 +95,7 @@ class PodStatus:
         }
 
     def _init_statuses(self) -> list[Json]:
-        """Sidecars count as having completed: there is nothing on a light machine for them to do."""
+        """Count sidecars as completed: on a light machine they have nothing to do."""
         run = {container.name: container.status for container in self._inits}
         done = {"exitCode": 0, "reason": "Completed", "startedAt": self._started, "finishedAt": self._started}
         sidecar = {"state": {"terminated": done}, "ready": True, "restartCount": 0}

@@ -1,4 +1,4 @@
-"""One pod's life on a node: volumes, containers, its status told to the API server, its end."""
+"""One pod's life on a node: its volumes, its containers, its status at the API server, its end."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from sandbox.machines.light.kubelet.volumes import MissingSource, unmount
 log = logging.getLogger(__name__)
 
 CRITICAL_PRIORITY = 2_000_000_000
-"""Pods of at least this priority (system-cluster-critical) are the last to be stopped at a node's shutdown."""
+"""Pods with at least this priority (system-cluster-critical) are the last to be stopped when a node shuts down."""
 CALL_RETRY_SECONDS = 1.0
 
 
 class PodWorker:
-    """Runs one pod. `update` tells it that the Pod was changed, `run` ends with the Pod's end."""
+    """Runs one pod. ``update`` is called when the Pod was changed, and ``run`` ends with the Pod."""
 
     def __init__(self, pod: Json, node: Node) -> None:
         metadata = pod["metadata"]
@@ -54,7 +54,7 @@ class PodWorker:
 
     @property
     def is_critical(self) -> bool:
-        """Whether the pod is stopped after all others at a node's shutdown."""
+        """True if the pod is stopped after all others when its node shuts down."""
         return bool(self.pod["spec"].get("priority", 0) >= CRITICAL_PRIORITY)
 
     @property
@@ -63,7 +63,7 @@ class PodWorker:
         return self._context
 
     def container(self, name: str) -> Container | None:
-        """One of its containers."""
+        """Return one of its containers."""
         return next((container for container in self._all if container.name == name), None)
 
     @property
@@ -71,7 +71,7 @@ class PodWorker:
         return [*self._inits, *self.containers]
 
     async def run(self) -> None:
-        """Run the pod to its end and tell the API server; returns once the Pod is deleted or forgotten."""
+        """Run the pod to its end and report to the API server; returns once the Pod is deleted or forgotten."""
         if self.pod.get("status", {}).get("phase") not in TERMINAL:
             reporter = asyncio.create_task(self._report_changes())
             try:
@@ -99,7 +99,7 @@ class PodWorker:
                 await self._mount()
 
     def stop(self, grace: float) -> None:
-        """Send SIGTERM, and SIGKILL after `grace` real seconds; called again, the shorter grace wins."""
+        """Send SIGTERM, and SIGKILL after ``grace`` real seconds; if it is called again, the shorter grace counts."""
         if not self._context.stopping.is_set():
             self._context.stopping.set()
             for container in self._all:
@@ -115,12 +115,12 @@ class PodWorker:
         await self._told.wait()
 
     def reject(self) -> None:
-        """Refuse a pod that comes while the node goes down; called before `run`."""
+        """Refuse a pod that comes while the node goes down; called before ``run``."""
         self._verdict = NODE_SHUTTING_DOWN
         self._context.stopping.set()
 
     def forget(self) -> None:
-        """The Pod is gone from the API server: end what is left of it, say nothing more."""
+        """End what is left of a Pod that the API server has deleted, and report nothing more."""
         self._is_gone = True
         self._delete.set()
         self.stop(0)
@@ -152,7 +152,11 @@ class PodWorker:
         self._dirty.set()
 
     async def _initialize(self) -> bool:
-        """Run the init containers one after the other; False if one failed for good. Raises Stopped."""
+        """Run the init containers one after the other; False if one failed for good.
+
+        Raises:
+            Stopped: the pod is being stopped.
+        """
         for container in self._inits:
             await container.run()
             if self._context.stopping.is_set():
@@ -183,7 +187,7 @@ class PodWorker:
         self._context.mounts = await self._context.node.sources.mount(self.pod, directory)
 
     async def _report_changes(self) -> None:
-        """Tell the API server of every change; returns once it knows of the pod's end."""
+        """Report every change to the API server; returns once it knows of the pod's end."""
         while True:
             await self._dirty.wait()
             self._dirty.clear()
@@ -194,7 +198,7 @@ class PodWorker:
 
     async def _report(self) -> None:
         status = self._status.build(ended=self._ended.is_set(), verdict=self._verdict)
-        # The UID is a precondition: a Pod of the same name made later is none of ours.
+        # The UID is a precondition: a later Pod of the same name is not ours.
         body = {"metadata": {"uid": self.uid}, "status": status}
         await self._context.node.client.patch(f"{self._path}/status", body, STRATEGIC_MERGE)
 
@@ -203,7 +207,7 @@ class PodWorker:
         await self._context.node.client.delete(self._path, options)
 
     async def _insist(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Call the API server until it answers; that the Pod is gone or another one counts as an answer."""
+        """Call the API server until it answers; if the Pod is gone or is another one, that is an answer, too."""
         while not self._is_gone:
             try:
                 await call()

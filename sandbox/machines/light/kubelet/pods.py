@@ -1,4 +1,4 @@
-"""The pods of one node: watched at the API server, each run by a worker of its own."""
+"""The pods of one node: watched at the API server, each run by its own worker."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class PodManager:
                 await self._handle(change.object)
 
     def find(self, namespace: str, name: str) -> PodWorker | None:
-        """The worker of the Pod with this name."""
+        """Return the worker of the Pod with this name."""
         return next((w for w in self._workers.values() if w.name == f"{namespace}/{name}"), None)
 
     @property
@@ -45,14 +45,14 @@ class PodManager:
         return [worker.pod for worker in self._workers.values()]
 
     async def shut_down(self, grace: float, critical_grace: float) -> None:
-        """End all pods, critical ones last, and take no new ones. Graces are in real seconds."""
+        """End all pods, critical ones last, and refuse new ones. Graces are in real seconds."""
         self._shutting_down = True
         for is_critical, seconds in ((False, grace), (True, critical_grace)):
             workers = [w for w in self._workers.values() if w.is_critical == is_critical]
             await asyncio.gather(*(worker.shut_down(seconds) for worker in workers))
 
     async def kill(self) -> None:
-        """End all processes at once, without a word to the API server."""
+        """End all processes at once, and report nothing to the API server."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What runs in a container: the small interface behind which the kinds of process stand."""
+"""What runs in a container: the small interface that all kinds of process have."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any, Protocol
 import sandbox
 
 CHECKOUT = Path(sandbox.__file__).resolve().parent.parent
-"""Where our own programs are found: the directory that holds the packages."""
-OUR_PROGRAM = ("python", "-m", "crd_bridge.notice_agent")
-"""The command line with which a container is run as a real process."""
+"""The directory that contains the packages, in which our own programs are found."""
+OUR_PROGRAM = ("python", "-m", "programs.node_agent")
+"""The command line of a container that is run as a real process."""
 
 Json = dict[str, Any]
 KILLED = 128 + signal.SIGKILL
@@ -30,7 +30,7 @@ class Process(Protocol):
     """A started process."""
 
     async def wait(self) -> int:
-        """Wait for the exit code (128 + n for signal n)."""
+        """Wait for the exit code (128 + n for signal n), and return it."""
         ...
 
     def terminate(self) -> None:
@@ -42,7 +42,11 @@ class Process(Protocol):
         ...
 
     async def dump(self, seconds: float) -> Json:
-        """Freeze it for `seconds`, return its memory and let it run on. Raises CheckpointError."""
+        """Freeze it for ``seconds``, let it run on, and return its memory.
+
+        Raises:
+            CheckpointError: it cannot be dumped.
+        """
         ...
 
 
@@ -57,7 +61,7 @@ class RealProcess:
     async def start(
         cls, arguments: Sequence[str], environment: Mapping[str, str], log: Callable[[str], None]
     ) -> RealProcess:
-        """Run this Python with `arguments` in the checkout, in a process group of its own."""
+        """Run this Python with ``arguments`` in the checkout, in a process group of its own."""
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             *arguments,
@@ -71,7 +75,7 @@ class RealProcess:
         return cls(child, log)
 
     async def wait(self) -> int:
-        """Wait for the exit code, and for the last line of output."""
+        """Wait for the exit code and for the last line of output, and return the exit code."""
         code = await self._child.wait()
         await self._output
         return code if code >= 0 else 128 - code
@@ -85,12 +89,12 @@ class RealProcess:
         self._signal(signal.SIGKILL)
 
     async def dump(self, seconds: float) -> Json:
-        """Refuse: the light machine has no CRIU, so a real process has no memory that it could save."""
+        """Refuse: the light machine has no CRIU, so a real process has no memory that could be saved."""
         raise CheckpointError("criu failed: type DUMP: a real process cannot be dumped on a light machine")
 
     def _signal(self, number: signal.Signals) -> None:
         if self._child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):  # it ended, and asyncio does not know yet
+            with contextlib.suppress(ProcessLookupError):  # it has ended, but asyncio does not know yet
                 os.killpg(self._child.pid, number)
 
     async def _copy_output(self, log: Callable[[str], None]) -> None:

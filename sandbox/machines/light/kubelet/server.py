@@ -1,7 +1,7 @@
-"""The kubelet's HTTPS server: logs, pods, health and checkpoints, for those whom the cluster lets in.
+"""The kubelet's HTTPS server: logs, pods, health and checkpoints, for those whom the cluster admits.
 
-Authentication and authorization are the kubelet's: a client certificate of the cluster's CA or a token that the
-API server vouches for, then a SubjectAccessReview on the `nodes` subresource of the path.
+Authentication and authorization are the kubelet's: a client certificate of the cluster's CA or a token that the API
+server knows, then a SubjectAccessReview on the ``nodes`` subresource of the path.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from cryptography.x509.oid import NameOID
 
 from sandbox.kube_client import ApiError
 from sandbox.machines.light.kubelet.logs import LogOptions, read_log
+from sandbox.machines.light.kubelet.node import PORT
 from sandbox.machines.light.kubelet.pods import PodManager
 from sandbox.machines.light.kubelet.process import CheckpointError, Json
 from sandbox.machines.light.kubelet.runtime import Node
 
 SUBRESOURCES = {"checkpoint": "checkpoint", "pods": "pods", "healthz": "healthz"}
-"""Subresources of `nodes` that are asked for, by the path's first part; all other paths are `nodes/proxy`."""
+"""Subresources of ``nodes`` that are checked, by the path's first part; for all other paths it is ``nodes/proxy``."""
 
 REMEMBERED_SECONDS = {"TokenReview": 120.0, "SubjectAccessReview": 300.0}
-"""Real seconds for which a yes is not asked for again: a kubelet's own defaults."""
+"""Real seconds for which a yes is remembered, as by a kubelet's own defaults."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -39,11 +40,11 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class KubeletServer:
     """Serves one node's kubelet API on its address."""
 
-    def __init__(self, node: Node, pods: PodManager, port: int) -> None:
+    def __init__(self, node: Node, pods: PodManager) -> None:
         self._node = node
         self._pods = pods
-        self._port = port
-        self._approved: dict[str, tuple[float, Json]] = {}  # by what was asked: until when, and what the answer says
+        # By question: until when the answer is valid, and what it says.
+        self._approved: dict[str, tuple[float, Json]] = {}
         app = web.Application(middlewares=[self._admit])
         app.add_routes(
             [
@@ -53,17 +54,21 @@ class KubeletServer:
                 web.post("/checkpoint/{namespace}/{pod}/{container}", self._checkpoint),
             ]
         )
-        # A dead machine finishes no answers.
+        # A dead machine does not finish its answers.
         self._runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None, handler_cancellation=True)
 
     async def start(self) -> None:
-        """Listen. Raises OSError where the address is taken."""
+        """Listen.
+
+        Raises:
+            OSError: the address is taken.
+        """
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(*_self_signed(self._node.root / "var/lib/kubelet/pki", self._node))
         tls.load_verify_locations(self._node.ca_file)
         tls.verify_mode = ssl.CERT_OPTIONAL
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._node.address, self._port, ssl_context=tls).start()
+        await web.TCPSite(self._runner, self._node.address, PORT, ssl_context=tls).start()
 
     async def stop(self) -> None:
         """Close the port and every connection."""
@@ -82,7 +87,7 @@ class KubeletServer:
         return await handler(request)
 
     async def _user(self, request: web.Request) -> Json | None:
-        """Who asks: `user` and `groups`; None where that is unknown."""
+        """Return who asks, as ``user`` and ``groups``; None if that is unknown."""
         assert request.transport is not None
         if certificate := request.transport.get_extra_info("peercert"):
             names = [pair for part in certificate["subject"] for pair in part]
@@ -98,7 +103,7 @@ class KubeletServer:
         return {"user": review["user"]["username"], "groups": review["user"].get("groups", [])}
 
     async def _allowed(self, user: Json, verb: str, subresource: str) -> bool:
-        """Ask the API server; `nodes/proxy` grants the finer subresources too."""
+        """True if the API server allows it; ``nodes/proxy`` includes the finer subresources, but not ``checkpoint``."""
         for name in dict.fromkeys((subresource, "proxy")):
             if name == "proxy" and subresource == "checkpoint":
                 break
@@ -151,7 +156,10 @@ class KubeletServer:
         return response
 
     async def _checkpoint(self, request: web.Request) -> web.Response:
-        """As kubelet's POST /checkpoint: https://kubernetes.io/docs/reference/node/kubelet-checkpoint-api/."""
+        """Checkpoint a container, as the kubelet's POST /checkpoint does.
+
+        https://kubernetes.io/docs/reference/node/kubelet-checkpoint-api/
+        """
         namespace, pod, name = (request.match_info[key] for key in ("namespace", "pod", "container"))
         worker = self._pods.find(namespace, pod)
         if worker is None:
@@ -172,7 +180,7 @@ class KubeletServer:
 
 
 def _self_signed(directory: Path, node: Node) -> tuple[Path, Path]:
-    """A serving certificate of the kubelet's own making, as it has where none is rotated in."""
+    """Make the serving certificate that a kubelet makes for itself if none is issued to it."""
     directory.mkdir(parents=True, exist_ok=True)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, node.name)])

@@ -1,4 +1,4 @@
-"""A pod's own identity for a container that runs as a real process: a bound token and a kubeconfig that uses it."""
+"""A pod's own identity for a container that runs as a real process: a bound token, and a kubeconfig with it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from sandbox.kubeconfig import write_private
 from sandbox.machines.light.kubelet.runtime import PodContext
 
 TOKEN_SECONDS = 24 * 3600
-"""Longer than any sandbox lives, so that tokens need no renewal."""
+"""The lifetime of tokens: longer than that of any sandbox, so that they need no renewal."""
 
 
 async def write_kubeconfig(context: PodContext) -> Path:
-    """Ask for a token of the pod's ServiceAccount, as the node, and write the kubeconfig. Raises ApiError."""
+    """Request a token of the pod's ServiceAccount, as the node, and write the kubeconfig.
+
+    Raises:
+        ApiError: the API server refuses the request.
+    """
     node, metadata = context.node, context.pod["metadata"]
     account = context.pod["spec"].get("serviceAccountName", "default")
     answer = await node.client.create(
@@ -24,7 +28,7 @@ async def write_kubeconfig(context: PodContext) -> Path:
             "kind": "TokenRequest",
             "spec": {
                 "expirationSeconds": TOKEN_SECONDS,
-                # NodeRestriction grants a node only tokens that are bound to a pod of its own.
+                # NodeRestriction gives a node only tokens that are bound to a pod of its own.
                 "boundObjectRef": {
                     "apiVersion": "v1",
                     "kind": "Pod",

@@ -7,15 +7,16 @@ Environment (read from its memory, so a restored one keeps what it was first giv
 
 | variable | meaning | default |
 |---|---|---|
-| `SANDBOX_STEPS` | steps until it is done and exits 0 | 60; 0 in an init container |
-| `SANDBOX_STEP_SECONDS` | duration of a step, divided by the sandbox's speed | 1.0 |
-| `SANDBOX_SEED` | seed of the loss | 42 |
-| `SANDBOX_ON_SIGTERM` | `exit143`, `exit0` or `ignore` | `exit143` |
-| `SANDBOX_FAIL_AT_STEP` | step after which it fails with `SANDBOX_EXIT_CODE` | never |
-| `SANDBOX_EXIT_CODE` | that exit code | 1 |
-| `SANDBOX_OUTPUT` | path of a file that it writes in its own file system when it is done | none |
-| `SANDBOX_SAVE_EVERY` | steps after which it saves itself into its checkpoint storage, and at SIGTERM | never |
-| `SANDBOX_PULL_SECONDS` | how long its image is pulled before it starts, read by the kubelet | 0 |
+| ``SANDBOX_STEPS`` | steps until it is done and exits 0 | 60; 0 in an init container |
+| ``SANDBOX_STEP_SECONDS`` | duration of a step, divided by the sandbox's speed | 1.0 |
+| ``SANDBOX_SEED`` | seed of the loss | 42 |
+| ``SANDBOX_ON_SIGTERM`` | ``exit143``, ``exit0`` or ``ignore`` | ``exit143`` |
+| ``SANDBOX_FAIL_AT_STEP`` | step after which it fails with ``SANDBOX_EXIT_CODE`` | never |
+| ``SANDBOX_EXIT_CODE`` | that exit code | 1 |
+| ``SANDBOX_OUTPUT`` | path of a file that it writes in its own file system when it is done | none |
+| ``SANDBOX_SAVE_EVERY`` | steps after which it saves itself into its checkpoint storage, and at SIGTERM | never |
+| ``SANDBOX_SHARDS`` | processes that save a part each; 0: one that saves all by ``outlast.json`` | 0 |
+| ``SANDBOX_PULL_SECONDS`` | how long its image is pulled before it starts, read by the kubelet | 0 |
 
 An image of the sandbox's registry that does not exist fails to be pulled; those of other hosts always exist.
 """
@@ -38,7 +39,7 @@ from sandbox.machines.light.kubelet.own_checkpoints import OwnCheckpoints
 from sandbox.machines.light.kubelet.process import KILLED, CheckpointError, Json
 
 IDENTITY = "/etc/outlast"
-"""Where a training finds out who it is now: its environment may be that of the replica it was cloned from."""
+"""The directory that tells a training who it is: its environment may be that of the replica it was cloned from."""
 ON_SIGTERM = {"exit143": 128 + signal.SIGTERM, "exit0": 0, "ignore": None}
 BAD_ENVIRONMENT = 2
 UNLOADABLE = 3
@@ -46,7 +47,7 @@ UNLOADABLE = 3
 
 @dataclass(frozen=True)
 class Knobs:
-    """The environment variables of the table above, read."""
+    """The environment variables of the table above."""
 
     steps: int
     step_seconds: float
@@ -55,11 +56,16 @@ class Knobs:
     fail_at_step: int | None
     exit_code: int
     save_every: int
+    shards: int
     output: str
 
     @classmethod
     def of(cls, env: Mapping[str, str]) -> Knobs:
-        """Read them. Raises ValueError for one that makes no sense."""
+        """Read the variables.
+
+        Raises:
+            ValueError: a value makes no sense.
+        """
         on_sigterm = env.get("SANDBOX_ON_SIGTERM", "exit143")
         if on_sigterm not in ON_SIGTERM:
             raise ValueError(f"SANDBOX_ON_SIGTERM={on_sigterm} is none of {', '.join(ON_SIGTERM)}")
@@ -71,13 +77,14 @@ class Knobs:
             fail_at_step=int(env["SANDBOX_FAIL_AT_STEP"]) if env.get("SANDBOX_FAIL_AT_STEP") else None,
             exit_code=int(env.get("SANDBOX_EXIT_CODE", 1)),
             save_every=int(env.get("SANDBOX_SAVE_EVERY", 0)),
+            shards=int(env.get("SANDBOX_SHARDS", 0)),
             output=env.get("SANDBOX_OUTPUT", ""),
         )
 
 
 @dataclass
 class Memory:
-    """All that a checkpoint holds of a training."""
+    """Everything that a checkpoint contains of a training."""
 
     step: int
     environment: dict[str, str]
@@ -85,7 +92,7 @@ class Memory:
 
 
 class LightTraining:
-    """One running training; starts on construction. `layer` is where what it writes in its own file system lies."""
+    """Runs one training from its construction on. What it writes in its own file system goes to ``layer``."""
 
     def __init__(
         self,
@@ -98,7 +105,7 @@ class LightTraining:
         self._memory = memory
         self._layer = layer
         self._identity_directory = mounts.get(IDENTITY)
-        self._identity_files: list[tuple[str, int]] = []  # with the time of their last change
+        self._identity_files: list[tuple[str, int]] = []  # each with the time of its last change
         self._identity_text = ""
         self._log = log
         self._speed = speed
@@ -108,7 +115,7 @@ class LightTraining:
         self._task = asyncio.create_task(self._run())
 
     async def wait(self) -> int:
-        """Wait for the exit code."""
+        """Wait for the exit code, and return it."""
         await asyncio.wait([self._task])
         return KILLED if self._task.cancelled() else self._task.result()
 
@@ -121,7 +128,11 @@ class LightTraining:
         self._task.cancel()
 
     async def dump(self, seconds: float) -> Json:
-        """Freeze it for `seconds` and return its memory. Raises CheckpointError where it ends meanwhile."""
+        """Freeze it for ``seconds`` and return its memory.
+
+        Raises:
+            CheckpointError: it ended meanwhile.
+        """
         if not self._thawed.is_set():
             raise CheckpointError("criu failed: type NOTIFY: the process is being dumped already")
         self._thawed.clear()
@@ -158,7 +169,7 @@ class LightTraining:
                 self._log(f"identity {identity}")
             if await self._told_to_stop(knobs.step_seconds / self._speed):
                 self._log(f"SIGTERM at step {memory.step}: {knobs.on_sigterm}")
-                await self._save(own)
+                await self._save(own, knobs.shards)
                 if (code := ON_SIGTERM[knobs.on_sigterm]) is not None:
                     return code
                 self._sigterm.clear()
@@ -166,7 +177,7 @@ class LightTraining:
             memory.step += 1
             self._log(f"step={memory.step}/{knobs.steps} loss={loss(knobs.seed, memory.step):.4f}")
             if own is not None and memory.step % knobs.save_every == 0:
-                await self._save(own)
+                await self._save(own, knobs.shards)
             if memory.step == knobs.fail_at_step:
                 self._log(f"failing at step {memory.step} with exit code {knobs.exit_code}")
                 return knobs.exit_code
@@ -177,23 +188,24 @@ class LightTraining:
         self._log(f"training done after {memory.step} steps")
         return 0
 
-    async def _save(self, own: OwnCheckpoints | None) -> None:
+    async def _save(self, own: OwnCheckpoints | None, shards: int) -> None:
         if own is None:
             return
         try:
-            self._log(f"saved {await own.save(self._memory.step)}")
+            step = self._memory.step
+            self._log(f"saved {await (own.save_sharded(step, shards) if shards else own.save(step))}")
         except (aiohttp.ClientError, TimeoutError) as error:
             self._log(f"not saved: {error}")
 
     async def _told_to_stop(self, seconds: float) -> bool:
-        """Compute one step. True where SIGTERM came instead of its end."""
+        """Compute one step; True if SIGTERM came before its end."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._sigterm.wait(), seconds)
         await self._thawed.wait()
         return self._sigterm.is_set()
 
     def _identity(self) -> str:
-        """What the downward-API volume says now, as `name=value` pairs; read where a file of it has changed."""
+        """Return the downward-API volume as ``name=value`` pairs; it is read only if one of its files has changed."""
         directory = self._identity_directory
         if directory is None or not directory.is_dir():
             return "unknown"
@@ -206,6 +218,6 @@ class LightTraining:
 
 
 def loss(seed: str, step: int) -> float:
-    """The loss after `step` steps: falling, noisy, and the same for everyone with this seed."""
+    """Return the loss after ``step`` steps: falling, noisy, and the same for everybody with this seed."""
     noise = random.Random(f"{seed}/{step}").uniform(-0.02, 0.02)
     return 0.3 + 2.2 * math.exp(-step / 20) + noise

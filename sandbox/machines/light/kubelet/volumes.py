@@ -1,4 +1,4 @@
-"""What a pod is given besides its image: environment and volumes, from its fields, ConfigMaps and Secrets."""
+"""What a pod has besides its image: environment and volumes, from its fields, ConfigMaps and Secrets."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ _PLURALS = {"configMap": "configmaps", "secret": "secrets"}
 
 
 class MissingSource(Exception):
-    """A ConfigMap or Secret, or a key of one, that the pod needs is not there (yet)."""
+    """A ConfigMap or Secret, or a key of one, that the pod needs does not exist (yet)."""
 
 
 class PodSources:
-    """Reads what a pod refers to, with the node's identity, and renders it."""
+    """Reads what a pod refers to, with the node's identity, and writes it to files."""
 
     def __init__(self, client: KubeClient, address: str) -> None:
         self._client = client
         self._address = address
 
     async def environment(self, pod: Json, container: Json) -> dict[str, str]:
-        """A container's environment, references resolved. Raises MissingSource."""
+        """Return a container's environment, with references resolved.
+
+        Raises:
+            MissingSource: a ConfigMap or Secret, or a key of one, does not exist.
+        """
         env: dict[str, str] = {"HOSTNAME": pod["spec"].get("hostname", pod["metadata"]["name"])}
         for source in container.get("envFrom", ()):
             kind = "secret" if "secretRef" in source else "configMap"
@@ -44,10 +48,13 @@ class PodSources:
         return env
 
     async def mount(self, pod: Json, directory: Path) -> dict[str, Path]:
-        """Render the pod's volumes below `directory`; where each volume is, by name. Raises MissingSource.
+        """Write the pod's volumes below ``directory``, and return the directory of each by its name.
 
-        downwardAPI, configMap, secret, projected (of these) and emptyDir have content; any other kind of volume
-        is an empty directory.
+        downwardAPI, configMap, secret, projected (of these) and emptyDir have content; any other kind of volume is an
+        empty directory.
+
+        Raises:
+            MissingSource: a ConfigMap or Secret, or a key of one, does not exist.
         """
         paths = {}
         for volume in pod["spec"].get("volumes", ()):
@@ -69,7 +76,7 @@ class PodSources:
             if kind not in source:
                 continue
             reference = source[kind]
-            # A volume says `secretName`, a projected source `name`.
+            # A volume has ``secretName``, a projected source has ``name``.
             name = reference.get("name") or reference.get("secretName", "")
             data = await self._data(pod, kind, name, reference.get("optional", False))
             if "items" not in reference:
@@ -108,7 +115,7 @@ class PodSources:
         }
 
     def _field(self, pod: Json, path: str) -> str:
-        """A field of the pod by the downward API's path."""
+        """Return a field of the pod by the downward API's path."""
         metadata, spec = pod["metadata"], pod["spec"]
         if match := _SUBSCRIPT.fullmatch(path):
             return str(metadata.get(match[1], {}).get(match[2], ""))
@@ -130,7 +137,7 @@ class PodSources:
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:
-    """Replace `$(NAME)` by the variable, as Kubernetes does; `$$` is a dollar, unknown names stay."""
+    """Replace ``$(NAME)`` with the variable, as Kubernetes does; ``$$`` is a dollar, and unknown names stay."""
 
     def value(match: re.Match[str]) -> str:
         if match[0] == "$$":

@@ -1,7 +1,7 @@
 #!/bin/bash
-# Makes a machine of the namespaces that `unshare` has just given: its own root, mounts and name; then its init.
-# Arguments: the machine's directory, the root file system to lay it over, its name, the layers that containerd has from the
-# start. A line on stdin says that its network interface is there.
+# Turns new namespaces, which `unshare` has just made, into a machine: its own root, mounts and name, then its init.
+# Arguments: the machine's directory, the root file system below its own, its name, the layers that containerd has from
+# the start. A line on stdin means that its network interface exists.
 set -euo pipefail
 machine=$1 lower=$2 name=$3 layers=$4
 root=$machine/root
@@ -29,7 +29,7 @@ mount -t mqueue mqueue dev/mqueue
 mount -t tmpfs -o mode=1777 tmpfs tmp
 mount -t tmpfs -o mode=755 tmpfs run
 mkdir -p run/lock run/sshd
-# A container's layers are overlays themselves, and an overlay cannot be the upper layer of another: these lie on the disk.
+# A container's layers are overlays, and an overlay cannot be the upper layer of another: these are on the disk.
 for directory in containerd kubelet; do
   mkdir -p "$machine/var/$directory" "var/lib/$directory"
   mount --bind "$machine/var/$directory" "var/lib/$directory"
@@ -44,7 +44,7 @@ hostname "$name"
 echo "$name" >etc/hostname
 printf '127.0.0.1 localhost\n127.0.1.1 %s\n169.254.169.254 metadata.google.internal metadata\n' "$name" >etc/hosts
 
-# CRIU looks at the mount that the machine's root is: a mere chroot is not one.
+# CRIU needs the machine's root to be a mount, which a mere chroot is not.
 pivot_root . .old
 umount -l /.old
 cd /

@@ -1,0 +1,1 @@
+"""CheckpointBackups, which an external operator carries out."""

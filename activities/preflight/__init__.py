@@ -1,0 +1,1 @@
+"""The checks before money is spent; each becomes a condition."""

@@ -1,0 +1,1 @@
+"""What runs: the Job of each incarnation, its pod, its logs and outputs."""

@@ -1,0 +1,209 @@
+"""The activities on replicas: the Job of each incarnation, its pod, its progress."""
+
+import asyncio
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from activities.kubernetes import ownership
+from activities.placement.claims import Claims
+from activities.registry.credentials import pull_secret, pulls_by, repository_credentials
+from activities.replicas.blockers import read_start
+from activities.replicas.job_builder import build_job
+from activities.replicas.pods import Expression, compile_pattern, pods_of, reported_progress
+from activities.signatures import (
+    CREATE_REPLICA,
+    LOOK_AT_REPLICAS,
+    OBSERVE_REPLICA,
+    READ_PROGRESS,
+    READ_START,
+    STOP_REPLICA,
+    CreateReplica,
+    LookAtReplicas,
+    ProgressReading,
+    ReadProgress,
+    ReplicaRef,
+    SeenReplicas,
+    StartReading,
+    StopReplica,
+)
+from api import errors, names
+from api.projections import node_view, replica_view
+from api.views import NodeView, ReplicaView
+from clients.kube import Json, Kube, KubeError, path, selector
+
+EVENTS_READ = 200
+"""Events read for one pod or Job: its tenant may create any number of them."""
+
+
+class ReplicaActivities:
+    """Creates, watches and ends replicas.
+
+    Args:
+        kube: the cluster, in which it may write Jobs, pods and Secrets of any namespace.
+        namespace: the installation's namespace, in which CDI devices are claimed.
+    """
+
+    def __init__(self, kube: Kube, namespace: str) -> None:
+        self._kube = kube
+        self._claims = Claims(kube, namespace)
+
+    @activity.defn(name=CREATE_REPLICA.name)
+    async def create_replica(self, request: CreateReplica) -> ReplicaView:
+        """Create the Job of an incarnation; a retry finds it.
+
+        It is never created beside a later one: a workflow that was reset to an earlier moment would begin a second
+        training.
+
+        Raises:
+            ApplicationError: BUSY if other jobs have claimed the CDI devices of all nodes that were found.
+        """
+        job = request.job
+        await self._refuse_beside_later(request)
+        await self._prepare_pull(request)
+        try:
+            build_job(request)  # an error in the template is raised before anything is claimed
+            body = build_job(request.model_copy(update={"nodes": await self._claims.pin(request)}))
+        except ValueError as error:
+            raise ApplicationError(str(error), type=errors.INVALID, non_retryable=True) from error
+        try:
+            created = await self._kube.create(path("batch/v1", "jobs", job.namespace), body)
+        except KubeError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            return await self._existing(ReplicaRef(job=job, replica=request.replica, incarnation=request.incarnation))
+        return replica_view(created["metadata"]["name"], created, [])
+
+    async def _refuse_beside_later(self, request: CreateReplica) -> None:
+        labels = {names.LABEL_JOB: request.job.job_id, names.LABEL_REPLICA: str(request.replica)}
+        where = path("batch/v1", "jobs", request.job.namespace)
+        jobs = await self._kube.list(where, labelSelector=selector(labels))
+        there = [names.incarnation_in(each["metadata"]["labels"]) for each in jobs]
+        if (latest := max((found[1] for found in there if found), default=-1)) > request.incarnation:
+            raise ApplicationError(
+                f"incarnation {latest} of replica {request.replica} exists, which is later than {request.incarnation}",
+                latest,
+                type=errors.SUPERSEDED,
+                non_retryable=True,
+            )
+
+    async def _prepare_pull(self, request: CreateReplica) -> None:
+        """Write the Secret with which the pod pulls its images."""
+        if pulls_by(request) is None:
+            return
+        job, repository = request.job, request.checkpoint_image_repo
+        credentials = await repository_credentials(
+            self._kube, repository, request.image_pull, request.cloud_credentials, job.namespace
+        )
+        if credentials is not None:
+            secret = pull_secret(job, credentials, repository)
+            where = path("v1", "secrets", job.namespace, secret["metadata"]["name"])
+            await self._kube.apply(where, secret, ownership.FIELD_MANAGER)
+
+    async def _existing(self, ref: ReplicaRef) -> ReplicaView:
+        view = await self._observe(ref)
+        if not view.job_exists:
+            raise ApplicationError(
+                f"Job {ref.job.namespace}/{view.job_name} exists and belongs to somebody else: delete or rename it",
+                type=errors.CONFLICT,
+                non_retryable=True,
+            )
+        return view
+
+    @activity.defn(name=OBSERVE_REPLICA.name)
+    async def observe_replica(self, ref: ReplicaRef) -> ReplicaView:
+        """Read the Job and its pod."""
+        return await self._observe(ref)
+
+    async def _observe(self, ref: ReplicaRef) -> ReplicaView:
+        return replica_view(_job_name(ref), *await self._read(ref))
+
+    async def _read(self, ref: ReplicaRef) -> tuple[Json | None, list[Json]]:
+        """Read the incarnation's Job, unless it is not ours, and its pods."""
+        job = await self._kube.find(path("batch/v1", "jobs", ref.job.namespace, _job_name(ref)))
+        if job is not None and not ownership.belongs_to(job, ref.job.job_id):
+            job = None
+        return job, await pods_of(self._kube, ref)
+
+    @activity.defn(name=LOOK_AT_REPLICAS.name)
+    async def look_at_replicas(self, look: LookAtReplicas) -> SeenReplicas:
+        """Read the Jobs, the pods and the nodes of several replicas at once."""
+        refs = [ReplicaRef(job=look.job, replica=index, incarnation=number) for index, number in look.replicas]
+        replicas = await asyncio.gather(*map(self._observe, refs))
+        nodes = await asyncio.gather(*map(self._node, look.nodes))
+        readings = await self._read_progress(refs, look.log_pattern) if look.log_pattern is not None else []
+        return SeenReplicas(replicas=list(replicas), nodes=list(nodes), readings=readings)
+
+    async def _node(self, name: str) -> NodeView:
+        node = await self._kube.find(path("v1", "nodes", name=name))
+        return node_view(node) if node is not None else NodeView(name=name, exists=False)
+
+    @activity.defn(name=READ_START.name)
+    async def read_start(self, ref: ReplicaRef) -> StartReading:
+        """Read why the pod does not run yet: from the Job, the pod and the Events of both."""
+        job, pods = await self._read(ref)
+        if job is None:
+            return StartReading()
+        view = replica_view(job["metadata"]["name"], job, pods)
+        pod = next((each for each in pods if view.pod and each["metadata"]["uid"] == view.pod.uid), None)
+        uid = (pod or job)["metadata"]["uid"]
+        events = await self._kube.some(
+            path("events.k8s.io/v1", "events", ref.job.namespace), EVENTS_READ, fieldSelector=f"regarding.uid={uid}"
+        )
+        return read_start(job, pod, events)
+
+    @activity.defn(name=STOP_REPLICA.name)
+    async def stop_replica(self, request: StopReplica) -> ReplicaView:
+        """Stop the pod, or delete the Job with it; the request is under way when this returns.
+
+        Without ``force`` the pod has its grace, and a Job being deleted stays until its pod is gone. With ``force``
+        nobody waits for a kubelet, so it is only for a machine that is known not to run any more.
+        """
+        ref = request.ref
+        view = await self._observe(ref)
+        if request.delete_job and view.job_exists:
+            where = path("batch/v1", "jobs", ref.job.namespace, view.job_name)
+            propagation = "Background" if request.force else "Foreground"
+            await self._kube.delete(where, uid=view.job_uid, propagation=propagation)
+        if request.force or not request.delete_job or not view.job_exists:
+            for pod in await pods_of(self._kube, ref):
+                await self._stop_pod(pod, request)
+        return await self._observe(ref)
+
+    async def _stop_pod(self, pod: Json, request: StopReplica) -> None:
+        metadata = pod["metadata"]
+        ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        # A stopping pod keeps its grace; an ended one keeps its exit code and log as long as its Job exists.
+        if not request.force and ("deletionTimestamp" in metadata or (ended and not request.delete_job)):
+            return
+        where = path("v1", "pods", metadata["namespace"], metadata["name"])
+        try:
+            await self._kube.delete(where, uid=metadata["uid"], grace=0 if request.force else None)
+        except KubeError as error:
+            if error.status != 409:  # another pod has that name by now
+                raise
+
+    @activity.defn(name=READ_PROGRESS.name)
+    async def read_progress(self, request: ReadProgress) -> ProgressReading:
+        """Read the progress that the training reported last."""
+        return (await self._read_progress([request.ref], request.log_pattern))[0]
+
+    async def _read_progress(self, refs: list[ReplicaRef], log_pattern: str) -> list[ProgressReading]:
+        try:
+            expression = compile_pattern(log_pattern)
+        except ValueError as error:
+            raise ApplicationError(str(error), type=errors.INVALID, non_retryable=True) from error
+        return list(await asyncio.gather(*(self._read_one(ref, expression) for ref in refs)))
+
+    async def _read_one(self, ref: ReplicaRef, expression: Expression) -> ProgressReading:
+        readable = False
+        for pod in await pods_of(self._kube, ref):
+            progress, has_log = await reported_progress(self._kube, pod, expression)
+            if progress is not None:
+                return ProgressReading(progress=progress)
+            readable = readable or has_log
+        return ProgressReading(progress=None, readable=readable)
+
+
+def _job_name(ref: ReplicaRef) -> str:
+    return names.replica_job_name(ref.job.name, ref.job.job_id, ref.replica, ref.incarnation)

@@ -1,0 +1,1 @@
+"""Other workflows of ours: the VMs' and the market's."""

@@ -1,0 +1,1 @@
+"""The benchmarks: each writes its table of docs/benchmarks.md."""

@@ -1,0 +1,1 @@
+"""Checkpoints: when they are made, of which replica, what they yield, and what a replica restores from."""

@@ -1,0 +1,1 @@
+"""What all coroutines of a job share."""

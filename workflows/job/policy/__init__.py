@@ -1,0 +1,1 @@
+"""Pure decisions about a job as a whole."""

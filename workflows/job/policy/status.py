@@ -1,0 +1,82 @@
+"""The job's state as people read it: the CR's status and the Web UI's summary."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from api.common import Condition
+from api.messages import JobStart
+from api.names import job_workflow_id, replica_job_name
+from api.overview import overview
+from api.spot_instance_job import JobStatusEntry, SpotInstanceJobStatus
+from workflows.job.checkpoints.policy.progress import training_time
+from workflows.job.state.job import JobState
+from workflows.job.state.replica import Replica
+
+
+def job_status(start: JobStart, state: JobState, now: datetime) -> SpotInstanceJobStatus:
+    """Return the whole status of the SpotInstanceJob."""
+    meant = [replica for replica in state.replicas.values() if not replica.proof]
+    checkpointed = [replica for replica in state.replicas.values() if replica.last_checkpoint_time]
+    last = max(checkpointed, key=lambda replica: replica.last_checkpoint_time or now, default=None)
+    return SpotInstanceJobStatus(
+        conditions=_sorted(state.conditions.values()),
+        replicas=len([replica for replica in meant if replica.halt != "ScaledDown"]),
+        active_replicas=len([replica for replica in meant if replica.phase == "Running"]),
+        started=state.started,
+        last_checkpoint_time=last.last_checkpoint_time if last else None,
+        last_checkpoint_image=last.last_checkpoint_image if last else None,
+        job_statuses=[_entry(start, state, replica) for _, replica in sorted(state.replicas.items())],
+        observed_generation=state.generation or None,
+        workflow_id=job_workflow_id(start.namespace, start.name),
+        job_id=start.job_id,
+        request=state.requests.annotation,
+    )
+
+
+def summary(start: JobStart, state: JobState, now: datetime) -> str:
+    """Describe the job in Markdown for the Web UI's card and ``temporal workflow metadata``."""
+    seen_as = overview(job_status(start, state, now)).state
+    lines = [f"**{start.namespace}/{start.name}** · {seen_as} · id `{start.job_id}`", ""]
+    lines += ["| replica | phase | node | progress | restored from | preemptions | |", "|---|---|---|---|---|---|---|"]
+    for index, replica in sorted(state.replicas.items()):
+        came_from = replica.run.restore.label.partition("@")[0].rpartition(":")[2] if replica.run.restore else "-"
+        lines.append(
+            f"| {index}.{replica.incarnation} | {replica.phase} | {replica.place.listed or '-'} "
+            f"| {_progress(replica, now)} | {came_from} | {replica.preemptions} | {replica.message} |"
+        )
+    lines += [
+        "",
+        *(f"- **{c.type}** = {c.status} ({c.reason}) {c.message}" for c in _sorted(state.conditions.values())),
+    ]
+    return "\n".join(lines)
+
+
+def _progress(replica: Replica, now: datetime) -> str:
+    """Return the progress that the replica last reported, or else its training time."""
+    return f"{replica.run.reading:g}" if replica.run.reading is not None else f"{training_time(replica, now):.0f} s"
+
+
+def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry:
+    vms = [vm.report.vm_name for vm in state.vms_under(replica) if vm.report and vm.report.vm_name]
+    return JobStatusEntry(
+        name=replica_job_name(start.name, start.job_id, replica.index, max(replica.incarnation, 0)),
+        replica=replica.index,
+        incarnation=max(replica.incarnation, 0),
+        phase="Suspended" if replica.phase == "Released" and replica.halt == "Suspended" else replica.phase,
+        message=replica.message or None,
+        node_name=replica.place.listed,
+        vm_name=", ".join(vms) or None,
+        restarts=replica.restarts,
+        preemptions=replica.preemptions,
+        disruptions=replica.disruptions or None,
+        progress=replica.run.reading,
+        restored_from=replica.run.restore.label if replica.run.restore else None,
+        last_checkpoint_image=replica.last_checkpoint_image,
+        last_checkpoint_time=replica.last_checkpoint_time,
+        kept_until=replica.kept_until,
+        log=replica.log,
+    )
+
+
+def _sorted(conditions: Iterable[Condition]) -> list[Condition]:
+    return sorted(conditions, key=lambda condition: condition.type)

@@ -1,0 +1,89 @@
+"""The plan of a recovery: one value that says what to do, made before anything is changed."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from workflows.job.checkpoints.policy.rescue import RescuePlan, plan_rescue
+from workflows.job.checkpoints.policy.source import (
+    SurvivorChoice,
+    choose_survivor,
+    takes_images,
+)
+from workflows.job.machines.policy.losses import lost_members
+from workflows.job.state.job import JobState
+from workflows.job.state.replica import Old, Replica
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Why an incarnation is replaced, and what is known of its machine."""
+
+    cause: str
+    machine_stays: bool
+    """True if the next incarnation runs on the same machines."""
+    ask_survivor: bool = True
+    """False if no survivor's checkpoint is needed, because there is something better to start from."""
+    announce: bool = True
+    """False if the VM's workflow already knows of the loss, or learns of it in another way."""
+    members: frozenset[int] | None = None
+    """The members whose machines are left; None for those that are known to be lost, or for all if none is."""
+
+
+@dataclass(frozen=True)
+class RecoveryPlan:
+    """What to do about one loss, from the end of the present incarnation to the search for the next place."""
+
+    loss: Loss
+    rescue: RescuePlan | None
+    """The checkpoint of the dying replica itself; None if it cannot be made, or if there was no notice."""
+    ends: Old | None
+    """The incarnation that ends; None if its Job has ended before."""
+    saves_itself: bool
+    """True if SIGTERM makes its training save itself: mode Application."""
+    leaves: list[int]
+    """The members whose machines are left. The others keep theirs, for the next incarnation."""
+    warned_vms: list[str]
+    """The keys of the VMs whose workflows receive a notice."""
+    candidates: list[str]
+    """The nodes with a free GPU on which the next incarnation may run at once."""
+    settled: bool
+    """True if each member keeps a node, so that nothing has to be looked for."""
+    survivor: SurvivorChoice | None
+    """The replica whose checkpoint to wait for; None if the recovery goes on waiting for the one that is under way."""
+
+
+def plan_recovery(state: JobState, replica: Replica, loss: Loss, now: datetime) -> RecoveryPlan:
+    """Decide everything that one workflow task does about a replica that is lost or has failed."""
+    place, leaves = replica.place, _leaves(state, replica, loss, now)
+    kept = [seat for member, seat in enumerate(place.seats) if member not in leaves]
+    return RecoveryPlan(
+        loss=loss,
+        rescue=plan_rescue(state, replica, now) if leaves else None,
+        ends=replica.as_old(leaves) if replica.run.live else None,
+        saves_itself=replica.run.live and not takes_images(state),
+        leaves=leaves,
+        warned_vms=[key for member in leaves if loss.announce and (key := place.seats[member].vm_key) is not None],
+        # The scheduler gives out free GPUs, also to the replica that just had one.
+        candidates=[seat.node for seat in kept if seat.node and seat.vm_key is None] or place.candidates,
+        settled=not leaves and place.settled,
+        survivor=_survivor(state, replica, now) if loss.ask_survivor else None,
+    )
+
+
+def _leaves(state: JobState, replica: Replica, loss: Loss, now: datetime) -> list[int]:
+    """Number the members whose machines are left: those that the loss names, else those that are lost, else all."""
+    if loss.machine_stays:
+        return []
+    members = range(len(replica.place.seats))
+    if loss.members is not None:
+        return [member for member in members if member in loss.members]
+    return lost_members(state, replica.place, now) or list(members)
+
+
+def _survivor(state: JobState, replica: Replica, now: datetime) -> SurvivorChoice | None:
+    recovery = replica.recovery
+    awaited = state.checkpoint(recovery.checkpoint) if recovery else None
+    if awaited is not None and awaited.outcome is None:
+        return None  # this recovery already waits for one
+    asked = recovery.asked if recovery else []
+    return choose_survivor(state, asked, now, lost=replica.index)

@@ -1,0 +1,58 @@
+"""The ledger, from which the job's report is made. It is bounded, because it is part of the state."""
+
+from datetime import datetime
+
+from pydantic import ConfigDict
+
+from api.model import Slim
+from api.report import IncarnationRecord, VmRecord
+
+KEPT = 200
+"""How many records of each kind are kept. Of older VMs only the sums are kept."""
+
+
+class Ledger(Slim):
+    """The past VMs and the incarnations of one job, the newest last."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    vms: list[VmRecord] = []
+    vms_before: int = 0
+    vm_hours: float = 0  # of all VMs, also those no longer kept
+    cost: float = 0
+    without_price: int = 0
+    incarnations: list[IncarnationRecord] = []
+    incarnations_before: int = 0
+
+    def add_vm(self, vm: VmRecord) -> None:
+        """Record a VM that is gone."""
+        hours = hours_of(vm)
+        self.vm_hours += hours
+        self.cost += hours * (vm.price_per_hour or 0)
+        self.without_price += vm.price_per_hour is None
+        self.vms.append(vm)
+        over = len(self.vms) - KEPT
+        if over > 0:
+            del self.vms[:over]
+            self.vms_before += over
+
+    def begin(self, record: IncarnationRecord) -> None:
+        """Record an incarnation that has started."""
+        self.incarnations.append(record)
+        over = len(self.incarnations) - KEPT
+        if over > 0:
+            del self.incarnations[:over]
+            self.incarnations_before += over
+
+    def end(self, replica: int, incarnation: int, at: datetime, why: str) -> None:
+        """Record the end of an incarnation. The first reason counts; one that never started has no record."""
+        for number, record in enumerate(self.incarnations):
+            if (record.replica, record.incarnation, record.ended_at) == (replica, incarnation, None):
+                self.incarnations[number] = record.model_copy(update={"ended_at": at, "why_ended": why[:200]})
+
+
+def hours_of(vm: VmRecord) -> float:
+    """Return the hours for which a VM existed; 0 if unknown."""
+    if vm.created_at is None or vm.gone_at is None:
+        return 0
+    return max(0.0, (vm.gone_at - vm.created_at).total_seconds() / 3600)

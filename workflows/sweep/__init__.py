@@ -1,0 +1,1 @@
+"""The workflow Sweep, which finds what no other workflow looks after."""

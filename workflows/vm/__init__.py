@@ -1,0 +1,1 @@
+"""The workflow SpotVM: the life of one VM, from its purchase until it is confirmed gone."""
