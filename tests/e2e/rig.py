@@ -27,6 +27,7 @@ NOTICE_SECONDS = 30.0
 UP_SECONDS = 400.0
 PATIENCE = 3.0  # deadlines here find what hangs, not what is slow: tests share two processors with all others
 DOWN_SECONDS = 150.0
+UNTIL = "SANDBOX_UNTIL"
 
 
 class Rig:
@@ -156,11 +157,14 @@ class Rig:
         return running
 
     def job(self, name: str = "job", *, replicas: int = 2, interval: str = "1h", **environment: object) -> Json:
-        """Make a SpotInstanceJob whose training gets this `environment` (`SANDBOX_STEPS=…`)."""
+        """Make a SpotInstanceJob whose training gets this `environment` (`SANDBOX_STEPS=…`). On light machines it goes on
+        beyond its steps until the test lets it end (`Running.may_end`), however long that takes.
+        """
         env = [{"name": key, "value": str(value)} for key, value in environment.items()]
         image = self.addresses.get("TRAINING_IMAGE", "example.com/train:1")
         container = {"name": "train", "image": image, "env": env}
         container["resources"] = {"limits": {"nvidia.com/gpu": 1}}
+        self.keep_going(container)
         return {
             "apiVersion": "training.training.dcnlab.com/v1alpha1",
             "kind": "SpotInstanceJob",
@@ -177,6 +181,11 @@ class Rig:
                 "jobTemplate": {"spec": {"template": {"spec": {"containers": [container]}}}},
             },
         }
+
+    def keep_going(self, container: Json) -> None:
+        """Let a container's training go on until the test lets it end (`Running.may_end`)."""
+        file = self.settings.state_dir / f"may-end-{secrets.token_hex(4)}"
+        container.setdefault("env", []).append({"name": UNTIL, "value": str(file)})
 
 
 class Running(JobSight):
@@ -227,8 +236,17 @@ class Running(JobSight):
         assert process.returncode == 0, errors.decode()
         return output.decode()
 
+    async def may_end(self) -> None:
+        """Let its trainings end once they have made their steps."""
+        await self.until(lambda: self.object, 30, "the SpotInstanceJob")
+        template = (self.object or {})["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+        for each in (each for container in template["containers"] for each in container.get("env", [])):
+            if each["name"] == UNTIL:
+                Path(each["value"]).touch()
+
     async def completed(self, seconds: float = 120) -> None:
-        """Wait for the condition Completed."""
+        """Let it end, and wait for the condition Completed."""
+        await self.may_end()
         await self.until(lambda: holds(self.object, "Completed"), seconds, "condition Completed")
 
     async def nothing_left(self, seconds: float = 120, but: tuple[str, ...] = ()) -> None:

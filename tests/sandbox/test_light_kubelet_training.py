@@ -49,6 +49,18 @@ async def test_a_kill_ends_what_ignores_sigterm() -> None:
     assert await process.wait() == 137
 
 
+async def test_it_goes_on_beyond_its_steps_until_it_may_end(tmp_path: Path) -> None:
+    file = tmp_path / "may-end"
+    process, lines = training({"SANDBOX_STEPS": "2", "SANDBOX_UNTIL": str(file)})
+
+    async def goes_on() -> bool:
+        return "step=5/2" in " ".join(lines)
+
+    await eventually("the fifth step", goes_on)
+    file.touch()
+    assert await process.wait() == 0
+
+
 async def test_bad_knobs_are_said_in_the_log() -> None:
     process, lines = training({"SANDBOX_STEPS": "many"})
     assert await process.wait() == 2

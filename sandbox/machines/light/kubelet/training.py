@@ -8,6 +8,7 @@ Environment (read from its memory, so a restored one keeps what it was first giv
 | variable | meaning | default |
 |---|---|---|
 | ``SANDBOX_STEPS`` | steps until it is done and exits 0 | 60; 0 in an init container |
+| ``SANDBOX_UNTIL`` | path of a file on this machine: until it exists it goes on, whatever its steps | none |
 | ``SANDBOX_STEP_SECONDS`` | duration of a step, divided by the sandbox's speed | 1.0 |
 | ``SANDBOX_SEED`` | seed of the loss | 42 |
 | ``SANDBOX_ON_SIGTERM`` | ``exit143``, ``exit0`` or ``ignore`` | ``exit143`` |
@@ -50,6 +51,7 @@ class Knobs:
     """The environment variables of the table above."""
 
     steps: int
+    until: str
     step_seconds: float
     seed: str
     on_sigterm: str
@@ -71,6 +73,7 @@ class Knobs:
             raise ValueError(f"SANDBOX_ON_SIGTERM={on_sigterm} is none of {', '.join(ON_SIGTERM)}")
         return cls(
             steps=int(env.get("SANDBOX_STEPS", 60)),
+            until=env.get("SANDBOX_UNTIL", ""),
             step_seconds=float(env.get("SANDBOX_STEP_SECONDS", 1.0)),
             seed=env.get("SANDBOX_SEED", "42"),
             on_sigterm=on_sigterm,
@@ -80,6 +83,10 @@ class Knobs:
             shards=int(env.get("SANDBOX_SHARDS", 0)),
             output=env.get("SANDBOX_OUTPUT", ""),
         )
+
+    def done(self, step: int) -> bool:
+        """True if a training that has made so many steps may end."""
+        return step >= self.steps and (not self.until or Path(self.until).exists())
 
 
 @dataclass
@@ -163,7 +170,7 @@ class LightTraining:
                 self._log(f"its checkpoint cannot be loaded: {error}")
                 return UNLOADABLE
         self._log(f"training from step {memory.step} of {knobs.steps} on host {memory.hostname}")
-        while memory.step < knobs.steps:
+        while not knobs.done(memory.step):
             if (now := self._identity()) != identity:
                 identity = now
                 self._log(f"identity {identity}")
