@@ -159,6 +159,20 @@ _CHECKPOINT_CONFIG: Schema = {
     ]
 }
 
+_GANG: Schema = {
+    "x-kubernetes-validations": [
+        rule(
+            "self.minSize <= self.maxSize",
+            "minSize is greater than maxSize: write the same number in both",
+        ),
+        rule(
+            "self.minSize >= self.maxSize",
+            "minSize is smaller than maxSize, but gangs of a changing size are not supported yet: write the same "
+            "number in both",
+        ),
+    ]
+}
+
 JOB_ADDITIONS: dict[str, Schema] = {
     "": {
         "x-kubernetes-validations": [
@@ -184,6 +198,7 @@ JOB_ADDITIONS: dict[str, Schema] = {
             ),
         ],
     },
+    "spec.gang": _GANG,
     "spec.jobTemplate": _JOB_TEMPLATE,
     "spec.checkpointConfig": _CHECKPOINT_CONFIG,
     "spec.checkpointConfig.progress.logPattern": {

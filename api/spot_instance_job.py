@@ -99,12 +99,33 @@ class CheckpointConfig(Model):
     )
 
 
+LARGEST_GANG = 64
+"""Members of a gang: the views of all their pods go through Temporal in one message of 2 MiB at most."""
+
+
+class Gang(Model):
+    """A replica of several pods, its members, each on a machine of its own. They train together as one."""
+
+    min_size: int = Field(ge=1, le=LARGEST_GANG, description="members without which the training does not run")
+    max_size: int = Field(ge=1, le=LARGEST_GANG, description="members with which it runs if there are machines for all")
+    step: int = Field(default=1, ge=1, le=LARGEST_GANG, description="sizes in between: minSize plus a multiple of this")
+    placement: Literal["Zone", "Region"] = Field(
+        default="Zone", description="Zone: all members are in one zone; Region: they may be in several of its zones"
+    )
+
+
 class SpotInstanceJobSpec(Model):
     """A training that outlasts the machines on which it runs."""
 
     replicas: int = Field(default=2, ge=1, le=16, description="redundant copies of the training, each on its own node")
     job_template: dict[str, Any] = Field(description="batch/v1 JobTemplateSpec")
     checkpoint_config: CheckpointConfig
+    gang: Gang | None = Field(
+        default=None,
+        exclude_if=lambda gang: gang is None,  # the hash of a spec stays what it was in earlier releases
+        description="run each replica as several pods on as many machines; default: as many as jobTemplate's "
+        "parallelism says, else one",
+    )
     spot_instance_vm_ref: LocalReference
     instance_template_ref: LocalReference | None = Field(
         default=None, exclude=True, description="spotInstanceVMRef by another name, for an InstanceTemplate"
@@ -178,6 +199,14 @@ class SpotInstanceJobSpec(Model):
         """Give the template's PodSpec; empty if it has none."""
         found: dict[str, Any] = self.job_template.get("spec", {}).get("template", {}).get("spec", {})
         return found
+
+    @property
+    def members(self) -> int:
+        """Count the pods of a replica."""
+        if self.gang is not None:
+            return self.gang.max_size
+        parallelism = self.job_spec.get("parallelism")
+        return parallelism if isinstance(parallelism, int) and parallelism > 1 else 1
 
     @property
     def seconds_to_start(self) -> float | None:

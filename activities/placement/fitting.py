@@ -6,7 +6,7 @@ volumes' zones, topology spread, host ports, preemption by priority.
 
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import groupby
@@ -43,18 +43,27 @@ class Taken:
         return cls(pods, amounts, frozenset(devices))
 
 
+Room = tuple[Decimal, str, str | None]
+"""A node with room for a pod: its free GPUs, its name, its zone."""
+
+
 @dataclass(frozen=True)
 class Fit:
-    """Names of nodes with room, best first, and how many of the others failed for which reason."""
+    """Names of nodes with room, best first, and how many of the others failed for which reason.
+
+    ``lacking`` says of how many nodes a gang finds too few.
+    """
 
     nodes: list[str]
     passed_over: Mapping[str, int] = field(default_factory=dict)
+    lacking: str = ""
 
     @property
     def reason(self) -> str:
         """Write one line for people; empty if every node fits."""
         passed_over = ", ".join(f"{count} {why}" for why, count in sorted(self.passed_over.items()))
-        return f"nodes without room: {passed_over}" if passed_over else ""
+        without = f"nodes without room: {passed_over}" if passed_over else ""
+        return "; ".join(filter(None, (self.lacking, without)))
 
 
 @dataclass(frozen=True)
@@ -62,12 +71,12 @@ class Survey:
     """The nodes with room for a pod, whoever asks.
 
     Attributes:
-        rooms: (free GPUs, name, zone), the fewest free GPUs first.
+        rooms: the nodes with room, the fewest free GPUs first.
         lacks: why each of the other nodes has no room.
         passed_over: how many nodes have no room for which reason.
     """
 
-    rooms: list[tuple[Decimal, str, str | None]]
+    rooms: list[Room]
     lacks: Mapping[str, str]
     passed_over: Mapping[str, int]
 
@@ -78,7 +87,7 @@ def survey(hosts: Iterable[Host], taken_on: Callable[[str], Taken], pod_template
     ``taken_on`` says what the pods of a node take.
     """
     spec, wanted = pod_template.get("spec") or {}, demand_of(pod_template)
-    rooms: list[tuple[Decimal, str, str | None]] = []
+    rooms: list[Room] = []
     lacks: dict[str, str] = {}
     for host in hosts:
         why = host.unusable or host.admits(spec)
@@ -93,8 +102,12 @@ def survey(hosts: Iterable[Host], taken_on: Callable[[str], Taken], pod_template
     return Survey(rooms, lacks, Counter(lacks.values()))
 
 
-def choose(found: Survey, hosts: Mapping[str, Host], avoid: Iterable[str] = ()) -> Fit:
-    """Name the best nodes, at most ``NODES``, without those to ``avoid``.
+def choose(
+    found: Survey, hosts: Mapping[str, Host], avoid: Iterable[str] = (), *, members: int = 1, one_zone: bool = False
+) -> Fit:
+    """Name the best nodes, at most ``NODES``, without those to ``avoid``; none if there are fewer than ``members``.
+
+    With ``one_zone`` all of them are in the first zone that has enough.
 
     The best node is in a zone without any node of ``avoid``, because preemptions in one zone come together; then the
     one with the fewest free GPUs left. Of too many that are equally good, some are chosen at random, so that replicas
@@ -107,11 +120,31 @@ def choose(found: Survey, hosts: Mapping[str, Host], avoid: Iterable[str] = ()) 
     crowded = {hosts[name].zone for name in shunned} - {None}
     rooms = [room for room in found.rooms if room[1] not in shunned]
     apart, beside = [room for room in rooms if room[2] not in crowded], [room for room in rooms if room[2] in crowded]
-    nodes = _first(apart, NODES)
-    return Fit(nodes + _first(beside, NODES - len(nodes)), {why: count for why, count in passed_over.items() if count})
+    skipped = {why: count for why, count in passed_over.items() if count}
+    for some, others in _by_zone(apart, beside) if one_zone else [(apart, beside)]:
+        nodes = _first(some, NODES)
+        nodes += _first(others, NODES - len(nodes))
+        if len(nodes) >= members:
+            return Fit(nodes, skipped)
+    return Fit([], skipped, lacking=_too_few(len(rooms), members, one_zone))
 
 
-def _first(rooms: list[tuple[Decimal, str, str | None]], at_most: int) -> list[str]:
+def _by_zone(apart: list[Room], beside: list[Room]) -> Iterator[tuple[list[Room], list[Room]]]:
+    """Split the rooms by zone, in the order of each zone's best room."""
+    for zone in dict.fromkeys(zone for _, _, zone in [*apart, *beside]):
+        yield [room for room in apart if room[2] == zone], [room for room in beside if room[2] == zone]
+
+
+def _too_few(rooms: int, members: int, one_zone: bool) -> str:
+    """Say that a gang finds too little room; nothing if there is none at all, or if one node would have been enough."""
+    if members == 1 or not rooms:
+        return ""
+    nodes = "1 node has" if rooms == 1 else f"{rooms} nodes have"
+    where = "in one zone " if one_zone and rooms >= members else ""
+    return f"{nodes} room and the gang needs {members} {where}at once"
+
+
+def _first(rooms: list[Room], at_most: int) -> list[str]:
     chosen: list[str] = []
     for _, group in groupby(rooms, key=itemgetter(0)):
         equal, left = [name for _, name, _ in group], at_most - len(chosen)

@@ -6,6 +6,7 @@ the worker may not ask, nothing is refused, and the verdict says so in a warning
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -66,15 +67,17 @@ class PodAdmission:
         pod = await self._ask_for_pod(request, _pod_of(job.stored or body))
         refusal, warning = pod.refusal, pod.warning or job.warning
         by_quota = refusal is not None and "exceeded quota" in refusal.message
-        quotas = await self._quotas(request) if waiting or by_quota else []
+        quotas = await self._quotas(request) if waiting or by_quota or request.members > 1 else []
         if quotas or by_quota:
             alive = await self._alive(request)
-            if by_quota and request.replica in alive:
-                refusal = None  # the pod that it replaces is deleted first, which makes room in the quota
-            pods = len(set(waiting) - alive) + (request.replica not in alive)
+            if by_quota and alive[request.replica] >= request.members:
+                refusal = None  # the pods that it replaces are deleted first, which makes room in the quota
+            pods = sum(max(0, request.members - alive[replica]) for replica in {request.replica, *waiting})
             lack = _lack(quotas, pod.stored, pods) if refusal is None and pods > 1 else ""
-            if lack and warn_only:
+            if lack and warn_only and request.members == 1:
                 warning = f"not all replicas can run: {lack}"
+            elif lack and request.members > 1:
+                refusal = _not_admitted(request, f"the pods of all {request.members} members", lack)
             elif lack:
                 refusal = _not_admitted(request, "its pod beside those that other replicas wait for", lack)
         return refusal or PodVerdict(admitted=True, warning=warning, **_held(job.stored or body, pod.stored or {}))
@@ -114,13 +117,13 @@ class PodAdmission:
                 return _Answer(refusal=_not_admitted(request, "its pod", own_words(said, "pods")))
             raise
 
-    async def _alive(self, request: CreateReplica) -> set[int]:
-        """Find the replicas of the job whose pod counts in quotas."""
+    async def _alive(self, request: CreateReplica) -> Counter[int]:
+        """Count by replica the pods of the job that count in quotas."""
         where = path("v1", "pods", request.job.namespace)
         pods = await self._kube.list(where, labelSelector=selector({names.LABEL_JOB: request.job.job_id}))
         counted = [pod for pod in pods if (pod.get("status") or {}).get("phase") not in _ENDED]
         found = [names.incarnation_in(pod["metadata"].get("labels") or {}) for pod in counted]
-        return {each[0] for each in found if each}
+        return Counter(each[0] for each in found if each)
 
     async def _quotas(self, request: CreateReplica) -> list[Json]:
         """List the quotas of the namespace; empty if they may not be read."""
@@ -144,7 +147,7 @@ class PodAdmissionActivities:
 
     @activity.defn(name=CHECK_POD.name)
     async def check_pod(self, request: CheckPod) -> PodVerdict:
-        """Say whether the pod of this incarnation would be admitted now."""
+        """Say whether the pods of this incarnation would be admitted now."""
         return await self._admission.judge(request.incarnation, request.waiting)
 
 

@@ -16,15 +16,23 @@ from api.views import NodeView, ReplicaView, RestorePoint
 
 
 class FindCapacity(Model):
-    """Find nodes on which this job's pod would fit now. ``avoid`` lists nodes of its other replicas, or that failed."""
+    """Find nodes on which this job's pod would fit now. ``avoid`` lists nodes of its other replicas, or that failed.
+
+    A gang takes free nodes for all of its ``members`` or none, and with ``one_zone`` all in one zone.
+    """
 
     job: JobRef
     job_template: dict[str, Any]
     avoid: list[str] = []
+    members: int = Field(default=1, exclude_if=lambda members: members == 1)
+    one_zone: bool = Field(default=False, exclude_if=lambda one_zone: not one_zone)
 
 
 class Capacity(Model):
-    """Names of nodes with room, best first, and why the others were skipped."""
+    """Names of nodes with room for one pod each, best first, and why the others were skipped.
+
+    There is none if there are fewer than members.
+    """
 
     nodes: list[str]
     reason: str = ""
@@ -48,6 +56,7 @@ class CreateReplica(Model):
     cloud_credentials: SecretReference | None = None
     storage: CheckpointStorage | None = None  # in which the training may keep checkpoints of its own
     probe_patience: float = 0  # seconds of a dump that its probes have to tolerate
+    members: int = Field(default=1, exclude_if=lambda members: members == 1)  # pods, each on a node of its own
 
     @classmethod
     def of(cls, job: JobRef, spec: SpotInstanceJobSpec, **incarnation: Any) -> "CreateReplica":
@@ -60,12 +69,12 @@ class CreateReplica(Model):
             checkpoint_image_repo=config.checkpoint_image_repo,
             cloud_credentials=spec.gcp_credentials_secret_ref,
             storage=config.checkpoint_storage,
-            **incarnation,
+            **{"members": spec.members, **incarnation},
         )
 
 
 class CheckPod(Model):
-    """Ask whether the pod of this incarnation would be admitted.
+    """Ask whether the pods of this incarnation would be admitted.
 
     ``waiting`` lists other replicas of the job that have a machine, or soon will, and may have no pod yet: a quota must
     have room for theirs, too.

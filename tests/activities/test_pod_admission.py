@@ -216,6 +216,14 @@ async def test_a_quota_without_room_for_all_replicas_is_a_warning(world: World) 
     assert "not all replicas can run: exceeded quota: gpus, requested: pods=2, used: 0, limited: 1" in warning
 
 
+async def test_a_quota_has_to_have_room_for_all_members_of_a_gang(world: World) -> None:
+    await quota(world, pods="3")
+    assert (await check(world, members=3)).admitted
+    verdict = await check(world, members=4)
+    assert refused(verdict)
+    assert "refuses the pods of all 4 members: exceeded quota: gpus, requested: pods=4" in verdict.message
+
+
 # --- who cannot answer, and who cannot ask
 
 

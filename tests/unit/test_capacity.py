@@ -10,6 +10,7 @@ from activities.placement.demand import demand_of, parse_quantity
 from activities.placement.fitting import NODES, Fit, Taken, choose, survey
 from activities.placement.hosts import host_of
 from api.names import vm_name
+from api.node_labels import ZONE
 
 Json = dict[str, Any]
 GPU = "nvidia.com/gpu"
@@ -49,14 +50,14 @@ WANTED = make_pod({GPU: 1}, node=None)
 TAINT = {"key": "dedicated", "value": "ml", "effect": "NoSchedule"}
 
 
-def fit_of(nodes: list[Json], pod: Json = WANTED, *others: Json, avoid: tuple[str, ...] = ()) -> Fit:
+def fit_of(nodes: list[Json], pod: Json = WANTED, *others: Json, avoid: tuple[str, ...] = (), **gang: Any) -> Fit:
     bound = [placed(other) for other in others]
 
     def taken_on(node: str) -> Taken:
         return Taken.by(each.demand for each in bound if each.node == node)
 
     hosts = {host.name: host for host in map(host_of, nodes)}
-    return choose(survey(hosts.values(), taken_on, pod), hosts, avoid)
+    return choose(survey(hosts.values(), taken_on, pod), hosts, avoid, **gang)
 
 
 def fits(node: Json, pod: Json = WANTED, *others: Json) -> bool:
@@ -287,3 +288,39 @@ def test_quantities(text: Any, number: str) -> None:
 def test_what_is_no_quantity() -> None:
     with pytest.raises(ValueError, match="is no quantity"):
         parse_quantity("two")
+
+
+# --- gangs
+
+
+def zoned(name: str, zone: str, **node: Any) -> Json:
+    return make_node(name, labels={ZONE: zone}, **node)
+
+
+def test_a_gang_takes_nodes_for_all_of_its_members_or_none() -> None:
+    nodes = [make_node("n1"), make_node("n2"), make_node("n3", gpus=0)]
+    assert fit_of(nodes, members=2).nodes == ["n1", "n2"]
+    fit = fit_of(nodes, members=3)
+    assert fit.nodes == []
+    assert fit.reason == (
+        "2 nodes have room and the gang needs 3 at once; nodes without room: 1 with too few free GPUs"
+    )
+
+
+def test_two_members_never_share_a_node_even_if_it_has_room_for_both() -> None:
+    fit = fit_of([make_node("n1", gpus=8)], members=2)
+    assert fit.nodes == []
+    assert fit.reason == "1 node has room and the gang needs 2 at once"
+
+
+def test_all_members_are_in_one_zone_if_they_have_to_be() -> None:
+    nodes = [zoned("a1", "a"), zoned("b1", "b", gpus=2), zoned("b2", "b", gpus=4)]
+    assert fit_of(nodes, members=2).nodes == ["a1", "b1", "b2"]
+    assert fit_of(nodes, members=2, one_zone=True).nodes == ["b1", "b2"]
+    fit = fit_of(nodes, members=3, one_zone=True)
+    assert fit.nodes == []
+    assert fit.reason == "3 nodes have room and the gang needs 3 in one zone at once"
+
+
+def test_a_gang_without_any_room_has_the_usual_reason() -> None:
+    assert fit_of([make_node(gpus=0)], members=2).reason == "nodes without room: 1 with too few free GPUs"
