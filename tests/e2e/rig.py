@@ -157,8 +157,9 @@ class Rig:
         return running
 
     def job(self, name: str = "job", *, replicas: int = 2, interval: str = "1h", **environment: object) -> Json:
-        """Make a SpotInstanceJob whose training gets this `environment` (`SANDBOX_STEPS=…`). On light machines it goes on
-        beyond its steps until the test lets it end (`Running.may_end`), however long that takes.
+        """Make a SpotInstanceJob whose training gets this `environment` (`SANDBOX_STEPS=…`).
+
+        On light machines it goes on beyond its steps until the test lets it end (`Running.may_end`).
         """
         env = [{"name": key, "value": str(value)} for key, value in environment.items()]
         image = self.addresses.get("TRAINING_IMAGE", "example.com/train:1")
@@ -239,10 +240,7 @@ class Running(JobSight):
     async def may_end(self) -> None:
         """Let its trainings end once they have made their steps."""
         await self.until(lambda: self.object, 30, "the SpotInstanceJob")
-        template = (self.object or {})["spec"]["jobTemplate"]["spec"]["template"]["spec"]
-        for each in (each for container in template["containers"] for each in container.get("env", [])):
-            if each["name"] == UNTIL:
-                Path(each["value"]).touch()
+        _let_end(self.object or {})
 
     async def completed(self, seconds: float = 120) -> None:
         """Let it end, and wait for the condition Completed."""
@@ -279,6 +277,13 @@ class Running(JobSight):
     def replicas(self) -> list[Json]:
         """List the replicas' entries in the status."""
         return list(self.status.get("jobStatuses") or [])
+
+
+def _let_end(job: Json) -> None:
+    containers = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    for each in (each for container in containers for each in container.get("env", [])):
+        if each["name"] == UNTIL:
+            Path(each["value"]).touch()
 
 
 def machine(**spec: object) -> Json:
