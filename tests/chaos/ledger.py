@@ -146,7 +146,7 @@ class Ledger:
     def noticed(self, node: Node) -> None:
         """Note that the end of a machine is announced now."""
         for job in self.cluster.training():
-            if job.pod is not None and job.pod.node == node.name:
+            if any(pod.node == node.name for pod in job.pods.values()):
                 self.notices.append(Notice(self.clock.now, node.name, *job.key))
 
     def asked(self, request: Any) -> None:

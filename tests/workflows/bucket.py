@@ -20,6 +20,7 @@ class Saved:
     path: str
     progress: float
     complete: bool = True
+    fits: list[int] | None = None  # how many machines may load it; None for any number
 
 
 class Bucket:
@@ -43,7 +44,8 @@ class Bucket:
         if self.down:
             raise RuntimeError("the bucket does not answer")
         known = [each for each in self.saved if each.path not in request.avoid]
-        best = max((each for each in known if each.complete), key=lambda each: each.progress, default=None)
+        fits = [each for each in known if each.complete and (each.fits is None or request.machines in each.fits)]
+        best = max(fits, key=lambda each: each.progress, default=None)
         point = best and RestorePoint(
             kind="Storage", path=best.path, progress=best.progress, reported=True, created_at=self.cluster.clock.now
         )
@@ -80,6 +82,5 @@ class Bucket:
         return saved
 
     def _on_sigterm(self, job: Job) -> None:
-        runs = job.pod is not None and job.pod.started_at is not None and job.pod.stopped_at is None
-        if job.request.storage is not None and self.save_on_sigterm and runs:
+        if job.request.storage is not None and self.save_on_sigterm and job.pods and job.trains:
             self.save(job)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from math import inf
 
 from activities import signatures as act
 from api import names
@@ -9,6 +10,7 @@ from api.messages import NodeChanged, NodeNotice, ReplicaChanged
 from api.views import AgentView, ContainerEnd, NodeView, ReplicaView, RestorePoint
 from tests.simulation.clock import Clock
 from tests.workflows.cluster_objects import Job, Node, Pod
+from tests.workflows.gangs import START_SPREAD, Gangs
 from tests.workflows.queue import Queue
 
 SCHEDULE_SECONDS = 1.1
@@ -69,15 +71,24 @@ class Cluster:
         self.budget = False  # the budget blocks the eviction of the last pod that runs
         self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
         self.gates = False  # somebody's webhook puts scheduling gates on pods, and removes them once this is False
+        self.gangs = Gangs(self)
         self.queue: Queue | None = None  # without a queue nobody resumes Jobs with a queue's label
 
     # --- nodes
 
     def add_node(
-        self, name: str, *, owner: str | None = None, gpus: int = 1, ready: bool = True, joining: bool = False
+        self,
+        name: str,
+        *,
+        owner: str | None = None,
+        gpus: int = 1,
+        ready: bool = True,
+        joining: bool = False,
+        zone: str | None = None,
     ) -> Node:
         """Register a node."""
-        node = self.nodes[name] = Node(name, self._uid(), gpus=gpus, owner=owner, ready=ready, joining=joining)
+        node = Node(name, self._uid(), gpus=gpus, owner=owner, ready=ready, joining=joining, zone=zone)
+        self.nodes[name] = node
         self.node_changed(name)
         self.let_stranger_in()
         return node
@@ -88,8 +99,8 @@ class Cluster:
             return
         self.nodes_gone[name] = self.clock.now
         self.node_changed(name)
-        for job in [job for job in self.jobs.values() if job.pod and job.pod.node == name]:
-            self._remove_pod(job)
+        for job, member in self._placed_on(name):
+            self._remove_pod(job, member)
 
     def set_ready(self, name: str, ready: bool) -> None:
         """Let the kubelet's heartbeats come, or stop."""
@@ -145,15 +156,16 @@ class Cluster:
         if node is None or not node.alive:
             return
         node.alive = False
-        for job in self.jobs.values():
-            if job.pod and job.pod.node == name and job.pod.stopped_at is None:
-                job.pod.stopped_at = self.clock.now
+        for job, member in self._placed_on(name):
+            if job.pods[member].stopped_at is None:
+                job.pods[member].stopped_at = self.clock.now
+                self.gangs.lost(job, silent=True)
         self.clock.after(NOT_READY_SECONDS, lambda: self.set_ready(name, False))
 
     def terminate_pods(self, name: str) -> None:
         """Shut down the operating system of a node: the kubelet stops the pods, and they exit as they please."""
-        for job in self.running_on(name):
-            self.end_pod(job, self.sigterm_exit, disrupted=self.sigterm_exit != 0, told=True)
+        for job, member in self.running_on(name):
+            self.end_pod(job, self.sigterm_exit, member, disrupted=self.sigterm_exit != 0, told=True)
 
     def node_view(self, name: str) -> NodeView:
         node = self.nodes.get(name)
@@ -183,7 +195,7 @@ class Cluster:
                 self.tell(workflow, "node_changed", message)
 
     def _jobs_on(self, name: str) -> set[str]:
-        refs = [job.request.job for job in self.jobs.values() if job.pod and job.pod.node == name]
+        refs = [job.request.job for job, _ in self._placed_on(name)]
         return {names.job_workflow_id(ref.namespace, ref.name) for ref in refs}
 
     # --- Jobs and their pods
@@ -200,44 +212,62 @@ class Cluster:
         return job
 
     def stop(self, job: Job, *, delete: bool, force: bool) -> None:
-        """Delete the pod of a Job, with ``force`` without waiting for it, and with ``delete`` the Job as well."""
+        """Delete the pods of a Job, with ``force`` without waiting for them, and with ``delete`` the Job as well."""
         job.deleting = job.deleting or delete
-        if force:
-            self._remove_pod(job)
-        elif job.pod is not None:
-            self.delete_pod(job)
-        if delete and job.pod is None:
+        for member in list(job.pods):
+            if force:
+                self._remove_pod(job, member)
+            else:
+                self.delete_pod(job, member)
+        if delete and not job.pods:
             self._remove_job(job)
 
     def _schedule(self, job: Job) -> None:
         if job.deleting or self.jobs.get(job.key) is not job or job.failed or job.suspended:
             return
-        if job.pod is None and self.makes_no_pods:
+        missing = [member for member in job.members if member not in job.pods and member not in job.over]
+        if missing and self.makes_no_pods:
             self.clock.after(60, lambda: self._schedule(job))
             return
-        if job.pod is None:
-            job.pod = Pod(name=f"{job.name}-pod", uid=self._uid())
-        if job.pod.deleting:
+        for member in missing:
+            suffix = f"-{member}-pod" if job.is_gang else "-pod"
+            job.add(member, Pod(name=f"{job.name}{suffix}", uid=self._uid()))
+        waiting = [member for member, pod in job.pods.items() if pod.node is None and not pod.deleting]
+        if not waiting:
             return
         if self.gates:
-            job.pod.waiting_reason, job.pod.message = "SchedulingGated", "Scheduling is blocked"
-            self.changed(job)
+            for member in waiting:
+                self._waits(job, member, "SchedulingGated", "Scheduling is blocked")
             self.clock.after(5, lambda: self._schedule(job))
             return
         for name in job.request.nodes:
             if name in self.snatched and name in self.nodes:
                 self.snatched.discard(name)
                 self.nodes[name].gpus = 0
-        fits = [n for n in self._pinned_to(job) if self.has_room(self.nodes[n], job.request.job.job_id)]
-        if not fits:
-            job.pod.waiting_reason, job.pod.message = "Unschedulable", "0 nodes are available"
-            self.changed(job)
+        placed = [self._place(job, member) for member in waiting]
+        if not all(placed):
             self.clock.after(5, lambda: self._schedule(job))
-            return
-        job.pod.node, job.pod.waiting_reason, job.pod.message = fits[0], None, None
+
+    def _place(self, job: Job, member: int) -> bool:
+        """Bind a pod to a node on which no other member is. True if there is such a node with room."""
+        beside = {pod.node for pod in job.pods.values()}
+        names_of = [name for name in self._pinned_to(job) if name not in beside]
+        fits = [name for name in names_of if self.has_room(self.nodes[name], job.request.job.job_id)]
+        if not fits:
+            self._waits(job, member, "Unschedulable", "0 nodes are available")
+            return False
+        pod = job.pods[member]
+        pod.node, pod.waiting_reason, pod.message = fits[0], None, None
         self.changed(job)
         self.node_changed(fits[0])
-        self.clock.after(START_SECONDS + self.slow_start, lambda: self._start(job))
+        seconds = START_SECONDS + self.slow_start + member * START_SPREAD
+        self.clock.after(seconds, lambda: self._start(job, member))
+        return True
+
+    def _waits(self, job: Job, member: int, reason: str, message: str) -> None:
+        """Let a pod wait, and say why."""
+        job.pods[member].waiting_reason, job.pods[member].message = reason, message
+        self.changed(job)
 
     def _pinned_to(self, job: Job) -> list[str]:
         """List the nodes that the Job names, or that have the label of its place."""
@@ -246,10 +276,11 @@ class Cluster:
         return [name for name in [*job.request.nodes, *labelled] if name in self.nodes]
 
     def hold(self, job: Job, by: str | None = None) -> None:
-        """Suspend a Job, as somebody else does: its controller deletes the pod."""
+        """Suspend a Job, as somebody else does: its controller deletes the pods."""
         job.suspended, job.suspended_by = True, by
         self.changed(job)
-        self.delete_pod(job)
+        for member in list(job.pods):
+            self.delete_pod(job, member)
 
     def admit(self, job: Job) -> None:
         """Resume a Job, as its queue or a person does."""
@@ -258,8 +289,8 @@ class Cluster:
             self.changed(job)
             self.clock.after(SCHEDULE_SECONDS, lambda: self._schedule(job))
 
-    def _start(self, job: Job) -> None:
-        pod = job.pod
+    def _start(self, job: Job, member: int = 0) -> None:
+        pod = job.pods.get(member)
         if pod is None or pod.deleting or self.jobs.get(job.key) is not job or not self.nodes[pod.node or ""].alive:
             return
         restore = job.request.restore
@@ -269,12 +300,12 @@ class Cluster:
                 pod.waiting_reason, pod.message = "ImagePullBackOff", refused
                 self.changed(job)
             waited = (self.clock.now - job.created_at).total_seconds()
-            self.clock.after(10 if waited < 600 else 60, lambda: self._start(job))
+            self.clock.after(10 if waited < 600 else 60, lambda: self._start(job, member))
             return
         if restore is None and job.image in self.missing_images:
             pod.waiting_reason, pod.message = "ImagePullBackOff", f"{job.image}: not found"
             self.changed(job)
-            self.clock.after(60, lambda: self._start(job))
+            self.clock.after(60, lambda: self._start(job, member))
             return
         pod.waiting_reason = pod.message = None
         reason = self.bad.get(_plain(restore.label)) if restore else None
@@ -286,6 +317,12 @@ class Cluster:
         pod.base = self.held[_plain(restore.label)] if restore else 0.0
         pod.stands_at = pod.base if restore and _plain(restore.label) in self.hung else self.hangs_at
         self.changed(job)
+        if job.trains:
+            self._begin(job, pod)
+
+    def _begin(self, job: Job, pod: Pod) -> None:
+        """Let a training begin, once the containers of all its members run."""
+        restore = job.request.restore
         self.on_start(job)
         self.clock.after(max(0.0, self.steps - pod.base), lambda: self._finish(job, pod))
         if restore and restore.kind == "Image" and self.breaks_after is not None:
@@ -296,94 +333,103 @@ class Cluster:
             self.clock.after(STOP_SECONDS, lambda: self.end_pod(job, self.sigterm_exit, told=True))
 
     def _finish(self, job: Job, pod: Pod) -> None:
-        if job.pod is pod and pod.stopped_at is None and self.progress(job) >= self.steps - 1:
-            self.end_pod(job, 0)
+        if pod in job.pods.values() and job.trains and self.progress(job) >= self.steps - 1:
+            for member in job.members:
+                self.end_pod(job, 0, member)
 
-    def end_pod(self, job: Job, code: int, *, disrupted: bool = False, told: bool = False) -> None:
-        """Let the training exit, by itself or because a SIGTERM has ``told`` it to."""
-        pod = job.pod
+    def end_pod(self, job: Job, code: int, member: int = 0, *, disrupted: bool = False, told: bool = False) -> None:
+        """Let the training of a member exit, by itself or because a SIGTERM has ``told`` it to."""
+        pod = job.pods.get(member)
         if pod is None or pod.stopped_at is not None or pod.phase != "Running":
             return
         pod.stopped_at, pod.exit_code, pod.disrupted = self.clock.now, pod.exit_code or code, disrupted
         pod.phase = "Failed" if code else "Succeeded"
         pod.ends.append(ContainerEnd(name="train", exit_code=code, finished_at=self.clock.now))
-        if code == 0 and not told:
+        self._over(job, member, failed=code != 0)
+        if not told and len(job.over) == len(job.members) and not any(job.over.values()):
             self.finished.add(job.key)
-        job.failed = "BackoffLimitExceeded" if code else None
+        self.gangs.lost(job)
         self.changed(job)
 
-    def fail_init(self, job: Job, code: int) -> None:
+    def _over(self, job: Job, member: int, *, failed: bool) -> None:
+        """Note that a member gets no other pod. A Job fails once this is so for all of them, and one has failed."""
+        job.over[member] = failed
+        if len(job.over) == len(job.members):
+            words = "FailedIndexes" if job.is_gang else "BackoffLimitExceeded"
+            job.failed = words if any(job.over.values()) else None
+
+    def fail_init(self, job: Job, code: int, member: int = 0) -> None:
         """Let an init container exit before the training has started."""
-        pod = job.pod
-        assert pod is not None
+        pod = job.pods[member]
         pod.phase, pod.exit_code, pod.stopped_at = "Failed", code, self.clock.now
         pod.ends.append(ContainerEnd(name="download", exit_code=code, finished_at=self.clock.now, init=True))
-        job.failed = "BackoffLimitExceeded"
+        self._over(job, member, failed=True)
         self.changed(job)
 
-    def end_container(self, job: Job, name: str, code: int) -> None:
+    def end_container(self, job: Job, name: str, code: int, member: int = 0) -> None:
         """Let one container exit. The others of its pod run on, and so does the pod."""
-        pod = job.pod
-        assert pod is not None
+        pod = job.pods[member]
         pod.ends.append(ContainerEnd(name=name, exit_code=code, finished_at=self.clock.now))
         pod.exit_code = pod.exit_code or code or None
         self.changed(job)
 
-    def delete_pod(self, job: Job) -> None:
+    def delete_pod(self, job: Job, member: int = 0) -> None:
         """Delete a pod as kubectl does. If its machine runs, it stops within its grace."""
-        pod = job.pod
+        pod = job.pods.get(member)
         if pod is None or pod.deleting:
             return
         pod.deleting = True
         self.changed(job)
         if pod.node in self.nodes and self.nodes[pod.node].alive:
-            self.on_sigterm(job)
+            self.gangs.sigterm(job, member)
 
         def stopped() -> None:
             node = self.nodes.get(pod.node or "")
             dead = node is not None and not node.alive
-            if job.pod is pod and not dead and job.key not in self.stuck_pods:
-                self._remove_pod(job)
+            if job.pods.get(member) is pod and not dead and job.key not in self.stuck_pods:
+                self._remove_pod(job, member)
 
-        self.clock.after(self.stop_seconds if pod.node else 0.0, stopped)
+        self.clock.after(self.gangs.stop_seconds(job, pod) if pod.node else 0.0, stopped)
 
-    def evict(self, job: Job) -> None:
+    def evict(self, job: Job, member: int = 0) -> None:
         """Evict a pod as the kubelet does if a node runs short of something: the pod ends, and its object stays."""
-        if job.pod is not None:
-            job.pod.disruption = "Evicted: The node was low on resource: memory."
-        self.end_pod(job, 137, disrupted=True)
+        if member in job.pods:
+            job.pods[member].disruption = "Evicted: The node was low on resource: memory."
+        self.end_pod(job, 137, member, disrupted=True)
 
     def drain(self, name: str) -> None:
         """Drain a node as ``kubectl drain`` does: cordon it, and evict its pods through the eviction API."""
         self.cordon(name)
-        for job in self.running_on(name):
-            self.evict_by_api(job)
+        for job, member in self.running_on(name):
+            self.evict_by_api(job, member)
 
-    def evict_by_api(self, job: Job) -> None:
+    def evict_by_api(self, job: Job, member: int = 0) -> None:
         """Evict a pod, and repeat that every 5 s as long as the budget blocks it."""
-        if job.pod is None or job.pod.deleting or job.pod.phase in {"Succeeded", "Failed"}:
+        pod = job.pods.get(member)
+        if pod is None or pod.deleting or pod.phase in {"Succeeded", "Failed"}:
             return
-        if self.budget and job.pod.phase == "Running" and len(self.training()) < 2:
-            self.clock.after(5, lambda: self.evict_by_api(job))
+        if self.budget and pod.phase == "Running" and (job.is_gang or len(self.training()) < 2):
+            self.clock.after(5, lambda: self.evict_by_api(job, member))
             return
-        job.pod.disrupted, job.pod.disruption = True, "EvictionByEvictionAPI: Eviction API: evicting"
-        self.delete_pod(job)
+        pod.disrupted, pod.disruption = True, "EvictionByEvictionAPI: Eviction API: evicting"
+        self.delete_pod(job, member)
 
     def unstick(self, job: Job) -> None:
-        """Stop a pod that should have stopped and did not."""
+        """Stop the pods that should have stopped and did not."""
         self.stuck_pods.discard(job.key)
-        if job.pod is not None and job.pod.deleting:
-            self._remove_pod(job)
+        for member in [member for member, pod in job.pods.items() if pod.deleting]:
+            self._remove_pod(job, member)
 
-    def _remove_pod(self, job: Job) -> None:
-        pod, job.pod = job.pod, None
-        if pod is not None and pod.stopped_at is None:
+    def _remove_pod(self, job: Job, member: int) -> None:
+        pod = job.pods.pop(member)
+        if pod.stopped_at is None:
             pod.stopped_at = self.clock.now
-        if job.deleting:
+            self.gangs.lost(job)
+        if job.deleting and not job.pods:
             self._remove_job(job)
             return
-        if pod is not None and pod.phase != "Succeeded" and not job.suspended:
-            job.failed = "BackoffLimitExceeded"
+        if pod.phase != "Succeeded" and not job.suspended:
+            self._over(job, member, failed=True)
         self.changed(job)
 
     def _remove_job(self, job: Job) -> None:
@@ -394,10 +440,14 @@ class Cluster:
 
     # --- what is seen
 
-    def running_on(self, node: str) -> list[Job]:
-        """List the Jobs whose pod takes room on a node."""
-        jobs = [job for job in self.jobs.values() if job.pod and job.pod.node == node]
-        return [job for job in jobs if job.pod and job.pod.phase not in {"Succeeded", "Failed"}]
+    def _placed_on(self, node: str) -> list[tuple[Job, int]]:
+        """List the pods that are bound to a node: their Jobs and members."""
+        return [(job, member) for job in self.jobs.values() for member, pod in job.pods.items() if pod.node == node]
+
+    def running_on(self, node: str) -> list[tuple[Job, int]]:
+        """List the pods that take room on a node: their Jobs and members."""
+        placed = self._placed_on(node)
+        return [(job, member) for job, member in placed if job.pods[member].phase not in {"Succeeded", "Failed"}]
 
     def has_room(self, node: Node, job_id: str | None) -> bool:
         """True if there is room for another pod, of this job or of any."""
@@ -416,12 +466,13 @@ class Cluster:
         job = self.jobs.get(key)
         if job is None:
             return ReplicaView(job_name=name, job_exists=False)
-        view = job.pod.view if job.pod else None
+        views = {member: pod.view for member, pod in sorted(job.pods.items())}
         return ReplicaView(
             job_name=name,
             job_uid=job.uid,
             job_failed=job.failed,
-            pod=view,
+            pod=views.pop(0, None),
+            other_pods=views,
             suspended=job.suspended,
             queue=job.queue,
             suspended_by=job.suspended_by,
@@ -432,11 +483,12 @@ class Cluster:
         job = self.jobs.get(key)
         if job is None:
             return act.StartReading()
-        if job.pod is None:
+        if not job.pods:
             reason = "FailedCreate" if self.makes_no_pods else "NoPod"
             return act.StartReading(reason=reason, message=self.makes_no_pods or "no Event says why")
-        if job.pod.waiting_reason:
-            return act.StartReading(reason=job.pod.waiting_reason, message=job.pod.message or "")
+        for pod in job.pods.values():
+            if pod.waiting_reason:
+                return act.StartReading(reason=pod.waiting_reason, message=pod.message or "")
         return act.StartReading(busy=self.busy)
 
     def changed(self, job: Job) -> None:
@@ -464,8 +516,11 @@ class Cluster:
         pod = job.pod
         if pod is None or pod.started_at is None:
             return 0.0
-        steps = pod.base + ((pod.stopped_at or self.clock.now) - pod.started_at).total_seconds()
-        return steps if pod.stands_at is None else min(steps, pod.stands_at)
+        if not job.begun:
+            return pod.base
+        began = max(each.started_at for each in job.latest.values() if each.started_at is not None)
+        steps = pod.base + max(0.0, ((job.halted_at or self.clock.now) - began).total_seconds())
+        return min(steps, *(inf if each.stands_at is None else each.stands_at for each in job.latest.values()), inf)
 
     def hang(self, job: Job) -> None:
         """Stall its training from now on, and each one that is made of its memory."""
@@ -473,9 +528,9 @@ class Cluster:
         job.pod.stands_at = self.progress(job)
 
     def training(self) -> list[Job]:
-        """List the Jobs whose process runs."""
-        jobs = [job for job in self.jobs.values() if job.pod and job.pod.phase == "Running"]
-        return sorted((job for job in jobs if job.pod and job.pod.stopped_at is None), key=lambda job: job.key)
+        """List the Jobs of which a process runs, be it one that waits for its peers in vain."""
+        jobs = [job for job in self.jobs.values() if any(pod.runs for pod in job.pods.values())]
+        return sorted(jobs, key=lambda job: job.key)
 
     def job_of(self, replica: int) -> Job:
         """Find the newest Job of a replica."""
@@ -495,8 +550,8 @@ class Cluster:
 
 
 def _of_ended(view: ReplicaView) -> ReplicaView | None:
-    """A view of an ended pod, whether it is being deleted or not; None of any other."""
-    if view.pod is None or view.pod.phase not in {"Succeeded", "Failed"}:
+    """A view of the only pod after its end, whether it is being deleted or not; None of any other."""
+    if view.pod is None or view.other_pods or view.pod.phase not in {"Succeeded", "Failed"}:
         return None
     return view.model_copy(update={"pod": view.pod.model_copy(update={"deleting": False})})
 

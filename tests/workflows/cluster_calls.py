@@ -19,9 +19,10 @@ class ClusterCalls:
     def check_pod(self, request: act.CheckPod) -> act.PodVerdict:
         if words := self.cluster.refuses_pods:
             return act.PodVerdict(admitted=False, reason=reasons.POD_REFUSED, message=words)
-        alive = {key[0] for key, job in self.cluster.jobs.items() if job.pod and job.pod.exit_code is None}
-        index = request.incarnation.replica
-        if index not in alive and len(alive | set(request.waiting)) >= self.cluster.quota:
+        jobs = self.cluster.jobs.items()
+        alive = {key[0] for key, job in jobs if any(pod.exit_code is None for pod in job.pods.values())}
+        index, members = request.incarnation.replica, request.incarnation.members
+        if index not in alive and len(alive | set(request.waiting)) + members > self.cluster.quota:
             return act.PodVerdict(admitted=False, reason=reasons.POD_REFUSED, message="exceeded quota: gpus")
         return act.PodVerdict(admitted=True)
 
@@ -95,9 +96,13 @@ class ClusterCalls:
     # --- nodes
 
     def find_capacity(self, request: act.FindCapacity) -> act.Capacity:
-        nodes = [node.name for node in self.cluster.nodes.values() if self.cluster.has_room(node, None)]
-        free = [name for name in nodes if name not in request.avoid]
-        return act.Capacity(nodes=free, reason="" if free else "no node has a free GPU")
+        nodes = [node for node in self.cluster.nodes.values() if self.cluster.has_room(node, None)]
+        free = [node for node in nodes if node.name not in request.avoid]
+        zones = dict.fromkeys(node.zone for node in free) if request.one_zone else []
+        for some in [[node for node in free if node.zone == zone] for zone in zones] or [free]:
+            if len(some) >= request.members:
+                return act.Capacity(nodes=[node.name for node in some], reason="" if some else "no node has a free GPU")
+        return act.Capacity(nodes=[], reason=f"{len(free)} nodes have room, and the gang needs {request.members}")
 
     def find_strangers(self, request: act.FindStrangers) -> act.Strangers:
         node = self.cluster.nodes.get(request.node)
@@ -120,9 +125,9 @@ class ClusterCalls:
 
     def cordon_and_drain(self, ref: act.NodeRef) -> act.Drained:
         remaining = self.cluster.running_on(ref.name)
-        for job in remaining:
-            self.cluster.delete_pod(job)
-        return act.Drained(remaining=[job.pod.name for job in remaining if job.pod])
+        for job, member in remaining:
+            self.cluster.delete_pod(job, member)
+        return act.Drained(remaining=[job.pods[member].name for job, member in remaining if member in job.pods])
 
     def delete_node(self, ref: act.NodeRef) -> NodeView:
         node = self.cluster.nodes.get(ref.name)

@@ -25,12 +25,13 @@ class Node:
     joining: bool = False  # it has our taint, which goes once it is cordoned
     cordoned: bool = False
     strangers: list[str] = field(default_factory=list)
+    zone: str | None = None
     place: str | None = None  # the label by which a Job was pinned before there was a machine
 
 
 @dataclass
 class Pod:
-    """A replica's pod with the training in it."""
+    """A pod of a replica, with the training of one member in it."""
 
     name: str
     uid: str
@@ -49,6 +50,12 @@ class Pod:
     message: str | None = None
     stands_at: float | None = None  # the step at which its training stalls
     base: float = 0  # steps in the memory that it started from
+    told: bool = False  # its training has got a SIGTERM
+
+    @property
+    def runs(self) -> bool:
+        """True if its training's process runs, whatever the API server says."""
+        return self.phase == "Running" and self.stopped_at is None
 
     @property
     def view(self) -> PodView:
@@ -82,10 +89,48 @@ class Job:
     created_at: datetime
     deleting: bool = False
     failed: str | None = None
-    pod: Pod | None = None
     gone_at: datetime | None = None
     suspended: bool = False
     suspended_by: str | None = None
+    pods: dict[int, Pod] = field(default_factory=dict)  # by member
+    latest: dict[int, Pod] = field(default_factory=dict)  # the last pod of each member, whether it exists or not
+    # Members that get no other pod: theirs has ended, or was deleted. True if that is a failure.
+    over: dict[int, bool] = field(default_factory=dict)
+
+    @property
+    def members(self) -> range:
+        """Return the numbers of its members."""
+        return range(self.request.members)
+
+    @property
+    def is_gang(self) -> bool:
+        """True if several members train together."""
+        return self.request.members > 1
+
+    @property
+    def pod(self) -> Pod | None:
+        """Return the pod of its first member, or of its only one."""
+        return self.pods.get(0)
+
+    def add(self, member: int, pod: Pod) -> None:
+        """Add the pod of a member."""
+        self.pods[member] = self.latest[member] = pod
+
+    @property
+    def begun(self) -> bool:
+        """True if the trainings of all members have started, whatever became of them."""
+        started = [member for member, pod in self.latest.items() if pod.started_at is not None]
+        return len(started) == len(self.members)
+
+    @property
+    def halted_at(self) -> datetime | None:
+        """Return when the first member stopped. None if all run: then, and only then, they train."""
+        return min((pod.stopped_at for pod in self.latest.values() if pod.stopped_at is not None), default=None)
+
+    @property
+    def trains(self) -> bool:
+        """True if all members run. They train together, or not at all."""
+        return self.begun and self.halted_at is None
 
     @property
     def queue(self) -> str | None:

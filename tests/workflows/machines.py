@@ -75,7 +75,7 @@ class Machines:
             self.joining[name] = "Failed"
             return
         self.joining[name] = "Joined"
-        self.cluster.add_node(name, owner=request.job_id, ready=False, joining=request.reserved)
+        self.cluster.add_node(name, owner=request.job_id, ready=False, joining=request.reserved, zone=instance.zone)
         self.cloud.clock.after(READY_SECONDS, lambda: self._ready(name))
 
     def _ready(self, name: str) -> None:

@@ -77,7 +77,7 @@ async def test_a_container_that_fails_when_its_machine_goes_is_a_preemption(worl
 
 async def test_an_init_container_that_fails_is_a_restart_and_ends_the_job_at_last(world: World) -> None:
     """An earlier release started it again for ever, because its pod "ended before it ran"."""
-    world.cluster._start = lambda job: world.cluster.fail_init(job, 3)  # type: ignore[method-assign]
+    world.cluster._start = lambda job, member: world.cluster.fail_init(job, 3)  # type: ignore[method-assign]
     await world.submit(replicas=1, maxRestarts=2)
     assert await world.ended() == "Failed"
     assert world.entry(0).restarts == 3
@@ -86,7 +86,7 @@ async def test_an_init_container_that_fails_is_a_restart_and_ends_the_job_at_las
 
 
 async def test_the_failure_policy_judges_init_containers_too(world: World) -> None:
-    world.cluster._start = lambda job: world.cluster.fail_init(job, 42)  # type: ignore[method-assign]
+    world.cluster._start = lambda job, member: world.cluster.fail_init(job, 42)  # type: ignore[method-assign]
     fatal = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [42]}}
     await world.submit(replicas=1, jobTemplate={"spec": {**TEMPLATE["spec"], "podFailurePolicy": {"rules": [fatal]}}})
     assert await world.ended() == "Failed"

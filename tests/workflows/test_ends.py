@@ -115,7 +115,7 @@ async def test_an_end_that_nobody_told_of_is_found(world: World) -> None:
 
 async def test_an_original_image_that_does_not_start_is_the_trainings_failure(world: World) -> None:
     await world.submit(replicas=1, maxRestarts=0)
-    world.cluster._start = lambda job: _refuse(world, job)  # type: ignore[method-assign]
+    world.cluster._start = lambda job, member: _refuse(world, job)  # type: ignore[method-assign]
     assert await world.ended() == "Failed"
     assert len(world.cloud.created) == 1
 

@@ -167,10 +167,10 @@ async def test_a_good_older_image_is_found(world: World) -> None:
     first = world.checkpoints.history[0].tag
     start = world.cluster._start
 
-    def breaks(job: object) -> None:
+    def breaks(job: object, member: int) -> None:
         restore = job.request.restore  # type: ignore[attr-defined]
         world.cluster.breaks_after = 20 if restore and first not in restore.label else None
-        start(job)  # type: ignore[arg-type]
+        start(job, member)  # type: ignore[arg-type]
 
     world.cluster._start = breaks  # type: ignore[method-assign,assignment]
     world.notice(0, 5)
@@ -209,10 +209,10 @@ async def test_a_good_image_is_not_blamed_for_one_broken_machine(world: World) -
     await world.pass_time(60)
     start = world.cluster._start
 
-    def breaks(job: Job) -> None:
+    def breaks(job: Job, member: int) -> None:
         node = job.pod.node if job.pod else None
         world.cluster.breaks_after = 20 if node == world.cloud.created[1] else None
-        start(job)
+        start(job, member)
 
     world.cluster._start = breaks  # type: ignore[method-assign]
     world.notice(0, 5)

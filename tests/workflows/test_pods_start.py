@@ -136,7 +136,7 @@ async def test_a_missing_image_costs_little_until_it_is_pushed(world: World) -> 
 
 
 async def test_a_cause_that_no_look_can_see_is_tried_once_an_hour(world: World) -> None:
-    def cannot(job: Job) -> None:
+    def cannot(job: Job, member: int) -> None:
         if job.pod is not None and not job.pod.deleting:
             job.pod.waiting_reason, job.pod.message = "CreateContainerConfigError", "no words"
             world.cluster.changed(job)
@@ -193,7 +193,7 @@ async def test_nothing_is_called_well_or_lost_that_never_ran(world: World) -> No
 
 
 async def test_a_command_that_does_not_exist_ends_the_training_as_its_own_failure(world: World) -> None:
-    def cannot(job: Job) -> None:
+    def cannot(job: Job, member: int) -> None:
         if job.pod is not None and not job.pod.deleting:
             job.pod.phase, job.pod.exit_code, job.pod.message = "Failed", 128, 'exec: "pythn": not found in $PATH'
             job.failed = "BackoffLimitExceeded"

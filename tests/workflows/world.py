@@ -315,9 +315,9 @@ class World:
         assert isinstance(refusal.value.cause, ApplicationError)
         return refusal.value.cause.message
 
-    def notice(self, replica: int, seconds: float = 30) -> str:
-        """Give a preemption notice to the machine under a replica, and return the machine's name."""
-        name = self.node_of(replica)
+    def notice(self, replica: int, seconds: float = 30, member: int = 0) -> str:
+        """Give a preemption notice to the machine under a member of a replica, and return the machine's name."""
+        name = self.node_of(replica, member)
         self.machines.notice(name, seconds)
         return name
 
@@ -360,12 +360,15 @@ class World:
             return "Booting" if joining is None else "Joining"
         return "Ready" if node is not None and node.ready else "Registering"
 
-    def node_of(self, replica: int) -> str:
-        """Find the node of its newest pod."""
-        pod = self.cluster.job_of(replica).pod
-        assert pod is not None
-        assert pod.node is not None
-        return pod.node
+    def node_of(self, replica: int, member: int = 0) -> str:
+        """Find the node of its newest pod, or of that of another member."""
+        node = self.cluster.job_of(replica).pods[member].node
+        assert node is not None
+        return node
+
+    def nodes_of(self, replica: int) -> list[str]:
+        """List the nodes of its newest pods, by member."""
+        return [self.node_of(replica, member) for member in self.cluster.job_of(replica).members]
 
     def training(self) -> list[tuple[int, int]]:
         """List (replica, incarnation) of the trainings whose process runs."""
