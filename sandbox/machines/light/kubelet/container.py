@@ -8,12 +8,13 @@ from uuid import uuid4
 
 from sandbox.kube_client import UNREACHABLE, ApiError
 from sandbox.machines.light.kubelet.checkpoint import Checkpoint
+from sandbox.machines.light.kubelet.gang import Seat
 from sandbox.machines.light.kubelet.images import Image, PullError
 from sandbox.machines.light.kubelet.logs import ContainerLog
 from sandbox.machines.light.kubelet.process import OUR_PROGRAM, CheckpointError, Json, Process, RealProcess
 from sandbox.machines.light.kubelet.runtime import PodContext, Stopped, now, write_event
 from sandbox.machines.light.kubelet.service_account import write_kubeconfig
-from sandbox.machines.light.kubelet.training import LightTraining, Memory
+from sandbox.machines.light.kubelet.training import IDENTITY, LightTraining, Memory
 from sandbox.machines.light.kubelet.volumes import MissingSource, expand
 
 FIRST_BACK_OFF = 10.0
@@ -86,6 +87,11 @@ class Container:
         """Send SIGKILL to its process, if it has one."""
         if self._process:
             self._process.kill()
+
+    def vanish(self) -> None:
+        """End its process, if it has one, with its machine."""
+        if self._process:
+            self._process.vanish()
 
     async def dead(self) -> None:
         """Wait until its process, if it has one, has ended."""
@@ -227,7 +233,8 @@ class Container:
             memory = Memory(**checkpoint.memory)
         layer = node.root / LAYERS / self._id.rpartition("/")[2] / "diff"
         layer.mkdir(parents=True)
-        return LightTraining(memory, mounts, log.write, node.speed, layer)
+        seat = None if self.init else Seat.of(context.pod, self.name, env, mounts.get(IDENTITY))
+        return LightTraining(memory, mounts, log.write, node.speed, layer, seat)
 
     def _mounts(self) -> dict[str, Path]:
         """Return the container's mounts of volumes: path in the container, and path on the node."""

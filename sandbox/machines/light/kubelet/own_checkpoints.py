@@ -53,10 +53,10 @@ class OwnCheckpoints:
         await self._put(path, {STATE: state, MANIFEST: json.dumps(manifest).encode()})
         return path
 
-    async def save_sharded(self, step: int, world: int) -> str:
-        """Upload what each of ``world`` processes would, the first one last, and return the path."""
+    async def save_sharded(self, step: int, ranks: range, world: int) -> str:
+        """Upload what these of ``world`` processes would, the first one last, and return the path."""
         path = f"{self.prefix}/{step:012d}"
-        for rank in reversed(range(world)):
+        for rank in reversed(ranks):
             name = f"state-{rank}.json" if rank else STATE
             state = json.dumps({"step": step}).encode()
             manifest = {"version": 2, "progress": step, "files": {name: len(state)}}

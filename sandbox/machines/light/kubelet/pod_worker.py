@@ -130,6 +130,11 @@ class PodWorker:
         for container in self._all:
             container.kill()
 
+    def vanish(self) -> None:
+        """End everything that runs, as a machine does that loses its power: nobody hears of it."""
+        for container in self._all:
+            container.vanish()
+
     async def _live(self) -> None:
         """Mount the volumes and run the containers until none will run again."""
         try:

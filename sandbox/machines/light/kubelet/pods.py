@@ -52,7 +52,9 @@ class PodManager:
             await asyncio.gather(*(worker.shut_down(seconds) for worker in workers))
 
     async def kill(self) -> None:
-        """End all processes at once, and report nothing to the API server."""
+        """End all processes at once, and report nothing to the API server or to anybody else."""
+        for worker in self._workers.values():
+            worker.vanish()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
