@@ -36,6 +36,8 @@ ANNOTATION_RESTORED_FROM = f"{PREFIX}/restored-from"
 ANNOTATION_PROBES = f"{PREFIX}/probes"  # on a replica's Job: what was changed in the template's probes, and why
 ANNOTATION_NODE = f"{PREFIX}/node"  # on a CheckpointBackup: the node of its pod
 ANNOTATION_STORAGE = f"{PREFIX}/storage-"  # + type, bucket, prefix, endpoint: for this incarnation's checkpoints
+ANNOTATION_GANG_SIZE = f"{PREFIX}/gang-size"  # on a gang's pods: how many members this incarnation has
+ANNOTATION_COORDINATOR = f"{PREFIX}/coordinator"  # on a gang's pods: "<name in DNS>:<port>" of the first member
 ANNOTATION_TAG = f"{PREFIX}/tag"  # on a CheckpointBackup: the tag of the requested images
 ANNOTATION_PROGRESS = f"{PREFIX}/progress"  # the training's when the checkpoint was requested
 ANNOTATION_REPORTED = f"{PREFIX}/progress-reported"  # "true" if the training itself reported it
@@ -233,6 +235,11 @@ def budget_name(name: str, job: str) -> str:
 def log_name(name: str, job: str, replica: int) -> str:
     """Name the ConfigMap that keeps a replica's log, joined over its incarnations."""
     return f"{name}-{job}-r{replica}-log"
+
+
+def gang_service_name(name: str, job: str, replica: int) -> str:
+    """Name the headless Service by which the members of a gang find each other."""
+    return f"{name}-{job}-r{replica}"
 
 
 def image_tag(job: str, progress: float, unix: int) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from api import names, reasons
+from api.gang import INDEX_ANNOTATION, LARGEST
 from api.names import GPU_RESOURCE, TAINT_PREEMPTED
 from api.node_conditions import BROKEN, UNFIT
 from api.object_conditions import is_true, true_condition
@@ -148,16 +149,20 @@ _MOST_SAID = 256  # characters of a container's last words; a program may leave 
 
 
 def replica_view(job_name: str, job: Json | None, pods: Iterable[Json]) -> ReplicaView:
-    """Convert a Job (None: gone) and its ``pods``; if there are several, the running one counts, else the newest."""
-    pod = max(pods, key=pod_rank, default=None)
+    """Convert a Job (None: gone) and its ``pods``; of several of one member the running one counts, else the newest."""
+    newest: dict[int, Json] = {}
+    for pod in sorted(pods, key=pod_rank):
+        newest[member_in(pod, job_name) if job is None or is_indexed(job) else 0] = pod
+    seen = {member: pod_view(newest[member]) for member in sorted(newest)}
     if job is None:
-        return no_job(job_name, pod_view(pod) if pod else None)
+        return with_pods(no_job(job_name), seen)
     failed = true_condition(job, "Failed")
     return ReplicaView(
         job_name=job_name,
         job_uid=job["metadata"].get("uid"),
         job_failed=failed.get("reason", "Failed") if failed else None,
-        pod=pod_view(pod) if pod else None,
+        pod=seen.pop(0, None),
+        other_pods=seen,
         suspended=is_suspended(job),
         suspended_by=suspended_by(job) if is_suspended(job) else None,
         queue=queue_of(job),
@@ -172,9 +177,30 @@ def pod_rank(pod: Json) -> Rank:
     return _alive(pod), pod["metadata"].get("creationTimestamp") or ""
 
 
-def no_job(job_name: str, pod: PodView | None = None) -> ReplicaView:
+def is_indexed(job: Json) -> bool:
+    """True for the Job of a gang, whose pods have indexes."""
+    return bool((job.get("spec") or {}).get("completionMode") == "Indexed")
+
+
+def member_in(pod: Json, job_name: str) -> int:
+    """Read which member of a gang this is: the index of a pod that the Job of this name controls, 0 for any other."""
+    metadata = pod["metadata"]
+    index = (metadata.get("annotations") or {}).get(INDEX_ANNOTATION, "")
+    owners = metadata.get("ownerReferences") or []
+    ours = any(each.get("controller") and (each["kind"], each["name"]) == ("Job", job_name) for each in owners)
+    member = int(index) if ours and re.fullmatch("[0-9]{1,9}", index) else 0
+    return member if member < LARGEST else 0
+
+
+def no_job(job_name: str) -> ReplicaView:
     """Describe a replica whose Job is gone."""
-    return ReplicaView(job_name=job_name, job_exists=False, pod=pod)
+    return ReplicaView(job_name=job_name, job_exists=False)
+
+
+def with_pods(view: ReplicaView, pods: Mapping[int, PodView]) -> ReplicaView:
+    """Put the pods of all members into a view of their Job."""
+    others = {member: pod for member, pod in sorted(pods.items()) if member}
+    return view.model_copy(update={"pod": pods.get(0), "other_pods": others})
 
 
 def is_mirror(pod: Json) -> bool:

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from api import formats
 from api.common import Condition, LocalReference, SecretReference
 from api.duration import GoDuration, GoDurationOrAuto, parse_duration
+from api.gang import Gang
 from api.model import Model
 
 VM_REF, TEMPLATE_REF = "spotInstanceVMRef", "instanceTemplateRef"
@@ -99,21 +100,6 @@ class CheckpointConfig(Model):
     )
 
 
-LARGEST_GANG = 64
-"""Members of a gang: the views of all their pods go through Temporal in one message of 2 MiB at most."""
-
-
-class Gang(Model):
-    """A replica of several pods, its members, each on a machine of its own. They train together as one."""
-
-    min_size: int = Field(ge=1, le=LARGEST_GANG, description="members without which the training does not run")
-    max_size: int = Field(ge=1, le=LARGEST_GANG, description="members with which it runs if there are machines for all")
-    step: int = Field(default=1, ge=1, le=LARGEST_GANG, description="sizes in between: minSize plus a multiple of this")
-    placement: Literal["Zone", "Region"] = Field(
-        default="Zone", description="Zone: all members are in one zone; Region: they may be in several of its zones"
-    )
-
-
 class SpotInstanceJobSpec(Model):
     """A training that outlasts the machines on which it runs."""
 
@@ -199,6 +185,11 @@ class SpotInstanceJobSpec(Model):
         """Give the template's PodSpec; empty if it has none."""
         found: dict[str, Any] = self.job_template.get("spec", {}).get("template", {}).get("spec", {})
         return found
+
+    @property
+    def is_gang(self) -> bool:
+        """True if a replica is several pods that train together, or one that is told that it is the only one."""
+        return self.gang is not None or self.members > 1 or self.job_spec.get("completionMode") == "Indexed"
 
     @property
     def members(self) -> int:

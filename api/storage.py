@@ -3,8 +3,9 @@
 Everything of a job is below ``<pathPrefix>/<job id>/``::
 
     checkpoints/r<replica>-i<incarnation>/   the checkpoints of one incarnation, which alone writes there
-    outputs/r<replica>/                      what ``spec.outputs`` names
+    outputs/r<replica>/                      what ``spec.outputs`` names; of a gang in m<member>/ below
     logs/r<replica>/i<incarnation>.log       the log of one incarnation; sorted by name, they are in order
+    logs/r<replica>/i<incarnation>-m<member>.log    the end of the log of a further member of a gang
     report.json                              what became of the job, written at its end
 """
 
@@ -71,9 +72,10 @@ def incarnation_prefix(storage: CheckpointStorage, job_id: str, replica: int, in
     return f"{checkpoints_prefix(storage, job_id)}/r{replica}-i{incarnation}"
 
 
-def outputs_prefix(storage: CheckpointStorage, job_id: str, replica: int) -> str:
-    """Give the prefix of a replica's outputs."""
-    return f"{job_prefix(storage, job_id)}/outputs/r{replica}"
+def outputs_prefix(storage: CheckpointStorage, job_id: str, replica: int, member: int | None = None) -> str:
+    """Give the prefix of a replica's outputs, or of those of one member of a gang."""
+    of_member = "" if member is None else f"/m{member}"
+    return f"{job_prefix(storage, job_id)}/outputs/r{replica}{of_member}"
 
 
 def logs_prefix(storage: CheckpointStorage, job_id: str, replica: int) -> str:
@@ -81,9 +83,10 @@ def logs_prefix(storage: CheckpointStorage, job_id: str, replica: int) -> str:
     return f"{job_prefix(storage, job_id)}/logs/r{replica}"
 
 
-def log_key(storage: CheckpointStorage, job_id: str, replica: int, incarnation: int) -> str:
-    """Give the key of one incarnation's log."""
-    return f"{logs_prefix(storage, job_id, replica)}/i{incarnation:05}.log"
+def log_key(storage: CheckpointStorage, job_id: str, replica: int, incarnation: int, member: int = 0) -> str:
+    """Give the key of one incarnation's log, or of what is kept of the log of a further member of a gang."""
+    of_member = f"-m{member}" if member else ""
+    return f"{logs_prefix(storage, job_id, replica)}/i{incarnation:05}{of_member}.log"
 
 
 def moved_log_key(storage: CheckpointStorage, job_id: str, replica: int) -> str:

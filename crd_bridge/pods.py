@@ -8,11 +8,22 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter
+from typing import NamedTuple
 
 from api import names
 from api.messages import ReplicaChanged
-from api.projections import Rank, is_mirror, no_job, pod_rank, pod_view, replica_view
+from api.projections import (
+    Rank,
+    is_indexed,
+    is_mirror,
+    member_in,
+    no_job,
+    pod_rank,
+    pod_view,
+    replica_view,
+    with_pods,
+)
 from api.views import PodView, ReplicaView
 from clients.kube import Json
 from crd_bridge.checkpoints import owner
@@ -37,6 +48,20 @@ class Replica:
     replica: int
     incarnation: int
 
+    @property
+    def job_name(self) -> str:
+        """Name the Job that its workflow makes."""
+        name = self.workflow.partition("/")[2]
+        return names.replica_job_name(name, self.job_id, self.replica, self.incarnation)
+
+
+class Pod(NamedTuple):
+    """What is kept of a pod: its place among pods of the same member, whose it is, and its view."""
+
+    rank: Rank
+    member: int
+    view: bytes
+
 
 @dataclass(slots=True)
 class Objects:
@@ -46,16 +71,19 @@ class Objects:
     since: float  # monotonic time of its first object
     job: bytes | None = None  # the view of the Job alone
     job_seen: bool = False
-    pods: dict[str, tuple[Rank, bytes]] = field(default_factory=dict)  # key → rank and view of each pod
+    gang: bool | None = None  # whether the Job has a pod for each index; None: it was not seen
+    pods: dict[str, Pod] = field(default_factory=dict)  # by key
     version: int = 0
     told: int | None = None  # hash of the projection that was reported
     news: bool = False  # something has changed since this bridge began
 
     def view(self) -> ReplicaView:
-        """Put the views of the Job and of the pod that counts together."""
-        _, pod = max(self.pods.values(), key=itemgetter(0), default=(None, None))
+        """Put the views of the Job and of the pods that count together."""
         view = ReplicaView.model_validate_json(self.job) if self.job else no_job(self.job_name)
-        return view.model_copy(update={"pod": PodView.model_validate_json(pod)}) if pod else view
+        counting: dict[int, bytes] = {}
+        for pod in sorted(self.pods.values(), key=attrgetter("rank")):
+            counting[0 if self.gang is False else pod.member] = pod.view
+        return with_pods(view, {member: PodView.model_validate_json(pod) for member, pod in counting.items()})
 
 
 class Replicas:
@@ -89,6 +117,7 @@ class Replicas:
         objects = self._objects(replica, key if item is None else item["metadata"]["name"])
         objects.job = _json(replica_view(objects.job_name, item, ())) if item else None
         objects.job_seen = True
+        objects.gang = is_indexed(item) if item else objects.gang
         self._put(replica, JOBS, version)
 
     def pod_changed(self, key: str, item: Json | None, version: int) -> None:
@@ -102,7 +131,8 @@ class Replicas:
         if item is None:
             objects.pods.pop(key, None)
         else:
-            objects.pods[key] = pod_rank(item), _json(pod_view(item))
+            member = member_in(item, replica.job_name)
+            objects.pods[key] = Pod(pod_rank(item), member, _json(pod_view(item)))
         self._put(replica, PODS, version)
 
     def _whose(self, plural: str, key: str, item: Json | None) -> Replica | None:
@@ -185,14 +215,15 @@ def _json(view: PodView | ReplicaView) -> bytes:
 
 def _projection(view: ReplicaView) -> tuple[object, ...]:
     """Give the parts of a view on which decisions depend."""
-    job = (view.job_exists, view.job_failed, view.suspended, view.suspended_by)
-    pod = view.pod
-    if pod is None:
-        return job
+    pods = ((member, *_of_pod(pod)) for member, pod in view.pods.items())
+    return (view.job_exists, view.job_failed, view.suspended, view.suspended_by, *pods)
+
+
+def _of_pod(pod: PodView) -> tuple[object, ...]:
     started, ends = pod.started_at is not None, tuple((end.name, end.exit_code) for end in pod.ends)
     goes = pod.deleting and pod.phase not in {"Succeeded", "Failed"}  # nothing of an ended pod goes on
     seen = (pod.uid, pod.phase, pod.node, goes, pod.disrupted, started, pod.exit_code, pod.waiting_reason)
-    return (*job, *seen, pod.reason, ends)
+    return (*seen, pod.reason, ends)
 
 
 NEW_JOB = _projection(ReplicaView(job_name=""))

@@ -47,7 +47,7 @@ class BudgetActivities:
             await self._delete(ours)
             return Budget(beside=beside[0])
         if ours is None:
-            await self._create(where, _budget(job, name))
+            await self._create(where, _budget(job, name, request.members))
         return Budget(exists=True)
 
     async def _create(self, where: str, body: Json) -> None:
@@ -66,7 +66,7 @@ class BudgetActivities:
         )
 
 
-def _budget(job: JobRef, name: str) -> Json:
+def _budget(job: JobRef, name: str, members: int) -> Json:
     labels = {names.LABEL_JOB: job.job_id, names.LABEL_MANAGED_BY: names.MANAGED_BY}
     return {
         "apiVersion": _API,
@@ -79,7 +79,7 @@ def _budget(job: JobRef, name: str) -> Json:
             "ownerReferences": [ownership.owner(job)],
         },
         # Not maxUnavailable: for that the API server asks a pod's controller for its scale, which a Job does not have.
-        "spec": {"minAvailable": 1, "selector": {"matchLabels": {names.LABEL_JOB: job.job_id}}},
+        "spec": {"minAvailable": members, "selector": {"matchLabels": {names.LABEL_JOB: job.job_id}}},
     }
 
 

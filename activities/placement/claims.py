@@ -39,6 +39,8 @@ class Claims:
     async def pin(self, request: CreateReplica) -> list[str]:
         """List the nodes on which the replica may run: all that were found, or the first with all its CDI devices free.
 
+        A gang gets as many of those as it has members.
+
         Nothing has to be claimed on a bought node, which belongs to its buyer. But a stranger's pod may have come
         there, and the scheduler would let both use the device.
 
@@ -55,10 +57,13 @@ class Claims:
         if request.bought:
             await self._refuse_strangers(request, template)
             return request.nodes
+        claimed: list[str] = []
         for name in request.nodes:
             node = await self._kube.find(path("v1", "nodes", name=name))
             if node is not None and await self._claim(node, sorted(host_of(node).devices(asked)), request):
-                return [name]
+                claimed.append(name)
+            if len(claimed) == request.members:
+                return claimed
         raise ApplicationError(
             f"another job was quicker: CDI devices {', '.join(sorted(asked))} of {', '.join(request.nodes)} are taken",
             type=errors.BUSY,

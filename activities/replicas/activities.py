@@ -9,6 +9,7 @@ from activities.kubernetes import ownership
 from activities.placement.claims import Claims
 from activities.registry.credentials import pull_secret, pulls_by, repository_credentials
 from activities.replicas.blockers import read_start
+from activities.replicas.gang import is_gang, service
 from activities.replicas.job_builder import build_job
 from activities.replicas.pods import Expression, compile_pattern, pods_of, reported_progress
 from activities.signatures import (
@@ -29,7 +30,7 @@ from activities.signatures import (
 )
 from api import errors, names
 from api.projections import node_view, replica_view
-from api.views import NodeView, ReplicaView
+from api.views import NodeView, PodView, ReplicaView
 from clients.kube import Json, Kube, KubeError, path, selector
 
 EVENTS_READ = 200
@@ -61,6 +62,8 @@ class ReplicaActivities:
         job = request.job
         await self._refuse_beside_later(request)
         await self._prepare_pull(request)
+        if is_gang(request):
+            await self._publish_members(request)
         try:
             build_job(request)  # an error in the template is raised before anything is claimed
             body = build_job(request.model_copy(update={"nodes": await self._claims.pin(request)}))
@@ -99,6 +102,26 @@ class ReplicaActivities:
             secret = pull_secret(job, credentials, repository)
             where = path("v1", "secrets", job.namespace, secret["metadata"]["name"])
             await self._kube.apply(where, secret, ownership.FIELD_MANAGER)
+
+    async def _publish_members(self, request: CreateReplica) -> None:
+        """Create the Service by which the members of a gang find each other.
+
+        It exists before their pods: a name that is asked for too early is unknown to DNS for half a minute.
+        """
+        body, namespace = service(request), request.job.namespace
+        try:
+            await self._kube.create(path("v1", "services", namespace), body)
+        except KubeError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            name = body["metadata"]["name"]
+            found = await self._kube.find(path("v1", "services", namespace, name))
+            if found is not None and not ownership.belongs_to(found, request.job.job_id):
+                raise ApplicationError(
+                    f"Service {namespace}/{name} exists and belongs to somebody else: delete or rename it",
+                    type=errors.CONFLICT,
+                    non_retryable=True,
+                ) from error
 
     async def _existing(self, ref: ReplicaRef) -> ReplicaView:
         view = await self._observe(ref)
@@ -140,12 +163,15 @@ class ReplicaActivities:
 
     @activity.defn(name=READ_START.name)
     async def read_start(self, ref: ReplicaRef) -> StartReading:
-        """Read why the pod does not run yet: from the Job, the pod and the Events of both."""
+        """Read why the pod does not run yet: from the Job, the pod and the Events of both.
+
+        Of a gang it is the first that is missing, or does not run.
+        """
         job, pods = await self._read(ref)
         if job is None:
             return StartReading()
-        view = replica_view(job["metadata"]["name"], job, pods)
-        pod = next((each for each in pods if view.pod and each["metadata"]["uid"] == view.pod.uid), None)
+        late = _late(replica_view(job["metadata"]["name"], job, pods), members=job["spec"].get("completions", 1))
+        pod = next((each for each in pods if late and each["metadata"]["uid"] == late.uid), None)
         uid = (pod or job)["metadata"]["uid"]
         events = await self._kube.some(
             path("events.k8s.io/v1", "events", ref.job.namespace), EVENTS_READ, fieldSelector=f"regarding.uid={uid}"
@@ -154,10 +180,11 @@ class ReplicaActivities:
 
     @activity.defn(name=STOP_REPLICA.name)
     async def stop_replica(self, request: StopReplica) -> ReplicaView:
-        """Stop the pod, or delete the Job with it; the request is under way when this returns.
+        """Stop the pods, or delete the Job with them; the request is under way when this returns.
 
-        Without ``force`` the pod has its grace, and a Job being deleted stays until its pod is gone. With ``force``
-        nobody waits for a kubelet, so it is only for a machine that is known not to run any more.
+        Without ``force`` each pod has its grace, or ``grace`` if that is shorter, and a Job being deleted stays until
+        its pods are gone. With ``force`` nobody waits for a kubelet, so it is only for a machine that is known not to
+        run any more.
         """
         ref = request.ref
         view = await self._observe(ref)
@@ -165,7 +192,7 @@ class ReplicaActivities:
             where = path("batch/v1", "jobs", ref.job.namespace, view.job_name)
             propagation = "Background" if request.force else "Foreground"
             await self._kube.delete(where, uid=view.job_uid, propagation=propagation)
-        if request.force or not request.delete_job or not view.job_exists:
+        if request.force or request.grace is not None or not request.delete_job or not view.job_exists:
             for pod in await pods_of(self._kube, ref):
                 await self._stop_pod(pod, request)
         return await self._observe(ref)
@@ -174,11 +201,14 @@ class ReplicaActivities:
         metadata = pod["metadata"]
         ended = (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
         # A stopping pod keeps its grace; an ended one keeps its exit code and log as long as its Job exists.
-        if not request.force and ("deletionTimestamp" in metadata or (ended and not request.delete_job)):
+        if not request.force and (_stops_in_time(pod, request.grace) or (ended and not request.delete_job)):
             return
+        grace = 0 if request.force else request.grace
+        if grace and not _stops_in_time(pod, None):
+            grace = min(grace, (pod.get("spec") or {}).get("terminationGracePeriodSeconds", grace))
         where = path("v1", "pods", metadata["namespace"], metadata["name"])
         try:
-            await self._kube.delete(where, uid=metadata["uid"], grace=0 if request.force else None)
+            await self._kube.delete(where, uid=metadata["uid"], grace=grace)
         except KubeError as error:
             if error.status != 409:  # another pod has that name by now
                 raise
@@ -203,6 +233,21 @@ class ReplicaActivities:
                 return ProgressReading(progress=progress)
             readable = readable or has_log
         return ProgressReading(progress=None, readable=readable)
+
+
+def _stops_in_time(pod: Json, grace: int | None) -> bool:
+    """True if the pod is being deleted, with no more seconds than ``grace`` allows."""
+    metadata = pod["metadata"]
+    if "deletionTimestamp" not in metadata:
+        return False
+    return grace is None or int(metadata.get("deletionGracePeriodSeconds") or 0) <= grace
+
+
+def _late(view: ReplicaView, members: int) -> PodView | None:
+    """Find the pod for which a start waits, one that says why before others; None if it was not made yet."""
+    if len(view.pods) < members:
+        return None
+    return min(view.pods.values(), key=lambda pod: (pod.waiting_reason is None, pod.started_at is not None))
 
 
 def _job_name(ref: ReplicaRef) -> str:

@@ -1,5 +1,7 @@
 """The ``batch/v1`` Job of one incarnation of a replica: the user's template, made ours. Pure.
 
+What only a gang needs is in :mod:`activities.replicas.gang`.
+
 The workflow alone decides when a replica starts, restarts or is lost. So every field by which the Job controller would
 decide is removed or set: otherwise it restarts the training from step 0 on its own, or erases its success. What the pod
 does, and how long it takes to stop, stays the user's choice.
@@ -10,6 +12,7 @@ from typing import Any
 
 from activities.kubernetes import ownership
 from activities.registry.credentials import pulls_by
+from activities.replicas import gang
 from activities.replicas.pods import all_containers
 from activities.replicas.probes import bear_dumps, warning
 from activities.signatures import CreateReplica
@@ -84,7 +87,7 @@ def _build(request: CreateReplica) -> Json:
     if not isinstance(pod.get("containers"), list) or not pod["containers"]:
         raise ValueError("jobTemplate.spec.template.spec.containers: at least one container is needed")
 
-    _own_job_spec(spec, held=request.suspended)
+    _own_job_spec(spec, request)
     _own_pod(pod, request)
     raised = [each for container in pod["containers"] for each in bear_dumps(container, request.probe_patience)]
     pod_template["metadata"] = _metadata(pod_template.get("metadata"), request)
@@ -111,11 +114,16 @@ def _object(parent: Json, path: str, key: str) -> Json:
     return found
 
 
-def _own_job_spec(spec: Json, held: bool) -> None:
+def _own_job_spec(spec: Json, request: CreateReplica) -> None:
     for field in _TAKEN_OUT:
         spec.pop(field, None)
-    spec |= {"parallelism": 1, "completions": 1, "backoffLimit": 0, "podReplacementPolicy": "Failed"}
-    if held:
+    if gang.is_gang(request):
+        spec.pop("backoffLimit", None)  # there is one for each member instead
+        spec |= gang.job_fields(request)
+    else:
+        spec |= {"parallelism": 1, "completions": 1, "backoffLimit": 0}
+    spec["podReplacementPolicy"] = "Failed"
+    if request.suspended:
         spec["suspend"] = True  # even if the queue's own webhook is unreachable
 
 
@@ -128,7 +136,8 @@ def _metadata(given: Json | None, request: CreateReplica) -> Json:
         "annotations": (theirs.get("annotations") or {})
         | ownership.annotations(request.job)
         | {names.ANNOTATION_RESTORED_FROM: request.restore.label if request.restore else ""}
-        | {f"{names.ANNOTATION_STORAGE}{key}": value for key, value in _storage(request).items()},
+        | {f"{names.ANNOTATION_STORAGE}{key}": value for key, value in _storage(request).items()}
+        | (gang.annotations(request) if gang.is_gang(request) else {}),
     }
 
 
@@ -162,7 +171,9 @@ def _own_pod(pod: Json, request: CreateReplica) -> None:
     for container in all_containers(pod):
         _limit_what_is_requested(container)
         _tell_who_it_is(container)
-    pod["volumes"] = [*(pod.get("volumes") or []), _identity_volume(_storage(request))]
+    pod["volumes"] = [*(pod.get("volumes") or []), _identity_volume(request)]
+    if gang.is_gang(request):
+        gang.own_pod(pod, all_containers(pod), request)
     if request.restore is not None:
         for container in pod["containers"]:
             container["image"] = request.restore.images.get(container.get("name"), container.get("image"))
@@ -172,7 +183,7 @@ def _own_pod(pod: Json, request: CreateReplica) -> None:
 
 
 def _affinity(affinity: Json, request: CreateReplica) -> Json:
-    """Allow only the chosen nodes, and never two replicas of a job on one node: they would be lost together."""
+    """Allow only the chosen nodes, and never two pods of a job on one node: they would be lost together."""
     always = "requiredDuringSchedulingIgnoredDuringExecution"
     node: Json = affinity.get("nodeAffinity") or {}
     required: Json = node.get(always) or {}
@@ -243,11 +254,11 @@ def _tell_who_it_is(container: Json) -> None:
         container["volumeMounts"] = [*mounts, mine]
 
 
-def _identity_volume(storage: dict[str, str]) -> Json:
+def _identity_volume(request: CreateReplica) -> Json:
     """Build the files ``job``, ``replica``, ``incarnation`` and ``restoredFrom`` (empty after a cold start).
 
     If the job names a bucket, there are also ``storageType``, ``storageBucket``, ``storagePrefix``,
-    ``storageEndpoint`` and ``storageRegion``.
+    ``storageEndpoint`` and ``storageRegion``. A member of a gang has ``member``, ``size`` and ``coordinator``, too.
     """
     sources = {
         "job": f"metadata.labels['{names.LABEL_JOB}']",
@@ -256,7 +267,10 @@ def _identity_volume(storage: dict[str, str]) -> Json:
         "restoredFrom": f"metadata.annotations['{names.ANNOTATION_RESTORED_FROM}']",
     }
     sources |= {
-        f"storage{key.capitalize()}": f"metadata.annotations['{names.ANNOTATION_STORAGE}{key}']" for key in storage
+        f"storage{key.capitalize()}": f"metadata.annotations['{names.ANNOTATION_STORAGE}{key}']"
+        for key in _storage(request)
     }
+    if gang.is_gang(request):
+        sources |= gang.IDENTITY
     items = [{"path": file, "fieldRef": {"fieldPath": field}} for file, field in sources.items()]
     return {"name": IDENTITY_VOLUME, "downwardAPI": {"items": items}}

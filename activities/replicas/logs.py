@@ -17,6 +17,7 @@ from activities.replicas import saved_log
 from activities.replicas.pods import (
     UNREADABLE,
     containers_of,
+    member_of,
     pods_of,
     read_log,
     read_logs,
@@ -43,6 +44,10 @@ SAVED_LINES = 10_000
 WHOLE = 64 * 2**20
 """Bytes of an incarnation's log that go to the bucket from its beginning; of a longer log the end goes, too."""
 END = 256 * 1024
+MEMBER_LINES = 1000
+"""Lines of the log of a gang's member that are saved, except for those of the first. Ranks mostly say the same."""
+MEMBER_END = 4 * 1024
+"""Bytes of these that go to a ConfigMap, which has room for 256 KiB of all members."""
 READ_SECONDS = 8.0
 """Time after which a read ends; what was read by then is kept."""
 BUCKET_SECONDS = 12.0
@@ -72,7 +77,10 @@ class LogActivities:
 
     @activity.defn(name=SAVE_LOGS.name)
     async def save_logs(self, request: SaveLogs) -> SavedLog:
-        """Save the log of an incarnation. If it is no longer readable, what was saved before stays."""
+        """Save the log of an incarnation. If it is no longer readable, what was saved before stays.
+
+        Of a gang the first member's log is saved, and the ends of the others'.
+        """
         pods = await pods_of(self._kube, request.ref)
         if request.storage is None:
             return await self._to_config_map(request.ref, pods)
@@ -88,42 +96,72 @@ class LogActivities:
 
     async def _to_bucket(self, request: SaveLogs, storage: CheckpointStorage, pods: list[Json]) -> SavedLog:
         ref = request.ref
+        location = url(storage, logs_prefix(storage, ref.job.job_id, ref.replica))
+        first, others = _by_member(pods, ref)
+        ends = (self._end_to_bucket(request, storage, member, pod) for member, pod in others.items())
+        added = await asyncio.gather(self._first_to_bucket(request, storage, first), *ends)
+        return SavedLog(location=location, added_bytes=sum(added))
+
+    async def _first_to_bucket(self, request: SaveLogs, storage: CheckpointStorage, pods: list[Json]) -> int:
+        """Save the whole log of a replica's only or first member, and return how many bytes were added."""
+        ref = request.ref
         prefix = logs_prefix(storage, ref.job.job_id, ref.replica)
         key = log_key(storage, ref.job.job_id, ref.replica, ref.incarnation)
-        location = url(storage, prefix)
         async with aclosing(_whole(self._kube, pods)) as pieces:
             first = await anext(pieces, b"")
             if not first:
-                return SavedLog(location=location, added_bytes=0)
+                return 0
             bucket = await self._buckets.open(storage, request.cloud, ref.job.namespace)
-            head = f"{saved_log.header(ref.job.job_id, ref.replica, str(ref.incarnation))}\n".encode()
-            upload = _Upload(head + first, pieces, bucket, prefix, key)
+            upload = _Upload(_header(ref) + first, pieces, bucket, prefix, key)
             async with self._uploads:
                 try:
                     await bucket.put(key, upload.parts())
                 except CutShort:  # the log that was saved before is longer
-                    return SavedLog(location=location, added_bytes=0)
-        return SavedLog(location=location, added_bytes=upload.sent)
+                    return 0
+        return upload.sent
+
+    async def _end_to_bucket(self, request: SaveLogs, storage: CheckpointStorage, member: int, pod: Json) -> int:
+        """Save the end of the log of a further member, and return how many bytes were added."""
+        ref = request.ref
+        if not (said := await _end_of(self._kube, pod, END)):
+            return 0
+        bucket = await self._buckets.open(storage, request.cloud, ref.job.namespace)
+        key = log_key(storage, ref.job.job_id, ref.replica, ref.incarnation, member)
+        content = _header(ref) + f"--- member {member}: the end of its log ---\n{said}".encode()
+        async with self._uploads:
+            await bucket.put(key, whole(content))
+        return len(content)
 
     async def _to_config_map(self, ref: ReplicaRef, pods: list[Json]) -> SavedLog:
         """Save the end of the log, joined with those of earlier incarnations."""
         name = names.log_name(ref.job.name, ref.job.job_id, ref.replica)
         location = f"configmap/{ref.job.namespace}/{name}"
-        text = ""
-        for pod in pods:
+        first, others = _by_member(pods, ref)
+        ends = await asyncio.gather(*(_end_of(self._kube, pod, MEMBER_END) for pod in others.values()))
+        text = "".join(f"--- member {member} ---\n{said}" for member, said in zip(others, ends, strict=True) if said)
+        whole_log = ""
+        for pod in first:
             logs = await read_logs(self._kube, pod, SAVED_LINES)
             for container, said in logs.items():
-                text += f"{_container(container)}{said}" if said and len(logs) > 1 else said
+                whole_log += f"{_container(container)}{said}" if said and len(logs) > 1 else said
+        if text and whole_log:
+            text += "--- member 0 ---\n"  # behind the others: of a log that is too long the end is kept
+        text += whole_log
         if not text:
             return SavedLog(location=location, added_bytes=0)
-        await self._keep(ref, name, text)
+        await self._keep(ref, name, text, instead=bool(whole_log))
         return SavedLog(location=location, added_bytes=len(text.encode()))
 
-    async def _keep(self, ref: ReplicaRef, name: str, text: str) -> None:
-        """Write the log, joined with what the ConfigMap contains."""
+    async def _keep(self, ref: ReplicaRef, name: str, text: str, *, instead: bool) -> None:
+        """Write the log, joined with what the ConfigMap contains.
+
+        What it has of this incarnation is only replaced with ``instead``, by the log of the first member.
+        """
         job, where = ref.job, path("v1", "configmaps", ref.job.namespace, name)
 
         async def write(found: Json | None) -> None:
+            if not instead and saved_log.header(job.job_id, ref.replica, str(ref.incarnation)) in _log_in(found):
+                return
             data = {"log": saved_log.join(_log_in(found), job.job_id, ref.replica, ref.incarnation, text)}
             if found is not None:
                 await self._kube.patch(where, of_version(found, {"data": data}))
@@ -243,6 +281,27 @@ async def _whole(kube: Kube, pods: list[Json]) -> AsyncGenerator[bytes, None]:
             if left <= 0:
                 end = saved_log.last_bytes(await read_log(kube, pod, container, SAVED_LINES), END)
                 yield f"\n--- the middle of this log is not kept; its end was: ---\n{end}".encode()
+
+
+def _by_member(pods: list[Json], ref: ReplicaRef) -> tuple[list[Json], dict[int, Json]]:
+    """Split the pods of an incarnation into those of its first member and the further members'."""
+    members = [(member_of(pod, ref), pod) for pod in pods]
+    return [pod for member, pod in members if not member], {member: pod for member, pod in members if member}
+
+
+async def _end_of(kube: Kube, pod: Json, room: int) -> str:
+    """Read the end of a member's log, as much as fits into ``room`` bytes for all of its containers."""
+    logs = await read_logs(kube, pod, MEMBER_LINES)
+    texts = [f"{_container(name)}{said}" if len(logs) > 1 else said for name, said in logs.items() if said]
+    return "".join(_ended(saved_log.last_bytes(text, room // len(logs))) for text in texts)
+
+
+def _ended(text: str) -> str:
+    return text if text.endswith("\n") or not text else f"{text}\n"
+
+
+def _header(ref: ReplicaRef) -> bytes:
+    return f"{saved_log.header(ref.job.job_id, ref.replica, str(ref.incarnation))}\n".encode()
 
 
 def _container(name: str) -> str:

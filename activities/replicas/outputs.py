@@ -20,7 +20,7 @@ from activities.cloud_errors import CloudError, to_application_error
 from activities.compute import Cloud
 from activities.heartbeat import heartbeats
 from activities.join.ssh import SshKeys, Unreachable, connect, run, user_of
-from activities.replicas.pods import pods_of
+from activities.replicas.pods import member_of, pods_of
 from activities.signatures import SAVE_OUTPUTS, SavedOutputs, SaveOutputs
 from activities.storage import Buckets, Storage
 from api import errors
@@ -81,7 +81,10 @@ class OutputActivities:
     @activity.defn(name=SAVE_OUTPUTS.name)
     async def save_outputs(self, request: SaveOutputs) -> SavedOutputs:
         """Upload what is not in the bucket in the same size; if ``done`` is False, call again for the rest."""
-        containers = [each for pod in await pods_of(self._kube, request.ref) for each in _containers(pod)]
+        pods = await pods_of(self._kube, request.ref)
+        if request.member is not None:
+            pods = [pod for pod in pods if member_of(pod, request.ref) == request.member]
+        containers = [each for pod in pods for each in _containers(pod)]
         try:
             bucket = await self._buckets.open(request.storage, request.cloud, request.ref.job.namespace)
             async with heartbeats(), self._machine(request) as machine:
@@ -92,7 +95,7 @@ class OutputActivities:
     async def _save(
         self, request: SaveOutputs, containers: list[str], machine: asyncssh.SSHClientConnection, bucket: Storage
     ) -> SavedOutputs:
-        prefix = outputs_prefix(request.storage, request.ref.job.job_id, request.ref.replica)
+        prefix = outputs_prefix(request.storage, request.ref.job.job_id, request.ref.replica, request.member)
         began, there = time.monotonic(), {each.key: each.size for each in await bucket.list(prefix)}
         files = [file for container in containers for file in await _list(machine, container, request.paths)]
         for file in files:

@@ -13,7 +13,7 @@ import re2
 from activities.kubernetes import ownership
 from activities.signatures import ReplicaRef
 from api import names
-from api.projections import is_mirror
+from api.projections import is_mirror, member_in
 from clients.kube import Json, Kube, KubeError, path
 
 PROGRESS_LINES = 500
@@ -34,10 +34,15 @@ log = logging.getLogger(__name__)
 
 
 async def pods_of(kube: Kube, ref: ReplicaRef) -> list[Json]:
-    """List the pods of one incarnation: one, or none."""
+    """List the pods of one incarnation, the first member's first; there may be none."""
     selector = ownership.selector(ref.job.job_id, ref.replica, ref.incarnation)
     found = await kube.list(path("v1", "pods", ref.job.namespace), labelSelector=selector)
-    return [pod for pod in found if not is_mirror(pod)]
+    return sorted((pod for pod in found if not is_mirror(pod)), key=lambda pod: member_of(pod, ref))
+
+
+def member_of(pod: Json, ref: ReplicaRef) -> int:
+    """Read which member of the incarnation a pod is."""
+    return member_in(pod, names.replica_job_name(ref.job.name, ref.job.job_id, ref.replica, ref.incarnation))
 
 
 def all_containers(spec: Json) -> list[Json]:

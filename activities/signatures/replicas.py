@@ -57,6 +57,7 @@ class CreateReplica(Model):
     storage: CheckpointStorage | None = None  # in which the training may keep checkpoints of its own
     probe_patience: float = 0  # seconds of a dump that its probes have to tolerate
     members: int = Field(default=1, exclude_if=lambda members: members == 1)  # pods, each on a node of its own
+    indexed: bool = Field(default=False, exclude_if=lambda indexed: not indexed)  # a gang, even if of one member
 
     @classmethod
     def of(cls, job: JobRef, spec: SpotInstanceJobSpec, **incarnation: Any) -> "CreateReplica":
@@ -69,7 +70,7 @@ class CreateReplica(Model):
             checkpoint_image_repo=config.checkpoint_image_repo,
             cloud_credentials=spec.gcp_credentials_secret_ref,
             storage=config.checkpoint_storage,
-            **{"members": spec.members, **incarnation},
+            **{"members": spec.members, "indexed": spec.is_gang, **incarnation},
         )
 
 
@@ -175,11 +176,15 @@ class Cause(Model):
 
 
 class StopReplica(Model):
-    """Stop the pod and keep the Job, or delete both. ``force`` is for a machine that is known to be gone."""
+    """Stop the pods and keep the Job, or delete both. ``force`` is for a machine that is known to be gone.
+
+    ``grace`` shortens the seconds that the pods have, for a gang that has lost a member: nobody can save any more.
+    """
 
     ref: ReplicaRef
     delete_job: bool
     force: bool = False
+    grace: int | None = Field(default=None, ge=1, exclude_if=lambda grace: grace is None)
 
 
 class SaveLogs(Model):
@@ -225,9 +230,13 @@ class ReadProgress(Model):
 
 
 class SaveOutputs(Model):
-    """Upload what an ended training has left at ``paths`` in its containers."""
+    """Upload what an ended training has left at ``paths`` in its containers.
+
+    Of a gang it is one ``member``'s, on whose ``vm`` they are.
+    """
 
     ref: ReplicaRef
+    member: int | None = Field(default=None, exclude_if=lambda member: member is None)
     paths: list[str]
     storage: CheckpointStorage
     cloud: SecretReference | None = None  # gcpCredentialsSecretRef
@@ -261,11 +270,15 @@ class WrittenReport(Model):
 
 
 class SetBudget(Model):
-    """Block evictions, or allow them; ``labels`` are those of the job's template."""
+    """Block evictions, or allow them; ``labels`` are those of the job's template.
+
+    A budget lets the others of several pods be evicted, but none of the ``members`` of a gang.
+    """
 
     job: JobRef
     exists: bool = Field(alias="held")  # whether a budget is to exist
     labels: dict[str, str] = {}
+    members: int = Field(default=1, exclude_if=lambda members: members == 1)
 
 
 class Budget(Model):

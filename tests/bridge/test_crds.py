@@ -163,7 +163,7 @@ NOTICE = "spec.gcp.preemptionNoticeDuration"
         ("spec.gang", {"minSize": 3, "maxSize": 2}, "minSize is greater than maxSize: write the same number"),
         ("spec.gang", {"minSize": 2, "maxSize": 3}, "gangs of a changing size are not supported yet: write the same"),
         ("spec.gang", {"minSize": 2}, "spec.gang.maxSize: Required value"),
-        ("spec.gang", {"minSize": 65, "maxSize": 65}, "should be less than or equal to 64"),
+        ("spec.gang", {"minSize": 33, "maxSize": 33}, "should be less than or equal to 32"),
         ("spec.replica", 3, 'unknown field "spec.replica"'),
         ("spec.outputs", ["out"], "not a path in a container: write it from the root"),
         ("spec.gcpCredentialsSecretRef", {"name": "../../victim/secrets/db"}, "not the name of an object: write lower"),

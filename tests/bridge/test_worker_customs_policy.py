@@ -108,6 +108,42 @@ async def test_it_deletes_nobody_elses_budget(control_plane: Any, installed: Non
         await delete_as_worker(control_plane, namespace, made)
 
 
+# --- Services
+
+
+def service(labels: Json | None = None, owned: bool = True, **spec: Any) -> Json:
+    wanted = {"clusterIP": "None", "selector": {names.LABEL_JOB: JOB}, "ports": [{"port": 80}], **spec}
+    metadata = {"name": "s", "labels": labels or {}, **(OWNED if owned else {})}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": wanted}
+
+
+async def test_it_makes_the_service_of_a_gang(control_plane: Any, installed: None, namespace: str) -> None:
+    await create_as_worker(control_plane, namespace, service())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        service(owned=False),
+        service(selector={"app": "web"}),
+        service(clusterIP=""),
+        service(type="NodePort", clusterIP=""),
+        service(type="ExternalName", externalName="example.org", clusterIP=""),
+        service(externalIPs=["192.0.2.1"]),
+    ],
+    ids=["nobody's", "of other pods", "an address", "a port of all nodes", "an alias", "somebody's address"],
+)
+async def test_it_makes_no_other_service(control_plane: Any, installed: None, namespace: str, made: Json) -> None:
+    with pytest.raises(SandboxError, match="may make no Services but headless ones"):
+        await create_as_worker(control_plane, namespace, made)
+
+
+async def test_it_changes_and_deletes_no_service(control_plane: Any, installed: None, namespace: str) -> None:
+    await create(control_plane, namespace, made := service(labels=OURS))
+    with pytest.raises(SandboxError, match=r"may change and delete no Services|cannot delete resource .services"):
+        await delete_as_worker(control_plane, namespace, made)
+
+
 # --- CheckpointBackups
 
 

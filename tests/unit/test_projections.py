@@ -334,3 +334,46 @@ def test_what_root_on_a_node_says_of_a_pod_is_bounded(at: str) -> None:
     assert len(view.model_dump_json()) < 100_000
     assert view.finished_at is not None
     assert 1970 <= view.finished_at.year <= 2100
+
+
+# --- gangs
+
+
+def member(index: str, name: str = "p", *, of: str = "j", **status: Any) -> Json:
+    owner = {"kind": "Job", "name": of, "controller": True}
+    annotations = {"batch.kubernetes.io/job-completion-index": index}
+    return pod(status, name=name, uid=f"u-{name}", annotations=annotations, ownerReferences=[owner])
+
+
+GANG = {"metadata": {"name": "j", "uid": "u"}, "spec": {"completionMode": "Indexed"}}
+
+
+@pytest.mark.parametrize("job", [GANG, None], ids=["its Job", "its Job is gone"])
+def test_the_pods_of_a_gang_are_seen_by_member(job: Json | None) -> None:
+    view = replica_view("j", job, [member("2", "c"), member("0", "a"), member("1", "b")])
+    assert {number: pod.name for number, pod in view.pods.items()} == {0: "a", 1: "b", 2: "c"}
+    assert view.job_exists is (job is not None)
+
+
+def test_a_gang_whose_first_member_is_gone_has_the_others() -> None:
+    view = replica_view("j", GANG, [member("1", "b")])
+    assert (view.pod, list(view.other_pods)) == (None, [1])
+
+
+def test_of_two_pods_of_one_member_the_one_that_runs_counts() -> None:
+    old = member("1", "old", phase="Failed")
+    assert replica_view("j", GANG, [member("1", "new"), old]).other_pods[1].name == "new"
+
+
+def test_pods_of_a_replica_of_one_are_never_others_whatever_they_say_of_themselves() -> None:
+    view = replica_view("j", {"metadata": {"uid": "u"}, "spec": {}}, [member("7")])
+    assert (view.pod is not None, view.other_pods) == (True, {})
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [member("1", of="another"), member("-1"), member("1e3"), member("32"), member("9" * 400)],
+    ids=["of another Job", "negative", "no number", "beyond the largest gang", "too long"],
+)
+def test_an_index_that_cannot_be_is_none(pod: Json) -> None:
+    assert replica_view("j", None, [pod]).other_pods == {}
