@@ -211,14 +211,14 @@ class Cluster:
         self.clock.after(SCHEDULE_SECONDS, lambda: self._schedule(job))
         return job
 
-    def stop(self, job: Job, *, delete: bool, force: bool) -> None:
+    def stop(self, job: Job, *, delete: bool, force: bool, grace: float | None = None) -> None:
         """Delete the pods of a Job, with ``force`` without waiting for them, and with ``delete`` the Job as well."""
         job.deleting = job.deleting or delete
         for member in list(job.pods):
             if force:
                 self._remove_pod(job, member)
             else:
-                self.delete_pod(job, member)
+                self.delete_pod(job, member, grace)
         if delete and not job.pods:
             self._remove_job(job)
 
@@ -373,8 +373,8 @@ class Cluster:
         pod.exit_code = pod.exit_code or code or None
         self.changed(job)
 
-    def delete_pod(self, job: Job, member: int = 0) -> None:
-        """Delete a pod as kubectl does. If its machine runs, it stops within its grace."""
+    def delete_pod(self, job: Job, member: int = 0, grace: float | None = None) -> None:
+        """Delete a pod as kubectl does. If its machine runs, it stops within its grace, or this one."""
         pod = job.pods.get(member)
         if pod is None or pod.deleting:
             return
@@ -389,7 +389,7 @@ class Cluster:
             if job.pods.get(member) is pod and not dead and job.key not in self.stuck_pods:
                 self._remove_pod(job, member)
 
-        self.clock.after(self.gangs.stop_seconds(job, pod) if pod.node else 0.0, stopped)
+        self.clock.after(self.gangs.stop_seconds(job, pod, grace) if pod.node else 0.0, stopped)
 
     def evict(self, job: Job, member: int = 0) -> None:
         """Evict a pod as the kubelet does if a node runs short of something: the pod ends, and its object stays."""

@@ -61,7 +61,7 @@ class ClusterCalls:
     def stop_replica(self, request: act.StopReplica) -> ReplicaView:
         job = self.cluster.jobs.get((request.ref.replica, request.ref.incarnation))
         if job is not None:
-            self.cluster.stop(job, delete=request.delete_job, force=request.force)
+            self.cluster.stop(job, delete=request.delete_job, force=request.force, grace=request.grace)
         return self.observe_replica(request.ref)
 
     def set_budget(self, request: act.SetBudget) -> act.Budget:

@@ -58,9 +58,11 @@ class Gangs:
         for member in list(job.pods):
             self.cluster.end_pod(job, self.exit_code, member)
 
-    def stop_seconds(self, job: Job, pod: Pod) -> float:
+    def stop_seconds(self, job: Job, pod: Pod, grace: float | None = None) -> float:
         """Return how long a pod takes to stop: one that hangs for want of a peer ignores SIGTERM until SIGKILL."""
         if not job.is_gang or not pod.runs or job.trains:
             return self.cluster.stop_seconds
+        if grace is not None:
+            return grace
         spec = job.request.job_template.get("spec", {}).get("template", {}).get("spec", {})
         return float(spec.get("terminationGracePeriodSeconds", GRACE_SECONDS))
