@@ -7,7 +7,7 @@ rules that could become expensive, so everything that a rule compares has a limi
 
 from typing import Any
 
-from api import fixed
+from api import fixed, gang
 from api.duration import PATTERN
 from api.fixed import Fixed
 from api.formats import NAME, Format, formats_in
@@ -115,22 +115,6 @@ _JOB_TEMPLATE: Schema = {
                 "backoffLimit": {"type": "integer", "minimum": 0},
                 "template": _POD_TEMPLATE,
             },
-            "x-kubernetes-validations": [
-                rule(
-                    "!has(self.parallelism) || self.parallelism <= 1",
-                    "parallelism above 1 cannot be checkpointed as one training: leave it out, spec.replicas says how "
-                    "many redundant copies run",
-                ),
-                rule(
-                    "!has(self.completions) || self.completions <= 1",
-                    "completions above 1 cannot be checkpointed as one training: leave it out, spec.replicas says how "
-                    "many redundant copies run",
-                ),
-                rule(
-                    "!has(self.completionMode) || self.completionMode != 'Indexed'",
-                    "completionMode Indexed is for Jobs of several pods; a replica is one pod: leave it out",
-                ),
-            ],
         }
     },
 }
@@ -159,17 +143,31 @@ _CHECKPOINT_CONFIG: Schema = {
     ]
 }
 
+_JOB = "self.jobTemplate.spec"
+_AT_ONCE = f"(has({_JOB}.parallelism) ? {_JOB}.parallelism : 1)"
+_MEMBERS = f"(has(self.gang) ? self.gang.maxSize : {_AT_ONCE})"
+_INDEXED = f"(has({_JOB}.completionMode) && {_JOB}.completionMode == 'Indexed')"
+_IS_GANG = f"(has(self.gang) || {_AT_ONCE} > 1 || {_INDEXED})"
+
+_MEMBERS_RULES = [
+    rule(f"!{_IS_GANG} || self.replicas == 1", gang.ONE_REPLICA),
+    rule(f"!{_IS_GANG} || self.checkpointConfig.mode == 'Application'", gang.SAVES_ITSELF),
+    rule(f"{_AT_ONCE} <= {gang.LARGEST}", gang.TOO_MANY),
+    rule(
+        f"!has(self.gang) || !has({_JOB}.parallelism) || {_JOB}.parallelism == self.gang.maxSize",
+        gang.ANOTHER_PARALLELISM,
+    ),
+    rule(
+        f"!has({_JOB}.completions) || {_JOB}.completions == {_MEMBERS} || (!{_IS_GANG} && {_JOB}.completions <= 1)",
+        gang.ANOTHER_COMPLETIONS,
+    ),
+]
+"""Rules of a replica of several pods; those of one pod are as before."""
+
 _GANG: Schema = {
     "x-kubernetes-validations": [
-        rule(
-            "self.minSize <= self.maxSize",
-            "minSize is greater than maxSize: write the same number in both",
-        ),
-        rule(
-            "self.minSize >= self.maxSize",
-            "minSize is smaller than maxSize, but gangs of a changing size are not supported yet: write the same "
-            "number in both",
-        ),
+        rule("self.minSize <= self.maxSize", gang.MIN_ABOVE_MAX),
+        rule("self.minSize >= self.maxSize", gang.NOT_FIXED),
     ]
 }
 
@@ -196,6 +194,7 @@ JOB_ADDITIONS: dict[str, Schema] = {
                 "!has(self.outputs) || self.outputs.size() == 0 || has(self.checkpointConfig.checkpointStorage)",
                 "outputs are uploaded to checkpointConfig.checkpointStorage, which is missing: name a bucket",
             ),
+            *_MEMBERS_RULES,
         ],
     },
     "spec.gang": _GANG,

@@ -16,6 +16,25 @@ MASTER_PORT = 29500
 """Port of the first member at which all meet: torch's own default."""
 
 
+# What a spec needs whose pods train together, in the words of the CRD's rules and of the condition Accepted.
+MIN_ABOVE_MAX = "minSize is greater than maxSize: write the same number in both"
+NOT_FIXED = (
+    "minSize is smaller than maxSize, but gangs of a changing size are not supported yet: write the same number in both"
+)
+_WHICH = "pods that train together (gang, jobTemplate's parallelism or completionMode Indexed)"
+ONE_REPLICA = f"replicas: {_WHICH} are one replica: write replicas: 1, because it is 2 if it is left out"
+SAVES_ITSELF = (
+    f"checkpointConfig.mode: {_WHICH} cannot be restored from images of their memory, because they talk to each other: "
+    "write mode: Application, in which the training saves itself to checkpointStorage"
+)
+TOO_MANY = f"jobTemplate.spec.parallelism is above {LARGEST}, the most pods that can train together: lower it"
+ANOTHER_PARALLELISM = "jobTemplate.spec.parallelism differs from gang.maxSize: leave parallelism out"
+ANOTHER_COMPLETIONS = (
+    "jobTemplate.spec.completions differs from the number of pods that train together (gang.maxSize, or parallelism): "
+    "leave completions out"
+)
+
+
 class Gang(Model):
     """A replica of several pods, its members, each on a machine of its own. They train together as one."""
 

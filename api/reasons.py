@@ -45,7 +45,9 @@ VOLUME_CLAIM_LOST = "VolumeClaimLost"
 VOLUME_CLAIM_NOT_BOUND = "VolumeClaimNotBound"
 """A PersistentVolumeClaim is not bound, and no pod can wait for it."""
 VOLUME_NOT_SHAREABLE = "VolumeNotShareable"
-"""A PersistentVolumeClaim can be mounted on one node only, and there are several replicas."""
+"""A PersistentVolumeClaim can be mounted on one node only, and there are several replicas or members."""
+KUBERNETES_TOO_OLD = "KubernetesTooOld"
+"""The cluster's Kubernetes lacks what pods that train together need."""
 
 # --- checks of what a job needs
 
@@ -261,6 +263,7 @@ OF: Mapping[str, tuple[str, ...]] = {
         VOLUME_CLAIM_LOST,
         VOLUME_CLAIM_NOT_BOUND,
         VOLUME_NOT_SHAREABLE,
+        KUBERNETES_TOO_OLD,
     ),
     conditions.OPERATOR_READY: (INSTALLED, NOT_NEEDED, NOT_INSTALLED, SCHEMA_TOO_OLD),
     conditions.REGISTRY_READY: (PUSH_AND_PULL, NOT_NEEDED, UNREACHABLE),

@@ -28,12 +28,14 @@ class Unkept:
         advice: what to use instead.
         harmless: values that ask for nothing but what Outlast does anyway.
         effect: what the field does.
+        only: the values that have no effect, if others have one.
         queued: True if Kueue's webhook sets the field, so that nothing is said about a job that Kueue queues.
     """
 
     path: str
     advice: str
     harmless: tuple[str | int | bool, ...] = ()
+    only: tuple[int, ...] = ()
     effect: str = "has no effect"
     queued: bool = False
 
@@ -47,13 +49,18 @@ class Unkept:
         if self.queued and (QUEUE in labels or QUEUE in (_at(template, "metadata.labels") or {})):
             return False
         value = _at(template, self.path)
+        if self.only:
+            return value in self.only and not isinstance(value, bool)
         return not any(value is None if each is None else value == each for each in (None, *self.harmless))
 
     @property
     def expression(self) -> str:
         """Write the same in CEL: true if there is nothing to warn about."""
+        value = f"{_TEMPLATE}{_steps(self.path)}.orValue(null)"
+        if self.only:
+            return f"!({value} in [{', '.join(f'dyn({_literal(each)})' for each in self.only)}])"
         harmless = ", ".join(f"dyn({_literal(each)})" for each in (None, *self.harmless))
-        nothing = f"{_TEMPLATE}{_steps(self.path)}.orValue(null) in [{harmless}]"
+        nothing = f"{value} in [{harmless}]"
         if not self.queued:
             return nothing
         label = f"metadata.?labels[?'{QUEUE}'].hasValue()"
@@ -125,18 +132,13 @@ UNKEPT: tuple[Unkept | Shortened, ...] = (
     ),
     Unkept(
         "spec.parallelism",
-        "set spec.replicas of the SpotInstanceJob to say how many redundant copies run, or spec.suspend for none",
-        harmless=(1,),
+        "to pause the training set spec.suspend of the SpotInstanceJob",
+        only=(0,),
     ),
     Unkept(
         "spec.completions",
         "set spec.completionPolicy of the SpotInstanceJob to say whether one success completes it, or all of them",
-        harmless=(1,),
-    ),
-    Unkept(
-        "spec.completionMode",
-        "a replica is one pod, so there is no index; leave it out",
-        harmless=("NonIndexed",),
+        only=(0,),
     ),
     Unkept(
         "spec.backoffLimitPerIndex",

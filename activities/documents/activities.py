@@ -11,6 +11,7 @@ from activities.documents.admission import Admission
 from activities.documents.checks import format_problems, secrets_in_use, spec_problems
 from activities.documents.finalizers import Finalizers
 from activities.documents.findings import Findings, together
+from activities.documents.gang_checks import check_gang
 from activities.documents.identity import Grants, not_lent
 from activities.documents.inventory import inventory_of
 from activities.documents.protection import Protection
@@ -107,12 +108,13 @@ class SpecActivities:
         """Protect what the job names, and say what is wrong and what a person should know."""
         vm = await self._protection.vm(job, await self._reader.vm(job, spec))
         uses = secrets_in_use(spec, None if vm.problems else vm.spec, job.namespace)
-        (references, secrets), (admission, hold), volumes = await asyncio.gather(
+        (references, secrets), (admission, hold), volumes, members = await asyncio.gather(
             self._protection.secrets(job, uses),
             self._admission.judge(job, spec, found),
-            look_at_volumes(self._kube, job.namespace, spec.pod, spec.replicas),
+            look_at_volumes(self._kube, job.namespace, spec.pod, spec.replicas, spec.members),
+            check_gang(self._kube, spec),
         )
-        written = self._what_is_written(job, spec, vm.spec, found)
+        written = self._what_is_written(job, spec, vm.spec, found) + members
         told = together([Findings(vm.problems), written, references, admission, secrets, Findings(*volumes)])
         refused = [each for each in borrowed(spec, vm.spec) if not self._grants.permits(job.namespace, each)]
         return {

@@ -38,8 +38,9 @@ def _containers(spec: SpotInstanceJobSpec) -> list[Any]:
 def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
     if spec.job_spec.get("successPolicy") is not None:
         yield (
-            "jobTemplate.spec.successPolicy is for Indexed Jobs, and each replica is one pod: leave it out, and say by "
-            "spec.completionPolicy whether one replica's success is enough (Any) or all have to succeed (All)"
+            "jobTemplate.spec.successPolicy has no meaning here, since all pods of a replica have to succeed: leave it "
+            "out, and say by spec.completionPolicy whether one replica's success is enough (Any) or all have to "
+            "succeed (All)"
         )
     yield from _failure_policy(spec)
     containers = _containers(spec)
@@ -55,7 +56,7 @@ def _failure_policy(spec: SpotInstanceJobSpec) -> Iterator[str]:
     for rule in failure_rules(spec.job_spec):
         field = f"jobTemplate.spec.podFailurePolicy.rules[{rule.number - 1}]"
         if rule.action == "FailIndex":
-            yield f"{field}: FailIndex is for Indexed Jobs, and each replica is one pod: write FailJob"
+            yield f"{field}: FailIndex ends one pod of several, but all pods of a replica go together: write FailJob"
         if rule.action != "Ignore" and DISRUPTION in [each.type for each in rule.on_pod_conditions or []]:
             yield (
                 f"{field}: {shown(rule.action)} on {DISRUPTION} would end the job when a spot VM is preempted, which "

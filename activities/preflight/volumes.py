@@ -47,10 +47,13 @@ class Claim:
     binding: str = UNKNOWN
 
 
-async def look_at_volumes(kube: Kube, namespace: str, pod: Json, replicas: int) -> tuple[list[Condition], list[str]]:
+async def look_at_volumes(
+    kube: Kube, namespace: str, pod: Json, replicas: int, members: int = 1
+) -> tuple[list[Condition], list[str]]:
     """Say which volumes of a pod spec the replicas can never have, and what a person should know about the others."""
     claims, absent = await asyncio.gather(read_claims(kube, namespace, pod), inline_problems(kube, pod))
-    return [*claim_problems(claims, replicas, namespace), *absent], claim_warnings(claims, replicas)
+    problems = claim_problems(claims, replicas, namespace, members)
+    return [*problems, *absent], claim_warnings(claims, replicas)
 
 
 async def read_claims(kube: Kube, namespace: str, pod: Json) -> list[Claim]:
@@ -134,12 +137,12 @@ def _is_written(pod: Json, volume: Json) -> bool:
     return any(mount.get("name") == volume.get("name") and not mount.get("readOnly") for mount in mounts)
 
 
-def claim_problems(claims: Iterable[Claim], replicas: int, namespace: str) -> list[Condition]:
-    """List the claims with which the replicas can never all run."""
-    return [problem for claim in claims for problem in _problems(claim, replicas, namespace)]
+def claim_problems(claims: Iterable[Claim], replicas: int, namespace: str, members: int = 1) -> list[Condition]:
+    """List the claims with which the replicas, or the members of one, can never all run."""
+    return [problem for claim in claims for problem in _problems(claim, replicas, namespace, members)]
 
 
-def _problems(claim: Claim, replicas: int, namespace: str) -> Iterable[Condition]:
+def _problems(claim: Claim, replicas: int, namespace: str, members: int) -> Iterable[Condition]:
     if not claim.exists:
         message = (
             f"there is no PersistentVolumeClaim {shown(claim.name)[1:-1]} in namespace {namespace}: create it, or "
@@ -153,6 +156,12 @@ def _problems(claim: Claim, replicas: int, namespace: str) -> Iterable[Condition
         message = (
             f"PersistentVolumeClaim {claim.name} is {' and '.join(claim.modes)}, and the {replicas} replicas are on "
             "different nodes: set replicas to 1, or use a claim that is ReadWriteMany"
+        )
+        yield not_accepted(reasons.VOLUME_NOT_SHAREABLE, message)
+    elif members > 1 and not SHARED & set(claim.modes):
+        message = (
+            f"PersistentVolumeClaim {claim.name} is {' and '.join(claim.modes)}, and the {members} pods that train "
+            "together are on different nodes: use a claim that is ReadWriteMany or ReadOnlyMany"
         )
         yield not_accepted(reasons.VOLUME_NOT_SHAREABLE, message)
     elif claim.binding in {ABSENT, IMMEDIATE}:

@@ -63,6 +63,7 @@ IDENTITY = {
 
 def own_pod(pod: Json, containers: list[Json], request: CreateReplica) -> None:
     """Let the members find each other, by the variables that frameworks read."""
+    pod.pop("hostname", None)
     pod["subdomain"] = names.gang_service_name(request.job.name, request.job.job_id, request.replica)
     for container in containers:
         given: list[Json] = container.get("env") or []

@@ -19,8 +19,9 @@ library.
         if stop.is_set():
             sys.exit(143)
 
-Several processes, for example one for each GPU (`torchrun --nproc-per-node=8`), write one checkpoint together. Each
-saves its part into a directory of its own, with file names of its own, and all leave at the same step:
+Several processes, for example one for each GPU (`torchrun --nproc-per-node=8`) or for each member of a gang, write one
+checkpoint together. Each saves its part into a directory of its own, with file names of its own, and all leave at the
+same step:
 
     rank, here = int(os.environ["RANK"]), f"/scratch/{os.environ['RANK']}"
     if (found := outlast.restore_shard(here)) is not None:
@@ -81,6 +82,8 @@ _RANK = struct.Struct("!I")
 """How a process says which one it is."""
 
 T = TypeVar("T")
+Place = tuple[str, int]
+"""The place at which processes meet: a host and a port, or on one machine the path of a socket and 0."""
 Put = Callable[[str, str], object]
 """Uploads a file (its path, the key)."""
 Get = Callable[[str, str], object]
@@ -163,7 +166,8 @@ def publish_shard(
     rank, world = _who() if rank is None or world is None else (rank, world)
     if not 0 <= rank < world or progress < 0 or progress != int(progress):
         raise ValueError(f"rank {rank} of {world} at progress {progress}: ranks begin at 0, progress is a whole number")
-    machines = world // int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    local = os.environ.get("LOCAL_WORLD_SIZE")
+    machines = world // int(local) if local else _machines()
     if fits is not None and machines not in fits:
         raise ValueError(f"fits={fits} counts machines, and this training runs on {machines}")
     told = where()
@@ -214,7 +218,8 @@ def agreed(flag: bool) -> bool:
 
     All have to call it, at the same step: a save needs all of them, and a signal reaches each at another step. So ask
     `agreed(stop.is_set())` at each step, instead of `stop.is_set()`. It goes through torch.distributed or JAX if they
-    have been set up for several processes, and otherwise through a socket of this machine.
+    have been set up for several processes. Otherwise it goes through a socket of this machine, or in a gang through the
+    port that follows MASTER_PORT on the first machine.
 
     Raises:
         OSError: one of the other processes has ended.
@@ -227,7 +232,7 @@ def agreed(flag: bool) -> bool:
         return _agreed_by_torch(torch, flag)
     if jax is not None:
         return _agreed_by_jax(flag)
-    if int(os.environ.get("LOCAL_WORLD_SIZE", world)) != world:
+    if _machines() == 1 and int(os.environ.get("LOCAL_WORLD_SIZE", world)) != world:
         raise RuntimeError("agreed: set up torch.distributed or jax.distributed first, there are several machines")
     return _neighbours(rank, world).agreed(bool(flag))
 
@@ -338,7 +343,13 @@ def _who() -> tuple[int, int]:
         return int(torch.distributed.get_rank()), int(torch.distributed.get_world_size())
     if (jax := _ready("jax")) is not None:
         return int(jax.process_index()), int(jax.process_count())
-    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank = os.environ.get("RANK") or _read(IDENTITY / "member") or "0"
+    return int(rank), int(os.environ.get("WORLD_SIZE") or _machines())
+
+
+def _machines() -> int:
+    """Count the machines of the training: the members of the gang."""
+    return int(_read(IDENTITY / "size") or 1)
 
 
 def _ready(name: str) -> Any:
@@ -375,19 +386,23 @@ _met: dict[str, _Neighbours] = {}
 
 
 def _neighbours(rank: int, world: int) -> _Neighbours:
-    """Meet the other processes of this machine, at the first call; later calls return the same object."""
+    """Meet the other processes at the first call; later calls return the same object."""
     # torchrun chooses MASTER_PORT for each of its runs. Otherwise all processes are children of the same one.
     run = f"{os.environ.get('MASTER_PORT') or os.getppid()}-{os.environ.get('TORCHELASTIC_RESTART_COUNT') or 0}"
     if run not in _met:
-        _met[run] = _Neighbours(rank, world, os.path.join(tempfile.gettempdir(), f"outlast-{os.getuid()}-{run}"))
+        place: Place = (os.path.join(tempfile.gettempdir(), f"outlast-{os.getuid()}-{run}"), 0)
+        if _machines() > 1:
+            host, _, port = _read(IDENTITY / "coordinator").rpartition(":")
+            place = host, int(port) + 1
+        _met[run] = _Neighbours(rank, world, place)
     return _met[run]
 
 
 class _Neighbours:
-    """Processes of one machine: each tells rank 0 its flag, and is told whether one of them has raised it."""
+    """Processes without a framework: each tells rank 0 its flag, and is told whether one of them has raised it."""
 
-    def __init__(self, rank: int, world: int, path: str) -> None:
-        self._peers = _listen(path, world) if rank == 0 else [_connect(path, rank)]
+    def __init__(self, rank: int, world: int, place: Place) -> None:
+        self._peers = _listen(place, world) if rank == 0 else [_connect(place, rank)]
         self._rank = rank
 
     def agreed(self, flag: bool) -> bool:
@@ -402,13 +417,19 @@ class _Neighbours:
         return answer
 
 
-def _listen(path: str, world: int) -> list[socket.socket]:
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
-    with socket.socket(socket.AF_UNIX) as door:
+def _listen(place: Place, world: int) -> list[socket.socket]:
+    path, port = place
+    if not port:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    with _door(place) as door:
         door.settimeout(MEET_SECONDS)
-        door.bind(path)
-        os.chmod(path, 0o600)
+        if port:
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind(("", port))
+        else:
+            door.bind(path)
+            os.chmod(path, 0o600)
         door.listen(world)
         peers: dict[int, socket.socket] = {}
         while len(peers) < world - 1:
@@ -417,23 +438,29 @@ def _listen(path: str, world: int) -> list[socket.socket]:
             rank = peer.recv(_RANK.size)
             if len(rank) == _RANK.size:
                 peers[_RANK.unpack(rank)[0]] = peer
-    os.unlink(path)
+    if not port:
+        os.unlink(path)
     return [peers[rank] for rank in sorted(peers)]
 
 
-def _connect(path: str, rank: int) -> socket.socket:
+def _connect(place: Place, rank: int) -> socket.socket:
+    path, port = place
     deadline = time.monotonic() + MEET_SECONDS
     while True:
-        door = socket.socket(socket.AF_UNIX)
+        door = _door(place)
         try:
-            door.connect(path)
+            door.connect(place if port else path)
             door.sendall(_RANK.pack(rank))
             return door
-        except (FileNotFoundError, ConnectionRefusedError):
+        except OSError:  # nobody listens yet, or DNS does not know the first machine yet
             door.close()
             if time.monotonic() > deadline:
                 raise
-            time.sleep(0.05)
+            time.sleep(1 if port else 0.05)
+
+
+def _door(place: Place) -> socket.socket:
+    return socket.socket(socket.AF_INET if place[1] else socket.AF_UNIX)
 
 
 def _byte(peer: socket.socket) -> bool:

@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from activities.documents.activities import SpecActivities
 from activities.replicas.activities import ReplicaActivities
 from activities.replicas.logs import LogActivities
-from activities.signatures import CreateReplica, ReadProgress, ReplicaRef, SaveLogs, StopReplica
+from activities.signatures import CreateReplica, JobDocument, ReadProgress, ReplicaRef, SaveLogs, StopReplica
 from activities.storage.bucket import SecretBuckets
 from api import errors
 from api.spot_instance_job import CheckpointStorage
+from api.timings import Timings
 from api.views import ReplicaView
 from clients.kube import Kube
 from sandbox.object_store import ObjectStore
-from tests.activities.world import World, eventually, loopback_gate, run, training
+from tests.activities.world import LENT, World, eventually, loopback_gate, run, training
 from tests.sandbox.light_nodes import Nodes
 
 Json = dict[str, Any]
@@ -226,3 +228,56 @@ async def test_the_first_members_log_is_saved_and_the_ends_of_the_others(
     assert sorted(objects) == ["0a1b2c3d/logs/r0/i00001-m1.log", "0a1b2c3d/logs/r0/i00001.log"]
     assert all("step=3/3" in text for text in objects.values())
     assert "member 1: the end of its log" in objects["0a1b2c3d/logs/r0/i00001-m1.log"]
+
+
+# --- a job's acceptance
+
+
+async def loaded(world: World, **spec: Any) -> JobDocument:
+    """Make the job's replica a gang of two, with what else its spec says, and read it as its workflow does."""
+    config = {"mode": "Application", "checkpointStorage": {"type": "gcs", "bucket": "b"}, "checkpointImageRepo": None}
+    gang = {"minSize": 2, "maxSize": 2}
+    change = {"replicas": 1, "gang": gang, "checkpointConfig": config, **spec}
+    await world.kube.patch(world.job_path, {"spec": change})
+    return await run(SpecActivities(world.kube, Timings(), grants=LENT).load_job, world.job)
+
+
+async def test_a_gang_is_accepted(world: World) -> None:
+    document = await loaded(world)
+    assert (document.problems, document.warnings) == ([], [])
+    assert document.spec is not None
+    assert (document.spec.members, document.spec.is_gang) == (2, True)
+
+
+async def test_a_gang_by_parallelism_is_accepted(world: World) -> None:
+    template = training()
+    template["spec"] |= {"parallelism": 3, "completions": 3, "completionMode": "Indexed"}
+    document = await loaded(world, gang=None, jobTemplate=template)
+    assert (document.problems, document.warnings) == ([], [])
+    assert document.spec is not None
+    assert document.spec.members == 3
+
+
+async def test_a_gang_for_which_a_quota_has_no_room_is_not_accepted(world: World) -> None:
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"pods": "1"}}}
+    await world.kube.create(world.path("v1", "resourcequotas"), quota)
+
+    async def counted() -> bool:
+        found = await world.kube.get(world.path("v1", "resourcequotas", "few"))
+        return bool(found.get("status", {}).get("used"))
+
+    await eventually("the quota is counted", counted)
+    [problem] = (await loaded(world)).problems
+    assert problem.reason == "PodRefused"
+    assert "the pods of all 2 members: exceeded quota: few, requested: pods=2" in problem.message
+
+
+async def test_a_claim_for_one_node_keeps_a_gang_from_running(world: World) -> None:
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+    await world.kube.create(world.path("v1", "persistentvolumeclaims"), {"metadata": {"name": "data"}, "spec": claim})
+    template = training()
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "data"}}
+    template["spec"]["template"]["spec"]["volumes"] = [volume]
+    [problem] = (await loaded(world, jobTemplate=template)).problems
+    assert problem.reason == "VolumeNotShareable"
+    assert "the 2 pods that train together are on different nodes: use a claim that is ReadWriteMany" in problem.message

@@ -239,6 +239,18 @@ def test_what_does_not_fit_its_own_machines_is_refused(
         helper.publish_shard(tmp_path, 1, 0, 8, fits=[8])
 
 
+def test_machines_are_counted_by_the_members_of_a_gang(
+    helper: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tell(helper, member="2", size="4")
+    assert helper._who() == (2, 4)
+    with pytest.raises(ValueError, match="counts machines, and this training runs on 4"):
+        helper.publish_shard(tmp_path, 1, fits=[2])
+    monkeypatch.setenv("RANK", "17")
+    monkeypatch.setenv("WORLD_SIZE", "32")
+    assert helper._who() == (17, 32)
+
+
 def test_alone_nobody_has_to_agree(helper: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     assert helper.agreed(True) is True
     assert helper.agreed(False) is False

@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import shutil
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -68,7 +70,9 @@ async def start(tmp_path: Path, store: ObjectStore) -> AsyncIterator[Start]:
     """Give a function that starts a training of several processes."""
     begun: list[Rank] = []
 
-    async def start(world: int, incarnation: int = 0, restored_from: str = "", *arguments: str) -> list[Rank]:
+    async def start(
+        world: int, incarnation: int = 0, restored_from: str = "", *arguments: str, gang: bool = False
+    ) -> list[Rank]:
         identity = tmp_path / f"etc-{incarnation}"
         identity.mkdir()
         told = {
@@ -82,11 +86,17 @@ async def start(tmp_path: Path, store: ObjectStore) -> AsyncIterator[Start]:
             (identity / name).write_text(content)
         scratch = tmp_path / f"scratch-{incarnation}"
         environment = {"MASTER_PORT": f"{os.getpid()}-{tmp_path.name}-{incarnation}", "TMPDIR": "/tmp"}
+        port = free_port()
         made = []
         for rank in range(world):
+            mine, variables = identity, {"RANK": str(rank), "WORLD_SIZE": str(world)}
+            if gang:  # as in pods of several machines, which know who they are by their files alone
+                mine, variables = shutil.copytree(identity, tmp_path / f"etc-{incarnation}-{rank}"), {}
+                for name, content in ("member", rank), ("size", world), ("coordinator", f"127.0.0.1:{port - 1}"):
+                    (mine / name).write_text(str(content))
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-c", TRAIN, str(HELPER), str(identity), str(scratch), *arguments,
-                env={**environment, "RANK": str(rank), "WORLD_SIZE": str(world)},
+                sys.executable, "-c", TRAIN, str(HELPER), str(mine), str(scratch), *arguments,
+                env={**environment, **variables},
                 stdout=asyncio.subprocess.PIPE,
             )  # fmt: skip
             made.append(Rank(process, []))
@@ -98,6 +108,12 @@ async def start(tmp_path: Path, store: ObjectStore) -> AsyncIterator[Start]:
         if rank.process.returncode is None:
             rank.process.kill()
         await rank.process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 async def furthest(store: ObjectStore) -> Found:
@@ -123,6 +139,26 @@ async def test_a_signal_to_one_of_them_saves_all_at_one_step(start: Start, store
     found = await furthest(store)
     assert (found.path, found.progress) == (f"job/checkpoints/r0-i0/{int(saved[0]):012d}", float(saved[0]))
     assert found.passed_over == []
+
+
+async def test_members_of_a_gang_agree_over_the_network_and_continue_from_what_each_saved(
+    start: Start, store: ObjectStore
+) -> None:
+    saved = await stopped(await start(3, gang=True), 1)
+    assert len(set(saved)) == 1
+    found = await furthest(store)
+    assert (found.progress, found.passed_over) == (float(saved[0]), [])
+    again = await start(3, 1, found.path, gang=True)
+    told = [await rank.line("from") for rank in again]
+    assert told == [f"{saved[0]} state-{rank}={rank} at {saved[0]}" for rank in range(3)]
+
+
+async def test_the_end_of_a_member_ends_the_others(start: Start) -> None:
+    ranks = await start(3, gang=True)
+    for rank in ranks:
+        await rank.line("step")
+    ranks[0].process.kill()
+    assert [await rank.process.wait() for rank in ranks] == [-9, 1, 1]
 
 
 async def test_each_continues_from_what_it_saved(start: Start, store: ObjectStore) -> None:

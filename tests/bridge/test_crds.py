@@ -157,9 +157,12 @@ NOTICE = "spec.gcp.preemptionNoticeDuration"
         (f"{JOB}.template.spec.containers", [], "should have at least 1 items"),
         (f"{JOB}.template.spec.containers", [{"name": "train"}], "containers[0].image: Required value"),
         (f"{JOB}.template.spec.containers", "train", "must be of type array"),
-        (f"{JOB}.parallelism", 2, "spec.replicas says how many redundant copies run"),
-        (f"{JOB}.completions", 2, "completions above 1"),
-        (f"{JOB}.completionMode", "Indexed", "completionMode Indexed is for Jobs of several pods"),
+        (f"{JOB}.parallelism", 2, "write replicas: 1, because it is 2 if it is left out"),
+        (f"{JOB}.parallelism", 2, "write mode: Application, in which the training saves itself"),
+        (f"{JOB}.parallelism", 33, "parallelism is above 32, the most pods that can train together"),
+        (f"{JOB}.completions", 2, "completions differs from the number of pods that train together"),
+        (f"{JOB}.completionMode", "Indexed", "are one replica: write replicas: 1"),
+        ("spec.gang", {"minSize": 2, "maxSize": 2}, "are one replica: write replicas: 1"),
         ("spec.gang", {"minSize": 3, "maxSize": 2}, "minSize is greater than maxSize: write the same number"),
         ("spec.gang", {"minSize": 2, "maxSize": 3}, "gangs of a changing size are not supported yet: write the same"),
         ("spec.gang", {"minSize": 2}, "spec.gang.maxSize: Required value"),
@@ -206,6 +209,56 @@ async def test_a_wrong_job_is_refused_with_the_remedy(
 )
 async def test_what_is_unusual_and_right_is_taken(apply: Any, job: Any, path: str, value: Any) -> None:
     await apply(change(job, path, value))
+
+
+GANG = {"minSize": 4, "maxSize": 4}
+
+
+@pytest.fixture
+def gang(job: Any) -> Any:
+    """Make a job whose replica is a gang of four."""
+    config = {"mode": "Application", "checkpointStorage": BUCKET}
+    return change(change(change(job, "spec.gang", GANG), CONFIG, config), "spec.replicas", 1)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "complaint"),
+    [
+        ("spec.replicas", None, "are one replica: write replicas: 1"),
+        (f"{JOB}.parallelism", 2, "parallelism differs from gang.maxSize: leave parallelism out"),
+        (f"{JOB}.completions", 2, "completions differs from the number of pods that train together"),
+        (CONFIG, {"checkpointImageRepo": "gcr.io/team/train"}, "write mode: Application"),
+    ],
+)
+async def test_a_wrong_gang_is_refused_with_the_remedy(
+    apply: Any, gang: Any, path: str, value: Any, complaint: str
+) -> None:
+    with pytest.raises(SandboxError) as refused:
+        await apply(change(gang, path, value))
+    assert complaint in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"parallelism": 4, "completions": 4, "completionMode": "Indexed"},
+        {"parallelism": 2, "completions": 2},
+        {"parallelism": 2, "completionMode": "Indexed"},
+        {"completionMode": "Indexed", "completions": 1},
+    ],
+)
+async def test_gangs_are_taken(apply: Any, gang: Any, more: Any) -> None:
+    if more.get("parallelism") != 4 and more:
+        del gang["spec"]["gang"]
+    gang["spec"]["jobTemplate"]["spec"] |= more
+    await apply(gang)
+
+
+async def test_a_gang_cannot_be_resized_once_it_runs(apply: Any, begin: Any, gang: Any) -> None:
+    await begin(gang, "jobStatuses")
+    with pytest.raises(SandboxError, match="gang cannot be changed once its replicas have begun"):
+        await apply(change(gang, "spec.gang", {"minSize": 2, "maxSize": 2}))
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def of(action: str, condition: str) -> dict[str, Any]:
     [
         ({"jobTemplate": template(successPolicy={"rules": [{"succeededCount": 1}]})}, "spec.completionPolicy"),
         ({"jobTemplate": template(("a", "b")), "mainContainer": "c"}, "name one of 'a', 'b'"),
-        ({"jobTemplate": policy(by_code("FailIndex"))}, "rules[0]: FailIndex is for Indexed Jobs"),
+        ({"jobTemplate": policy(by_code("FailIndex"))}, "rules[0]: FailIndex ends one pod of several"),
         ({"jobTemplate": policy(by_code("FailJob"), of("FailJob", "DisruptionTarget"))}, "rules[1]: 'FailJob' on"),
         ({"jobTemplate": policy(of("Count", "DisruptionTarget"))}, "write Ignore"),
     ],

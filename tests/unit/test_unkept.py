@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 JOB = JobRef(namespace="team", name="resnet", uid="u-1", job_id="0a1b2c3d")
 FIELDS = [each for each in UNKEPT if isinstance(each, Unkept)]
-HEEDED = {"activeDeadlineSeconds", "podFailurePolicy", "successPolicy"}
+HEEDED = {"activeDeadlineSeconds", "podFailurePolicy", "successPolicy", "completionMode"}
 """Fields that are taken out of the Job because Outlast itself heeds or refuses them."""
 OTHERS: dict[str, Any] = {
     "spec.suspend": True,
@@ -99,3 +99,8 @@ def test_a_toleration_of_a_lost_node_that_ends_is_told() -> None:
 )
 def test_no_template_is_too_strange_to_be_looked_at(made: Json) -> None:
     assert unkept(made, {}) == []
+
+
+@pytest.mark.parametrize("field", ["spec.parallelism", "spec.completions"])
+def test_the_number_of_pods_that_train_together_is_kept(field: str) -> None:
+    assert unkept(with_(field, 4), {}) == []
