@@ -81,10 +81,7 @@ class OutputActivities:
     @activity.defn(name=SAVE_OUTPUTS.name)
     async def save_outputs(self, request: SaveOutputs) -> SavedOutputs:
         """Upload what is not in the bucket in the same size; if ``done`` is False, call again for the rest."""
-        pods = await pods_of(self._kube, request.ref)
-        if request.member is not None:
-            pods = [pod for pod in pods if member_of(pod, request.ref) == request.member]
-        containers = [each for pod in pods for each in _containers(pod)]
+        containers = containers_on_machine(await pods_of(self._kube, request.ref), request)
         try:
             bucket = await self._buckets.open(request.storage, request.cloud, request.ref.job.namespace)
             async with heartbeats(), self._machine(request) as machine:
@@ -124,6 +121,12 @@ class OutputActivities:
         user = await user_of(compute, vm, key, access=access, user=request.ssh_user, named_by=named)
         async with connect(address, self._ssh_port, user, key, host_keys, access) as machine:
             yield machine
+
+
+def containers_on_machine(pods: list[Json], request: SaveOutputs) -> list[str]:
+    """List the ids of the containers whose files are on the machine: those of one member, if it is a gang."""
+    here = [pod for pod in pods if request.member in (None, member_of(pod, request.ref))]
+    return [each for pod in here for each in _containers(pod)]
 
 
 def _containers(pod: Json) -> list[str]:

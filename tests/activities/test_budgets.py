@@ -95,3 +95,9 @@ async def test_it_goes_with_its_job(world: World, budgets: BudgetActivities) -> 
     made = await world.kube.get(world.path("policy/v1", "poddisruptionbudgets", NAME))
     assert [owner["uid"] for owner in made["metadata"]["ownerReferences"]] == [world.job.uid]
     assert made["metadata"]["labels"][names.LABEL_JOB] == world.job.job_id
+
+
+async def test_of_a_gang_no_member_can_be_evicted(world: World, budgets: BudgetActivities) -> None:
+    await run(budgets.set_budget, SetBudget(job=world.job, exists=True, members=4))
+    found = await world.kube.get(world.path("policy/v1", "poddisruptionbudgets", NAME))
+    assert found["spec"]["minAvailable"] == 4

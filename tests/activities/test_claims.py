@@ -136,3 +136,32 @@ async def test_claims_go_with_their_node(racing: Racing) -> None:
         return not await racing.kube.list(leases)
 
     await eventually("claims of a node that is gone", gone, 120)
+
+
+# --- gangs
+
+
+async def pinned_to(racing: Racing, request: CreateReplica) -> set[str]:
+    """Create the gang's Job, and return the nodes that it was pinned to."""
+    view = await run(racing.replicas.create_replica, request)
+    job = await racing.kube.get(path("batch/v1", "jobs", racing.namespace, view.job_name))
+    affinity = job["spec"]["template"]["spec"]["affinity"]["nodeAffinity"]
+    (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"]
+    return set(term["matchExpressions"][0]["values"])
+
+
+async def test_a_gang_claims_the_devices_of_as_many_nodes_as_it_has_members(racing: Racing) -> None:
+    nodes = [racing.node, await new_node(racing.kube), await new_node(racing.kube)]
+    assert await racing.create(racing.request("00000001")) == racing.node
+    gang = racing.request("00000002", nodes=nodes, members=2)
+    assert await pinned_to(racing, gang) == set(nodes[1:])
+    assert await pinned_to(racing, gang) == set(nodes[1:]), "a retry finds its own"
+
+
+async def test_a_gang_that_finds_too_few_devices_is_not_created(racing: Racing) -> None:
+    nodes = [racing.node, await new_node(racing.kube)]
+    await racing.create(racing.request("00000001"))
+    with pytest.raises(ApplicationError, match="another job was quicker") as caught:
+        await pinned_to(racing, racing.request("00000002", nodes=nodes, members=2))
+    assert caught.value.type == errors.BUSY
+    assert len(await racing.kube.list(path("batch/v1", "jobs", racing.namespace))) == 1

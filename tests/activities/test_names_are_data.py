@@ -149,6 +149,7 @@ def documents(namespace: str, registry: str = "https://gcr.io", endpoint: str = 
     job, vm = (
         example(schema(kind)["properties"]["spec"], each) for kind, each in zip(KINDS[:2], (job, vm), strict=True)
     )
+    del job["gang"]  # it names nothing, and lets a job have no images
     del job[TEMPLATE_REF]
     return job, vm
 
