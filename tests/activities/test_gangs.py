@@ -135,24 +135,50 @@ async def test_a_service_of_somebody_else_is_a_conflict(world: World, replicas: 
 
 
 async def test_the_end_of_one_member_ends_no_other_and_makes_none_anew(
-    world: World, replicas: ReplicaActivities, nodes: Nodes
+    world: World, replicas: ReplicaActivities
 ) -> None:
-    await run(replicas.create_replica, gang(world, *await start(nodes, 2)))
-    view = await all_run(replicas, world.replica(), 2)
-    lost = view.pods[1]
-    await world.kube.delete(world.path("v1", "pods", lost.name))
+    """Which end counts is the workflow's to say, so the Job's controller may decide nothing."""
+    await run(replicas.create_replica, gang(world, members=3))
+    await bound(world, 3)
+    view = await run(replicas.observe_replica, world.replica())
 
-    async def gone() -> ReplicaView | None:
-        seen = await run(replicas.observe_replica, world.replica())
-        return seen if 1 not in seen.pods or seen.pods[1].ended else None
+    async def ends(member: int, phase: str) -> None:
+        where = world.path("v1", "pods", view.pods[member].name)
+        await world.kube.patch(f"{where}/status", {"status": {"phase": phase}})
 
-    await eventually("the member is gone", gone)
-    await asyncio.sleep(2)  # in which a controller with another limit makes it anew, or deletes the other
+    await ends(1, "Failed")
+    await world.kube.delete(world.path("v1", "pods", view.pods[1].name))
+
+    async def gone() -> bool:
+        return 1 not in (await run(replicas.observe_replica, world.replica())).pods
+
+    await eventually("its pod is gone", gone)
+    await asyncio.sleep(3)  # in which a controller with another limit makes it anew, or deletes the others
     seen = await run(replicas.observe_replica, world.replica())
-    assert seen.pod is not None
-    assert seen.pod.undisturbed
-    assert {pod.uid for pod in seen.pods.values()} <= {pod.uid for pod in view.pods.values()}
-    assert seen.job_failed is None, "the Job is decided once all members have ended"
+    assert {member: pod.uid for member, pod in seen.pods.items()} == {
+        member: view.pods[member].uid for member in (0, 2)
+    }
+    assert not any(pod.deleting for pod in seen.pods.values())
+    assert seen.job_failed is None
+    for member in (0, 2):
+        await ends(member, "Succeeded")
+
+    async def decided() -> str | None:
+        return (await run(replicas.observe_replica, world.replica())).job_failed
+
+    assert await eventually("the Job ends", decided) == "FailedIndexes"
+
+
+async def test_members_that_waited_for_a_node_are_stopped_for_good(world: World, replicas: ReplicaActivities) -> None:
+    await run(replicas.create_replica, gang(world))
+    await made(world, 2)
+    stop = StopReplica(ref=world.replica(), delete_job=False)
+
+    async def failed() -> ReplicaView | None:
+        seen = await run(replicas.stop_replica, stop)
+        return seen if seen.job_failed else None
+
+    assert (await eventually("job Failed", failed)).pods == {}
 
 
 async def test_all_members_are_stopped_at_once_and_the_job_stays(
