@@ -3,6 +3,8 @@
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
+from pydantic import Field
+
 from api.common import SecretReference
 from api.formats import DISK_TYPE, MACHINE_TYPE
 from api.model import Model, Moment
@@ -55,6 +57,8 @@ class VmRequest(Model):
     same_gpu: bool = False  # a checkpoint image is to be restored: only the spec's own GPU fits
     image_gpu: Gpu | None = None  # and only this one, on which it was dumped
     unfit: list[str] = []  # labels of candidates on which the job's pods can never run
+    # The only zone that counts, because the other machines of a gang are there; None: any.
+    zone: str | None = Field(default=None, exclude_if=lambda zone: zone is None)
 
 
 class MarketStart(Model):

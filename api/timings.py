@@ -25,6 +25,8 @@ class Timings(Model):
     create_deadline: float = 300  # for a create operation to be DONE
     boot_deadline: float = 600  # for SSH to answer
     join_deadline: float = 600  # for kubeadm join to end
+    gang_gathering: float = 900  # for the missing machines of a gang to be bought, before the others are released
+    gang_silence: float = 25  # for a NotReady node of a gang, whose other members wait for it and do nothing else
     ready_deadline: float = 900  # for the node to be Ready with its GPUs
     agent_deadline: float = 180  # for the node agent to run on a Ready node, until the job reports that it does not
     drain: float = 60  # for the pods of a released node to stop

@@ -174,3 +174,26 @@ def test_what_is_shunned_is_not_touched_by_the_seats() -> None:
     here.settle({0: "b"})
     here.leave()
     assert list(here.shunned) == ["a"]
+
+
+def test_machines_follow_the_pods_that_the_scheduler_puts_on_them() -> None:
+    here = Place(
+        first=Seat(vm_key="v1", node="n1"), others=[Seat(vm_key="v2", node="n2"), Seat(vm_key="v3", node="n3")]
+    )
+    here.move_to({0: "n2", 2: "n1"})
+    assert [(seat.vm_key, seat.node) for seat in here.seats] == [("v2", "n2"), ("v3", "n3"), ("v1", "n1")]
+
+
+def test_members_with_a_machine_keep_it_if_there_are_fewer() -> None:
+    here = Place(first=Seat(), others=[Seat(vm_key="v2", node="n2"), Seat(vm_key="v3", node="n3")])
+    assert here.resize(2) == []
+    assert here.vm_keys == ["v2", "v3"]
+    assert here.resize(1) == ["v3"]
+    assert (here.is_gang, here.only.vm_key) == (False, "v2")
+
+
+def test_a_member_of_a_gang_is_found_by_its_node() -> None:
+    here = Place(first=Seat(node="a"), others=[Seat(node="b")])
+    assert here.on_node("b") == {1}
+    assert here.on_node("c") is None, "then all are left"
+    assert Place(first=Seat(node="a")).on_node("a") is None, "there is only one"

@@ -174,6 +174,38 @@ def test_the_plan_of_a_gang_is_carried_out_on_the_lost_member_alone() -> None:
     assert (place.vm_keys, place.nodes, place.settled) == (["v1", "v2"], ["node-1", "node-2"], False)
 
 
+def silent(*nodes: str, seconds: float = 25) -> dict[str, Any]:
+    return {"unready": {node: ago(seconds) for node in nodes}}
+
+
+def test_a_silent_machine_of_a_gang_is_left_and_released_at_once() -> None:
+    job = state(gang(3), **silent("node-1"))
+    assert of_gang(job) == ([1], [], False)
+    assert plan(job).silent_vms == ["v1"]
+    assert plan(job).hangs, "the others wait for it, so they can save nothing"
+
+
+def test_a_node_is_not_silent_at_once_or_if_all_are() -> None:
+    assert plan(state(gang(3), **silent("node-1", seconds=24))).leaves == [0, 1, 2]
+    assert plan(state(gang(2), **silent("node-0", "node-1"))).silent_vms == []
+    assert plan(state(bought(0), **silent("node-0"))).silent_vms == [], "nobody waits for a replica of one pod"
+
+
+def test_with_a_notice_the_gang_saves_itself() -> None:
+    assert not plan(state(gang(2, view=both_run()), notice=30)).hangs
+
+
+def test_a_gang_of_which_a_pod_has_ended_saves_nothing() -> None:
+    view = both_run()
+    view["other_pods"][1]["phase"] = "Failed"
+    assert plan(state(gang(2, view=view), notice=30)).hangs
+
+
+def both_run() -> dict[str, Any]:
+    pods = [{"name": f"p{member}", "uid": f"u{member}", "phase": "Running"} for member in range(2)]
+    return {"job_name": "job", "pod": pods[0], "other_pods": {1: pods[1]}}
+
+
 def test_planning_changes_nothing() -> None:
     job = state(bought(0), bought(1), notice=120)
     before = job.model_copy(deep=True)

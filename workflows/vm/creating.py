@@ -105,7 +105,8 @@ class Creating(Part):
         allowed = candidates_of(
             start.spec, on_demand=self._on_demand_allowed(), same_gpu=wanted.same_gpu, image_gpu=wanted.image_gpu
         )
-        fitting = [each for each in allowed if each.label not in wanted.unfit]
+        here = [each for each in allowed if wanted.zone in (None, each.zone)]
+        fitting = [each for each in here if each.label not in wanted.unfit]
         if not fitting:
             return Choice(candidate=None, reason=NOTHING_FITS, blocked_by=errors.UNSUPPORTED)
         question = Choose(

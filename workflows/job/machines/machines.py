@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.job.checkpoints.policy.restore import furthest, gpu_of
     from workflows.job.machines.policy.agents import missing_agents
     from workflows.job.machines.policy.on_demand import dearer_than_on_demand, may_fall_back
+    from workflows.policy.candidates import candidates_of
 
 from workflows.common.calls import call
 from workflows.common.patches import patched
@@ -82,6 +83,7 @@ class Machines:
 
     def _request_for(self, vm: Vm) -> VmRequest:
         """Make the VM request, which counts until the VM is bought. It is sent again each time the VM is ensured."""
+        me = self.state.replicas.get(vm.replica)
         siblings = [other for other in self.state.vms.values() if other.replica != vm.replica and not other.gone]
         zones = {other.report.zone for other in siblings if other.report and other.report.zone}
         vm.on_demand = may_fall_back(vm, self.state.vms.values(), self._fallback)
@@ -90,8 +92,31 @@ class Machines:
             avoid_zones=sorted(zones),
             same_gpu=any(point.kind == "Image" for point in self.state.points),
             image_gpu=gpu_of(furthest(self.state.points)),
-            unfit=self.state.unfit,
+            unfit=[*self.state.unfit, *self._in_short_zones(me)],
+            zone=self._zone_for(vm, me),
         )
+
+    def _zone_for(self, vm: Vm, me: Replica | None) -> str | None:
+        """Return the zone of a gang's other machines, if it has to be in one; None if any zone will do."""
+        if me is None or not me.place.is_gang or not self.job.spec.in_one_zone:
+            return None
+        return self.zone_of(key for key in me.place.vm_keys if key != vm.key)
+
+    def zone_of(self, keys: Iterable[str]) -> str | None:
+        """Return the zone of the first of these VMs that exists; None if none does."""
+        vms = [self.state.vms[key] for key in keys if key in self.state.vms]
+        zones = [vm.report.zone for vm in vms if vm.report and vm.report.zone and not vm.to_be_bought and not vm.failed]
+        return zones[0] if zones else None
+
+    def _in_short_zones(self, me: Replica | None) -> list[str]:
+        """List the candidates in zones that could not hold all of this gang, unless there is no other zone."""
+        short = {zone for zone, until in me.place.short_zones.items() if until > workflow.now()} if me else set()
+        if not short or self.state.vm_spec is None:
+            return []
+        candidates = candidates_of(self.state.vm_spec, on_demand=True)
+        if all(candidate.zone in short for candidate in candidates):
+            return []
+        return [candidate.label for candidate in candidates if candidate.zone in short]
 
     # --- their reports
 
@@ -186,7 +211,7 @@ class Machines:
         await self._send_release(vm.key, reason)
         vm.released = reason
 
-    async def release_each(self, keys: Iterable[str], reason: str) -> None:
+    async def release_each(self, keys: Iterable[str | None], reason: str) -> None:
         """Release several VMs."""
         for key in keys:
             await self.release(key, reason)

@@ -94,6 +94,17 @@ class Nodes:
         """Number the members whose machines are gone, or about to go by a notice."""
         return losses.lost_members(self.state, place, workflow.now())
 
+    def silent(self, place: Seated) -> list[str]:
+        """List the nodes of a gang that are NotReady while the other members wait for them."""
+        return losses.silent_nodes(self.state, place, workflow.now())
+
+    def silent_at(self, place: Seated) -> datetime | None:
+        """Return when a NotReady node of a gang counts as silent; None if none is NotReady."""
+        since = [self.state.unready[node] for node in place.nodes if node in self.state.unready]
+        if not place.others or not since:
+            return None
+        return min(since) + timedelta(seconds=self.state.timings.gang_silence)
+
     def dead(self, old: Old) -> bool:
         """True if all machines of an old incarnation are confirmed not to run."""
         return all(losses.is_dead(self.state, seat, workflow.now()) for seat in old.seats)

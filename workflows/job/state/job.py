@@ -165,8 +165,8 @@ class JobState(Renamed):
         return [self.vms[key] for key in replica.place.vm_keys if key in self.vms]
 
     def only_vm(self, replica: Replica) -> Vm | None:
-        """Find the VM that is, or will be, under a replica with one member."""
-        return self.vm(replica.place.only.vm_key)
+        """Find the VM that is, or will be, under a replica with one member. A gang has several, so it has none."""
+        return None if replica.place.is_gang else self.vm(replica.place.only.vm_key)
 
     def node(self, name: str | None) -> NodeView | None:
         """Find a Node as it was last seen."""

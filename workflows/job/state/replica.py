@@ -88,6 +88,20 @@ class Place(Seated):
     candidates: list[str] = []  # the nodes with a free GPU, among which the scheduler chooses
     avoid: list[str] = []  # the nodes where it did not start
     shunned: dict[str, datetime] = {}  # the nodes where it ended again and again, each with the end of its avoidance
+    # Of a gang alone: since when machines are bought for it while others of its machines wait for them, and the zones
+    # that could not hold all of it, each with the end of its avoidance.
+    gathers_since: datetime | None = Field(default=None, exclude_if=lambda since: since is None)
+    short_zones: dict[str, datetime] = Field(default={}, exclude_if=lambda zones: not zones)
+
+    @property
+    def is_gang(self) -> bool:
+        """True if it is for several members, which start together or not at all."""
+        return bool(self.others)
+
+    @property
+    def missing(self) -> int:
+        """Return how many members have no machine, and none that is being bought."""
+        return len([seat for seat in self.seats if not seat.has_machine])
 
     @property
     def has_machine(self) -> bool:
@@ -128,9 +142,8 @@ class Place(Seated):
 
     def leave(self, members: Collection[int] | None = None) -> None:
         """Forget the machines of these members, or of all, which are left."""
-        for member, seat in enumerate(self.seats):
-            if members is None or member in members:
-                seat.vm_key = seat.node = None
+        for seat in self.of_members(members):
+            seat.vm_key = seat.node = None
 
     def lose(self, key: str) -> None:
         """Forget a VM, and with it the Node."""
@@ -140,10 +153,29 @@ class Place(Seated):
         """Forget the nodes that the cluster had before: other pods may take their GPUs."""
         self.leave([member for member, seat in enumerate(self.seats) if seat.vm_key is None])
 
-    def avoid_nodes(self) -> None:
-        """Avoid the present nodes, because it did not start there."""
-        if self.nodes:
-            self.avoid = [*self.avoid, *self.nodes][-MOST_AVOIDED:]
+    def resize(self, members: int) -> list[str]:
+        """Make it for so many members, and return the keys of the VMs for which it has no seat any more.
+
+        Members with a machine keep it, as far as there is a seat.
+        """
+        seats = sorted(self.seats, key=lambda seat: not seat.has_machine)
+        seats += [Seat() for _ in range(members - len(seats))]
+        self.seat(seats[:members])
+        return [seat.vm_key for seat in seats[members:] if seat.vm_key is not None]
+
+    def on_node(self, node: str) -> frozenset[int] | None:
+        """Number the member of a gang on this node, of which only that machine is left; None if all are left."""
+        members = frozenset(member for member, seat in enumerate(self.seats) if seat.node == node)
+        return members if self.is_gang and members else None
+
+    def of_members(self, members: Collection[int] | None) -> list[Seat]:
+        """List the seats of these members, or of all."""
+        return [seat for member, seat in enumerate(self.seats) if members is None or member in members]
+
+    def avoid_nodes(self, members: Collection[int] | None = None) -> None:
+        """Avoid the present nodes of these members, or of all, because they did not start there."""
+        nodes = [seat.node for seat in self.of_members(members) if seat.node is not None]
+        self.avoid = [*self.avoid, *nodes][-MOST_AVOIDED:]
 
 
 class Run(Mutable):

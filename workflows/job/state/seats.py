@@ -1,6 +1,6 @@
 """The machines of a replica, one for each of its members. A replica of one pod has one member."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from pydantic import Field
@@ -78,6 +78,20 @@ class Seated(Flat):
         return key in self.vm_keys
 
     def move_to(self, nodes: Mapping[int, str]) -> None:
-        """Set the nodes of some members, by their numbers."""
-        for member, seat in enumerate(self.seats):
-            seat.node = nodes.get(member, seat.node)
+        """Set the nodes of some members, by their numbers.
+
+        The scheduler decides which member gets which of several machines, so a machine follows the pod that is on it.
+        """
+        free = [seat for seat in self.seats if seat.node not in nodes.values()]
+        by_node = {seat.node: seat for seat in self.seats}
+        seats = []
+        for member in range(len(self.seats)):
+            node = nodes.get(member)
+            seat = by_node.get(node) if node is not None else None
+            seats.append(seat or free.pop(0))
+            seats[-1].node = node or seats[-1].node
+        self.seat(seats)
+
+    def seat(self, seats: Sequence[Seat]) -> None:
+        """Give the members these seats, at least one."""
+        self.first, self.others = seats[0], list(seats[1:])

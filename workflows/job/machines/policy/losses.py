@@ -52,7 +52,24 @@ def has_stopped(state: JobState, old: Old, now: datetime) -> bool:
 
 def lost_members(state: JobState, place: Seated, now: datetime) -> list[int]:
     """Number the members whose machines are lost."""
-    return [member for member, seat in enumerate(place.seats) if is_lost(state, seat, now)]
+    silent = silent_nodes(state, place, now)
+    return [
+        member
+        for member, seat in enumerate(place.seats)
+        if is_lost(state, seat, now) or (seat.node is not None and seat.node in silent)
+    ]
+
+
+def silent_nodes(state: JobState, place: Seated, now: datetime) -> list[str]:
+    """List the nodes of a gang that are NotReady for so long that the other members only wait for them.
+
+    If all of them are, the network to the cluster is more likely to be at fault than each machine.
+    """
+    patience = timedelta(seconds=state.timings.gang_silence)
+    unready = [node for node in place.nodes if node in state.unready]
+    if not place.others or len(unready) == len(place.nodes):
+        return []
+    return [node for node in unready if now - state.unready[node] >= patience]
 
 
 def _pod_stopped(view: ReplicaView | None, member: int) -> bool:

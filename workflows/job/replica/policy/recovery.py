@@ -9,9 +9,10 @@ from workflows.job.checkpoints.policy.source import (
     choose_survivor,
     takes_images,
 )
-from workflows.job.machines.policy.losses import lost_members
+from workflows.job.machines.policy.losses import lost_members, silent_nodes
 from workflows.job.state.job import JobState
-from workflows.job.state.replica import Old, Replica
+from workflows.job.state.replica import Old, Place, Replica
+from workflows.job.state.seats import Seat
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,12 @@ class RecoveryPlan:
     """True if SIGTERM makes its training save itself: mode Application."""
     leaves: list[int]
     """The members whose machines are left. The others keep theirs, for the next incarnation."""
+    hangs: bool
+    """True if its training can save nothing any more, because a member of it is gone: the others wait for that one."""
     warned_vms: list[str]
     """The keys of the VMs whose workflows receive a notice."""
+    silent_vms: list[str]
+    """The keys of the VMs of a gang that are released at once, because they are silent while the others wait."""
     candidates: list[str]
     """The nodes with a free GPU on which the next incarnation may run at once."""
     settled: bool
@@ -55,6 +60,8 @@ class RecoveryPlan:
 def plan_recovery(state: JobState, replica: Replica, loss: Loss, now: datetime) -> RecoveryPlan:
     """Decide everything that one workflow task does about a replica that is lost or has failed."""
     place, leaves = replica.place, _leaves(state, replica, loss, now)
+    left = [key for member in leaves if (key := place.seats[member].vm_key) is not None]
+    silent = _silent_vms(state, place, now)
     kept = [seat for member, seat in enumerate(place.seats) if member not in leaves]
     return RecoveryPlan(
         loss=loss,
@@ -62,12 +69,36 @@ def plan_recovery(state: JobState, replica: Replica, loss: Loss, now: datetime) 
         ends=replica.as_old(leaves) if replica.run.live else None,
         saves_itself=replica.run.live and not takes_images(state),
         leaves=leaves,
-        warned_vms=[key for member in leaves if loss.announce and (key := place.seats[member].vm_key) is not None],
-        # The scheduler gives out free GPUs, also to the replica that just had one.
-        candidates=[seat.node for seat in kept if seat.node and seat.vm_key is None] or place.candidates,
+        warned_vms=[key for key in left if loss.announce and key not in silent],
+        silent_vms=silent,
+        hangs=place.is_gang and replica.run.live and _hangs(state, replica, now),
+        candidates=_candidates(place, kept),
         settled=not leaves and place.settled,
         survivor=_survivor(state, replica, now) if loss.ask_survivor else None,
     )
+
+
+def _silent_vms(state: JobState, place: Place, now: datetime) -> list[str]:
+    nodes = silent_nodes(state, place, now)
+    return [seat.vm_key for seat in place.seats if seat.node in nodes and seat.vm_key is not None]
+
+
+def _candidates(place: Place, kept: list[Seat]) -> list[str]:
+    """List the nodes among which the scheduler chooses: it gives out free GPUs, also to those that just had one.
+
+    What is left of a gang's nodes is kept, because others are looked for that suit them.
+    """
+    if place.is_gang and len(kept) < len(place.seats):
+        return []
+    return [seat.node for seat in kept if seat.node and seat.vm_key is None] or place.candidates
+
+
+def _hangs(state: JobState, replica: Replica, now: datetime) -> bool:
+    """True if a pod has ended, or if a machine was lost without a notice that leaves time to save anything."""
+    if any(pod.ended for pod in replica.run.pods.values()) or len(replica.run.pods) < len(replica.members):
+        return True
+    lost = [replica.place.seats[member] for member in lost_members(state, replica.place, now)]
+    return any(seat.node not in state.notices for seat in lost)
 
 
 def _leaves(state: JobState, replica: Replica, loss: Loss, now: datetime) -> list[int]:
