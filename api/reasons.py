@@ -91,6 +91,8 @@ NO_MACHINE_TYPE = "NoMachineType"
 
 PROVISIONED = "Provisioned"
 """A VM was bought and has room for the replica."""
+GANG_INCOMPLETE = "GangIncomplete"
+"""Not all machines of a gang could be bought in one zone in time."""
 FREE_GPU = "FreeGPU"
 """A GPU of the cluster was free."""
 NO_ROOM = "NoRoom"
@@ -275,6 +277,7 @@ OF: Mapping[str, tuple[str, ...]] = {
         PROVISIONED,
         FREE_GPU,
         NO_ROOM,
+        GANG_INCOMPLETE,
         CREATE_TIMEOUT,
         JOIN_FAILED,
         BOOTING_TIMEOUT,

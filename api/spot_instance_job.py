@@ -200,6 +200,11 @@ class SpotInstanceJobSpec(Model):
         return parallelism if isinstance(parallelism, int) and parallelism > 1 else 1
 
     @property
+    def in_one_zone(self) -> bool:
+        """True if the machines of a replica have to be in one zone."""
+        return self.members > 1 and (self.gang is None or self.gang.placement == "Zone")
+
+    @property
     def seconds_to_start(self) -> float | None:
         """Give the seconds that pulls and init containers may take; None if the job does not say."""
         return parse_duration(self.start_deadline).total_seconds() if self.start_deadline else None
@@ -213,6 +218,15 @@ class SpotInstanceJobSpec(Model):
         return backoff_limit if isinstance(backoff_limit, int) else 3
 
 
+class MemberStatus(Model):
+    """One member of a gang."""
+
+    member: int = Field(description="its number, which is its rank and the completion index of its pod")
+    node_name: str | None = None
+    vm_name: str | None = None
+    phase: str | None = Field(default=None, description="what its machine or its pod is doing")
+
+
 class JobStatusEntry(Model):
     """One replica."""
 
@@ -223,6 +237,9 @@ class JobStatusEntry(Model):
     message: str | None = None
     node_name: str | None = None
     vm_name: str | None = None
+    members: list[MemberStatus] | None = Field(
+        default=None, exclude_if=lambda members: members is None, description="of a gang: its pods and machines"
+    )
     restarts: int | None = None
     preemptions: int | None = None
     disruptions: int | None = Field(

@@ -43,6 +43,7 @@ class Cloud:
     asked: list[Candidate] = field(default_factory=list)  # the candidate of each creation
     stockouts: int = 0  # how many creations fail in their operation
     exhausted: set[str] = field(default_factory=set)  # zones and candidates that are out of stock
+    limits: dict[str, int] = field(default_factory=dict)  # how many instances a zone has room for
     unclear: set[str] = field(default_factory=set)  # zones whose answers to creations are unclear
     prices: dict[str, float] = field(default_factory=dict)  # USD per hour by region and machine type
     preemptions: list[PreemptedVm] = field(default_factory=list)  # as the cloud's operations list them
@@ -75,12 +76,16 @@ class Cloud:
             kind = self.refuse_creates.pop(0)
             raise ApplicationError(f"{kind} in {vm.zone}", type=kind, non_retryable=True)
         self.created.append(vm.name)
-        if self.stockouts or vm.zone in self.exhausted or request.candidate.key in self.exhausted:
+        if self.stockouts or self._is_full(vm.zone) or request.candidate.key in self.exhausted:
             self.stockouts -= 1 if self.stockouts else 0
             self.failed.add(vm.name)
             return act.VmOperation(name=f"operation-{vm.name}")
         self.boot(vm.name, vm.zone, vm.labels)
         return act.VmOperation(name=f"operation-{vm.name}")
+
+    def _is_full(self, zone: str) -> bool:
+        there = [instance for instance in self.instances.values() if instance.zone == zone]
+        return zone in self.exhausted or len(there) >= self.limits.get(zone, len(there) + 1)
 
     def observe_create(self, request: act.ObserveCreate) -> act.CreateProgress:
         name = request.vm.name

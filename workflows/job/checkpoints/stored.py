@@ -35,6 +35,7 @@ async def find_stored(job: Job, *, report: bool = True) -> RestorePoint | None:
         cloud=job.spec.gcp_credentials_secret_ref,
         restore_from=config.restore_from,
         avoid=[point.path for point in state.points if point.path and not usable(point)],
+        machines=job.spec.members,
     )
     found = await call(act.FIND_STORED, request, summary="find published checkpoints in the bucket")
     if found.passed_over and report:

@@ -7,7 +7,7 @@ from api.common import Condition
 from api.messages import JobStart
 from api.names import job_workflow_id, replica_job_name
 from api.overview import overview
-from api.spot_instance_job import JobStatusEntry, SpotInstanceJobStatus
+from api.spot_instance_job import JobStatusEntry, MemberStatus, SpotInstanceJobStatus
 from workflows.job.checkpoints.policy.progress import training_time
 from workflows.job.state.job import JobState
 from workflows.job.state.replica import Replica
@@ -66,6 +66,7 @@ def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry
         message=replica.message or None,
         node_name=replica.place.listed,
         vm_name=", ".join(vms) or None,
+        members=_members(state, replica) if replica.place.is_gang else None,
         restarts=replica.restarts,
         preemptions=replica.preemptions,
         disruptions=replica.disruptions or None,
@@ -76,6 +77,19 @@ def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry
         kept_until=replica.kept_until,
         log=replica.log,
     )
+
+
+def _members(state: JobState, replica: Replica) -> list[MemberStatus]:
+    """Describe the members of a gang: the phase of the pod that each has, or the stage of the machine to come."""
+    found = []
+    for member, seat in enumerate(replica.place.seats):
+        pod, vm = replica.run.pods.get(member), state.vm(seat.vm_key)
+        report = vm.report if vm else None
+        stage = report.stage if report else None if seat.vm_key is None else "Creating"
+        name = report.vm_name if report else None
+        phase = pod.phase if pod else stage
+        found.append(MemberStatus(member=member, node_name=seat.node, vm_name=name, phase=phase))
+    return found
 
 
 def _sorted(conditions: Iterable[Condition]) -> list[Condition]:

@@ -42,7 +42,7 @@ class Blame(Part):
 
     def killed_by_checkpoint(self, why: str) -> bool:
         """True if its own checkpoint killed the training. Then a recovery has begun."""
-        me, pod = self.me, self.me.run.only_pod
+        me, pod = self.me, self.life.decisive_pod
         if pod is None or me.run.dump is None:
             return False
         end = deciding_end(pod, self.job.spec.main_container)

@@ -46,9 +46,10 @@ class Disruptions(Part):
             return
         self.me.disruptions += 1
         leave = self._count(end)
-        keys = self.me.place.vm_keys
+        members = self.me.place.on_node(end.node)
+        keys = [seat.vm_key for seat in self.me.place.of_members(members)]
         self.job.event(events.PREEMPTED, f"replica {self.me.index} on {self.me.place.names}: {why}", warning=True)
-        self.life.replace(why, machine_stays=not leave, announce=False)
+        self.life.replace(why, machine_stays=not leave, announce=False, members=members)
         if leave:
             await self._leave(end, keys)
         elif self.me.ends.machines:
@@ -59,9 +60,11 @@ class Disruptions(Part):
         if not self.counts or self.me.restarts >= self.job.spec.restarts_allowed:
             self.life.failed_by_itself(why)
             return
-        end, keys = self._end("Failed", why), self.me.place.vm_keys
+        end = self._end("Failed", why)
+        members = self.me.place.on_node(end.node)
+        keys = [seat.vm_key for seat in self.me.place.of_members(members)]
         leave = self._count(end)
-        self.life.failed_by_itself(why, machine_stays=not leave)
+        self.life.failed_by_itself(why, machine_stays=not leave, members=members)
         if leave and self.me.outcome is None:
             await self._leave(end, keys)
 
@@ -106,7 +109,12 @@ class Disruptions(Part):
         disruption = self.me.run.disruption if kind != "Failed" else None
         unfit = any(node.unfit for node in self.state.nodes_under(self.me))
         leave = "Drained" if self._is_drained() else "Unfit" if unfit else ""
-        return End(kind=kind, node=self.me.place.only.node or "", why=why, disruption=disruption, leave=leave)
+        return End(kind=kind, node=self._node(), why=why, disruption=disruption, leave=leave)
+
+    def _node(self) -> str:
+        """Return the node on which it ended; of a gang that of the member by which it is judged."""
+        pod, first = self.life.decisive_pod, self.me.place.first.node or ""
+        return pod.node if self.me.place.is_gang and pod is not None and pod.node else first
 
     def _goes(self, end: End) -> bool:
         return leaves(count(self.me.ends, end), end)
@@ -131,7 +139,7 @@ class Disruptions(Part):
             return f", which is {', '.join(node.unfit)}"
         return ", which is being drained" if end.leave else ""
 
-    async def _leave(self, end: End, keys: list[str]) -> None:
+    async def _leave(self, end: End, keys: list[str | None]) -> None:
         """Release the machine, and look for another one after a back-off."""
         await self.machines.release_each(keys, end.leave or "EndsAgainAndAgain")
         self._back_off(end)

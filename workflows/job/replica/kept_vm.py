@@ -38,14 +38,14 @@ class KeptVm(Part):
         duration = self.job.spec.keep_failed_for
         if self.me.outcome != "Failed" or duration is None or not self.me.place.bought:
             return None
-        if self.state.shutdown or self.job.spec.suspend or self.nodes.failed(self.me.place.only.vm_key):
+        if self.state.shutdown or self.job.spec.suspend or all(self.nodes.failed(key) for key in self.me.place.vm_keys):
             return None
         until = self.me.since + parse_duration(duration)
         return until if workflow.now() < until else None
 
     def _how_to_get_in(self, until: datetime) -> str:
-        vm = self.state.only_vm(self.me)
-        node, report = self.me.place.only.node, vm.report if vm else None
+        vms = self.state.vms_under(self.me)
+        node, report = self.me.place.first.node, vms[0].report if vms else None
         ways = [f"kubectl debug node/{node} -it --image=busybox"]
         if report and report.vm_name and report.zone and self.state.vm_spec:
             project = self.state.vm_spec.gcp.project

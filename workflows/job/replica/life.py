@@ -14,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from api.views import PodView
     from workflows.job.replica.policy.ends import End, count, left
     from workflows.job.replica.policy.recovery import Loss, RecoveryPlan, plan_recovery
-    from workflows.job.replica.policy.verdict import deciding_end, decisive_pod
+    from workflows.job.replica.policy.verdict import deciding_end, decisive_pod, has_ended
     from workflows.policy.backoff import USUAL
 
 from api.phases import Phase
@@ -28,6 +28,9 @@ from workflows.job.core.pod_starts import PodStarts
 from workflows.job.core.stability import report_stability
 from workflows.job.machines.machines import Machines
 from workflows.job.state.replica import Old, Recovery, Replica
+
+HANGING_SECONDS = 10
+"""The grace in seconds of pods that cannot save anything any more, because a pod of their gang is gone."""
 
 
 class HaltedError(Exception):
@@ -139,7 +142,8 @@ class Life:
             return False
         notices = self.state.notices_to(self.me)
         sources = [notice.source for notice in notices.values()]
-        self.preempted(sources[0] if sources else "its machine is gone", machine_stays=False)
+        silent = [f"{node} is silent, and the gang waits for it" for node in self.nodes.silent(self.me.place)]
+        self.preempted([*sources, *silent, "its machine is gone"][0], machine_stays=False)
         for node, notice in notices.items():
             if notice.source in BROKEN:
                 self._count_broken(node, notice.source)
@@ -165,8 +169,11 @@ class Life:
         self.job.event(events.PREEMPTED, f"replica {self.me.index} on {self.me.place.names}: {cause}", warning=True)
         self.replace(cause, machine_stays=machine_stays)
 
-    def failed_by_itself(self, why: str, *, machine_stays: bool = True) -> None:
-        """Restart a failed training as often as ``maxRestarts`` allows, on the same machine if ``machine_stays``."""
+    def failed_by_itself(self, why: str, *, machine_stays: bool = True, members: frozenset[int] | None = None) -> None:
+        """Restart a failed training as often as ``maxRestarts`` allows, on the same machine if ``machine_stays``.
+
+        Otherwise it leaves the machines of these ``members``, or all.
+        """
         self.me.restarts += 1
         crashed = self.me.run.restore is not None and self.ran_seconds() < self.state.timings.verdict_delay
         is_image = self.me.run.restore is not None and self.me.run.restore.kind == "Image"  # Blame judges these
@@ -183,13 +190,22 @@ class Life:
             self.enter("Releasing", why)
             return
         self.job.event(events.REPLICA_RESTARTS, f"replica {self.me.index}: {why}; {count}", warning=True)
-        self.replace(why, machine_stays=machine_stays, announce=machine_stays)
+        self.replace(why, machine_stays=machine_stays, announce=machine_stays, members=members)
 
     def restore_failed(self, why: str, *, missing: bool) -> None:
         """Record that its restore point is to blame. ``missing`` means that no node will start it."""
         if self.me.run.restore:
             self.restore_points.failed(self.me.run.restore, self.me.place.listed or "", missing=missing)
         self.job.event(events.RESTORE_FAILED, f"replica {self.me.index} on {self.me.place.names}: {why}", warning=True)
+
+    @property
+    def lagging_pod(self) -> PodView | None:
+        """Return the pod for which the start of the present incarnation waits; None if a member has none yet."""
+        pods, main = self.me.run.pods, self.job.spec.main_container
+        decisive = self.decisive_pod
+        if decisive is None or has_ended(decisive, main):
+            return decisive
+        return min(pods.values(), key=lambda pod: pod.phase == "Running" and pod.started_at is not None)
 
     @property
     def decisive_pod(self) -> PodView | None:
@@ -217,12 +233,22 @@ class Life:
             me.recovery.checkpoint = number
         await self.machines.release_each(left, "BackToSpot")
 
-    def replace(self, cause: str, *, machine_stays: bool, ask_survivor: bool = True, announce: bool = True) -> None:
+    def replace(
+        self,
+        cause: str,
+        *,
+        machine_stays: bool,
+        ask_survivor: bool = True,
+        announce: bool = True,
+        members: frozenset[int] | None = None,
+    ) -> None:
         """Begin a recovery: end the present incarnation and look for a place for the next one.
 
         The arguments are those of :class:`Loss`.
         """
-        loss = Loss(cause, machine_stays=machine_stays, ask_survivor=ask_survivor, announce=announce)
+        loss = Loss(cause, machine_stays=machine_stays, ask_survivor=ask_survivor, announce=announce, members=members)
+        if self.me.place.is_gang:
+            self.me.place.move_to(self.me.run.nodes)
         self._carry_out(plan_recovery(self.state, self.me, loss, workflow.now()))
 
     def _carry_out(self, plan: RecoveryPlan) -> None:
@@ -238,10 +264,13 @@ class Life:
             self.state.ledger.end(me.index, plan.ends.incarnation, workflow.now(), cause)
             if plan.saves_itself:
                 self.job.begin_urgent(self.job_name)
-                self.job.spawn(self._ask_to_save(plan.ends, self.job_name), f"SIGTERM for {me.index}.{me.incarnation}")
+                stop = self._ask_to_save(plan.ends, self.job_name, hangs=plan.hangs)
+                self.job.spawn(stop, f"SIGTERM for {me.index}.{me.incarnation}")
             me.run.end()
         for key in plan.warned_vms:
             self.machines.warn(key, cause)
+        if plan.silent_vms:
+            self.job.spawn(self.machines.release_each(plan.silent_vms, "Silent"), "silent machines")
         me.place.leave(plan.leaves)
         me.place.candidates = plan.candidates
         looks: Phase = "Preempted" if me.has_run or not self.counts_in_vain else "Pending"
@@ -250,12 +279,16 @@ class Life:
             recovery.checkpoint = None
             self.checkpoints.ask(recovery, plan.survivor)
 
-    async def _ask_to_save(self, old: Old, job_name: str) -> None:
-        """Stop the training in mode Application, so that it saves itself within the grace that its template gives."""
+    async def _ask_to_save(self, old: Old, job_name: str, *, hangs: bool) -> None:
+        """Stop the training in mode Application, so that it saves itself within the grace that its template gives.
+
+        One that ``hangs`` gets less: its processes wait for a lost one, and would use up the grace for nothing.
+        """
         try:
             if self.nodes.stopped(old):
                 return
-            stop = act.StopReplica(ref=self.ref(old.incarnation), delete_job=False)
+            grace = HANGING_SECONDS if hangs else None
+            stop = act.StopReplica(ref=self.ref(old.incarnation), delete_job=False, grace=grace)
             summary = f"stop incarnation {old.incarnation}, which then saves itself"
             await call(act.STOP_REPLICA, stop, summary=summary, urgent=True, ahead=True)
         except ActivityError as error:

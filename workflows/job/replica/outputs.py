@@ -1,4 +1,7 @@
-"""``spec.outputs``: the files of a training that has ended are uploaded before its machine goes."""
+"""``spec.outputs``: the files of a training that has ended are uploaded before its machine goes.
+
+Of a gang those of its first member are uploaded: it is the one that writes a model for all.
+"""
 
 from datetime import timedelta
 
@@ -58,12 +61,12 @@ class Outputs(Part):
 
     def _given_up(self) -> bool:
         late = workflow.now() >= self.me.since + timedelta(seconds=self.state.timings.outputs)
-        return late or self.state.shutdown is not None or self.nodes.failed(self.me.place.only.vm_key)
+        return late or self.state.shutdown is not None or self.nodes.failed(self.me.place.first.vm_key)
 
     def _request(self) -> act.SaveOutputs | None:
         spec, vm_spec = self.job.spec, self.state.vm_spec
-        vm, storage = self.machines.ref_of(self.me.place.only.vm_key), spec.checkpoint_config.checkpoint_storage
-        bought = self.state.only_vm(self.me)
+        vm, storage = self.machines.ref_of(self.me.place.first.vm_key), spec.checkpoint_config.checkpoint_storage
+        bought = self.state.vm(self.me.place.first.vm_key)
         if vm is None or bought is None or vm_spec is None or storage is None:
             return None
         known = bought.ssh_user is not None  # earlier releases did not record it

@@ -1,11 +1,14 @@
 """The phases from Pending to NodeReady: a replica takes a free GPU of the cluster, or a VM is bought for it."""
 
+from datetime import datetime
+from typing import get_args
+
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import conditions, events, reasons
-    from api.messages import IN_VAIN, JOINING, VmReport
+    from api.messages import IN_VAIN, JOINING, Stage, VmReport
     from api.node_conditions import BROKEN
 
 from api.phases import Phase
@@ -13,6 +16,7 @@ from workflows.common.calls import call
 from workflows.common.patches import patched
 from workflows.job.machines.fit import MachineFit
 from workflows.job.machines.pod_check import PodCheck
+from workflows.job.replica.gathering import Gathering
 from workflows.job.replica.life import Life, Part
 from workflows.job.replica.queued import Queued
 
@@ -23,6 +27,7 @@ class Placement(Part):
     def __init__(self, life: Life) -> None:
         super().__init__(life)
         self.queue = Queued(life)
+        self.gathering = Gathering(life)
         self.fit = MachineFit(life.job)
         self.pod_check = PodCheck(life.job, life.checkpoints)
 
@@ -39,19 +44,30 @@ class Placement(Part):
             if await self._fits():
                 self._buy("its Job was admitted")
             return
+        await self.machines.release_each(self.gathering.resize(), reasons.NOT_NEEDED)
+        if self.me.place.bought:  # a gang takes the GPUs of the cluster as a whole, or not at all
+            if await self._fits() and await self._pod_is_admitted():
+                self._buy(self.me.message)
+            return
         request = act.FindCapacity(
-            job=self.job.ref, job_template=self.job.spec.job_template, avoid=self._nodes_to_avoid()
+            job=self.job.ref,
+            job_template=self.job.spec.job_template,
+            avoid=self._nodes_to_avoid(),
+            members=self.me.place.missing,
+            one_zone=self.job.spec.in_one_zone,
         )
         capacity = await call(act.FIND_CAPACITY, request, summary=f"replica {self.me.index}: is a GPU free?")
         if self.life.halted():
             return
+        nodes = [*self.me.place.free_nodes, *capacity.nodes] if capacity.nodes else []
+        self.me.place.leave_free_nodes()
         if first_in_queue:
-            self.me.place.candidates = capacity.nodes
+            self.me.place.candidates = nodes
             self.life.enter("Restoring", "its Job has to be admitted first")
             return
-        if capacity.nodes:
-            self.me.place.candidates = capacity.nodes
-            self.life.enter("NodeReady", f"room on {', '.join(capacity.nodes[:3])}")
+        if nodes:
+            self.me.place.candidates = nodes
+            self.life.enter("NodeReady", f"room on {', '.join(nodes[:3])}")
             return
         if await self._fits() and await self._pod_is_admitted():
             self._buy(capacity.reason)
@@ -103,65 +119,101 @@ class Placement(Part):
         others = [node for one in self.state.replicas.values() if one is not self.me for node in one.place.nodes]
         noticed = list(self.state.notices)
         shunned = [node for node, until in self.me.place.shunned.items() if until > workflow.now()]
-        return sorted({*others, *noticed, *shunned, *self.me.place.avoid})
+        return sorted({*others, *noticed, *shunned, *self.me.place.avoid, *self.me.place.free_nodes})
 
     def _buy(self, why: str) -> None:
-        self.me.place.buy(self.machines.add(self.me))
+        self.gathering.buy()
         self.life.enter("Provisioning", why or "no free GPU in the cluster")
         self.job.event(events.BUYING_VM, f"replica {self.me.index}: {self.me.message}")
 
     async def await_machine(self) -> None:
-        """Ensure the VM and wait for its Node. A VM that is lost meanwhile is replaced by the next."""
-        key = self.me.place.only.vm_key or ""
-        vm = self.state.vms.get(key)
-        if vm is None or not await self.machines.ensure(key):
-            self._machine_failed(key, "the VM's workflow has ended")
+        """Ensure the VMs and wait for their Nodes. A VM that is lost meanwhile is replaced by the next."""
+        place = self.me.place
+        ended = await self.gathering.ensure(place.awaited or [place.first.vm_key or ""])
+        if ended is not None:
+            self._machine_failed(ended, "the VM's workflow has ended")
             return
         while not self.job.parking:
-            report = vm.report
-            if report is not None and self.nodes.failed(key):
-                self.machines.warn(key, "its node had a notice")
-                self._machine_failed(key, f"{report.reason}: {report.message}", report)
+            if await self._is_over():
                 return
-            if report is not None and report.stage == "Ready":
-                self.me.place.join(key, report.node_name)
-                self.me.retry.failures = 0
-                if not self.life.counts_in_vain:
-                    self.me.retry.in_vain = 0
-                self.job.condition(conditions.CAPACITY_AVAILABLE, True, reasons.PROVISIONED)
-                self.life.enter("NodeReady", f"{report.node_name} is Ready")
-                return
-            if vm.outdated and vm.to_be_bought:
-                await self._release_outdated(key)
-                return
-            if self.queue.overtaken:
-                await self.queue.turn_back()
-                return
+            if keys := self.gathering.buy() if place.missing else []:
+                await self.gathering.ensure(keys)
+                continue
             self._mirror()
-            number = report.number if report else 0
+            numbers = {key: self._report_of(key) for key in place.awaited}
             changed = await self.life.until(
-                lambda seen=number: (  # type: ignore[misc]
-                    self.nodes.failed(key)
-                    or (vm.outdated and vm.to_be_bought)
-                    or (vm.report is not None and vm.report.number != seen)
+                lambda seen=numbers: (  # type: ignore[misc]
+                    any(self._is_news(key, number) for key, number in seen.items())
+                    or (place.is_gang and self.life.machine_lost())
                     or self.queue.overtaken
                 ),
-                self.job.next_check(),
+                self._next_check(),
                 f"replica {self.me.index}: {self.me.message or 'the VM'}",
             )
             if not changed:
-                await self.machines.ensure(key)
+                await self.gathering.ensure(place.awaited)
                 if self.me.run.live:
                     await self.life.observe("is it held again?")
+
+    async def _is_over(self) -> bool:
+        """Act on VMs that have joined, failed or became outdated. True if the wait for them is over."""
+        place = self.me.place
+        for key in place.vm_keys:
+            vm = self.state.vms.get(key)
+            report = vm.report if vm else None
+            if report is not None and self.nodes.failed(key):
+                self.machines.warn(key, "its node had a notice")
+                self._machine_failed(key, f"{report.reason}: {report.message}", report)
+                return True
+            if report is not None and report.stage == "Ready" and key in place.awaited:
+                place.join(key, report.node_name)
+        if place.settled:
+            self._all_ready()
+            return True
+        for key in place.awaited:
+            vm = self.state.vms[key]
+            if vm.outdated and vm.to_be_bought:
+                await self._release_outdated(key)
+                return True
+        if self.queue.overtaken:
+            await self.queue.turn_back()
+            return True
+        return await self.gathering.gives_up()
+
+    def _all_ready(self) -> None:
+        place = self.me.place
+        place.gathers_since, self.me.retry.failures = None, 0
+        if not self.life.counts_in_vain:
+            self.me.retry.in_vain = 0
+        self.job.condition(conditions.CAPACITY_AVAILABLE, True, reasons.PROVISIONED)
+        self.life.enter("NodeReady", f"{place.names} {'are' if place.is_gang else 'is'} Ready")
+
+    def _report_of(self, key: str) -> int:
+        """Return the number of the VM's last report; 0 before the first."""
+        vm = self.state.vms.get(key)
+        return vm.report.number if vm and vm.report else 0
+
+    def _is_news(self, key: str, number: int) -> bool:
+        """True if a VM has failed, is outdated, or has reported since its report of that ``number``."""
+        vm = self.state.vms.get(key)
+        outdated = vm is not None and vm.outdated and vm.to_be_bought
+        return self.nodes.failed(key) or outdated or self._report_of(key) != number
+
+    def _next_check(self) -> datetime:
+        check, overdue_at = self.job.next_check(), self.gathering.overdue_at
+        return check if overdue_at is None else min(check, max(overdue_at, self.job.after(1)))
 
     def _joins(self, report: VmReport) -> bool:
         """True if the machine exists and is on its way to a Ready Node. Before this patch its boot did not count."""
         return report.stage in JOINING and (report.stage != "Booting" or patched("watched-steps"))
 
     def _mirror(self) -> None:
-        """Show the VM's stage as the replica's phase, and what delays it in the job's condition."""
-        vm = self.state.only_vm(self.me)
-        report = vm.report if vm else None
+        """Show the VM's stage as the replica's phase, and what delays it in the job's condition.
+
+        Of a gang's VMs that is the one that is least far.
+        """
+        reports = [vm.report for vm in self.state.vms_under(self.me) if vm.report and vm.report.stage != "Ready"]
+        report = min(reports, key=lambda report: get_args(Stage).index(report.stage), default=None)
         if report is None:
             return
         phase: Phase = "Joining" if self._joins(report) else "Provisioning"

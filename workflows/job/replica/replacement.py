@@ -31,16 +31,27 @@ class Replacement(Part):
         self.terms = Terms(life)
         self.disruptions = Disruptions(life)
 
-    async def again(self, cause: str, *, keep_machine: bool, ask_survivor: bool = False, announce: bool = True) -> None:
-        """Delete the Job and begin another incarnation."""
+    async def again(
+        self,
+        cause: str,
+        *,
+        keep_machine: bool,
+        ask_survivor: bool = False,
+        announce: bool = True,
+        node: str | None = None,
+    ) -> None:
+        """Delete the Job and begin another incarnation. A gang leaves only the machine of that ``node``, if any."""
+        members = self.me.place.on_node(node) if node else None
         await self.incarnation.delete(cause)
         if not keep_machine:
-            await self.machines.release_each(self.me.place.vm_keys, cause)
-            self.me.place.avoid_nodes()
+            await self.machines.release_each([seat.vm_key for seat in self.me.place.of_members(members)], cause)
+            self.me.place.avoid_nodes(members)
         # The market must not count a VM that we released ourselves as lost.
         ours = not keep_machine and self.me.place.bought
         announce = announce and not (ours and patched("no-notice-of-our-own"))
-        self.life.replace(cause, machine_stays=keep_machine, ask_survivor=ask_survivor, announce=announce)
+        self.life.replace(
+            cause, machine_stays=keep_machine, ask_survivor=ask_survivor, announce=announce, members=members
+        )
 
     async def elsewhere(self, why: str) -> None:
         """Look for another place: none of the cluster's free nodes could be used."""
@@ -87,7 +98,7 @@ class Replacement(Part):
         end, leave = self.disruptions.never_ran(why)
         if leave:
             self.life.pod_starts.fails(self.me, reasons.POD_TAKEN_AWAY, why)
-        await self.again(why, keep_machine=not leave, announce=not leave)
+        await self.again(why, keep_machine=not leave, announce=not leave, node=end.node)
         self.disruptions.count_never_ran(end)
 
     async def too_late(self, pod: PodView | None, busy: str) -> None:
@@ -106,16 +117,16 @@ class Replacement(Part):
         elif pod is None:
             await self._spare_machine(reason)
         else:
-            await self._release(blocker.reason if blocker else reasons.START_TIMEOUT, reason)
+            await self._release(blocker.reason if blocker else reasons.START_TIMEOUT, reason, pod.node)
 
-    async def _release(self, reason: str, message: str) -> None:
+    async def _release(self, reason: str, message: str, node: str | None) -> None:
         """Release a VM that never ran a pod of this replica. The pause before the next one grows."""
         self.job.event(
             events.START_TIMEOUT, f"replica {self.me.index} on {self.me.place.names}: {message}", warning=True
         )
         if self.me.blocker is None:
             self.life.pod_starts.fails(self.me, reason, message)
-        await self.again(reason, keep_machine=False)
+        await self.again(reason, keep_machine=False, node=node)
         self.life.back_off(message, in_vain=True)
 
     async def _free_gpu(self, reason: str, message: str) -> None:

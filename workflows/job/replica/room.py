@@ -56,7 +56,8 @@ class Room(Part):
 
     async def check(self, pod: PodView) -> Lack:
         """Find out who has the room, and report it."""
-        node = self.me.place.only.node or ""
+        taken = self.me.run.nodes.values()
+        node = next((node for node in self.me.place.nodes if node not in taken), "")
         request = act.FindStrangers(job=self.job.ref, job_template=self.job.spec.job_template, node=node)
         lack = f"replica {self.me.index} does not fit on {node}, the VM that was bought for it: {pod.message}"
         try:

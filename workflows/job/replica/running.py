@@ -1,6 +1,6 @@
 """The phases Running and Judging: the training runs until its pod ends, and a verdict is given on that end."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 
@@ -21,6 +21,9 @@ from workflows.job.replica.life import Life, Part
 from workflows.job.replica.proof import Proof
 from workflows.job.replica.queued import Queued
 from workflows.job.replica.terms import Terms
+
+STRAGGLING = timedelta(minutes=5)
+"""How long the other members of a gang may run on after one of them has succeeded."""
 
 
 class Running(Part):
@@ -52,6 +55,7 @@ class Running(Part):
                 self.life.enter("Judging", "its pod has ended" if pod else "its pod is gone")
                 self.me.deadline = self.job.after(self.state.timings.verdict_delay)
                 return
+            self._find_stragglers()
             if self.me.run.hung:
                 await self.hang.end()
                 return
@@ -79,8 +83,25 @@ class Running(Part):
 
     def _wakes_at(self) -> datetime:
         """Return when to stop waiting: for the next check, for the proof, or because the replica has run well."""
-        times = (self._next_check(), self.disruptions.well_at(), self.proof.due)
+        silent_at, now = self.nodes.silent_at(self.me.place), workflow.now()
+        later = [at for at in (silent_at, self._straggling_until()) if at is not None and at > now]
+        times = (self._next_check(), self.disruptions.well_at(), self.proof.due, *later)
         return min(at for at in times if at is not None)
+
+    def _straggling_until(self) -> datetime | None:
+        """Return until when the other members of a gang may run on after one has succeeded; None if none has."""
+        pods, main = self.me.run.pods.values(), self.job.spec.main_container
+        ends = [pod.finished_at or workflow.now() for pod in pods if self.me.place.is_gang and has_ended(pod, main)]
+        return min(ends) + STRAGGLING if ends else None
+
+    def _find_stragglers(self) -> None:
+        """Let a gang end of which some members have succeeded while the others hang."""
+        until, main = self._straggling_until(), self.job.spec.main_container
+        if until is None or workflow.now() < until:
+            return
+        left = [member for member, pod in self.me.run.pods.items() if not has_ended(pod, main)]
+        minutes = STRAGGLING.total_seconds() / 60
+        self.me.run.hung = f"members {left} still run {minutes:.0f} minutes after another one has succeeded"
 
     def _next_check(self) -> datetime:
         unready = self.nodes.unready_for(self.me.place.free_nodes)

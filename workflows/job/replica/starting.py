@@ -45,8 +45,8 @@ class Starting(Part):
         self.late_pod.begin()
         check_at = self.room.first_check
         while not self.job.parking:
-            pod, version = self.me.run.only_pod, self.me.run.view_version
-            self._settle(pod)
+            pod, version = self.life.lagging_pod, self.me.run.view_version
+            self._settle()
             if await self.queue.starts_later() or self.life.lost_place() or await self._is_over(pod):
                 return
             if pod and self.room.is_missing(pod):
@@ -131,9 +131,9 @@ class Starting(Part):
             return found
         return startup(pod.model_copy(update={"ends": []}), restored=restored)  # as earlier releases read it
 
-    def _settle(self, pod: PodView | None) -> None:
-        """Take over the node that the scheduler has chosen among those with a free GPU."""
-        if pod is not None and pod.node and self.me.place.candidates:
+    def _settle(self) -> None:
+        """Take over the nodes that the scheduler has chosen among those with a free GPU."""
+        if len(self.me.run.nodes) == len(self.me.members) and self.me.place.candidates:
             self.me.place.settle(self.me.run.nodes)
             self.me.deadline = self.job.after(self.state.timings.startup_deadline)
 
@@ -154,18 +154,19 @@ class Starting(Part):
                 await self._await_room(self.room.taken(message))
                 return False
             raise
-        pod = view.only_pod
-        if pod is None or pod.node is None or pod.node in {*self.me.place.nodes, *self.me.place.candidates}:
+        known = {*self.me.place.nodes, *self.me.place.candidates}
+        elsewhere = {member: pod.node for member, pod in view.pods.items() if pod.node and pod.node not in known}
+        if not elsewhere:
             return True
         self.life.replace("it runs elsewhere since its workflow was reset", machine_stays=True)
         if self.me.recovery:
-            self.me.recovery.olds[-1].only.node = pod.node
+            self.me.recovery.olds[-1].move_to(elsewhere)
         return False
 
     async def _still_no_room(self) -> bool:
         """True if the room is still missing. The pod is read first, because the bridge's last report may be old."""
         await self.life.observe("its VM is about to be released")
-        return self.room.is_missing(self.me.run.only_pod)
+        return self.room.is_missing(self.life.lagging_pod)
 
     async def _await_room(self, lack: Lack) -> None:
         """Back off until the pods of others are gone, or until the machine is released."""

@@ -1,0 +1,207 @@
+"""A gang: several pods on as many machines, bought, saved, replaced and judged as one replica."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.workflows.documents import vm_spec
+from tests.workflows.world import World
+
+STORAGE = {"type": "gcs", "bucket": "b", "pathPrefix": "team/llm/"}
+MEMBERS = 3
+
+
+async def submitted(world: World, members: int = MEMBERS, **spec: Any) -> None:
+    template = {"spec": {"template": {"spec": {"containers": [{"name": "train", "image": "train:1"}]}}}}
+    checkpoint = {"mode": "Application", "checkpointStorage": STORAGE}
+    gang = {"minSize": members, "maxSize": members, **spec.pop("gang", {})}
+    await world.submit(replicas=1, checkpoint=checkpoint, jobTemplate=template, gang=gang, **spec)
+
+
+async def training(world: World, **spec: Any) -> list[str]:
+    """Let a gang train, and return its nodes by member."""
+    await submitted(world, **spec)
+    await world.running(1)
+    await world.pass_time(120)
+    return world.nodes_of(0)
+
+
+async def again(world: World, incarnation: int = 1, within: float = 900) -> list[str]:
+    await world.until(lambda: world.entry(0).incarnation == incarnation and world.phase(0) == "Running", within)
+    return world.nodes_of(0)
+
+
+def created(world: World) -> list[str]:
+    return [call.request.candidate.zone for call in world.of("create_vm")]
+
+
+async def test_all_its_machines_are_bought_in_one_zone_and_it_starts_once_all_are_ready(world: World) -> None:
+    nodes = await training(world)
+    assert len(set(nodes)) == MEMBERS
+    assert len(set(created(world))) == 1
+    first, *others = [call.at for call in world.of("create_vm")]
+    assert len(set(others)) == 1, "once the first one exists, all others are bought at once"
+    assert others[0] > first
+    [create] = world.of("create_replica")
+    assert (create.request.members, set(create.request.nodes)) == (MEMBERS, set(nodes))
+    entry = world.entry(0)
+    assert [each.node_name for each in entry.members or []] == nodes
+    assert {each.phase for each in entry.members or []} == {"Running"}
+
+
+@pytest.mark.parametrize("member", [0, 2])
+async def test_a_notice_to_one_member_saves_all_and_replaces_one_machine(world: World, member: int) -> None:
+    before = await training(world)
+    lost = world.notice(0, member=member)
+    after = await again(world)
+    assert set(before) - set(after) == {lost}
+    assert len(set(after) - set(before)) == 1
+    restore = world.job(0, 1).request.restore
+    assert restore.path == world.bucket.saved[-1].path
+    assert restore.progress >= 120, "no step is lost"
+    assert (world.entry(0).preemptions, world.entry(0).restarts) == (1, 0)
+    zones = {world.cluster.nodes[node].zone for node in after}
+    assert len(zones) == 1
+
+
+async def test_two_machines_that_go_together_are_one_loss(world: World) -> None:
+    before = await training(world)
+    lost = {world.notice(0, member=0), world.notice(0, member=1)}
+    after = await again(world)
+    assert set(before) & set(after) == set(before) - lost
+    assert world.entry(0).preemptions == 1
+
+
+async def test_a_second_machine_that_goes_during_the_recovery_is_replaced_too(world: World) -> None:
+    before = await training(world)
+    world.notice(0, member=0)
+    await world.until(lambda: world.phase(0) == "Joining")
+    kept = before[1]
+    world.machines.notice(kept, 30)
+    after = await again(world)
+    assert set(before) & set(after) == {before[2]}
+
+
+async def test_a_silent_machine_ends_the_wait_of_the_others(world: World) -> None:
+    world.cluster.gangs.fails_after = None
+    before = await training(world)
+    world.bucket.save(world.job(0, 0))
+    await world.pass_time(60)
+    died_at = world.clock.now
+    world.cluster.machine_died(before[1])
+    await world.until(lambda: world.of("stop_replica"), 90, "the others to be stopped")
+    stop = world.of("stop_replica")[0]
+    assert (stop.at - died_at).total_seconds() <= 80
+    assert stop.request.grace == 10, "they hang, and can save nothing"
+    after = await again(world)
+    assert set(before) - set(after) == {before[1]}
+    assert world.job(0, 1).request.restore.path == world.bucket.saved[0].path
+
+
+async def test_a_vm_that_is_gone_ends_the_wait_of_the_others(world: World) -> None:
+    world.cluster.gangs.fails_after = None
+    before = await training(world)
+    world.bucket.save(world.job(0, 0))
+    world.cloud.power_off(before[2])
+    after = await again(world)
+    assert set(before) - set(after) == {before[2]}
+    assert world.entry(0).restarts == 0
+
+
+async def test_one_member_that_fails_is_one_failure_of_all(world: World) -> None:
+    before = await training(world, maxRestarts=2)
+    world.cluster.end_pod(world.cluster.job_of(0), 1, member=1)
+    after = await again(world)
+    assert set(after) == set(before), "all machines stay"
+    assert (world.entry(0).restarts, world.entry(0).preemptions) == (1, 0)
+
+
+async def test_a_machine_on_which_the_gang_fails_again_is_left_alone(world: World) -> None:
+    before = await training(world, maxRestarts=5)
+    bad = before[1]
+    for incarnation in (1, 2):
+        job = world.cluster.job_of(0)
+        member = next(number for number, pod in job.pods.items() if pod.node == bad)
+        world.cluster.end_pod(job, 1, member=member)
+        after = await again(world, incarnation, within=1800)
+    assert bad not in after
+    assert len(set(before) & set(after)) == MEMBERS - 1
+
+
+async def test_it_succeeds_once_every_member_has(world: World) -> None:
+    await training(world)
+    job = world.cluster.job_of(0)
+    world.cluster.gangs.fails_after = None
+    world.cluster.end_pod(job, 0, member=0)
+    world.cluster.end_pod(job, 0, member=1)
+    await world.pass_time(100)
+    assert world.phase(0) == "Running"
+    world.cluster.end_pod(job, 0, member=2)
+    assert await world.ended() == "Completed"
+    assert world.cloud.instances == {}
+
+
+async def test_members_that_hang_after_the_others_have_succeeded_are_one_failure(world: World) -> None:
+    await training(world)
+    world.cluster.gangs.fails_after = None
+    world.cluster.end_pod(world.cluster.job_of(0), 0, member=0)
+    await again(world, within=1200)
+    assert world.entry(0).restarts == 1
+
+
+async def test_a_zone_that_cannot_hold_all_of_it_is_left_for_another(world: World) -> None:
+    world.documents.vm_spec = vm_spec(zones=["us-central1-b"])
+    world.cloud.limits["us-central1-a"] = 2
+    await submitted(world)
+    await world.running(1, within=3600)
+    zones = {world.cluster.nodes[node].zone for node in world.nodes_of(0)}
+    assert zones == {"us-central1-b"}
+    assert world.documents.told("GangIncomplete")
+    assert {instance.zone for instance in world.cloud.instances.values()} == zones, "nothing else is kept"
+
+
+async def test_free_gpus_are_taken_for_all_or_none(world: World) -> None:
+    for number in range(2):
+        world.cluster.add_node(f"free-{number}")
+    nodes = await training(world)
+    assert not {node for node in nodes if node.startswith("free")}
+
+
+async def test_a_gang_on_free_gpus_that_loses_one_takes_another(world: World) -> None:
+    for number in range(4):
+        world.cluster.add_node(f"free-{number}", zone="a")
+    before = await training(world)
+    assert all(node.startswith("free") for node in before)
+    world.cluster.mark(before[0])
+    after = await again(world)
+    assert set(before) - set(after) == {before[0]}
+    assert world.cloud.instances == {}
+
+
+async def test_suspended_it_saves_itself_and_resumed_it_goes_on(world: World) -> None:
+    await training(world)
+    await world.signal("suspend")
+    await world.until(lambda: world.phase(0) == "Suspended")
+    assert world.cloud.instances == {}
+    await world.signal("resume")
+    after = await again(world)
+    assert len(set(after)) == MEMBERS
+    assert world.job(0, 1).request.restore.progress >= 120
+
+
+async def test_nothing_is_left_of_a_deleted_gang(world: World) -> None:
+    await training(world)
+    await world.delete()
+    await world.ended()
+    await world.nothing_left()
+
+
+async def test_a_vm_of_a_gang_that_does_not_join_is_replaced_alone(world: World) -> None:
+    await submitted(world)
+    await world.until(lambda: len(world.cloud.instances) == MEMBERS)
+    names = list(world.cloud.instances)
+    world.cloud.power_off(names[2])
+    await world.running(1)
+    assert set(world.nodes_of(0)) >= set(names[:2])
