@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from typing import Any
 
@@ -13,6 +14,8 @@ Json = dict[str, Any]
 BACKUPS = "/apis/migration.dcnlab.com/v1/namespaces/{}/checkpointbackups"
 FINALIZER = "checkpointbackup.migration.dcnlab.com/finalizer"
 TERMINAL = ("Completed", "CompletedPodDeleted", "CompletedWithError", "Failed")
+SILENCE = 1.5
+"""Real seconds in which an operator at the tests' speed would have finished a checkpoint."""
 
 
 class Backups:
@@ -72,3 +75,8 @@ class Backups:
             return status if status.get("phase") in (phases or TERMINAL) else None
 
         return await eventually(f"CheckpointBackup {name} {phases}", reached, seconds, pause=0.02)
+
+    async def stays_silent(self, name: str) -> None:
+        """Check that nobody writes a status of it in the time in which a checkpoint would have been finished."""
+        await asyncio.sleep(SILENCE)
+        assert await self.status(name) == {}

@@ -55,11 +55,15 @@ class RecordedMachine:
 
     async def goes_off(self) -> None:
         """Wait until its soft off has begun."""
+        await self.reaches("power_off")
 
-        async def begun() -> bool:
-            return self.calls[-1].startswith("power_off")
+    async def reaches(self, call: str) -> None:
+        """Wait until it has been called so last."""
 
-        await eventually("the soft off", begun)
+        async def called() -> bool:
+            return self.calls[-1].startswith(call)
+
+        await eventually(call, called)
 
     def serial_output(self) -> str:
         return "Booting\n"

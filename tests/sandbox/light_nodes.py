@@ -24,6 +24,8 @@ from sandbox.pki import Pair
 
 T = TypeVar("T")
 SPEED = 20.0
+ENDLESS = 100_000
+"""Steps that take longer than any test: a training ends because the test wants it to, never because time has passed."""
 _hosts = itertools.count(1)
 
 
@@ -100,17 +102,21 @@ def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def training_pod(name: str, node: str, image: str = "pytorch/pytorch:2.9", **spec: Any) -> dict[str, Any]:
-    """Describe a pod with one light training, which the scheduler binds to a node."""
+    """Describe a pod with one light training, which the scheduler binds to a node. The training does not end by itself,
+    unless its environment says after how many steps.
+    """
     container = {"name": "trainer", "image": image, "resources": {"limits": {"nvidia.com/gpu": "1"}}}
     container |= spec.pop("container", {})
+    given = container.get("env", [])
+    if not any(each["name"] == "SANDBOX_STEPS" for each in given):
+        container["env"] = [*given, *env(SANDBOX_STEPS=ENDLESS)]
     defaults = {"restartPolicy": "Never", "nodeSelector": {"kubernetes.io/hostname": node}}
     return {"metadata": {"name": name}, "spec": {**defaults, "containers": [container], **spec}}
 
 
 async def start_training(admin: KubeClient, namespace: str, name: str, node: str, **spec: Any) -> None:
     """Create a pod and wait until it runs."""
-    container = {"env": env(SANDBOX_STEPS=100000), **spec.pop("container", {})}
-    pod = training_pod(name, node, container=container, **spec)
+    pod = training_pod(name, node, **spec)
     await admin.create(f"/api/v1/namespaces/{namespace}/pods", pod)
 
     async def runs() -> bool:

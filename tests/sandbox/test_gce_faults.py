@@ -141,8 +141,8 @@ async def test_credentials_may_expire(world: World) -> None:
 
 async def test_operations_wait_returns_when_done_and_not_before(tmp_path: Path) -> None:
     async with running(tmp_path, speed=10.0) as world:
-        operation = await world.insert("vm-1")
         started = time.monotonic()
+        operation = await world.insert("vm-1")
         waited = await world.call(world.operations.wait, operation=operation.name)
         assert waited.status.name == "DONE"
         assert 0.3 < time.monotonic() - started < 60  # the service itself answers after two minutes at the latest

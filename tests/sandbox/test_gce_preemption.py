@@ -91,12 +91,13 @@ async def test_a_vm_has_its_own_notice_if_none_is_named(
     monkeypatch.setattr("sandbox.gce.transitions.SOFT_OFF_SECONDS", 0.2)
     own = {"preemption_notice_duration": {"seconds": duration}} if duration else {}
     machine = await world.running("vm-1", scheduling={"provisioning_model": "SPOT", **own})
+    machine.may_go_off.clear()
     preemption = asyncio.create_task(world.gce.preempt("vm-1"))
-    await asyncio.sleep(0.6)
+    await machine.reaches("notice" if duration else "power_off(0.2)")
     (instance,) = world.gce.fleet.inventory.all()
     assert usual_notice(instance) == pytest.approx(seconds)
-    assert ("power_off(0.2)" in machine.calls) == (duration is None)
     preemption.cancel()
+    machine.may_go_off.set()
 
 
 async def test_a_preemption_without_warning(world: World) -> None:

@@ -30,6 +30,8 @@ async def test_an_interrupted_run_of_several_processes_leaves_none(tmp_path: Pat
         sys.executable, "-m", "pytest", "-p", "tests.leftovers", "-n", "1", f"--rootdir={tmp_path}",
         "-o", "asyncio_mode=auto", f"--basetemp={base}", tmp_path / "test_held_up.py",
         cwd=REPOSITORY, env=outside, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        # In the background of a shell, SIGINT is ignored from one child to the next.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     async with asyncio.timeout(150):
         while not leftovers(state):

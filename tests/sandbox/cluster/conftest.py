@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 import pytest_asyncio
 
-from sandbox.checkpoint_operator import CheckpointOperator
+from sandbox.checkpoint_operator import CheckpointOperator, container_run
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import KubeClient
 from sandbox.registry import Registry
@@ -70,3 +73,16 @@ async def backups(
         return not (await admin.get(made.path))["items"]
 
     await eventually("all CheckpointBackups gone", none_left)
+
+
+@pytest.fixture
+def may_push(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Keep every checkpoint in the phase ImagePushing until this is set."""
+    push, allowed = container_run.push, asyncio.Event()
+
+    async def late(*image: Any, **traps: Any) -> None:
+        await allowed.wait()
+        await push(*image, **traps)
+
+    monkeypatch.setattr(container_run, "push", late)
+    return allowed

@@ -29,12 +29,10 @@ from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import MERGE, ApiError, KubeClient
 from sandbox.machines.light.kubelet.kubelet import Kubelet
 from sandbox.oci import OciClient, RegistryError
-from tests.sandbox.checkpoints import BACKUPS, FINALIZER, Backups
+from tests.sandbox.checkpoints import BACKUPS, FINALIZER, SILENCE, Backups
 from tests.sandbox.light_nodes import SPEED, Nodes, eventually, start_training, training_pod
 
 Json = dict[str, Any]
-SILENCE = 1.5
-"""Real seconds in which an operator at this speed would have finished a checkpoint."""
 
 
 @pytest_asyncio.fixture
@@ -43,11 +41,6 @@ async def node(admin: KubeClient, namespace: str, nodes: Nodes) -> str:
     name = await nodes.start()
     await start_training(admin, namespace, "source", name)
     return name
-
-
-async def stays_silent(backups: Backups, name: str) -> None:
-    await asyncio.sleep(SILENCE)
-    assert await backups.status(name) == {}
 
 
 async def is_gone(backups: Backups, name: str) -> bool:
@@ -71,7 +64,7 @@ async def image_exists(backups: Backups, tag: str) -> bool:
 @pytest.mark.usefixtures("node")
 async def test_a_pod_reference_without_namespace_is_skipped_in_silence(backups: Backups) -> None:
     await backups.create("nowhere", "source", podRef={"name": "source"})
-    await stays_silent(backups, "nowhere")
+    await backups.stays_silent("nowhere")
     assert (await backups.get("nowhere"))["metadata"]["finalizers"] == [FINALIZER]
 
 
@@ -86,7 +79,7 @@ async def test_a_registry_without_containers_is_completed_without_images(backups
 @pytest.mark.usefixtures("nodes")
 async def test_a_missing_pod_is_skipped_in_silence(backups: Backups) -> None:
     await backups.create("missing", "nobody")
-    await stays_silent(backups, "missing")
+    await backups.stays_silent("missing")
 
 
 async def test_a_pod_that_does_not_run_is_skipped_for_ever(
@@ -102,7 +95,7 @@ async def test_a_pod_that_does_not_run_is_skipped_for_ever(
 
     await eventually("pod bound", is_bound)
     await backups.create("early", "late")
-    await stays_silent(backups, "early")
+    await backups.stays_silent("early")
     await admin.create(f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": {"name": "late"}})
 
     async def runs() -> bool:
@@ -110,7 +103,7 @@ async def test_a_pod_that_does_not_run_is_skipped_for_ever(
         return pod["status"]["phase"] == "Running"
 
     await eventually("pod Running", runs)
-    await stays_silent(backups, "early")
+    await backups.stays_silent("early")
 
 
 @pytest.mark.parametrize("end", [Kubelet.kill, partial(Kubelet.shutdown, grace=10)], ids=["dies", "shuts down"])
@@ -160,7 +153,7 @@ async def test_a_bad_secret_fails_before_any_phase_and_heals(backups: Backups) -
         "secretRef": {"name": "late", "namespace": backups.namespace},
     }
     await backups.create("unlocked", "source", registry=registry)
-    await stays_silent(backups, "unlocked")
+    await backups.stays_silent("unlocked")
     assert "finalizers" not in (await backups.get("unlocked"))["metadata"]
     await backups.create_secret("late")
     assert (await backups.reach("unlocked"))["phase"] == "Completed"
@@ -191,14 +184,14 @@ async def test_stop_pod_works_if_the_agent_may_delete_pods(
 
 @pytest.mark.usefixtures("node")
 async def test_deleting_a_backup_does_not_cancel_its_checkpoint(
-    admin: KubeClient, backups: Backups, operator: CheckpointOperator
+    admin: KubeClient, backups: Backups, may_push: asyncio.Event
 ) -> None:
-    await operator.play(SLOW, factor=8)
     await backups.create("deleted", "source")
-    await backups.reach("deleted", "ImageBuilding")
+    await backups.reach("deleted", "ImagePushing")
     await admin.delete(f"{backups.path}/deleted")
     await eventually("CheckpointBackup gone", lambda: is_gone(backups, "deleted"))
     assert not await image_exists(backups, "deleted")
+    may_push.set()
     await eventually("its image", lambda: image_exists(backups, "deleted"))
 
 
@@ -225,7 +218,7 @@ async def test_played_stuck(backups: Backups, operator: CheckpointOperator, phas
 async def test_played_silent(backups: Backups, operator: CheckpointOperator) -> None:
     await operator.play(SILENT)
     await backups.create("unseen", "source")
-    await stays_silent(backups, "unseen")
+    await backups.stays_silent("unseen")
 
 
 @pytest.mark.usefixtures("node")
@@ -267,7 +260,7 @@ async def test_played_absent_hangs_the_finalizer_until_present(
     await operator.play(ABSENT)
     await admin.delete(f"{backups.path}/hangs")
     await backups.create("unserved", "source")
-    await stays_silent(backups, "unserved")
+    await backups.stays_silent("unserved")
     assert not await is_gone(backups, "hangs")
     await operator.play(PRESENT)
     await eventually("CheckpointBackup gone", lambda: is_gone(backups, "hangs"))

@@ -87,7 +87,7 @@ async def test_a_graceful_shutdown_fails_the_pods_and_keeps_their_exit_codes(
 
 async def test_a_shutdown_takes_no_longer_than_its_grace(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
     name = await nodes.start()
-    container = {"env": env(SANDBOX_ON_SIGTERM="ignore", SANDBOX_STEPS=100000)}
+    container = {"env": env(SANDBOX_ON_SIGTERM="ignore")}
     await running_pod(admin, namespace, training_pod("stubborn", name, container=container))
     began = time.monotonic()
     await nodes.kubelets[name].shutdown(grace=2)
@@ -188,7 +188,7 @@ async def test_the_process_makes_no_step_while_it_is_dumped(
     admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane
 ) -> None:
     name = await nodes.start(speed=1)  # a dump takes seconds, longer than even a busy machine needs for a step
-    container = {"env": env(SANDBOX_STEP_SECONDS=0.05, SANDBOX_STEPS=10000)}
+    container = {"env": env(SANDBOX_STEP_SECONDS=0.05)}
     await running_pod(admin, namespace, training_pod("frozen", name, container=container))
 
     async def longest_pause() -> float:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from activities.replicas.blockers import read_start
 from api.projections import pod_view
 from api.views import PodView
 from sandbox.control_plane import ControlPlane
 from sandbox.kube_client import ApiError, KubeClient
+from sandbox.machines.light.kubelet import container
 from sandbox.registry import Registry
-from tests.sandbox.light_nodes import Nodes, condition, env, eventually, training_pod
+from tests.sandbox.light_nodes import ENDLESS, Nodes, condition, env, eventually, training_pod
 from workflows.job.replica.policy.verdict import has_ended
 
 Json = dict[str, Any]
@@ -51,12 +56,12 @@ async def test_a_jobs_pod_runs_to_complete(admin: KubeClient, namespace: str, no
 
     await eventually("job Complete", complete)
     [pod] = (await admin.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]
-    [container] = pod["status"]["containerStatuses"]
+    [entry] = pod["status"]["containerStatuses"]
     assert pod["status"]["phase"] == "Succeeded"
     assert pod["status"]["podIP"].startswith("127.200.")
-    assert container["state"]["terminated"]["exitCode"] == 0
-    assert container["state"]["terminated"]["reason"] == "Completed"
-    assert container["imageID"].startswith("docker.io/pytorch/pytorch@sha256:")
+    assert entry["state"]["terminated"]["exitCode"] == 0
+    assert entry["state"]["terminated"]["reason"] == "Completed"
+    assert entry["imageID"].startswith("docker.io/pytorch/pytorch@sha256:")
 
 
 async def test_an_exit_code_fails_the_pod(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
@@ -74,7 +79,7 @@ async def test_a_container_that_fails_beside_a_living_one_leaves_the_pod_running
     """Its view says which container failed and how; the phase never says so."""
     node = await nodes.start()
     pod = training_pod("beside", node, container={"env": env(SANDBOX_FAIL_AT_STEP=2, SANDBOX_EXIT_CODE=42)})
-    board = {"name": "tensorboard", "image": "pytorch/pytorch:2.9", "env": env(SANDBOX_STEPS=100000)}
+    board = {"name": "tensorboard", "image": "pytorch/pytorch:2.9", "env": env(SANDBOX_STEPS=ENDLESS)}
     pod["spec"]["containers"].append(board)
     await create(admin, namespace, pod)
 
@@ -90,11 +95,11 @@ async def test_a_container_that_fails_beside_a_living_one_leaves_the_pod_running
 
 
 async def test_init_containers_run_first_one_after_the_other(
-    admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane
+    admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane, tmp_path: Path
 ) -> None:
-    node = await nodes.start()
+    node, may_end = await nodes.start(), tmp_path / "may-end"
     pod = training_pod("fetches", node, container={"env": env(SANDBOX_STEPS=2)})
-    fetch = {"name": "fetch", "image": "busybox:1.37", "env": env(SANDBOX_STEPS=5)}
+    fetch = {"name": "fetch", "image": "busybox:1.37", "env": env(SANDBOX_STEPS=5, SANDBOX_UNTIL=may_end)}
     side = {"name": "push", "image": "busybox:1.37", "restartPolicy": "Always"}
     pod["spec"]["initContainers"] = [side, {"name": "quick", "image": "busybox:1.37"}, fetch]
     await create(admin, namespace, pod)
@@ -104,13 +109,14 @@ async def test_init_containers_run_first_one_after_the_other(
         status = (await admin.get(path))["status"]
         return status if "running" in status.get("initContainerStatuses", [{}] * 3)[2].get("state", {}) else None
 
-    status = await eventually("fetch runs", fetching, pause=0.02)
+    status = await eventually("fetch runs", fetching)
     assert status["phase"] == "Pending"
     assert status["containerStatuses"][0]["state"] == {"waiting": {"reason": "PodInitializing"}}
     assert status["initContainerStatuses"][1]["state"]["terminated"]["exitCode"] == 0
+    may_end.touch()
     await phase(admin, namespace, "fetches", "Succeeded")
     log = await control_plane.kubectl("logs", "fetches", "-c", "fetch", "-n", namespace)
-    assert log.splitlines()[-1] == "training done after 5 steps"
+    assert log.splitlines()[-1].startswith("training done after ")
 
 
 async def test_an_init_container_that_fails_fails_the_pod(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
@@ -124,10 +130,20 @@ async def test_an_init_container_that_fails_fails_the_pod(admin: KubeClient, nam
     assert [(end.name, end.exit_code, end.init) for end in failed.ends] == [("fetch", 6, True)]
 
 
-async def test_a_pull_takes_time_and_is_told(admin: KubeClient, namespace: str, nodes: Nodes) -> None:
-    node = await nodes.start()
+async def test_a_pull_takes_time_and_is_told(
+    admin: KubeClient, namespace: str, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, seen = await nodes.start(), asyncio.Event()
+    write = container.write_event
+
+    async def pulls_until_it_is_seen(context: Any, reason: str, message: str) -> None:
+        await write(context, reason, message)
+        if reason == "Pulling":
+            await seen.wait()
+
+    monkeypatch.setattr(container, "write_event", pulls_until_it_is_seen)
     made = await create(
-        admin, namespace, training_pod("large", node, container={"env": env(SANDBOX_PULL_SECONDS=10, SANDBOX_STEPS=2)})
+        admin, namespace, training_pod("large", node, container={"env": env(SANDBOX_PULL_SECONDS=1, SANDBOX_STEPS=2)})
     )
     pod_path, events = (
         f"/api/v1/namespaces/{namespace}/pods/large",
@@ -138,7 +154,8 @@ async def test_a_pull_takes_time_and_is_told(admin: KubeClient, namespace: str, 
         pod, told = await admin.get(pod_path), (await admin.get(events))["items"]
         return read_start(None, pod, told).busy
 
-    assert "image pytorch/pytorch:2.9 has been pulled since" in await eventually("the pull", busy, pause=0.02)
+    assert "image pytorch/pytorch:2.9 has been pulled since" in await eventually("the pull", busy)
+    seen.set()
     await phase(admin, namespace, "large", "Succeeded")
     told = [
         each["reason"]
@@ -195,24 +212,29 @@ async def test_a_process_that_ignores_sigterm_is_killed_after_its_grace(
     admin: KubeClient, namespace: str, nodes: Nodes
 ) -> None:
     node = await nodes.start()
-    container = {"env": env(SANDBOX_ON_SIGTERM="ignore", SANDBOX_STEPS=100000)}
-    pod = training_pod("stubborn", node, terminationGracePeriodSeconds=1, container=container)
+    stubborn = {"env": env(SANDBOX_ON_SIGTERM="ignore")}
+    pod = training_pod("stubborn", node, terminationGracePeriodSeconds=1, container=stubborn)
     path, code = await run_and_delete(admin, namespace, pod)
     assert code == 137
     await admin.patch(path, {"metadata": {"finalizers": None}})
 
 
-async def test_kubectl_logs(admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane) -> None:
-    node = await nodes.start()
-    await create(admin, namespace, training_pod("logged", node, container={"env": env(SANDBOX_STEPS=6)}))
+async def test_kubectl_logs(
+    admin: KubeClient, namespace: str, nodes: Nodes, control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    node, may_end = await nodes.start(), tmp_path / "may-end"
+    variables = env(SANDBOX_STEPS=6, SANDBOX_UNTIL=may_end)
+    await create(admin, namespace, training_pod("logged", node, container={"env": variables}))
     await phase(admin, namespace, "logged", "Running")
-    followed = await control_plane.kubectl("logs", "-f", "logged", "-n", namespace)
+    following = asyncio.create_task(control_plane.kubectl("logs", "-f", "logged", "-n", namespace))
+    may_end.touch()
+    followed = await following
     assert "step=1/6 loss=" in followed
-    assert followed.splitlines()[-1] == "training done after 6 steps"
+    assert (last := followed.splitlines()[-1]).startswith("training done after ")
     tail = await control_plane.kubectl("logs", "logged", "-n", namespace, "--tail=1", "--timestamps")
     stamp, _, text = tail.strip().partition(" ")
     assert stamp.endswith("Z")
-    assert text == "training done after 6 steps"
+    assert text == last
 
 
 async def test_a_missing_image_is_pulled_again_and_again(
@@ -224,8 +246,8 @@ async def test_a_missing_image_is_pulled_again_and_again(
 
     async def both_reasons() -> bool:
         status = (await admin.get(f"/api/v1/namespaces/{namespace}/pods/pulls"))["status"]
-        for container in status.get("containerStatuses", ()):
-            waiting = container["state"]["waiting"]
+        for entry in status.get("containerStatuses", ()):
+            waiting = entry["state"]["waiting"]
             said[waiting["reason"]] = waiting.get("message", "")
         return {"ErrImagePull", "ImagePullBackOff"} <= said.keys()
 
@@ -238,9 +260,9 @@ async def test_the_downward_volume_says_who_it_is_now(
 ) -> None:
     node = await nodes.start()
     items = [{"path": "replica", "fieldRef": {"fieldPath": "metadata.labels['replica']"}}]
-    container = {"volumeMounts": [{"name": "me", "mountPath": "/etc/outlast"}]}
+    mounts = {"volumeMounts": [{"name": "me", "mountPath": "/etc/outlast"}]}
     volumes = [{"name": "me", "downwardAPI": {"items": items}}]
-    pod = training_pod("who", node, volumes=volumes, container=container)
+    pod = training_pod("who", node, volumes=volumes, container=mounts)
     pod["metadata"]["labels"] = {"replica": "a"}
     await create(admin, namespace, pod)
 
