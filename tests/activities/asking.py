@@ -144,7 +144,7 @@ class Machine:
         conditions = (found.get("status") or {}).get("conditions") or [{"type": "", "message": ""}]
         return conditions[0]["type"], conditions[0]["message"]
 
-    async def certificate(self, name: str, seconds: float = 30) -> bytes | None:
+    async def certificate(self, name: str, seconds: float = 150) -> bytes | None:
         """Return the certificate that the cluster's signer made."""
 
         async def made() -> str | None:
