@@ -55,7 +55,7 @@ class Server:
 async def kept(server: Any) -> AsyncGenerator[Informer[str], None]:
     informer = Informer(server, COLOURS)
     task = asyncio.create_task(informer.run())
-    await informer.read(0.1)
+    await informer.read(60)
     try:
         yield informer
     finally:

@@ -139,13 +139,13 @@ async def _dev_server(
         word for name, value in dynamic_config.items() for word in ("--dynamic-config-value", f"{name}={value}")
     ]
     async with own_service(executables, *settings) as client:
-        await ensure(client)
+        await ensure(client, deadline=200)
         yield DevServer(client)
 
 
 def _be_quick(made: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten all waits, and let the product's own activity ensure VMs."""
-    made.patience = 3.0
+    made.patience = 5.0
     made.documents.timings = TIMINGS
     nothing = cast(Any, None)  # ensuring needs neither the cluster nor the cloud
     activities = FleetActivities(made.env.client, kube=nothing, attributes=Registration(True))

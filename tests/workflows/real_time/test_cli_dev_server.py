@@ -106,7 +106,7 @@ async def test_two_thousand_signals_at_once_neither_fail_nor_stall_a_job(real: W
         status = await real.handle.query("status")
         return bool(status["activeReplicas"] == 1)
 
-    await eventually(answers, "the job answers", deadline=20)
+    await eventually(answers, "the job answers")
     real.notice(0, seconds=1)
     await real.until(lambda: real.entry(0).incarnation == 1 and real.active == 1, 60, "replica 0 to be restored")
     await real.delete()

@@ -10,13 +10,17 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio import activity, workflow
-from temporalio.api.enums.v1 import TimeoutType
-from temporalio.client import Client
+from temporalio.api.enums.v1 import EventType, TaskQueueType, TimeoutType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+from temporalio.client import Client, WorkflowHandle
 from temporalio.worker import Worker
 
 from tests.bridge.proxy import proxied
+from tests.bridge.recorder import eventually
 
 QUEUE = "cut-off"
+WORKFLOW_TASKS = TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW
 
 
 @activity.defn
@@ -44,7 +48,7 @@ class Answers:
 
 
 @asynccontextmanager
-async def worker(address: str) -> AsyncIterator[None]:
+async def worker(address: str, name: str) -> AsyncIterator[None]:
     client = await Client.connect(address)
     sticky = timedelta(seconds=1)
     made = Worker(
@@ -52,6 +56,7 @@ async def worker(address: str) -> AsyncIterator[None]:
         task_queue=QUEUE,
         workflows=[Answers],
         activities=[answer],
+        identity=name,
         sticky_queue_schedule_to_start_timeout=sticky,
     )
     task = asyncio.create_task(made.run())
@@ -62,17 +67,31 @@ async def worker(address: str) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
+async def has_answered(handle: WorkflowHandle[Any, Any]) -> bool:
+    """True if the workflow knows of its first answer, and is with its worker's own queue."""
+    events = (await handle.fetch_history()).events
+    answers = [at for at, each in enumerate(events) if each.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED]
+    return any(each.event_type == EventType.EVENT_TYPE_WORKFLOW_TASK_COMPLETED for each in events[answers[0] :])
+
+
+async def both_poll(client: Client) -> bool:
+    queue = TaskQueue(name=QUEUE)
+    request = DescribeTaskQueueRequest(namespace=client.namespace, task_queue=queue, task_queue_type=WORKFLOW_TASKS)
+    found = await client.workflow_service.describe_task_queue(request)
+    return {each.identity for each in found.pollers} >= {"fails", "stays"}
+
+
 async def test_a_worker_whose_node_fails_holds_up_what_it_was_handed_for_one_time_out_and_not_two(
     temporal: Any,
 ) -> None:
     """Its own queue gives it the task. When the task is given out again, the common queue knows that it is dead."""
     client = await Client.connect(temporal.address)
-    async with proxied(temporal.address) as proxy, worker(proxy.address):
+    async with proxied(temporal.address) as proxy, worker(proxy.address, "fails"):
         handle = await client.start_workflow(Answers.run, 2, id="cut-off", task_queue=QUEUE)
         await handle.signal(Answers.notice)
-        await asyncio.sleep(2)
-        async with worker(temporal.address):
-            await asyncio.sleep(1)
+        await eventually(lambda: has_answered(handle), "the first notice is answered")
+        async with worker(temporal.address, "stays"):
+            await eventually(lambda: both_poll(client), "both workers poll")
             proxy.stall()
             await handle.signal(Answers.notice)
             await asyncio.wait_for(handle.result(), 240)

@@ -26,7 +26,7 @@ from tests.workflows.tap import Tap
 from tests.workflows.world import World
 from workflows.common import continue_as_new as history
 
-SENT_WITHIN = 1.5  # seconds; a workflow that is blocked for two looks dead to the SDK
+SENT_WITHIN = 25  # seconds; a workflow that is blocked for thirty looks dead to the SDK (tests/workflows/dev_server.py)
 
 
 class Interruption:

@@ -24,7 +24,7 @@ from worker import setup
 from worker.setup import ensure_current
 
 OLD, NEW = "0.1.0", "0.2.0"
-SECONDS = 120.0  # for each step; a market alone may take half a minute to move
+SECONDS = 240.0  # for each step; a market alone may take half a minute to move
 DRAINED = {
     "matching.wv.VersionDrainageStatusVisibilityGracePeriod": '"1s"',
     "matching.wv.VersionDrainageStatusRefreshInterval": '"1s"',
@@ -100,7 +100,7 @@ async def drained(cli: Cli, build: str) -> None:
     await eventually(told, f"{build} is drained", deadline=SECONDS)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 async def test_open_jobs_move_to_a_release_with_other_steps_and_back(estate: Estate, cli: Cli) -> None:
     training, suspended, seeking = estate.worlds
     client = estate.env.client

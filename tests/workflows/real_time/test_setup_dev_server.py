@@ -44,13 +44,13 @@ async def test_a_fresh_installation_starts_nothing_before_this_and_everything_af
         await real.submit(replicas=1)
         await real.pass_time(3)
         assert real.calls == []
-        await ensure_current(real.env.client, version("0.2.0"), deadline=30)
+        await ensure_current(real.env.client, version("0.2.0"), deadline=200)
         await real.running(1, within=60)
 
 
 async def test_it_waits_for_the_worker(real: World, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "worker.setup"):
-        waiting = asyncio.create_task(ensure_current(real.env.client, version("0.2.0"), deadline=30))
+        waiting = asyncio.create_task(ensure_current(real.env.client, version("0.2.0"), deadline=200))
         await asyncio.sleep(1)
         assert not waiting.done()
         async with worker(real, "0.2.0"):
@@ -70,14 +70,14 @@ async def test_without_a_worker_it_ends_and_says_what_it_waited_for(real: World)
 async def test_it_goes_forward_once_and_never_back(real: World, cli: Cli, caplog: pytest.LogCaptureFixture) -> None:
     async with worker(real, "0.1.0"), worker(real, "0.2.0"):
         for build in ("0.1.0", "0.1.0", "0.2.0", "0.2.0"):
-            await ensure_current(real.env.client, version(build), deadline=30)
+            await ensure_current(real.env.client, version(build), deadline=200)
             assert await current(real) == build
-        await ensure_current(real.env.client, version("0.1.0"), deadline=30)
+        await ensure_current(real.env.client, version("0.1.0"), deadline=200)
         assert await current(real) == "0.2.0", "the Job of the older release was applied again"
         assert "0.1.0 is not made current, because it was current before" in caplog.text
         await make_current(cli, "0.1.0")
-        await ensure_current(real.env.client, version("0.2.0"), deadline=30)
+        await ensure_current(real.env.client, version("0.2.0"), deadline=200)
         assert await current(real) == "0.1.0", "a person went back"
         async with worker(real, "0.0.9"):
-            await ensure_current(real.env.client, version("0.0.9"), deadline=30)
+            await ensure_current(real.env.client, version("0.0.9"), deadline=200)
         assert await current(real) == "0.1.0", "an older release that was never current"
