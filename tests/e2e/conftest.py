@@ -27,7 +27,7 @@ TIMINGS = {
     "OWNER_CHECK": 15,
     "DRAIN": 10,
     "RESYNC": 60,
-    "RECHECK": 30,
+    "RECHECK": 15,
 }
 ENVIRONMENT = {f"OUTLAST_TIMING_{name}": str(seconds) for name, seconds in TIMINGS.items()}
 

@@ -25,7 +25,7 @@ Json = dict[str, Any]
 REPOSITORY = Path(__file__).parents[2]
 NOTICE_SECONDS = 30.0
 UP_SECONDS = 400.0
-PATIENCE = 3.0  # deadlines here find what hangs, not what is slow: tests share two processors with all others
+PATIENCE = 5.0  # deadlines here find what hangs, not what is slow: tests share two processors with all others
 DOWN_SECONDS = 150.0
 UNTIL = "SANDBOX_UNTIL"
 
@@ -220,6 +220,12 @@ class Running(JobSight):
         """Wait for a finished checkpoint, another one than `but`, and return its image's tag."""
         newest = lambda: tag_of(self.status.get("lastCheckpointImage", ""))  # noqa: E731
         return str(await self.rig.until(lambda: newest() != but and newest(), seconds, "an image"))
+
+    @property
+    def is_dumped(self) -> bool:
+        """True if any of its checkpoints is under way."""
+        backups = self.observer.all("checkpointbackups", self.namespace)
+        return any((each.get("status") or {}).get("phase") not in ("Completed", "Failed") for each in backups)
 
     async def signal(self, name: str, *arguments: str) -> None:
         """Signal its workflow as a person does."""

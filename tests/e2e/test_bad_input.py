@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 
 
 async def test_missing_vm_and_secret_are_told_one_after_the_other_and_heal(rig: Rig, namespace: str) -> None:
-    await rig.apply(namespace, rig.job(replicas=1, SANDBOX_STEPS=10**5))
+    await rig.apply(namespace, rig.job(replicas=1))
     job = Running(rig, namespace, "job")
 
     def refused(word: str) -> bool:
@@ -37,7 +37,7 @@ async def test_stockout_is_told_and_heals(rig: Rig, namespace: str) -> None:
     zone = "us-central1-f"
     gcp = {"project": "my-project", "zone": zone, "machineType": "n1-standard-4"}
     await rig.control.fault("exhaust", zone)
-    await rig.apply(namespace, machine(gcp=gcp), CREDENTIALS, rig.job(replicas=1, SANDBOX_STEPS=10**5))
+    await rig.apply(namespace, machine(gcp=gcp), CREDENTIALS, rig.job(replicas=1))
     job = Running(rig, namespace, "job")
 
     def told() -> bool:

@@ -19,7 +19,6 @@ from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
 
-STEPS = 10**5  # longer than any of the stories
 EXHAUSTED = "us-west1-a"  # for everybody: no other test buys there
 SPOT_QUOTA = "PREEMPTIBLE_NVIDIA_T4_GPUS"  # on-demand GPUs do not count in it
 
@@ -68,7 +67,7 @@ def _project() -> str:
 
 async def _applied(rig: Rig, namespace: str, replicas: int = 1, spec: Json | None = None, **gcp: object) -> Running:
     spot_vm = machine(gcp={"machineType": "n1-standard-4", **gcp}, **(spec or {}))
-    await rig.apply(namespace, spot_vm, CREDENTIALS, rig.job(replicas=replicas, SANDBOX_STEPS=STEPS))
+    await rig.apply(namespace, spot_vm, CREDENTIALS, rig.job(replicas=replicas))
     return Running(rig, namespace, "job")
 
 

@@ -15,7 +15,7 @@ CONTAINER = "/spec/jobTemplate/spec/template/spec/containers/0"
 
 
 async def test_a_swap_in_the_template_takes_no_effect_and_is_told(rig: Rig, namespace: str) -> None:
-    manifest = rig.job(replicas=1, SANDBOX_STEPS=10**6)
+    manifest = rig.job(replicas=1)
     job = await rig.start(namespace, manifest)
     env = manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["env"]
 
@@ -26,6 +26,7 @@ async def test_a_swap_in_the_template_takes_no_effect_and_is_told(rig: Rig, name
     swap = {"op": "add", "path": f"{CONTAINER}/command", "value": ["sh", "-c", "echo another training"]}
     await patch({"op": "remove", "path": f"{CONTAINER}/env"}, swap)
     await job.until(lambda: condition(job.object, "Accepted").get("reason") == "CannotBeChanged", 60, "a refusal")
+    await job.until(lambda: job.told("EditRefused"), 30, "an Event")
     assert "jobTemplate cannot be changed" in job.told("EditRefused")[0]
     undo = {"op": "add", "path": f"{CONTAINER}/env", "value": env}
     await patch({"op": "remove", "path": f"{CONTAINER}/command"}, undo)
@@ -37,7 +38,7 @@ async def test_a_swap_in_the_template_takes_no_effect_and_is_told(rig: Rig, name
 async def test_a_right_that_is_withdrawn_is_told_while_the_training_goes_on(rig: Rig, namespace: str) -> None:
     gcp = {"serviceAccount": "trainer@my-project.iam.gserviceaccount.com"}  # no other test asks for this right
     await rig.apply(namespace, machine(gcp=machine()["spec"]["gcp"] | gcp))
-    manifest = rig.job(replicas=1, SANDBOX_STEPS=10**6)
+    manifest = rig.job(replicas=1)
     await rig.apply(namespace, CREDENTIALS, manifest)
     job = Running(rig, namespace, "job")
     await job.trains(0)

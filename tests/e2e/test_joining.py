@@ -51,7 +51,7 @@ async def ended(rig: Rig) -> AsyncIterator[dict[str, Ended]]:
 
 async def _trained(rig: Rig, namespace: str, zone: str) -> Ended:
     gcp = {"project": f"project-{secrets.token_hex(3)}", "zone": zone, "machineType": "n1-standard-4"}
-    await rig.apply(namespace, machine(gcp=gcp), CREDENTIALS, rig.job(replicas=1, SANDBOX_STEPS=100))
+    await rig.apply(namespace, machine(gcp=gcp), CREDENTIALS, rig.job(replicas=1))
     job = Running(rig, namespace, "job")
     await job.completed(DAY_OF_THE_JOB)
     bought = [each["name"] for each in await rig.control.events() if job.id in each["name"]]

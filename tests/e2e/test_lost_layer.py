@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 
 
 async def test_an_image_whose_layer_the_registry_lost_is_passed_over(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job("poisoned", replicas=1, SANDBOX_STEPS=3000))
+    job = await rig.start(namespace, rig.job("poisoned", replicas=1))
     before = job.training(0)
     await job.signal("checkpoint_now")
     good = await job.checkpointed()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 
 from sandbox.demo.sight import progress_of
@@ -17,11 +15,11 @@ FEWEST = 40  # steps that would be lost without the notice: two seconds at this 
 async def test_no_step_made_before_a_notice_of_two_minutes_is_lost(rig: Rig, namespace: str) -> None:
     bought = machine()
     bought["spec"]["gcp"]["preemptionNoticeDuration"] = "120s"
-    job = await rig.start(namespace, rig.job(replicas=1, interval="5s", SANDBOX_STEPS=3000), bought)
+    job = await rig.start(namespace, rig.job(replicas=1, interval="5s"), bought)
     await job.checkpointed()
     config = '{"spec":{"checkpointConfig":{"checkpointInterval":"1h"}}}'
     await rig.kubectl("patch", "sij", job.name, "-n", namespace, "--type=merge", "-p", config)
-    await asyncio.sleep(3)  # for one that was under way
+    await job.until(lambda: job.status["observedGeneration"] == 2 and not job.is_dumped, 60, "no checkpoint to follow")
     image = progress_of(str(job.status["lastCheckpointImage"]))
     await rig.until(lambda: job.step(0) > image + FEWEST, 60, "steps to lose")
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 async def test_a_job_in_a_queue_buys_one_vm_once_it_is_let_in(rig: Rig, namespace: str) -> None:
     gcp = {"project": f"project-{secrets.token_hex(3)}", "zone": "us-central1-a", "machineType": "n1-standard-4"}
     async with kueue.webhook(rig.kubectl, namespace):
-        await rig.apply(namespace, machine(gcp=gcp), CREDENTIALS, queued(rig.job(replicas=1, SANDBOX_STEPS=400)))
+        await rig.apply(namespace, machine(gcp=gcp), CREDENTIALS, queued(rig.job(replicas=1)))
         job = Running(rig, namespace, "job")
         said = await job.until(lambda: held(job), 60, "condition Queued")
         assert f"queue research holds Job job-{job.id}-r0-i0" in said["message"]

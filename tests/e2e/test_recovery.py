@@ -35,13 +35,13 @@ async def lost(rig: Rig) -> AsyncIterator[dict[str, Lost]]:
     """Run three such jobs side by side: a plain one, one that exits with 0 on SIGTERM, and one whose template
     interferes.
     """
-    own_will = rig.job("own-will", replicas=1, interval="5s", SANDBOX_STEPS=1000)
+    own_will = rig.job("own-will", replicas=1, interval="5s")
     spec = own_will["spec"]["jobTemplate"]["spec"]
     spec |= {"backoffLimit": 6, "ttlSecondsAfterFinished": 0}
     spec["template"]["spec"]["restartPolicy"] = "OnFailure"
     manifests = [
-        rig.job("plain", replicas=1, interval="5s", SANDBOX_STEPS=1000),
-        rig.job("polite", replicas=1, interval="5s", SANDBOX_STEPS=1000, SANDBOX_ON_SIGTERM="exit0"),
+        rig.job("plain", replicas=1, interval="5s"),
+        rig.job("polite", replicas=1, interval="5s", SANDBOX_ON_SIGTERM="exit0"),
         own_will,
     ]
     namespace = await rig.namespace()
@@ -92,7 +92,7 @@ async def test_failures_of_the_training_itself_use_up_the_restarts(rig: Rig, nam
     manifest["spec"]["maxRestarts"] = 1
     job = await rig.start(namespace, manifest)
     await rig.until(lambda: holds(job.object, "Failed"), 60, "condition Failed")
-    trainings = job.trainings.of(job.id)
+    trainings = await rig.until(lambda: (found := job.trainings.of(job.id))[1:] and found, 30, "the second training")
     assert [each.incarnation for each in trainings] == [0, 1]
     nodes = {
         each.object["spec"]["nodeName"]

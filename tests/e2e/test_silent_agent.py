@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest
 
 
 async def test_survivors_agent_that_takes_no_notice_is_given_up_and_asked_anew(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job("ignored", interval="1h", SANDBOX_STEPS=10**5))
+    job = await rig.start(namespace, rig.job("ignored", interval="1h"))
     before = job.training(0)
     await rig.control.trap(SILENT, namespace=namespace)
     await job.preempt(0)

@@ -46,7 +46,7 @@ class Told:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def told(rig: Rig) -> AsyncIterator[Told]:
     namespace = await rig.namespace()
-    manifest = rig.job("story", interval="5s", SANDBOX_STEPS=700)
+    manifest = rig.job("story", interval="5s")
     job = await rig.start(namespace, manifest)
     await job.checkpointed()
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from typing import Any
 
 import pytest
 
-from sandbox.demo.observer import Json, holds
+from sandbox.demo.observer import Json, condition, holds
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(900)]
@@ -40,20 +41,22 @@ async def keeps_a_free_gpu(rig: Rig, namespace: str) -> None:
     assert again["spec"]["nodeName"] == node
     await asyncio.sleep(2)
     assert not place_of_stranger(rig, namespace)
-    assert why_stranger_waits(rig, namespace) == "Unschedulable"
+    await rig.until(lambda: why_stranger_waits(rig, namespace) == "Unschedulable", 30, "the stranger to wait")
 
     # So it is once somebody has uncordoned the node: the GPU is kept for the replica that may start again.
+    began = time.time()
     await rig.kubectl("uncordon", node)
-    await rig.until(lambda: rig.observer.get("nodes", node)["spec"].get("unschedulable"), 20, "the cordon to be back")
+    await rig.until(lambda: cordons(rig, node, began)[:1] == [False], 20, "the cordon to be gone")
+    await rig.until(lambda: cordons(rig, node, began)[-1], 20, "the cordon to be back")
 
 
 async def test_a_stranger_that_tolerates_everything_is_told_of_and_its_vm_is_given_up(rig: Rig, namespace: str) -> None:
     job = await bought(rig, namespace, gpus=1)
     await apply(rig, namespace, stranger(rig, job, EVERYTHING))
-    condition = await job.until(lambda: capacity(job, "RoomTaken"), 120, "condition RoomTaken")
-    assert f"{namespace}/stranger on {place_of_stranger(rig, namespace)}: too few free GPUs" in condition["message"]
+    taken = await job.until(lambda: capacity(job, "RoomTaken"), 120, "condition RoomTaken")
+    assert f"{namespace}/stranger on {place_of_stranger(rig, namespace)}: too few free GPUs" in taken["message"]
     first = place_of_stranger(rig, namespace)
-    assert job.told("RoomTaken")
+    await job.until(lambda: job.told("RoomTaken"), 30, "an Event")
     # It goes with its machine. Nothing creates it again, so the next machine is the job's.
     await job.trains(0, seconds=240)
     assert job.vm(0) != first
@@ -64,7 +67,7 @@ async def bought(rig: Rig, namespace: str, gpus: int) -> Running:
     """Make a job that buys machines with so many GPUs and uses one of them; it has an id."""
     gcp = {"project": f"project-{secrets.token_hex(3)}", "zone": "us-central1-a", "machineType": "n1-standard-4"}
     gpu = {"type": "nvidia-tesla-t4", "count": gpus}
-    await rig.apply(namespace, machine(gcp=gcp, gpu=gpu), CREDENTIALS, rig.job(replicas=1, SANDBOX_STEPS=100_000))
+    await rig.apply(namespace, machine(gcp=gcp, gpu=gpu), CREDENTIALS, rig.job(replicas=1))
     job = Running(rig, namespace, "job")
     await job.until(lambda: job.id, 30, "its id")
     return job
@@ -122,8 +125,13 @@ def place_of_stranger(rig: Rig, namespace: str) -> str:
 
 
 def why_stranger_waits(rig: Rig, namespace: str) -> str:
-    conditions = (rig.observer.get("pods", "stranger", namespace) or {})["status"]["conditions"]
-    return str(next(each for each in conditions if each["type"] == "PodScheduled")["reason"])
+    return str(condition(rig.observer.get("pods", "stranger", namespace), "PodScheduled").get("reason"))
+
+
+def cordons(rig: Rig, node: str, since: float) -> list[bool]:
+    """List whether the node was cordoned after each of its changes since a moment (Unix time)."""
+    changes = [each for each in rig.observer.history if (each.kind, each.name) == ("nodes", node) and each.at >= since]
+    return [bool(each.object["spec"].get("unschedulable")) for each in changes]
 
 
 def capacity(job: Running, reason: str) -> Json | None:

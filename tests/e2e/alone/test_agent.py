@@ -27,12 +27,13 @@ async def test_a_bought_node_without_its_agent_says_so(rig: Rig, namespace: str)
     private = f"{rig.addresses['REGISTRY']}/private/outlast:1"
     await use_image(rig, private)
     try:
-        job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=10**5))
+        job = await rig.start(namespace, rig.job(replicas=1, interval="1h"))
         await job.until(lambda: agent_ready(job) == "False", 120, "the job to say that its node lacks the agent")
         told = condition(job.object, "AgentReady")
         assert told["reason"] == "ImagePullBackOff"
         for words in (job.vm(0), private, "deploy/components/private-registry"):
             assert words in told["message"]
+        await job.until(lambda: job.told("AgentMissing"), 30, "an Event")
         assert job.told("AgentMissing") == [told["message"]]
         assert job.phase(0) == "Running"
     finally:

@@ -55,7 +55,7 @@ async def test_nothing_is_read_without_keys_and_all_with_them_also_after_a_rotat
 async def _start(rig: Rig, namespace: str) -> Running:
     """Start a job whose VM is refused at first, so that a failure is stored."""
     await rig.control.fault("set_quota", QUOTA, 0, "us-central1", at_once=True)
-    job = rig.job("sealed", replicas=1, interval="1h", SANDBOX_STEPS=10**5, WORD=WORD)
+    job = rig.job("sealed", replicas=1, interval="1h", WORD=WORD)
     await rig.apply(namespace, machine(), CREDENTIALS, job)
     running = Running(rig, namespace, "sealed")
     await running.until(lambda: "quota" in json.dumps(running.status).lower(), 60, "the refusal to be told")

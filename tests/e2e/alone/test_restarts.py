@@ -18,7 +18,7 @@ pytestmark = [
 
 
 async def test_restarted_bridge_does_not_start_a_finished_job_again(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=60))
+    job = await rig.start(namespace, rig.job(replicas=1, interval="1h"))
     await job.completed()
     await rig.until(lambda: not [vm for vm in rig.observer.vms if job.id in vm["name"]], 120, "its VM to be gone")
     await rig.control.kill("bridge")
@@ -30,7 +30,7 @@ async def test_restarted_bridge_does_not_start_a_finished_job_again(rig: Rig, na
 
 
 async def test_killed_worker_goes_on_with_the_recovery(rig: Rig, namespace: str) -> None:
-    job = await rig.start(namespace, rig.job(interval="10s", SANDBOX_STEPS=10**5))
+    job = await rig.start(namespace, rig.job(interval="10s"))
     await job.checkpointed()
     before = job.training(0)
     await job.preempt(0)

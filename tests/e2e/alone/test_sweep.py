@@ -25,7 +25,7 @@ async def test_what_is_left_goes_and_what_lives_or_is_anothers_stays(rig: Rig, c
     bought = machine(gcp={"project": vms.PROJECT, "zone": vms.ZONE, "machineType": "n1-standard-4"})
     await vms.insert(rig.addresses["GCE_ENDPOINT"], FOREIGN, {}, labels={"outlast-cluster": "another"})
     job, lost = await asyncio.gather(
-        *(rig.start(each, rig.job(replicas=1, interval="20s", SANDBOX_STEPS=10**5), bought) for each in (lives, left))
+        *(rig.start(each, rig.job(replicas=1, interval="20s"), bought) for each in (lives, left))
     )
     await lost.checkpointed()
     training, vm, orphan = job.training(0), job.vm(0), lost.vm(0)

@@ -80,7 +80,7 @@ async def zero(command: str, environment: dict[str, str]) -> None:
 
 async def test_nothing_is_left_after_the_page(rig: Rig, environment: dict[str, str]) -> None:
     namespace = await rig.namespace()
-    job = await rig.start(namespace, rig.job(replicas=1, interval="1h", SANDBOX_STEPS=10**6))
+    job = await rig.start(namespace, rig.job(replicas=1, interval="1h"))
     vm = job.vm(0)
     assert vm in [each["name"] for each in rig.observer.vms]
     assert {found.partition("/")[0] for found in await left(environment)} >= {"Node", "Job", "ClusterRole"}
@@ -102,7 +102,7 @@ async def test_nothing_is_left_after_the_page(rig: Rig, environment: dict[str, s
 
 
 async def test_crds_that_are_deleted_first_take_the_trainings_down(rig: Rig, environment: dict[str, str]) -> None:
-    await rig.start(await rig.namespace(), rig.job(replicas=1, interval="1h", SANDBOX_STEPS=10**6))
+    await rig.start(await rig.namespace(), rig.job(replicas=1, interval="1h"))
     await typed("kubectl delete -k deploy/crd --wait=false", environment)
     await no_vm(rig)
     await typed("kubectl wait --for=delete --timeout=200s -f deploy/crd", environment)

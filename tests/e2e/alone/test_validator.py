@@ -33,7 +33,7 @@ async def holds_back_until_healed(rig: Rig, namespace: str, manifest: Json) -> R
 
 
 async def test_node_with_a_failing_validator_takes_no_replica_until_it_is_well(rig: Rig, namespace: str) -> None:
-    manifest = rig.job(replicas=1, interval="1h", SANDBOX_STEPS=10**5)
+    manifest = rig.job(replicas=1, interval="1h")
     job = await holds_back_until_healed(rig, namespace, manifest)
     validators = [pod for pod in rig.observer.all("pods", "kube-system") if pod["spec"]["nodeName"] == job.vm(0)]
     assert [pod["metadata"]["labels"]["app"] for pod in validators] == ["nvidia-operator-validator"]

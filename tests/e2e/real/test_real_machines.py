@@ -47,7 +47,7 @@ async def lose_and_see(job: Running, *replicas: int) -> None:
     listening = lambda: all(has_agents(job, each) for each in range(len(job.replicas)))  # noqa: E731
     await job.until(listening, 120, "agents to listen on the job's nodes")
     # A process that gets a SIGTERM while it is dumped ends as soon as it is restored.
-    await job.until(lambda: not is_dumping(job), 60, "no checkpoint to be under way")
+    await job.until(lambda: not job.is_dumped, 60, "no checkpoint to be under way")
     before = tuple(job.training(replica) for replica in replicas)
     await job.preempt(*replicas)
     await job.trains(*replicas, but=before, seconds=300)
@@ -58,12 +58,6 @@ def has_agents(job: Running, replica: int) -> bool:
     pods = [pod for pod in job.observer.all("pods") if pod["spec"].get("nodeName") == job.vm(replica)]
     ready = {pod["metadata"].get("generateName") for pod in pods if holds(pod, "Ready")}
     return {"outlast-agent-", "checkpoint-agent-"} <= ready
-
-
-def is_dumping(job: Running) -> bool:
-    """True if any of the job's checkpoints is under way."""
-    backups = job.observer.all("checkpointbackups", job.namespace)
-    return any((each.get("status") or {}).get("phase") not in ("Completed", "Failed") for each in backups)
 
 
 async def hurry(job: Running, replica: int) -> None:
