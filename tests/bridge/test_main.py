@@ -39,7 +39,7 @@ async def environment(control_plane: Any, installed: None, temporal: Any, tmp_pa
     """Return the environment of the bridge's ServiceAccount, which may do no more than its role says."""
     token = await control_plane.kubectl("create", "token", "outlast-bridge", "-n", "outlast-system")
     config = write_kubeconfig(tmp_path, control_plane.url, control_plane.ca_file, token.strip())
-    return {"KUBECONFIG": str(config), "TEMPORAL_ADDRESS": temporal.address, "OUTLAST_CONNECT_DEADLINE": "15"}
+    return {"KUBECONFIG": str(config), "TEMPORAL_ADDRESS": temporal.address, "OUTLAST_CONNECT_DEADLINE": "60"}
 
 
 @pytest.fixture

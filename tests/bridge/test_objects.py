@@ -16,6 +16,7 @@ from temporalio.client import Client
 from api import names
 from api.messages import CheckpointChanged, JobStart, NodeChanged, PreemptionNotice, ReplicaChanged, VmStart
 from api.spot_instance_vm import SpotInstanceVMSpec
+from crd_bridge.bridge import Bridge
 from tests.bridge.recorder import eventually, heard
 
 QUIET = 1.5  # seconds in which something that must not be reported would have been reported
@@ -117,6 +118,15 @@ async def workflow(recording: Client, namespace: str) -> str:
     workflow_id = f"{namespace}/train"
     await recording.start_workflow(names.JOB_WORKFLOW, start, id=workflow_id, task_queue=names.TASK_QUEUE)
     return workflow_id
+
+
+async def all_said(bridge: Bridge) -> None:
+    """Wait until the bridge has nothing left to report."""
+
+    async def silent() -> bool:
+        return bridge._queues.idle
+
+    await eventually(silent, "all messages to be sent")
 
 
 async def replicas(client: Client, workflow: str) -> list[ReplicaChanged]:
@@ -227,6 +237,7 @@ async def test_a_bridge_that_follows_another_one_tells_what_has_changed_since(
         await eventually(lambda: notices(client, workflow), "the notice")
         await eventually(lambda: replicas(client, workflow), "the pod")
         await asyncio.sleep(QUIET)
+        await all_said(first)
     before = len(await replicas(client, workflow))
     async with bridge(first.reported) as second:
         await asyncio.sleep(QUIET)
@@ -256,6 +267,7 @@ async def test_what_was_deleted_while_no_bridge_acted_is_told(
     async with bridge() as first:
         await eventually(lambda: replicas(client, workflow), "the pod")
         await asyncio.sleep(QUIET)
+        await all_said(first)
     for kind, which in (("pod", "on-node"), ("checkpointbackup", "train-c1")):
         await world.kubectl("delete", kind, which, "-n", world.namespace, "--grace-period=0", "--force")
     async with bridge(first.reported):

@@ -47,7 +47,7 @@ async def start(control_plane: Any, installed: None, temporal: Any, tmp_path: Pa
         "TEMPORAL_NAMESPACE": NAMESPACE,
         "TEMPORAL_DEPLOYMENT_NAME": VERSION.deployment_name,
         "TEMPORAL_WORKER_BUILD_ID": VERSION.build_id,
-        "OUTLAST_CONNECT_DEADLINE": "15",
+        "OUTLAST_CONNECT_DEADLINE": "60",
     }
 
     async def run(module: str, **changes: str) -> asyncio.subprocess.Process:

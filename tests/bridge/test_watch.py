@@ -138,7 +138,11 @@ async def test_a_watch_that_hears_nothing_is_stale(world: World) -> None:
         world.proxy.flow()
         await world.write("a", "1")
         await ear.hears(**world.named(a="1"))
-        assert not ear.watch.stale
+
+        async def hears_again() -> bool:
+            return not ear.watch.stale
+
+        await eventually(hears_again, "the watch is no longer stale")
 
 
 async def test_a_watch_that_does_not_even_try_is_stuck(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
