@@ -12,12 +12,12 @@ demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast th
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
 
 # The executables first: building them takes minutes once, longer than any test may. Then the parts, the product on a whole
-# sandbox, and on one whose machines are real, side by side: four processes wait for a cloud or a control plane of theirs
-# most of the time (tests/scheduling.py), and leave the processors to the fifth. No Go server spends its time on having
-# more than one (sandbox/processes.py).
+# sandbox, and on one whose machines are real, side by side: six processes, which wait for a cloud or a control plane of
+# theirs most of the time (tests/scheduling.py). No Go server spends its time on having more than one processor
+# (sandbox/processes.py).
 test: .venv/stamp  ## all tests, on real parts
 	$(BIN)/python -m sandbox build
-	GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest -n 5 --dist loadscope
+	GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest -n 6 --dist loadscope
 
 # The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.
 SEED ?= 1
