@@ -3,7 +3,7 @@
 Everything of a job is below ``<pathPrefix>/<job id>/``::
 
     checkpoints/r<replica>-i<incarnation>/   the checkpoints of one incarnation, which alone writes there
-    outputs/r<replica>/                      what ``spec.outputs`` names; of a gang in m<member>/ below
+    outputs/r<replica>/                      what ``spec.outputs`` names; of a gang, its first member's
     logs/r<replica>/i<incarnation>.log       the log of one incarnation; sorted by name, they are in order
     logs/r<replica>/i<incarnation>-m<member>.log    the end of the log of a further member of a gang
     report.json                              what became of the job, written at its end
@@ -72,10 +72,9 @@ def incarnation_prefix(storage: CheckpointStorage, job_id: str, replica: int, in
     return f"{checkpoints_prefix(storage, job_id)}/r{replica}-i{incarnation}"
 
 
-def outputs_prefix(storage: CheckpointStorage, job_id: str, replica: int, member: int | None = None) -> str:
-    """Give the prefix of a replica's outputs, or of those of one member of a gang."""
-    of_member = "" if member is None else f"/m{member}"
-    return f"{job_prefix(storage, job_id)}/outputs/r{replica}{of_member}"
+def outputs_prefix(storage: CheckpointStorage, job_id: str, replica: int) -> str:
+    """Give the prefix of a replica's outputs."""
+    return f"{job_prefix(storage, job_id)}/outputs/r{replica}"
 
 
 def logs_prefix(storage: CheckpointStorage, job_id: str, replica: int) -> str:

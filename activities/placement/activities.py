@@ -81,7 +81,14 @@ class CapacityActivities:
             raise ApplicationError(
                 f"jobTemplate cannot be placed: {error}", type=errors.INVALID, non_retryable=True
             ) from error
-        fit = choose(found, hosts.items, request.avoid, members=request.members, one_zone=request.one_zone)
+        fit = choose(
+            found,
+            hosts.items,
+            request.avoid,
+            members=request.members,
+            one_zone=request.one_zone,
+            beside=request.beside,
+        )
         return Capacity(nodes=fit.nodes, reason=fit.reason or ("" if hosts.items else "the cluster has no nodes"))
 
     def _survey(self, hosts: Store[Host], pods: Store[Placed], template: Json) -> Survey:

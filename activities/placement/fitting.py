@@ -103,11 +103,17 @@ def survey(hosts: Iterable[Host], taken_on: Callable[[str], Taken], pod_template
 
 
 def choose(
-    found: Survey, hosts: Mapping[str, Host], avoid: Iterable[str] = (), *, members: int = 1, one_zone: bool = False
+    found: Survey,
+    hosts: Mapping[str, Host],
+    avoid: Iterable[str] = (),
+    *,
+    members: int = 1,
+    one_zone: bool = False,
+    beside: Iterable[str] = (),
 ) -> Fit:
     """Name the best nodes, at most ``NODES``, without those to ``avoid``; none if there are fewer than ``members``.
 
-    With ``one_zone`` all of them are in the first zone that has enough.
+    With ``one_zone`` all of them are in the first zone that has enough, or in that of the nodes ``beside``.
 
     The best node is in a zone without any node of ``avoid``, because preemptions in one zone come together; then the
     one with the fewest free GPUs left. Of too many that are equally good, some are chosen at random, so that replicas
@@ -118,10 +124,11 @@ def choose(
     passed_over.subtract(found.lacks[name] for name in shunned if name in found.lacks)
     passed_over["with a replica of this job, or that failed it"] = len(shunned)
     crowded = {hosts[name].zone for name in shunned} - {None}
-    rooms = [room for room in found.rooms if room[1] not in shunned]
-    apart, beside = [room for room in rooms if room[2] not in crowded], [room for room in rooms if room[2] in crowded]
+    stay = {hosts[name].zone for name in beside if name in hosts} if one_zone else set()
+    rooms = [room for room in found.rooms if room[1] not in shunned and (not stay or room[2] in stay)]
+    apart, near = [room for room in rooms if room[2] not in crowded], [room for room in rooms if room[2] in crowded]
     skipped = {why: count for why, count in passed_over.items() if count}
-    for some, others in _by_zone(apart, beside) if one_zone else [(apart, beside)]:
+    for some, others in _by_zone(apart, near) if one_zone else [(apart, near)]:
         nodes = _first(some, NODES)
         nodes += _first(others, NODES - len(nodes))
         if len(nodes) >= members:
@@ -129,10 +136,10 @@ def choose(
     return Fit([], skipped, lacking=_too_few(len(rooms), members, one_zone))
 
 
-def _by_zone(apart: list[Room], beside: list[Room]) -> Iterator[tuple[list[Room], list[Room]]]:
+def _by_zone(apart: list[Room], near: list[Room]) -> Iterator[tuple[list[Room], list[Room]]]:
     """Split the rooms by zone, in the order of each zone's best room."""
-    for zone in dict.fromkeys(zone for _, _, zone in [*apart, *beside]):
-        yield [room for room in apart if room[2] == zone], [room for room in beside if room[2] == zone]
+    for zone in dict.fromkeys(zone for _, _, zone in [*apart, *near]):
+        yield [room for room in apart if room[2] == zone], [room for room in near if room[2] == zone]
 
 
 def _too_few(rooms: int, members: int, one_zone: bool) -> str:

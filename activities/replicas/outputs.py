@@ -20,7 +20,7 @@ from activities.cloud_errors import CloudError, to_application_error
 from activities.compute import Cloud
 from activities.heartbeat import heartbeats
 from activities.join.ssh import SshKeys, Unreachable, connect, run, user_of
-from activities.replicas.pods import member_of, pods_of
+from activities.replicas.pods import pods_of
 from activities.signatures import SAVE_OUTPUTS, SavedOutputs, SaveOutputs
 from activities.storage import Buckets, Storage
 from api import errors
@@ -92,7 +92,7 @@ class OutputActivities:
     async def _save(
         self, request: SaveOutputs, containers: list[str], machine: asyncssh.SSHClientConnection, bucket: Storage
     ) -> SavedOutputs:
-        prefix = outputs_prefix(request.storage, request.ref.job.job_id, request.ref.replica, request.member)
+        prefix = outputs_prefix(request.storage, request.ref.job.job_id, request.ref.replica)
         began, there = time.monotonic(), {each.key: each.size for each in await bucket.list(prefix)}
         files = [file for container in containers for file in await _list(machine, container, request.paths)]
         for file in files:
@@ -124,8 +124,8 @@ class OutputActivities:
 
 
 def containers_on_machine(pods: list[Json], request: SaveOutputs) -> list[str]:
-    """List the ids of the containers whose files are on the machine: those of one member, if it is a gang."""
-    here = [pod for pod in pods if request.member in (None, member_of(pod, request.ref))]
+    """List the ids of the containers that ran on the machine; the other members of a gang ran elsewhere."""
+    here = [pod for pod in pods if len(pods) == 1 or pod["spec"].get("nodeName") == request.vm.name]
     return [each for pod in here for each in _containers(pod)]
 
 

@@ -18,7 +18,8 @@ from api.views import NodeView, ReplicaView, RestorePoint
 class FindCapacity(Model):
     """Find nodes on which this job's pod would fit now. ``avoid`` lists nodes of its other replicas, or that failed.
 
-    A gang takes free nodes for all of its ``members`` or none, and with ``one_zone`` all in one zone.
+    A gang takes free nodes for all of its ``members`` or none, and with ``one_zone`` all in one zone: that of the nodes
+    ``beside`` which other members stay, if there are any.
     """
 
     job: JobRef
@@ -26,6 +27,7 @@ class FindCapacity(Model):
     avoid: list[str] = []
     members: int = Field(default=1, exclude_if=lambda members: members == 1)
     one_zone: bool = Field(default=False, exclude_if=lambda one_zone: not one_zone)
+    beside: list[str] = Field(default=[], exclude_if=lambda beside: not beside)
 
 
 class Capacity(Model):
@@ -230,13 +232,9 @@ class ReadProgress(Model):
 
 
 class SaveOutputs(Model):
-    """Upload what an ended training has left at ``paths`` in its containers.
-
-    Of a gang it is one ``member``'s, on whose ``vm`` they are.
-    """
+    """Upload what an ended training has left at ``paths`` in its containers on ``vm``."""
 
     ref: ReplicaRef
-    member: int | None = Field(default=None, exclude_if=lambda member: member is None)
     paths: list[str]
     storage: CheckpointStorage
     cloud: SecretReference | None = None  # gcpCredentialsSecretRef

@@ -10,7 +10,7 @@ import pytest
 from activities.replicas.outputs import LIST, containers_on_machine
 from activities.signatures import JobRef, ReplicaRef, SaveOutputs, VmRef
 from api.spot_instance_job import CheckpointStorage
-from api.storage import key_below, outputs_prefix
+from api.storage import key_below
 
 # As containerd 2.1 prints it; workdir and lowerdir are not read.
 CTR = """#!/bin/sh
@@ -107,27 +107,16 @@ def test_a_key_is_below_its_prefix() -> None:
             key_below("p/outputs/r0", path)
 
 
-def of_member(member: int) -> dict[str, Any]:
-    owner = {"kind": "Job", "name": "llm-0a1b2c3d-r0-i1", "controller": True}
-    annotations = {"batch.kubernetes.io/job-completion-index": str(member)}
-    status = {"containerStatuses": [{"name": "train", "containerID": f"containerd://of-{member}"}]}
-    return {"metadata": {"annotations": annotations, "ownerReferences": [owner]}, "status": status}
+def on(node: str, container: str) -> dict[str, Any]:
+    status = {"containerStatuses": [{"name": "train", "containerID": f"containerd://{container}"}]}
+    return {"metadata": {}, "spec": {"nodeName": node}, "status": status}
 
 
-@pytest.mark.parametrize(
-    ("member", "containers", "prefix"),
-    [
-        (None, ["of-0", "of-1"], "0a1b2c3d/outputs/r0"),
-        (0, ["of-0"], "0a1b2c3d/outputs/r0/m0"),
-        (1, ["of-1"], "0a1b2c3d/outputs/r0/m1"),
-        (2, [], "0a1b2c3d/outputs/r0/m2"),
-    ],
-)
-def test_each_member_of_a_gang_has_outputs_of_its_own(member: int | None, containers: list[str], prefix: str) -> None:
+def test_of_a_gang_only_what_ran_on_the_machine_is_looked_for_there() -> None:
     job = JobRef(namespace="team", name="llm", uid="u", job_id="0a1b2c3d")
-    storage = CheckpointStorage(type="gcs", bucket="b")
     vm = VmRef(project="p", zone="us-central1-a", name="outlast-0a1b2c3d-r0-v1-t1", namespace="team")
     ref = ReplicaRef(job=job, replica=0, incarnation=1)
-    request = SaveOutputs(ref=ref, member=member, paths=["/out"], storage=storage, vm=vm, ssh_user="u")
-    assert containers_on_machine([of_member(0), of_member(1)], request) == containers
-    assert outputs_prefix(storage, job.job_id, 0, member) == prefix
+    storage = CheckpointStorage(type="gcs", bucket="b")
+    request = SaveOutputs(ref=ref, paths=["/out"], storage=storage, vm=vm, ssh_user="u")
+    pods = [on("outlast-0a1b2c3d-r0-v2-t1", "other"), on(vm.name, "here")]
+    assert containers_on_machine(pods, request) == ["here"]

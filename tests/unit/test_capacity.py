@@ -322,5 +322,13 @@ def test_all_members_are_in_one_zone_if_they_have_to_be() -> None:
     assert fit.reason == "3 nodes have room and the gang needs 3 in one zone at once"
 
 
+def test_a_member_that_is_replaced_stays_in_the_zone_of_the_others() -> None:
+    nodes = [zoned("a1", "a"), zoned("b1", "b", gpus=2), zoned("b2", "b", gpus=4)]
+    assert fit_of(nodes, one_zone=True).nodes == ["a1"]
+    assert fit_of(nodes, one_zone=True, beside=["b1"], avoid=("b1",)).nodes == ["b2"]
+    assert fit_of(nodes, beside=["b1"], avoid=("b1",)).nodes == ["a1", "b2"]
+    assert fit_of(nodes, one_zone=True, beside=["gone"]).nodes == ["a1"]
+
+
 def test_a_gang_without_any_room_has_the_usual_reason() -> None:
     assert fit_of([make_node(gpus=0)], members=2).reason == "nodes without room: 1 with too few free GPUs"
