@@ -167,7 +167,6 @@ _MEMBERS_RULES = [
 _GANG: Schema = {
     "x-kubernetes-validations": [
         rule("self.minSize <= self.maxSize", gang.MIN_ABOVE_MAX),
-        rule("self.minSize >= self.maxSize", gang.NOT_FIXED),
     ]
 }
 

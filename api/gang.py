@@ -18,9 +18,6 @@ MASTER_PORT = 29500
 
 # What a spec needs whose pods train together, in the words of the CRD's rules and of the condition Accepted.
 MIN_ABOVE_MAX = "minSize is greater than maxSize: write the same number in both"
-NOT_FIXED = (
-    "minSize is smaller than maxSize, but gangs of a changing size are not supported yet: write the same number in both"
-)
 _WHICH = "pods that train together (gang, jobTemplate's parallelism or completionMode Indexed)"
 ONE_REPLICA = f"replicas: {_WHICH} are one replica: write replicas: 1, because it is 2 if it is left out"
 SAVES_ITSELF = (

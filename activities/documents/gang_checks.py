@@ -32,8 +32,6 @@ def _messages(spec: SpotInstanceJobSpec) -> Iterator[str]:
     job, wanted = spec.job_spec, spec.gang
     if wanted is not None and wanted.min_size > wanted.max_size:
         yield f"gang: {gang.MIN_ABOVE_MAX}"
-    if wanted is not None and wanted.min_size < wanted.max_size:
-        yield f"gang: {gang.NOT_FIXED}"
     if spec.replicas != 1:
         yield gang.ONE_REPLICA
     if spec.checkpoint_config.mode != "Application":

@@ -164,7 +164,6 @@ NOTICE = "spec.gcp.preemptionNoticeDuration"
         (f"{JOB}.completionMode", "Indexed", "are one replica: write replicas: 1"),
         ("spec.gang", {"minSize": 2, "maxSize": 2}, "are one replica: write replicas: 1"),
         ("spec.gang", {"minSize": 3, "maxSize": 2}, "minSize is greater than maxSize: write the same number"),
-        ("spec.gang", {"minSize": 2, "maxSize": 3}, "gangs of a changing size are not supported yet: write the same"),
         ("spec.gang", {"minSize": 2}, "spec.gang.maxSize: Required value"),
         ("spec.gang", {"minSize": 33, "maxSize": 33}, "should be less than or equal to 32"),
         ("spec.replica", 3, 'unknown field "spec.replica"'),

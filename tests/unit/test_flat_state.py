@@ -17,7 +17,10 @@ WRITTEN = {
     "return_checkpoint": 7,
 }
 
-ONLY_OF_GANGS = {"other_seats", "gathers_since", "short_zones"}
+ONLY_OF_GANGS = {
+    "other_seats", "gathers_since", "short_zones", "spare", "spare_at", "spare_losses", "grows", "restart_seconds",
+    "gathered_seconds",
+}  # fmt: skip
 
 
 def test_what_a_release_without_parts_wrote_is_read() -> None:

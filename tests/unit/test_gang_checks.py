@@ -42,7 +42,6 @@ def gang(pod: Json | None = None, *, env: list[Json] | None = None, port: int = 
     ("changes", "says"),
     [
         ({"gang": {"minSize": 3, "maxSize": 2}}, "gang: minSize is greater than maxSize"),
-        ({"gang": {"minSize": 2, "maxSize": 4}}, "gangs of a changing size are not supported yet"),
         ({"replicas": 2}, "write replicas: 1"),
         ({"checkpointConfig": {"checkpointImageRepo": "gcr.io/p/r"}}, "write mode: Application"),
         ({"job": {"parallelism": 2}}, "parallelism differs from gang.maxSize"),

@@ -186,10 +186,16 @@ def test_machines_follow_the_pods_that_the_scheduler_puts_on_them() -> None:
 
 def test_members_with_a_machine_keep_it_if_there_are_fewer() -> None:
     here = Place(first=Seat(), others=[Seat(vm_key="v2", node="n2"), Seat(vm_key="v3", node="n3")])
-    assert here.resize(2) == []
-    assert here.vm_keys == ["v2", "v3"]
-    assert here.resize(1) == ["v3"]
-    assert (here.is_gang, here.only.vm_key) == (False, "v2")
+    here.resize(2)
+    assert (here.vm_keys, here.spare) == (["v2", "v3"], [])
+    here.resize(1)
+    assert (here.is_gang, here.only.vm_key, here.spare_keys) == (False, "v2", ["v3"])
+
+
+def test_spare_machines_get_a_seat_if_there_are_more() -> None:
+    here = Place(first=Seat(vm_key="v1", node="n1"), others=[Seat(vm_key="v2")], spare=[Seat(vm_key="v3", node="n3")])
+    here.resize(3)
+    assert (here.vm_keys, here.spare) == (["v1", "v3", "v2"], []), "those that are there come first"
 
 
 def test_a_member_of_a_gang_is_found_by_its_node() -> None:

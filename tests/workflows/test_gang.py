@@ -16,7 +16,7 @@ MEMBERS = 3
 async def submitted(world: World, members: int = MEMBERS, **spec: Any) -> None:
     template = {"spec": {"template": {"spec": {"containers": [{"name": "train", "image": "train:1"}]}}}}
     checkpoint = {"mode": "Application", "checkpointStorage": STORAGE}
-    gang = {"minSize": members, "maxSize": members, **spec.pop("gang", {})}
+    gang = {"minSize": members, "maxSize": members, **spec.pop("sizes", {})}
     await world.submit(replicas=1, checkpoint=checkpoint, jobTemplate=template, gang=gang, **spec)
 
 

@@ -42,6 +42,7 @@ from workflows.job.deadline import Deadline
 from workflows.job.disruption_budget import DisruptionBudget
 from workflows.job.last_words import LastWords
 from workflows.job.looks import Looks
+from workflows.job.machines.growth import Growth
 from workflows.job.machines.machines import Machines
 from workflows.job.machines.nodes import Nodes
 from workflows.job.machines.spot_return import SpotReturns
@@ -159,6 +160,7 @@ class SpotInstanceJob(RequestHandlers):
         self.job.spawn(Acceptance(self.job, self.checkpoints, self.requests).run(), "acceptance")
         self.job.spawn(self.checkpoints.run(), "checkpoint timer")
         self.job.spawn(SpotReturns(self.job, self.checkpoints, self.machines).run(), "spot return")
+        self.job.spawn(Growth(self.job, self.machines).run(), "growth")
         self.job.spawn(Published(self.job).run(), "published checkpoints")
         self.job.spawn(Deadline(self.job).run(), "deadline")
         self.job.spawn(DisruptionBudget(self.job, self.checkpoints).run(), "disruption budget")

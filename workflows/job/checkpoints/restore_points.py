@@ -37,7 +37,7 @@ class RestorePoints:
         config = self.job.spec.checkpoint_config
         machine, best = self.state.fingerprint_under(replica), furthest(self._images())
         if config.mode == "Application":
-            point, best = await find_stored(self.job), None
+            point, best = await find_stored(self.job, machines=len(replica.members)), None
         else:
             point = furthest(self._images(), machine)
             if point is None and best is not None:

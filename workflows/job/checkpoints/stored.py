@@ -18,10 +18,11 @@ POINTS_KEPT = 20
 """How many published checkpoints the state remembers."""
 
 
-async def find_stored(job: Job, *, report: bool = True) -> RestorePoint | None:
+async def find_stored(job: Job, *, machines: int | None = None, report: bool = True) -> RestorePoint | None:
     """Find the furthest complete checkpoint that may still work; None if there is none.
 
-    With ``report`` an Event names the checkpoints that were skipped.
+    With ``report`` an Event names the checkpoints that were skipped. ``machines`` are to load it: by default as many as
+    the spec has at most.
 
     Raises:
         ActivityError: The bucket did not answer. A recovery waits for it rather than start from the beginning.
@@ -35,7 +36,7 @@ async def find_stored(job: Job, *, report: bool = True) -> RestorePoint | None:
         cloud=job.spec.gcp_credentials_secret_ref,
         restore_from=config.restore_from,
         avoid=[point.path for point in state.points if point.path and not usable(point)],
-        machines=job.spec.members,
+        machines=machines or job.spec.members,
     )
     found = await call(act.FIND_STORED, request, summary="find published checkpoints in the bucket")
     if found.passed_over and report:

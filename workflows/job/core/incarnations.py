@@ -23,6 +23,7 @@ def to_create(
         bought=bought,
         restore=restore,
         probe_patience=_probe_patience(job),
+        members=len(job.state.replicas[replica].members),
     )
 
 

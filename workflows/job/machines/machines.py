@@ -100,7 +100,7 @@ class Machines:
         """Return the zone of a gang's other machines, if it has to be in one; None if any zone will do."""
         if me is None or not me.place.is_gang or not self.job.spec.in_one_zone:
             return None
-        return self.zone_of(key for key in me.place.vm_keys if key != vm.key)
+        return self.zone_of(key for key in [*me.place.vm_keys, *me.place.spare_keys] if key != vm.key)
 
     def zone_of(self, keys: Iterable[str]) -> str | None:
         """Return the zone of the first of these VMs that exists; None if none does."""
@@ -176,7 +176,8 @@ class Machines:
         replicas = self.state.replicas.values()
         olds = [old for replica in replicas if replica.recovery for old in replica.recovery.olds]
         seated = [*olds, *(replica.place for replica in replicas)]
-        return any(each.owns(key) for each in seated) or any(one.spot_return.reserved == key for one in replicas)
+        kept = [*(one.spot_return.reserved for one in replicas), *(k for one in replicas for k in one.place.spare_keys)]
+        return any(each.owns(key) for each in seated) or key in kept
 
     # --- releasing
 

@@ -8,6 +8,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from api import conditions, events, reasons
 
+from workflows.job.machines.policy.size import REPLACEMENT_SECONDS, RESTART_SECONDS, goes_on_smaller, largest
 from workflows.job.replica.life import Part
 
 SHORT = timedelta(hours=1)
@@ -17,11 +18,38 @@ SHORT = timedelta(hours=1)
 class Gathering(Part):
     """Buys the machines of one gang."""
 
-    def resize(self) -> list[str]:
-        """Take over the size that the spec has now, and return the keys of the VMs that are too many."""
-        if self.me.proof or len(self.me.members) == self.job.spec.members:
-            return []
-        return self.me.place.resize(self.job.spec.members)
+    def resize(self) -> None:
+        """Look for machines for as many members as the spec has at most."""
+        if not self.me.proof and len(self.me.members) != self.job.spec.members:
+            self.me.place.resize(self.job.spec.members)
+
+    def goes_on_smaller(self, *, waited: bool = False) -> bool:
+        """Leave the members without a Ready machine, if the spec allows it and it pays. True if they are left.
+
+        With ``waited`` it has waited for long enough, whatever would pay.
+        """
+        gang, place = self.job.spec.gang, self.me.place
+        ready = len([seat for seat in [*place.seats, *place.spare] if seat.node is not None])
+        size = largest(gang, ready) if gang is not None else 0
+        if not 0 < size < len(place.seats) or self.me.run.live:
+            return False
+        restart = place.restart_seconds or RESTART_SECONDS
+        if not waited and not (self.me.has_run and goes_on_smaller(restart, self._replacement_seconds())):
+            return False
+        place.resize(size)
+        place.gathers_since, self.me.retry.failures = None, 0
+        self.job.event(
+            events.GANG_SMALLER, f"replica {self.me.index} goes on with {size} of {self.job.spec.members} members"
+        )
+        self.life.enter("NodeReady", f"{size} of {self.job.spec.members} members have a machine")
+        return True
+
+    def _replacement_seconds(self) -> float | None:
+        """Return how long the missing machines will take; None if the cloud has none at the moment."""
+        capacity = self.state.conditions.get(conditions.CAPACITY_AVAILABLE)
+        if capacity is not None and capacity.status == "False":
+            return None
+        return self.me.place.gathered_seconds or REPLACEMENT_SECONDS
 
     def buy(self) -> list[str]:
         """Record the VMs that are to be bought now, and return their keys.
@@ -57,6 +85,8 @@ class Gathering(Part):
         overdue_at = self.overdue_at
         if overdue_at is None or workflow.now() < overdue_at:
             return False
+        if self.goes_on_smaller(waited=True):
+            return True
         place, zone, size = self.me.place, self.zone, len(self.me.members)
         held = len([vm for vm in self.state.vms_under(self.me) if not vm.to_be_bought])
         message = f"{held} of {size} machines could be bought in {zone or 'one zone'}"

@@ -233,6 +233,15 @@ class Life:
             me.recovery.checkpoint = number
         await self.machines.release_each(left, "BackToSpot")
 
+    def grow(self, members: int) -> None:
+        """Start a gang again with more members, for which there are spare machines."""
+        place, before = self.me.place, len(self.me.members)
+        place.grows = False
+        if members <= before:
+            return
+        self.replace(f"{members} members instead of {before}", machine_stays=True, ask_survivor=False, announce=False)
+        place.resize(members)
+
     def replace(
         self,
         cause: str,

@@ -44,7 +44,9 @@ class Placement(Part):
             if await self._fits():
                 self._buy("its Job was admitted")
             return
-        await self.machines.release_each(self.gathering.resize(), reasons.NOT_NEEDED)
+        self.gathering.resize()
+        if self.gathering.goes_on_smaller():
+            return
         if self.me.place.bought:  # a gang takes the GPUs of the cluster as a whole, or not at all
             if await self._fits() and await self._pod_is_admitted():
                 self._buy(self.me.message)
@@ -182,6 +184,8 @@ class Placement(Part):
 
     def _all_ready(self) -> None:
         place = self.me.place
+        if place.gathers_since is not None:
+            place.gathered_seconds = (workflow.now() - place.gathers_since).total_seconds()
         place.gathers_since, self.me.retry.failures = None, 0
         if not self.life.counts_in_vain:
             self.me.retry.in_vain = 0

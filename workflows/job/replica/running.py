@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows.common.calls import call
 from workflows.common.patches import patched
+from workflows.job.machines.policy.size import largest
 from workflows.job.replica.blame import Blame
 from workflows.job.replica.disruptions import Disruptions
 from workflows.job.replica.hang import Hang
@@ -47,6 +48,9 @@ class Running(Part):
             if self.me.spot_return.moving:
                 await self.life.move()
                 return
+            if self.me.place.grows:
+                self.life.grow(self._larger())
+                return
             if pod is None:  # a bridge that has just started may have seen only its Job, so it is read again
                 await self.life.observe("its pod seems to be gone")
                 pod = self.life.decisive_pod
@@ -66,6 +70,7 @@ class Running(Part):
                     self.me.run.view_version != seen
                     or self.me.run.view != known  # a regular look has found something new
                     or self.me.spot_return.moving
+                    or self.me.place.grows
                     or self.me.run.hung
                     or self.life.machine_lost()
                 ),
@@ -74,6 +79,12 @@ class Running(Part):
             )
             if not changed and not self.proof.is_due and self._checks:  # otherwise it woke up early
                 await self._check()
+
+    def _larger(self) -> int:
+        """Return the size with which a gang can start again now; the present one if a spare machine was lost since."""
+        gang, place = self.job.spec.gang, self.me.place
+        ready = [seat for seat in place.spare if seat.node is not None and not self.nodes.failed(seat.vm_key)]
+        return largest(gang, len(place.seats) + len(ready)) if gang is not None else len(place.seats)
 
     def _is_over(self, pod: PodView) -> bool:
         """True if the training has ended, even if other containers of its pod run on."""

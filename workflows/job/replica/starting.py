@@ -190,6 +190,8 @@ class Starting(Part):
             )
         )
         recovery, self.me.recovery = self.me.recovery, None
+        if recovery is not None and recovery.node_ready_at is not None and self.me.place.is_gang:
+            self.me.place.restart_seconds = (self.me.run.running_since - recovery.node_ready_at).total_seconds()
         self.me.retry.ran()
         self.me.place.avoid, self.me.ran = [], True
         self.room.found()
@@ -207,7 +209,12 @@ class Starting(Part):
             )
         else:
             self.job.event(events.STARTED, f"replica {self.me.index} runs on {self.me.place.names} from the beginning")
-        self.life.enter("Running")
+        self.life.enter("Running", self._of_all())
+
+    def _of_all(self) -> str:
+        """Say that the others are looked for, if it is a gang that has started with fewer members than it may have."""
+        size, most = len(self.me.members), self.job.spec.members
+        return f"{size} of {most} members: machines for the others are being bought" if size < most else ""
 
     def _seconds_since(self, recovery: Recovery) -> float:
         return (workflow.now() - recovery.noticed_at).total_seconds()

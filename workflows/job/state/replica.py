@@ -92,6 +92,14 @@ class Place(Seated):
     # that could not hold all of it, each with the end of its avoidance.
     gathers_since: datetime | None = Field(default=None, exclude_if=lambda since: since is None)
     short_zones: dict[str, datetime] = Field(default={}, exclude_if=lambda zones: not zones)
+    # Of an elastic gang alone: machines with which it may start again larger, whether it does so now, and the seconds
+    # that its last restart and its last purchase took.
+    spare: list[Seat] = Field(default=[], exclude_if=lambda seats: not seats)
+    spare_losses: int = Field(default=0, exclude_if=lambda losses: losses == 0)  # in a row, since it last grew
+    spare_at: datetime | None = Field(default=None, exclude_if=lambda at: at is None)  # when the next one is bought
+    grows: bool = Field(default=False, exclude_if=lambda grows: not grows)
+    restart_seconds: float | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
+    gathered_seconds: float | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
 
     @property
     def is_gang(self) -> bool:
@@ -153,15 +161,17 @@ class Place(Seated):
         """Forget the nodes that the cluster had before: other pods may take their GPUs."""
         self.leave([member for member, seat in enumerate(self.seats) if seat.vm_key is None])
 
-    def resize(self, members: int) -> list[str]:
-        """Make it for so many members, and return the keys of the VMs for which it has no seat any more.
-
-        Members with a machine keep it, as far as there is a seat.
-        """
-        seats = sorted(self.seats, key=lambda seat: not seat.has_machine)
+    def resize(self, members: int) -> None:
+        """Make it for so many members. Machines that are there come first, and those without a seat become spare."""
+        seats = sorted([*self.seats, *self.spare], key=lambda seat: (seat.node is None, not seat.has_machine))
         seats += [Seat() for _ in range(members - len(seats))]
         self.seat(seats[:members])
-        return [seat.vm_key for seat in seats[members:] if seat.vm_key is not None]
+        self.spare = [seat for seat in seats[members:] if seat.vm_key is not None]
+
+    @property
+    def spare_keys(self) -> list[str]:
+        """List the keys of its spare VMs."""
+        return [seat.vm_key for seat in self.spare if seat.vm_key is not None]
 
     def on_node(self, node: str) -> frozenset[int] | None:
         """Number the member of a gang on this node, of which only that machine is left; None if all are left."""

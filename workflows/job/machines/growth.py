@@ -1,0 +1,124 @@
+"""The growth of elastic gangs: machines are bought while the gang trains with fewer, and it starts again with them."""
+
+from datetime import datetime, timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ActivityError
+
+with workflow.unsafe.imports_passed_through():
+    from api import events, reasons
+    from workflows.job.machines.policy.size import LOSSES_PER_HOUR, RESTART_SECONDS, largest, starts_larger
+    from workflows.policy.backoff import back_off
+
+from workflows.common.calls import explain
+from workflows.job.core.job import Job
+from workflows.job.machines.machines import Machines
+from workflows.job.state.replica import Replica
+from workflows.job.state.seats import Seat
+
+
+class Growth:
+    """Buys spare machines for the gangs of one job that train with fewer members than they may have."""
+
+    def __init__(self, job: Job, machines: Machines) -> None:
+        self.job = job
+        self.state = job.state
+        self.machines = machines
+        self.nodes = machines.nodes
+
+    async def run(self) -> None:
+        """Watch the gangs until the job ends."""
+        while not self.job.closing:
+            await workflow.wait_condition(lambda: bool(self._smaller()) or self.job.closing)
+            if self.job.closing:
+                return
+            for replica in self._smaller():
+                await self._release_lost(replica)
+                await self._ensure(self._buy(replica))
+                self._see(replica)
+            seen = self._reports()
+            changed = await self.job.until(
+                lambda seen=seen: self.job.ending or self._reports() != seen or not self._smaller(),  # type: ignore[misc]
+                self._next(),
+                "machines with which the gang may start again larger",
+            )
+            if not changed and not self.job.closing:
+                await self._ensure([key for each in self._smaller() for key in each.place.spare_keys])
+
+    def _smaller(self) -> list[Replica]:
+        """List the gangs that train with fewer members than they may have, and do not start again yet."""
+        found = [each for each in self.state.replicas.values() if each.phase == "Running" and each.halt is None]
+        return [each for each in found if len(each.members) < self._most(each) and not each.place.grows]
+
+    def _most(self, replica: Replica) -> int:
+        """Return how many members it may have; one on free GPUs of the cluster, of whatever zone, does not grow."""
+        grows = replica.place.bought and not replica.proof and self.state.spec is not None
+        return self.job.spec.members if grows else len(replica.members)
+
+    def _reports(self) -> list[tuple[str, int, bool]]:
+        """Describe what is known of the spare machines, to see that it has changed."""
+        keys = [key for each in self.state.replicas.values() for key in each.place.spare_keys]
+        numbers = [vm.report.number if (vm := self.state.vm(key)) and vm.report else 0 for key in keys]
+        return [(key, number, self.nodes.failed(key)) for key, number in zip(keys, numbers, strict=True)]
+
+    async def _release_lost(self, replica: Replica) -> None:
+        """Release spare machines that were lost, or are still to be bought by an old spec. The next ones come later."""
+        place = replica.place
+        for seat in list(place.spare):
+            vm, failed = self.state.vm(seat.vm_key), self.nodes.failed(seat.vm_key)
+            if vm is not None and not failed and not (vm.outdated and vm.to_be_bought):
+                continue
+            place.spare.remove(seat)
+            if failed:
+                self.machines.warn(seat.vm_key, "its node had a notice")
+                place.spare_losses += 1
+                place.spare_at = workflow.now() + back_off(place.spare_losses, self.state.timings.retry)
+            await self.machines.release(seat.vm_key, reasons.NOT_NEEDED)
+
+    def _buy(self, replica: Replica) -> list[str]:
+        """Record the VMs that are missing, unless the last one was lost just now, and return their keys."""
+        place = replica.place
+        if place.spare_at is not None and workflow.now() < place.spare_at:
+            return []
+        missing = self._most(replica) - len(replica.members) - len(place.spare)
+        new = [Seat(vm_key=self.machines.add(replica)) for _ in range(missing)]
+        place.spare += new
+        return [seat.vm_key for seat in new if seat.vm_key is not None]
+
+    async def _ensure(self, keys: list[str]) -> None:
+        for key in keys:
+            try:
+                await self.machines.ensure(key)
+            except ActivityError as error:
+                workflow.logger.warning("spare %s: %s", key, explain(error)[1])
+
+    def _see(self, replica: Replica) -> None:
+        """Take in which spare machines are Ready, and let the gang start again if that pays."""
+        place, gang = replica.place, self.job.spec.gang
+        for seat in place.spare:
+            vm = self.state.vm(seat.vm_key)
+            ready = vm is not None and vm.report is not None and vm.report.stage == "Ready"
+            seat.node = vm.report.node_name if vm and vm.report and ready else None
+        ready_now = len([seat for seat in place.spare if seat.node is not None])
+        size = len(replica.members)
+        larger = largest(gang, size + ready_now) if gang is not None else size
+        rate = self.state.losses_per_hour or LOSSES_PER_HOUR
+        restart = place.restart_seconds or RESTART_SECONDS
+        if larger <= size or workflow.now() < self._settled_at(replica):
+            return
+        if larger == self._most(replica) or starts_larger(size, larger, restart, rate):
+            place.grows, place.spare_losses, place.spare_at = True, 0, None
+            self.job.event(events.GANG_LARGER, f"replica {replica.index} starts again with {larger} members")
+            self.job.touch()
+
+    def _settled_at(self, replica: Replica) -> datetime:
+        """Return until when a gang is left alone after a start: as long as that start itself may have taken."""
+        seconds = replica.place.restart_seconds or RESTART_SECONDS
+        return (replica.run.running_since or workflow.now()) + timedelta(seconds=seconds)
+
+    def _next(self) -> datetime:
+        times = [
+            at for each in self._smaller() for at in (self._settled_at(each), each.place.spare_at) if at is not None
+        ]
+        later = [at for at in times if at > workflow.now()]
+        return min([self.job.next_check(), *later])
