@@ -1,7 +1,7 @@
 """How many members an elastic gang trains with: go on with fewer or wait, and when to start again with more.
 
 The rules come from the time that is lost. Going on with fewer costs two restarts, waiting costs the time until the
-replacement. Measured and simulated figures are in ``docs/decisions/0040-when-a-gang-goes-on-smaller.md``.
+replacement. Measured and simulated figures are in ``docs/decisions/0041-when-a-gang-goes-on-smaller.md``.
 """
 
 from collections.abc import Sequence
