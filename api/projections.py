@@ -145,6 +145,8 @@ _MOST_ENDS = 128
 _LONGEST_NAME = 63
 _LONGEST_REASON = 256
 _LONGEST_MESSAGE = 2048
+_FEW_ENDS = 40  # more than a template may have containers
+_MESSAGE_BYTES = 2**20  # of all pods of a gang, half of what Temporal allows
 _MOST_SAID = 256  # characters of a container's last words; a program may leave 4096
 
 
@@ -157,16 +159,15 @@ def replica_view(job_name: str, job: Json | None, pods: Iterable[Json]) -> Repli
     if job is None:
         return with_pods(no_job(job_name), seen)
     failed = true_condition(job, "Failed")
-    return ReplicaView(
+    view = ReplicaView(
         job_name=job_name,
         job_uid=job["metadata"].get("uid"),
         job_failed=failed.get("reason", "Failed") if failed else None,
-        pod=seen.pop(0, None),
-        other_pods=seen,
         suspended=is_suspended(job),
         suspended_by=suspended_by(job) if is_suspended(job) else None,
         queue=queue_of(job),
     )
+    return with_pods(view, seen)
 
 
 Rank = tuple[bool, str]
@@ -199,8 +200,22 @@ def no_job(job_name: str) -> ReplicaView:
 
 def with_pods(view: ReplicaView, pods: Mapping[int, PodView]) -> ReplicaView:
     """Put the pods of all members into a view of their Job."""
-    others = {member: pod for member, pod in sorted(pods.items()) if member}
-    return view.model_copy(update={"pod": pods.get(0), "other_pods": others})
+    seen = _together(pods)
+    others = {member: pod for member, pod in sorted(seen.items()) if member}
+    return view.model_copy(update={"pod": seen.get(0), "other_pods": others})
+
+
+def _together(pods: Mapping[int, PodView]) -> Mapping[int, PodView]:
+    """Shorten the views that take more than their part of a message, as root on a bought node can make them."""
+    room = _MESSAGE_BYTES // max(1, len(pods))
+    if len(pods) < 2:
+        return pods
+    return {member: pod if len(pod.model_dump_json()) <= room else _shortened(pod) for member, pod in pods.items()}
+
+
+def _shortened(pod: PodView) -> PodView:
+    ends = [end.model_copy(update={"message": None}) for end in pod.ends[:_FEW_ENDS]]
+    return pod.model_copy(update={"ends": ends, "conditions": {}, "message": None, "disruption": None})
 
 
 def is_mirror(pod: Json) -> bool:

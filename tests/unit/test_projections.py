@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from api.gang import LARGEST
 from api.projections import checkpoint_view, pod_view, replica_view
 from api.views import evicted_by_api
 
@@ -377,3 +378,26 @@ def test_pods_of_a_replica_of_one_are_never_others_whatever_they_say_of_themselv
 )
 def test_an_index_that_cannot_be_is_none(pod: Json) -> None:
     assert replica_view("j", None, [pod]).other_pods == {}
+
+
+def test_what_root_on_all_nodes_of_the_largest_gang_writes_fits_into_a_message() -> None:
+    long = "\x01" * 5000
+    end = {"exitCode": 1, "startedAt": STARTED, "finishedAt": FINISHED, "message": long}
+    status = {
+        "phase": "Failed",
+        "reason": long,
+        "message": long,
+        "conditions": [{"type": f"{number}{long}", "status": "True"} for number in range(50)],
+        "containerStatuses": [{"name": f"{number}{long}", "state": {"terminated": end}} for number in range(500)],
+    }
+    view = replica_view("j", GANG, [member(str(number), f"p{number}", **status) for number in range(LARGEST)])
+    assert len(view.pods) == LARGEST
+    assert len(view.model_dump_json()) < 2 * 2**20
+    assert [pod.exit_code for pod in view.pods.values()] == [1] * LARGEST
+    assert len(view.pods[0].ends) == 40
+
+
+def test_the_words_of_a_gangs_pods_are_kept_if_there_is_room() -> None:
+    status = {"phase": "Failed", "message": "m" * 2000, "containerStatuses": [ended(3, message="why")]}
+    view = replica_view("j", GANG, [member(str(number), f"p{number}", **status) for number in range(LARGEST)])
+    assert {(pod.message, pod.ends[0].message) for pod in view.pods.values()} == {("m" * 2000, "why")}
