@@ -114,13 +114,21 @@ def _life(status: SpotInstanceJobStatus, told: dict[str, Condition]) -> Overview
     active, meant = status.active_replicas or 0, status.replicas or 0
     doing = _doing(status.job_statuses, told)
     if active >= meant or (active and doing is None):
-        return _with_warning(f"Running {active}/{meant}", told)
+        return _with_warning(f"Running {_counted(status)}", told)
     recovering = told.get(conditions.RECOVERING)
     if recovering is not None and recovering.status == "True":
         return _prefixed(f"Recovering {active}/{meant}", doing or Overview(recovering.message))
     if active:
-        return _prefixed(f"Running {active}/{meant}", doing or Overview(""))
+        return _prefixed(f"Running {_counted(status)}", doing or Overview(""))
     return doing or Overview(f"Running 0/{meant}")
+
+
+def _counted(status: SpotInstanceJobStatus) -> str:
+    """Count the replicas that run, or the members of a gang that do."""
+    gang = next((entry for entry in status.job_statuses if entry.members), None)
+    if gang is None or gang.members is None:
+        return f"{status.active_replicas or 0}/{status.replicas or 0}"
+    return f"{len([each for each in gang.members if each.phase == 'Running'])}/{gang.wanted_members} members"
 
 
 def _before(told: dict[str, Condition]) -> Overview:

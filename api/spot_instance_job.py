@@ -240,6 +240,11 @@ class JobStatusEntry(Model):
     members: list[MemberStatus] | None = Field(
         default=None, exclude_if=lambda members: members is None, description="of a gang: its pods and machines"
     )
+    wanted_members: int | None = Field(
+        default=None,
+        exclude_if=lambda members: members is None,
+        description="of a gang: with how many members it trains if there is a machine for each",
+    )
     restarts: int | None = None
     preemptions: int | None = None
     disruptions: int | None = Field(

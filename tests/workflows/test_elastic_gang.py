@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from api.overview import overview
 from tests.workflows import machines
 from tests.workflows.documents import vm_spec
 from tests.workflows.test_gang import again, submitted, training
@@ -34,6 +35,8 @@ async def test_after_a_loss_it_goes_on_smaller_at_once_and_larger_later(world: W
     assert (world.clock.now - noticed_at).total_seconds() < 60, "no machine was waited for"
     assert world.job(0, 1).request.members == 2
     assert "2 of 3 members" in (world.entry(0).message or "")
+    await world.pass_time(31)  # phases are written up to half a minute late
+    assert overview(world.documents.status).state == "Running 2/3 members"
     larger = await again(world, 2)
     assert len(larger) == 3
     assert set(smaller) < set(larger)

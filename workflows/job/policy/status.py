@@ -58,6 +58,7 @@ def _progress(replica: Replica, now: datetime) -> str:
 
 def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry:
     vms = [vm.report.vm_name for vm in state.vms_under(replica) if vm.report and vm.report.vm_name]
+    wanted = state.spec.members if state.spec and not replica.proof else 1
     return JobStatusEntry(
         name=replica_job_name(start.name, start.job_id, replica.index, max(replica.incarnation, 0)),
         replica=replica.index,
@@ -66,7 +67,8 @@ def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry
         message=replica.message or None,
         node_name=replica.place.listed,
         vm_name=", ".join(vms) or None,
-        members=_members(state, replica) if replica.place.is_gang else None,
+        members=_members(state, replica) if wanted > 1 else None,
+        wanted_members=wanted if wanted > 1 else None,
         restarts=replica.restarts,
         preemptions=replica.preemptions,
         disruptions=replica.disruptions or None,
