@@ -154,7 +154,12 @@ class DisruptionBudget:
     async def _set(self, exists: bool) -> bool:
         template = self.job.spec.job_template.get("spec", {}).get("template", {})
         labels = (template.get("metadata") or {}).get("labels") or {}
-        request = act.SetBudget(job=self.job.ref, exists=exists, labels={key: str(labels[key]) for key in labels})
+        request = act.SetBudget(
+            job=self.job.ref,
+            exists=exists,
+            labels={key: str(labels[key]) for key in labels},
+            members=self.job.spec.members,
+        )
         summary = "evictions wait for the next checkpoint" if exists else "evictions may pass"
         try:
             await call(act.SET_BUDGET, request, summary=summary)

@@ -57,6 +57,7 @@ class Placement(Part):
             avoid=self._nodes_to_avoid(),
             members=self.me.place.missing,
             one_zone=self.job.spec.in_one_zone,
+            beside=self.me.place.free_nodes,
         )
         capacity = await call(act.FIND_CAPACITY, request, summary=f"replica {self.me.index}: is a GPU free?")
         if self.life.halted():
