@@ -8,11 +8,14 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.client import WorkflowHistory
 
+from api.gang import Gang
 from tests.bench.crowd.actions import counted
 from tests.bench.crowd.figures import Figures, table
 from tests.bench.crowd.plot import plot
 from tests.bench.crowd.waypoints import Waypoints, waypoints
+from tests.bench.elastic import trained
 from tests.bench.page import percentile
+from workflows.job.machines.policy.size import starts_larger
 
 
 def event(kind: str, attempt: int = 0) -> HistoryEvent:
@@ -89,3 +92,13 @@ def test_the_way_of_a_notice_is_that_of_the_first_one_after_the_mark() -> None:
     ]
     assert waypoints(WorkflowHistory("job", events), 10) == Waypoints(signalled=1, decided=2, begun=4, called=8)
     assert waypoints(WorkflowHistory("job", events[:-1]), 10) is None
+
+
+def test_an_elastic_gang_gains_while_a_part_of_the_capacity_is_there() -> None:
+    hour = [4] * 12 + [3] * 12 + [0] * 12 + [4] * 12
+    shares = [
+        trained(gang, hour, 300.0, lambda size, larger: starts_larger(size, larger, 120.0, 0.1)).machine_seconds
+        for gang in (Gang(min_size=4, max_size=4), Gang(min_size=2, max_size=4))
+    ]
+    assert shares[1] > shares[0] + 3 * 3000
+    assert shares[1] < sum(hour) * 300.0
