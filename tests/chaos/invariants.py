@@ -11,6 +11,7 @@ UNHEARD = timedelta(minutes=25)  # until it looks by itself, if nobody told it
 ANSWER = timedelta(seconds=5)  # to a notice that arrived
 LATE_ANSWER = timedelta(minutes=20)  # to one that did not: a poll finds the machine's end
 TRAINS_AGAIN = timedelta(hours=2)  # once nothing is in the way, with the longest back-off of an hour
+HANGS = timedelta(minutes=20)  # once nothing is in the way
 CRASHED_AT_ONCE = 60.0  # seconds after which a training's end says nothing of the image that it started from
 
 Invariant = Callable[[Ledger], list[str]]
@@ -87,6 +88,22 @@ def it_trains_again_soon(ledger: Ledger) -> list[str]:
     return [f"nothing trained for {idle}, though nothing was in the way"] if idle > TRAINS_AGAIN else []
 
 
+def no_gang_hangs(ledger: Ledger) -> list[str]:
+    """Check that nobody leaves members of a gang to wait for one that has stopped, which they may do for ever."""
+    hang = ledger.longest_hang
+    return [f"a gang hung for {hang}, though nothing was in the way"] if hang > HANGS else []
+
+
+def members_are_apart(ledger: Ledger) -> list[str]:
+    """Check that each member of a gang has a machine of its own."""
+    return [f"two members beside each other: {where}" for where in ledger.beside]
+
+
+def nothing_torn_is_restored(ledger: Ledger) -> list[str]:
+    """Check that nothing starts from a checkpoint of which a part is missing."""
+    return [f"something began from {path}, which is not complete" for path in ledger.torn]
+
+
 def no_credential_is_written(ledger: Ledger) -> list[str]:
     """Check that none of the planted credentials is in any history, status, Event or log."""
     return [
@@ -107,6 +124,9 @@ ALL: list[Invariant] = [
     everything_is_gone,
     every_machine_has_an_owner,
     it_trains_again_soon,
+    no_gang_hangs,
+    members_are_apart,
+    nothing_torn_is_restored,
     no_credential_is_written,
 ]
 
@@ -147,8 +167,9 @@ def _crashes(ledger: Ledger, image: Finished, choice: Choice) -> bool:
         return True
     crashed = 0
     for job in ledger.cluster.history.values():
-        restore, pod = job.request.restore, job.pod
-        if restore is None or pod is None or pod.exit_code in {None, 0} or pod.started_at is None:
+        restore = job.request.restore
+        pod = next((pod for pod in job.pods.values() if pod.exit_code not in {None, 0}), None)
+        if restore is None or pod is None or pod.started_at is None:
             continue
         if pod.stopped_at and restore.label.partition("@")[0] == image.image and job.created_at < choice.at:
             crashed += (pod.stopped_at - pod.started_at).total_seconds() < CRASHED_AT_ONCE
@@ -171,12 +192,12 @@ def _answered(ledger: Ledger, notice: Notice) -> bool:
     within = _later(ledger, ledger.gets_through(notice.at + ANSWER), LATE_ANSWER) if disturbed else notice.at + ANSWER
     if ledger.clock.now < within:
         return True  # the story ended before the answer was due
-    left = ledger.told("Preempted", f"replica {notice.replica} on {notice.node}:")
+    left = ledger.departures(notice.replica, notice.node)
     return any(at <= within for at in left) or (not left and _was_going(ledger, notice))
 
 
 def _was_going(ledger: Ledger, notice: Notice) -> bool:
     """True if the replica was released, judged or at its end, which a notice does not change."""
     job = ledger.cluster.history[notice.replica, notice.incarnation]
-    ended = job.pod is not None and job.pod.stopped_at is not None and job.pod.stopped_at <= notice.at + ANSWER
+    ended = any(pod.stopped_at is not None and pod.stopped_at <= notice.at + ANSWER for pod in job.pods.values())
     return ended or job.deleting

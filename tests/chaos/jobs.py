@@ -7,11 +7,13 @@ from typing import Any
 
 from tests.chaos.script import Value
 from tests.workflows.documents import vm_spec
+from tests.workflows.gangs import FAIL_SECONDS
 from tests.workflows.world import World
 from workflows.common import continue_as_new as history
 
 STORAGE = {"type": "gcs", "bucket": "b", "pathPrefix": "team/llm/"}
 MAX_RESTARTS = 20  # more than a training fails in any schedule
+GANGS = 0.15  # of all stories
 
 
 def draw_job(rng: Random) -> dict[str, Value]:
@@ -30,6 +32,19 @@ def draw_job(rng: Random) -> dict[str, Value]:
     if rng.random() < 0.4:
         job |= {"events": rng.choice([40, 70, 120, 250])}
     return job
+
+
+def draw_gang(rng: Random) -> dict[str, Value]:
+    """Draw what makes a job a gang, or nothing."""
+    if rng.random() >= GANGS:
+        return {}
+    return {
+        "replicas": 1,
+        "gang": rng.choice([2, 3, 3]),
+        "mode": "Application",
+        "peers": rng.choice(["fail", "fail", "hang"]),  # once another one has ended
+        "agree": rng.choice([1, 1, 0]),  # whether a SIGTERM to one of them makes all save
+    }
 
 
 @contextlib.contextmanager
@@ -59,7 +74,13 @@ async def submit(world: World, job: dict[str, Value]) -> None:
     }
     if job.get("mode") == "Application":
         checkpoint |= {"mode": "Application", "checkpointStorage": STORAGE}
+    gang: dict[str, Any] = {}
+    if "gang" in job:
+        gang = {"gang": {"minSize": job["gang"], "maxSize": job["gang"]}}
+        world.cluster.gangs.agrees = bool(job["agree"])
+        world.cluster.gangs.fails_after = None if job["peers"] == "hang" else FAIL_SECONDS
     await world.submit(
+        **gang,
         replicas=int(job["replicas"]),
         maxRestarts=MAX_RESTARTS,
         completionPolicy=job.get("policy", "Any"),

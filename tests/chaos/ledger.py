@@ -79,8 +79,12 @@ class Ledger:
     is_owned: Callable[[str], bool] = lambda name: True  # somebody looks after this machine
     ownerless: set[str] = field(default_factory=set)  # machines after which nobody looked, though they cost money
     longest_idle: timedelta = timedelta()  # for which nothing trained, though nothing was in the way
+    longest_hang: timedelta = timedelta()  # for which members of a gang waited for one that had stopped, likewise
+    torn: list[str] = field(default_factory=list)  # incomplete checkpoints from which an incarnation began
+    beside: list[str] = field(default_factory=list)  # nodes on which two members of a gang were
     _machines: list[str] = field(default_factory=list)  # at the last look
     _idle_since: datetime | None = None
+    _hangs_since: datetime | None = None
     _disturbances: list[tuple[datetime, datetime | None]] = field(default_factory=list)
 
     @classmethod
@@ -131,11 +135,24 @@ class Ledger:
         for job in self.cluster.training():
             running.setdefault(job.key[0], []).append(job.name)
         self.twins.update({replica: jobs for replica, jobs in running.items() if len(jobs) > 1})
-        if running or self.cluster.finished or self.documents.released is not None or self.is_blocked():
+        trains = any(job.trains for job in self.cluster.training())
+        self._look_at_gangs()
+        if trains or self.cluster.finished or self.documents.released is not None or self.is_blocked():
             self._idle_since = None
         else:
             self._idle_since = self._idle_since or self.clock.now
             self.longest_idle = max(self.longest_idle, self.clock.now - self._idle_since)
+
+    def _look_at_gangs(self) -> None:
+        gangs = [job for job in self.cluster.training() if job.is_gang]
+        for job in gangs:
+            nodes = Counter(pod.node for pod in job.pods.values() if pod.node)
+            self.beside += [f"{job.name} on {node}" for node, count in nodes.items() if count > 1]
+        if any(job.halted_at for job in gangs) and not self.is_blocked():
+            self._hangs_since = self._hangs_since or self.clock.now
+            self.longest_hang = max(self.longest_hang, self.clock.now - self._hangs_since)
+        else:
+            self._hangs_since = None
 
     def _look_at_nodes(self) -> None:
         known = {one.node for one in self.notices}
@@ -153,6 +170,8 @@ class Ledger:
         """Note what an activity was decided from, before it is carried out or fails."""
         if not isinstance(request, act.CreateReplica) or (request.replica, request.incarnation) in self.choices:
             return
+        path = request.restore.path if request.restore else None
+        self.torn += [saved.path for saved in self.bucket.saved if saved.path == path and not saved.complete]
         kept = self.checkpoints.registry.keys() | {saved.path for saved in self.bucket.saved if saved.complete}
         there = [one for one in self.finished.values() if one.image in kept]
         images = [one for one in there if one.image not in self.cluster.bad]
@@ -180,6 +199,13 @@ class Ledger:
     def disturbed(self, begin: datetime, end: datetime) -> bool:
         """True if something was kept from getting through between these two moments."""
         return any(since <= end and (until is None or until >= begin) for since, until in self._disturbances)
+
+    def departures(self, replica: int, node: str) -> list[datetime]:
+        """List when the product decided that a replica leaves a node, which may be one of several."""
+        begin = f"replica {replica} on "
+        events = [event for event in self.documents.events if event.reason == "Preempted"]
+        told = [(event.at, event.message.removeprefix(begin).partition(":")[0]) for event in events]
+        return [at for at, nodes in told if node in nodes.split(", ")]
 
     def told(self, reason: str, start: str) -> list[datetime]:
         """List when the product decided on an Event with this reason whose message begins so."""

@@ -5,7 +5,7 @@ from random import Random
 
 from tests.chaos.faults import KINDS
 from tests.chaos.faults.grammar import DAY, HOUR
-from tests.chaos.jobs import draw_job
+from tests.chaos.jobs import draw_gang, draw_job
 from tests.chaos.script import Fault, Script, Value
 
 MOST_FAULTS = 12
@@ -18,6 +18,7 @@ def draw(seed: int) -> Script:
     """Draw the schedule of a seed, which is always the same while the grammar is."""
     rng = Random(f"schedule {seed}")
     job = draw_job(rng) | {"course": rng.choice([0, seed])}
+    job |= draw_gang(Random(f"gang {seed}"))  # by itself, so that the other stories stay what they were
     if rng.random() < LONG:
         return _of_days(rng, job)
     faults: list[Fault] = []

@@ -85,21 +85,33 @@ class Stage:
     # --- who it happens to
 
     def job(self, replica: int) -> Job | None:
-        """Find the newest Job of a replica."""
+        """Find the newest Job of a replica, or of the only one in a story of a gang."""
+        replica = 0 if self.members > 1 else replica
         return max(
             (job for job in self.world.cluster.jobs.values() if job.key[0] == replica),
             key=lambda job: job.key,
             default=None,
         )
 
+    @property
+    def members(self) -> int:
+        """Count the members of each replica."""
+        return self.world.documents.spec.members
+
+    def member(self, replica: int) -> int:
+        """Number the member to which something happens: in a story of a gang, the number of a replica says which."""
+        return replica % self.members
+
     def node(self, replica: int) -> str | None:
         """Find the node of its pod."""
         job = self.job(replica)
-        return job.pod.node if job and job.pod else None
+        pod = job.pods.get(self.member(replica)) if job else None
+        return pod.node if pod else None
 
     def machine(self, replica: int) -> str | None:
         """Find the machine under it, or else the newest one that is bought for it."""
-        mine = [one.name for one in self.machines() if f"-r{replica}-" in one.name]
+        buyer = 0 if self.members > 1 else replica
+        mine = [one.name for one in self.machines() if f"-r{buyer}-" in one.name]
         return self.node(replica) or (mine[-1] if mine else None)
 
     def machines(self) -> list[Instance]:

@@ -13,7 +13,7 @@ from tests.chaos import invariants
 from tests.chaos.invariants import Invariant
 from tests.chaos.ledger import Ledger
 from tests.simulation.clock import Clock
-from tests.workflows.bucket import Bucket
+from tests.workflows.bucket import Bucket, Saved
 from tests.workflows.checkpoints import Checkpoints
 from tests.workflows.cloud import Cloud
 from tests.workflows.cluster import Cluster
@@ -28,8 +28,8 @@ class Books:
         self.cloud, self.cluster = Cloud(clock), Cluster(clock, lambda *_: None)
         self.checkpoints = Checkpoints(self.cluster, lambda *_: None)
         documents = Documents(self.cluster, self.checkpoints, lambda *_: None)
-        bucket = Bucket(self.cluster)
-        self.ledger = Ledger(clock, self.cloud, self.cluster, self.checkpoints, bucket, documents)
+        self.bucket = Bucket(self.cluster)
+        self.ledger = Ledger(clock, self.cloud, self.cluster, self.checkpoints, self.bucket, documents)
         start = documents.start
         self.job = act.JobRef(namespace=start.namespace, name=start.name, uid=start.uid, job_id=start.job_id)
 
@@ -40,14 +40,15 @@ class Books:
         self.cluster.add_node(name, owner=self.job.job_id)
         return name
 
-    def start(self, incarnation: int, node: str, restore: RestorePoint | None = None) -> None:
-        """Begin an incarnation, which trains a while later."""
+    def start(self, incarnation: int, *nodes: str, restore: RestorePoint | None = None) -> None:
+        """Begin an incarnation with a member on each node, which trains a while later."""
         request = act.CreateReplica(
             job=self.job,
             job_template={},
             replica=0,
             incarnation=incarnation,
-            nodes=[node],
+            nodes=list(nodes),
+            members=len(nodes),
             bought=True,
             restore=restore,
         )
@@ -205,6 +206,44 @@ def test_a_job_that_does_not_train_again(books: Books, blocked: bool) -> None:
     for _ in range(3):
         books.wait(3600)
     assert bool(found(books, invariants.it_trains_again_soon)) != blocked
+
+
+def gang(books: Books) -> list[str]:
+    """Let a gang train instead, and return its nodes."""
+    books.stop(0)
+    nodes = [books.cluster.add_node(name).name for name in ("gpu-a", "gpu-b")]
+    books.start(1, *nodes)
+    return nodes
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+def test_a_gang_that_hangs(books: Books, blocked: bool) -> None:
+    _, node = gang(books)
+    books.ledger.is_blocked = lambda: blocked
+    books.cluster.machine_died(node)
+    for _ in range(3):
+        books.wait(600)
+    assert bool(found(books, invariants.no_gang_hangs)) != blocked
+
+
+def test_two_members_beside_each_other(books: Books) -> None:
+    nodes = gang(books)
+    books.wait(600)
+    assert not found(books, invariants.members_are_apart)
+    books.cluster.jobs[0, 1].pods[1].node = nodes[0]
+    books.wait(1)
+    assert found(books, invariants.members_are_apart)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_start_from_a_checkpoint_that_is_torn(books: Books, complete: bool) -> None:
+    saved = Saved("team/llm/7", progress=7, complete=complete)
+    books.bucket.saved.append(saved)
+    books.cluster.held[saved.path] = 7
+    books.stop(0)
+    point = RestorePoint(kind="Storage", path=saved.path, progress=7, created_at=books.ledger.clock.now)
+    books.start(1, next(iter(books.cluster.nodes)), restore=point)
+    assert bool(found(books, invariants.nothing_torn_is_restored)) != complete
 
 
 def test_a_notice_in_a_long_outage_is_answered_after_it(books: Books) -> None:

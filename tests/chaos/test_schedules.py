@@ -10,9 +10,10 @@ from tests.chaos.stage import OUTAGES
 from tests.chaos.story import play
 
 SAMPLE = range(9001, 9009)
+GANGS = [13, 27, 71, 129]
 
 
-@pytest.mark.parametrize("seed", SAMPLE)
+@pytest.mark.parametrize("seed", [*SAMPLE, *GANGS])
 async def test_a_random_schedule_ends_as_documented(seed: int) -> None:
     outcome = await play(draw(seed))
     assert outcome.violations == []
@@ -32,6 +33,12 @@ def test_a_seed_draws_the_same_schedule_and_another_one_draws_another() -> None:
 def test_every_kind_of_fault_is_drawn_sooner_or_later() -> None:
     drawn = {fault.kind for seed in range(400) for fault in draw(seed).faults}
     assert drawn == set(KINDS)
+
+
+def test_some_stories_are_of_gangs() -> None:
+    assert all("gang" in draw(seed).job for seed in GANGS)
+    traits = [draw(seed).job for seed in range(200) if "gang" in draw(seed).job]
+    assert {(job["gang"], job["peers"], job["agree"]) for job in traits} >= {(3, "hang", 1), (3, "fail", 0)}
 
 
 def test_every_activity_is_in_some_outage() -> None:

@@ -53,7 +53,7 @@ def pod_ends(stage: Stage, args: Args) -> None:
     """Let the training exit."""
     job = stage.job(int(args["replica"]))
     if job is not None:
-        stage.world.cluster.end_pod(job, int(args["code"]))
+        stage.world.cluster.end_pod(job, int(args["code"]), stage.member(int(args["replica"])))
 
 
 @KINDS.once(replica=REPLICA)
@@ -61,7 +61,7 @@ def pod_deleted(stage: Stage, args: Args) -> None:
     """Delete the pod, as somebody else does."""
     job = stage.job(int(args["replica"]))
     if job is not None:
-        stage.world.cluster.delete_pod(job)
+        stage.world.cluster.delete_pod(job, stage.member(int(args["replica"])))
 
 
 @KINDS.once(weight=1, replica=REPLICA, seconds=[30, 200])

@@ -23,8 +23,9 @@ def checkpoint_now(stage: Stage, args: Args) -> None:
 
 @KINDS.once(weight=2, replicas=[1, 2, 3])
 def resize(stage: Stage, args: Args) -> None:
-    """Set another number of replicas."""
-    stage.tell("resize", Resize(replicas=int(args["replicas"])))
+    """Set another number of replicas; a gang is the only one of its job."""
+    if stage.members == 1:
+        stage.tell("resize", Resize(replicas=int(args["replicas"])))
 
 
 @KINDS.once(weight=1, minutes=[1, 5, 20])
