@@ -54,13 +54,13 @@ class JobSight:
         """Return the name of the VM that was bought for the replica, which is also the name of its Node."""
         return str(self.entry(replica).get("vmName") or "")
 
-    def training(self, replica: int) -> Training:
-        """Return the log of the replica's newest incarnation.
+    def training(self, replica: int, member: int = 0) -> Training:
+        """Return the log of the replica's newest incarnation, or that of another pod of it.
 
         Raises:
             SandboxError: the replica has not run yet.
         """
-        found = self.trainings.newest(self.id, replica)
+        found = self.trainings.newest(self.id, replica, member)
         if found is None:
             raise SandboxError(f"replica {replica} of {self.namespace}/{self.name} has not run yet")
         return found

@@ -19,7 +19,7 @@ POLL_SECONDS = 0.2
 
 @dataclass
 class Training:
-    """One incarnation of a replica, by its log. Steps are None before the first line."""
+    """One incarnation of a replica, by the log of one of its pods. Steps are None before the first line."""
 
     namespace: str
     pod: str
@@ -28,6 +28,8 @@ class Training:
     job: str
     replica: int
     incarnation: int
+    member: int = 0
+    """The number of its pod, if several of an Indexed Job train together."""
     first: int | None = None
     """The step from which it began: 0, or that of the image from which it was restored."""
     began: float = 0.0
@@ -74,13 +76,14 @@ class Trainings:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def of(self, job: str) -> list[Training]:
-        """Return the trainings of a job, by its id, in the order of replicas and incarnations."""
+        """Return the trainings of a job, by its id, in the order of replicas, incarnations and members."""
         mine = [each for each in self._trainings.values() if each.job == job]
-        return sorted(mine, key=lambda each: (each.replica, each.incarnation))
+        return sorted(mine, key=lambda each: (each.replica, each.incarnation, each.member))
 
-    def newest(self, job: str, replica: int) -> Training | None:
-        """Return the last incarnation of a replica that has written something."""
-        return next((each for each in reversed(self.of(job)) if each.replica == replica), None)
+    def newest(self, job: str, replica: int, member: int = 0) -> Training | None:
+        """Return the last incarnation of a replica that has written something, by the log of one of its pods."""
+        mine = [each for each in self.of(job) if (each.replica, each.member) == (replica, member)]
+        return mine[-1] if mine else None
 
     def furthest(self, job: str) -> int:
         """Return the highest step that any of them has ever reported."""
@@ -113,6 +116,7 @@ class Trainings:
             job=labels[LABEL_JOB],
             replica=int(labels[LABEL_REPLICA]),
             incarnation=int(labels[LABEL_INCARNATION]),
+            member=int(labels.get("batch.kubernetes.io/job-completion-index", 0)),
         )
         self._trainings[uid] = training
         # A restored container's log may begin with that of the dumped container.

@@ -1,0 +1,94 @@
+"""A training on three machines loses one of them, with a notice and without, and goes on as a whole."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sandbox.demo.observer import Json
+from sandbox.demo.trainings import Training
+from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
+from tests.e2e.test_saves_itself import application
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1200)]
+
+SIZE = 3
+INDEX = "batch.kubernetes.io/job-completion-index"
+
+
+def gang(rig: Rig, **environment: object) -> Json:
+    manifest = application(rig, **environment)
+    manifest["spec"]["gang"] = {"minSize": SIZE, "maxSize": SIZE}
+    return manifest
+
+
+class Members:
+    """The members of a job's only replica."""
+
+    def __init__(self, job: Running) -> None:
+        self.job = job
+
+    def machines(self, incarnation: int) -> dict[int, str]:
+        """Return the machines of an incarnation's pods, also of those that are gone."""
+        found: dict[int, str] = {}
+        for change in self.job.observer.history:
+            labels = change.object["metadata"].get("labels") or {}
+            whose = [labels.get(f"training.dcnlab.com/{name}") for name in ("job", "incarnation")]
+            if change.kind == "pods" and whose == [self.job.id, str(incarnation)]:
+                found[int(labels[INDEX])] = change.object["spec"].get("nodeName", "")
+        return found
+
+    async def train(self, incarnation: int) -> list[Training]:
+        """Wait until all members of an incarnation train, and return their logs."""
+        found: list[Training] = []
+
+        def all_train() -> bool:
+            of_it = [each for each in self.job.trainings.of(self.job.id) if each.incarnation == incarnation]
+            found[:] = [each for each in of_it if each.last is not None and each.last > (each.first or 0)]
+            return len(found) == SIZE and self.job.phase(0) == "Running"
+
+        await self.job.until(all_train, 180, f"incarnation {incarnation} to train")
+        return list(found)
+
+
+def saved(training: Training) -> list[int]:
+    return [int(step) for line in training.lines for step in re.findall(r"saved \S+/(\d{12})$", line)]
+
+
+async def test_a_gang_loses_machines_one_by_one_and_goes_on_together(rig: Rig, namespace: str) -> None:
+    # Members that wait for one whose machine is gone ignore SIGTERM: each such end takes all of their grace.
+    manifest = gang(rig, SANDBOX_STEPS=300, SANDBOX_SAVE_EVERY=40)
+    manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = 10
+    job = await rig.start(namespace, manifest)
+    members = Members(job)
+
+    for incarnation, lost in enumerate((2, 0)):
+        before, machines = await members.train(incarnation), members.machines(incarnation)
+        assert len(set(machines.values())) == SIZE
+        await rig.control.preempt(machines[lost], 30)
+        after = await members.train(incarnation + 1)
+        steps = {saved(each)[-1] for each in before}
+        assert len(steps) == 1, "all saved themselves, at one step"
+        assert {each.first for each in after} == steps, "no step is lost"
+        kept = {name for member, name in machines.items() if member != lost}
+        assert kept < set(members.machines(incarnation + 1).values()), "only the machine that was lost is replaced"
+
+    before, machines = await members.train(2), members.machines(2)
+    await rig.until(lambda: all(saved(each) for each in before), 60, "a checkpoint of this incarnation")
+    await rig.control.preempt(machines[1], 0)
+    after = await members.train(3)
+    # A save may have been under way at that moment, and the last lines of that machine's log went with it.
+    newest = [max(saved(each)) for each in before]
+    [first] = {each.first for each in after}
+    assert first is not None
+    assert min(newest) <= first <= max(newest)
+    kept = {name for member, name in machines.items() if member != 1}
+    assert kept < set(members.machines(3).values())
+    entry = job.entry(0)
+    assert (entry["preemptions"], entry["restarts"]) == (3, 0)
+
+    await job.completed()
+    assert all(job.training(0, member).done for member in range(SIZE))
+    await rig.delete(namespace, machine(), CREDENTIALS, manifest)
+    await job.nothing_left()
