@@ -99,6 +99,11 @@ def members_are_apart(ledger: Ledger) -> list[str]:
     return [f"two members beside each other: {where}" for where in ledger.beside]
 
 
+def gangs_have_allowed_sizes(ledger: Ledger) -> list[str]:
+    """Check that a gang never starts with fewer members than it needs, or with more than it may have."""
+    return list(ledger.missized)
+
+
 def nothing_torn_is_restored(ledger: Ledger) -> list[str]:
     """Check that nothing starts from a checkpoint of which a part is missing."""
     return [f"something began from {path}, which is not complete" for path in ledger.torn]
@@ -126,6 +131,7 @@ ALL: list[Invariant] = [
     it_trains_again_soon,
     no_gang_hangs,
     members_are_apart,
+    gangs_have_allowed_sizes,
     nothing_torn_is_restored,
     no_credential_is_written,
 ]
@@ -168,7 +174,9 @@ def _crashes(ledger: Ledger, image: Finished, choice: Choice) -> bool:
     crashed = 0
     for job in ledger.cluster.history.values():
         restore = job.request.restore
-        pod = next((pod for pod in job.pods.values() if pod.exit_code not in {None, 0}), None)
+        # The pods that are gone count as well.
+        failed = [pod for pod in job.latest.values() if pod.exit_code not in {None, 0} and pod.started_at]
+        pod = min(failed, key=lambda each: each.stopped_at or ledger.clock.now, default=None)
         if restore is None or pod is None or pod.started_at is None:
             continue
         if pod.stopped_at and restore.label.partition("@")[0] == image.image and job.created_at < choice.at:

@@ -38,13 +38,14 @@ def draw_gang(rng: Random) -> dict[str, Value]:
     """Draw what makes a job a gang, or nothing."""
     if rng.random() >= GANGS:
         return {}
-    return {
+    gang: dict[str, Value] = {
         "replicas": 1,
         "gang": rng.choice([2, 3, 3]),
         "mode": "Application",
         "peers": rng.choice(["fail", "fail", "hang"]),  # once another one has ended
         "agree": rng.choice([1, 1, 0]),  # whether a SIGTERM to one of them makes all save
     }
+    return gang | {"least": rng.choice([int(gang["gang"]), int(gang["gang"]), 2, 1])}  # members without which it waits
 
 
 @contextlib.contextmanager
@@ -76,7 +77,7 @@ async def submit(world: World, job: dict[str, Value]) -> None:
         checkpoint |= {"mode": "Application", "checkpointStorage": STORAGE}
     gang: dict[str, Any] = {}
     if "gang" in job:
-        gang = {"gang": {"minSize": job["gang"], "maxSize": job["gang"]}}
+        gang = {"gang": {"minSize": job.get("least", job["gang"]), "maxSize": job["gang"]}}
         world.cluster.gangs.agrees = bool(job["agree"])
         world.cluster.gangs.fails_after = None if job["peers"] == "hang" else FAIL_SECONDS
     await world.submit(

@@ -81,6 +81,7 @@ class Ledger:
     longest_idle: timedelta = timedelta()  # for which nothing trained, though nothing was in the way
     longest_hang: timedelta = timedelta()  # for which members of a gang waited for one that had stopped, likewise
     torn: list[str] = field(default_factory=list)  # incomplete checkpoints from which an incarnation began
+    missized: list[str] = field(default_factory=list)  # incarnations of a size that the spec does not allow
     beside: list[str] = field(default_factory=list)  # nodes on which two members of a gang were
     _machines: list[str] = field(default_factory=list)  # at the last look
     _idle_since: datetime | None = None
@@ -170,6 +171,9 @@ class Ledger:
         """Note what an activity was decided from, before it is carried out or fails."""
         if not isinstance(request, act.CreateReplica) or (request.replica, request.incarnation) in self.choices:
             return
+        gang, size = self.documents.spec.gang, request.members
+        if gang is not None and not gang.min_size <= size <= gang.max_size:
+            self.missized.append(f"incarnation {request.incarnation} of replica {request.replica} has {size} members")
         path = request.restore.path if request.restore else None
         self.torn += [saved.path for saved in self.bucket.saved if saved.path == path and not saved.complete]
         kept = self.checkpoints.registry.keys() | {saved.path for saved in self.bucket.saved if saved.complete}

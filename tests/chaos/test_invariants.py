@@ -8,6 +8,7 @@ import pytest
 from activities import signatures as act
 from api import names
 from api.common import Condition
+from api.gang import Gang
 from api.views import RestorePoint
 from tests.chaos import invariants
 from tests.chaos.invariants import Invariant
@@ -233,6 +234,15 @@ def test_two_members_beside_each_other(books: Books) -> None:
     books.cluster.jobs[0, 1].pods[1].node = nodes[0]
     books.wait(1)
     assert found(books, invariants.members_are_apart)
+
+
+def test_a_gang_that_starts_with_too_few(books: Books) -> None:
+    books.ledger.documents.spec = books.ledger.documents.spec.model_copy(update={"gang": Gang(min_size=2, max_size=3)})
+    nodes = gang(books)
+    assert not found(books, invariants.gangs_have_allowed_sizes)
+    books.stop(1)
+    books.start(2, nodes[0])
+    assert found(books, invariants.gangs_have_allowed_sizes)
 
 
 @pytest.mark.parametrize("complete", [True, False])
