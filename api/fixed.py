@@ -62,7 +62,7 @@ class Fixed:
 
 JOB = (
     Fixed("jobTemplate", CONTINUE, from_start=True),
-    Fixed("gang", CONTINUE, from_start=True),
+    Fixed("gang", f"edit its sizes, or {CONTINUE}", parts=("placement",), from_start=True),
     Fixed(
         "spotInstanceVMRef",
         f"edit the SpotInstanceVM that it names (the next VM is bought by it), or {CONTINUE}",

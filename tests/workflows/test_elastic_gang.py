@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from api.gang import Gang
 from api.overview import overview
 from tests.workflows import machines
 from tests.workflows.documents import vm_spec
@@ -107,3 +108,34 @@ async def test_a_small_gang_suspended_and_resumed_looks_for_all_again(world: Wor
     await world.signal("resume")
     await world.until(lambda: world.phase(0) == "Running", 1800)
     assert len(world.nodes_of(0)) == 3
+
+
+async def test_an_edit_makes_it_smaller_after_it_has_saved_itself(world: World) -> None:
+    before = await training(world, members=4)
+    world.documents.edit(gang=Gang(min_size=2, max_size=2))
+    after = await again(world, 1)
+    assert len(after) == 2
+    assert set(after) < set(before)
+    assert world.job(0, 1).request.restore.progress >= 120
+    await world.until(lambda: len(world.cloud.instances) == 2, what="the others are released")
+    assert (world.entry(0).preemptions, world.entry(0).restarts) == (0, 0)
+
+
+async def test_an_edit_makes_it_larger_once_all_machines_are_ready(world: World) -> None:
+    before = await training(world, members=2)
+    world.documents.edit(gang=Gang(min_size=4, max_size=4))
+    await world.pass_time(150)
+    assert world.training() == [(0, 0)], "it trains while the machines come"
+    after = await again(world, 1)
+    assert len(after) == 4
+    assert set(before) < set(after)
+    assert {world.cluster.nodes[node].zone for node in after} == {"us-central1-a"}
+
+
+async def test_spare_machines_go_if_the_sizes_are_edited_meanwhile(world: World) -> None:
+    await training(world, members=2)
+    world.documents.edit(gang=Gang(min_size=2, max_size=3))
+    await world.until(lambda: len(world.cloud.instances) == 3)
+    world.documents.edit(gang=Gang(min_size=2, max_size=2))
+    await world.until(lambda: len(world.cloud.instances) == 2)
+    assert world.training() == [(0, 0)], "it is not disturbed"

@@ -29,16 +29,20 @@ class Growth:
     async def run(self) -> None:
         """Watch the gangs until the job ends."""
         while not self.job.closing:
-            await workflow.wait_condition(lambda: bool(self._smaller()) or self.job.closing)
+            await workflow.wait_condition(lambda: bool(self._smaller() or self._surplus()) or self.job.closing)
             if self.job.closing:
                 return
+            for replica in self._surplus():
+                await self._release_all(replica)
             for replica in self._smaller():
                 await self._release_lost(replica)
                 await self._ensure(self._buy(replica))
                 self._see(replica)
             seen = self._reports()
             changed = await self.job.until(
-                lambda seen=seen: self.job.ending or self._reports() != seen or not self._smaller(),  # type: ignore[misc]
+                lambda seen=seen: (  # type: ignore[misc]
+                    self.job.ending or self._reports() != seen or not self._smaller() or bool(self._surplus())
+                ),
                 self._next(),
                 "machines with which the gang may start again larger",
             )
@@ -46,14 +50,27 @@ class Growth:
                 await self._ensure([key for each in self._smaller() for key in each.place.spare_keys])
 
     def _smaller(self) -> list[Replica]:
-        """List the gangs that train with fewer members than they may have, and do not start again yet."""
-        found = [each for each in self.state.replicas.values() if each.phase == "Running" and each.halt is None]
-        return [each for each in found if len(each.members) < self._most(each) and not each.place.grows]
+        """List the gangs that train with fewer members than they may have, and do not start again yet.
+
+        Those on free GPUs of the cluster are not among them: a machine bought beside these may be in another zone.
+        """
+        found = [each for each in self._training() if each.place.bought and not each.place.grows]
+        return [each for each in found if len(each.members) < self._most(each)]
+
+    def _training(self) -> list[Replica]:
+        replicas = self.state.replicas.values()
+        return [each for each in replicas if each.phase == "Running" and each.halt is None and not each.proof]
+
+    def _surplus(self) -> list[Replica]:
+        """List the gangs with spare machines and no use for them, because their sizes were edited."""
+        return [each for each in self._training() if each.place.spare and len(each.members) >= self._most(each)]
+
+    async def _release_all(self, replica: Replica) -> None:
+        keys, replica.place.spare = replica.place.spare_keys, []
+        await self.machines.release_each(keys, reasons.NOT_NEEDED)
 
     def _most(self, replica: Replica) -> int:
-        """Return how many members it may have; one on free GPUs of the cluster, of whatever zone, does not grow."""
-        grows = replica.place.bought and not replica.proof and self.state.spec is not None
-        return self.job.spec.members if grows else len(replica.members)
+        return self.job.spec.members if self.state.spec is not None else len(replica.members)
 
     def _reports(self) -> list[tuple[str, int, bool]]:
         """Describe what is known of the spare machines, to see that it has changed."""

@@ -233,14 +233,19 @@ class Life:
             me.recovery.checkpoint = number
         await self.machines.release_each(left, "BackToSpot")
 
-    def grow(self, members: int) -> None:
-        """Start a gang again with more members, for which there are spare machines."""
+    def resize(self, members: int) -> bool:
+        """Start a gang again with more members, for which there are spare machines, or with fewer. True if it does."""
         place, before = self.me.place, len(self.me.members)
         place.grows = False
-        if members <= before:
-            return
-        self.replace(f"{members} members instead of {before}", machine_stays=True, ask_survivor=False, announce=False)
+        if members == before:
+            return False
+        surplus = frozenset(range(members, before))  # their machines go once their pods have saved themselves
+        why = f"{members} members instead of {before}"
+        self.replace(why, machine_stays=not surplus, ask_survivor=False, announce=False, members=surplus)
         place.resize(members)
+        if place.settled:
+            self.enter("NodeReady", why)
+        return True
 
     def replace(
         self,

@@ -48,8 +48,7 @@ class Running(Part):
             if self.me.spot_return.moving:
                 await self.life.move()
                 return
-            if self.me.place.grows:
-                self.life.grow(self._larger())
+            if self._starts_again() and self.life.resize(self._size()):
                 return
             if pod is None:  # a bridge that has just started may have seen only its Job, so it is read again
                 await self.life.observe("its pod seems to be gone")
@@ -70,7 +69,7 @@ class Running(Part):
                     self.me.run.view_version != seen
                     or self.me.run.view != known  # a regular look has found something new
                     or self.me.spot_return.moving
-                    or self.me.place.grows
+                    or self._starts_again()
                     or self.me.run.hung
                     or self.life.machine_lost()
                 ),
@@ -80,11 +79,19 @@ class Running(Part):
             if not changed and not self.proof.is_due and self._checks:  # otherwise it woke up early
                 await self._check()
 
-    def _larger(self) -> int:
-        """Return the size with which a gang can start again now; the present one if a spare machine was lost since."""
+    def _starts_again(self) -> bool:
+        """True if a gang is to start again with another size."""
+        return self.me.place.grows or self._size() != len(self.me.members)
+
+    def _size(self) -> int:
+        """Return the size with which a gang should train now: fewer if it was edited, more if it is to grow."""
         gang, place = self.job.spec.gang, self.me.place
+        if gang is not None and len(place.seats) > gang.max_size:
+            return gang.max_size
+        if not place.grows:
+            return len(place.seats)
         ready = [seat for seat in place.spare if seat.node is not None and not self.nodes.failed(seat.vm_key)]
-        return largest(gang, len(place.seats) + len(ready)) if gang is not None else len(place.seats)
+        return max(len(place.seats), largest(gang, len(place.seats) + len(ready)) if gang is not None else 0)
 
     def _is_over(self, pod: PodView) -> bool:
         """True if the training has ended, even if other containers of its pod run on."""
