@@ -122,7 +122,11 @@ class Setting:
 
     async def joined(self, join: StartJoin) -> JoinProgress:
         """Join a VM to the end."""
-        await self.run(self.join.start_join, join)
+
+        async def begun() -> bool:
+            return (await self.run(self.join.start_join, join)).state not in ("Booting", "Unreachable")
+
+        await eventually("the join begins", begun)
         return await self.observed(join)
 
     async def observed(self, join: StartJoin) -> JoinProgress:
@@ -314,10 +318,9 @@ async def test_os_login_without_its_role_is_told(setting: Setting, monkeypatch: 
     setting.gce.faults.withdraw_permissions("compute.instances.osAdminLogin")
     gcp = {"project": "demo", "zone": ZONE, "machineType": "n1-standard-4", "sshAccess": "OSLogin"}
     join = await setting.vm(gcp=gcp)
-    monkeypatch.setattr(join_module, "WATCH_SECONDS", 3)
-    progress = await setting.run(setting.join.start_join, join)
-    assert progress.state == "Unreachable"
-    assert "grant the service account of the credentials roles/compute.osAdminLogin" in progress.message
+    monkeypatch.setattr(join_module, "WATCH_SECONDS", 1)
+    remedy = "grant the service account of the credentials roles/compute.osAdminLogin"
+    assert (await setting.starts(join, remedy)).state == "Unreachable"
 
 
 async def test_a_failed_join_says_why_and_is_undone_by_the_next(setting: Setting) -> None:
@@ -429,7 +432,7 @@ async def test_a_slow_clock_is_told_by_what_kubeadm_says(setting: Setting) -> No
 async def test_an_sshd_that_falls_silent_while_its_machine_joins(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 1)
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 3)
     setting.gce.faults.hang_ssh(1)
     join = await setting.vm()
     started = await setting.run(setting.join.start_join, join)

@@ -226,7 +226,6 @@ async def test_a_bucket_that_cannot_be_written_costs_no_log(
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
 ) -> None:
-    monkeypatch.setattr(module, "BUCKET_SECONDS", 3.0)
     await trained(world, replicas, await nodes.start(), 1)
     where = storage(store)
     silent = None
@@ -237,6 +236,7 @@ async def test_a_bucket_that_cannot_be_written_costs_no_log(
     elif fault == "away":
         await store.stop()
     else:
+        monkeypatch.setattr(module, "BUCKET_SECONDS", 3.0)
         silent = await asyncio.start_server(lambda *_: asyncio.sleep(60), "127.0.0.1", 0)
         where = where.model_copy(update={"endpoint": f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}"})
     kept = await run(logs.save_logs, SaveLogs(ref=world.replica(), storage=where))

@@ -51,7 +51,7 @@ async def test_the_pages_commands_do_what_it_says(control_plane: Any, tidy: None
     assert {command.says for command in found} == {"", "yes", "no"}
     for command in found:
         if command.says:
-            await eventually(lambda asked=command: answers(asked), " ".join(command.arguments), 30)  # type: ignore[misc]
+            await eventually(lambda asked=command: answers(asked), " ".join(command.arguments))  # type: ignore[misc]
         else:
             await control_plane.kubectl(*command.arguments)
 
