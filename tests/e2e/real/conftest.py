@@ -12,12 +12,14 @@ from tests.e2e.conftest import ENVIRONMENT, SPEED
 from tests.e2e.rig import Rig
 
 UP_SECONDS = 900.0  # for those who run pytest by hand, and build now
+# Seconds. kubeadm and a kubelet really start here, beside all other tests, and no test waits until these are over.
+PATIENT = {"OUTLAST_TIMING_JOIN_DEADLINE": "600", "OUTLAST_TIMING_ROOM_DEADLINE": "120"}
 
 
 @pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def real(executables: Any, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Rig]:
     """Bring up a cloud whose VMs are machines; `make test` builds their disks before."""
-    made = Rig(tmp_path_factory.mktemp("real") / "cloud", SPEED, ENVIRONMENT, machines="real")
+    made = Rig(tmp_path_factory.mktemp("real") / "cloud", SPEED, ENVIRONMENT | PATIENT, machines="real")
     try:
         await made.up(UP_SECONDS)
         yield made
