@@ -42,6 +42,18 @@ SCRIPTS = {
       866 no_logs seconds=180
       935 pod_ends replica=1 code=137
     """,
+    # The job was told of a machine that is silent, and did nothing about it, so that it asked again without end.
+    "a machine of a gang that falls silent while another one is replaced": """
+      job replicas=1 steps=600 interval=180 gang=3 mode=Application peers=fail agree=1 course=0
+      200 notice replica=1 seconds=30
+      201 joins_fail count=3
+      202 not_ready replica=0 seconds=700
+    """,
+    # The gang had lost the machine for which it waited, and asked for one without a name.
+    "all machines of a gang, one after the other, and shown as running": """
+      job replicas=1 steps=900 interval=90 events=120 course=548 gang=2 mode=Application peers=fail agree=1
+      235 all_lost lingering=60
+    """,
 }
 
 

@@ -132,7 +132,9 @@ class Placement(Part):
     async def await_machine(self) -> None:
         """Ensure the VMs and wait for their Nodes. A VM that is lost meanwhile is replaced by the next."""
         place = self.me.place
-        ended = await self.gathering.ensure(place.awaited or [place.first.vm_key or ""])
+        # A gang may have lost the machine for which it waited, and keep others: then nothing is awaited until the next
+        # one is bought below.
+        ended = await self.gathering.ensure(place.awaited or ([] if place.is_gang else [place.first.vm_key or ""]))
         if ended is not None:
             self._machine_failed(ended, "the VM's workflow has ended")
             return
@@ -170,6 +172,13 @@ class Placement(Part):
                 return True
             if report is not None and report.stage == "Ready" and key in place.awaited:
                 place.join(key, report.node_name)
+        if place.is_gang and (lost := self.nodes.lost_members(place)):
+            nodes = ", ".join(seat.node or "a node" for seat in place.of_members(lost))
+            await self.machines.release_each([seat.vm_key for seat in place.of_members(lost)], "Silent")
+            place.leave(lost)
+            self.job.event(events.VM_LOST, f"replica {self.me.index}: {nodes}: silent or gone", warning=True)
+            self.life.look_for_place("a machine of the gang went while others were bought")
+            return True
         if place.settled:
             self._all_ready()
             return True
