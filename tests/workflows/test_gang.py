@@ -64,6 +64,7 @@ async def test_a_notice_to_one_member_saves_all_and_replaces_one_machine(world: 
     assert (world.entry(0).preemptions, world.entry(0).restarts) == (1, 0)
     zones = {world.cluster.nodes[node].zone for node in after}
     assert len(zones) == 1
+    assert world.documents.told("Preempted")[0].startswith(f"replica 0 on {lost}: "), "the others are not named"
 
 
 async def test_two_machines_that_go_together_are_one_loss(world: World) -> None:

@@ -166,8 +166,15 @@ class Life:
     def preempted(self, cause: str, *, machine_stays: bool) -> None:
         """Begin a recovery after an end that was not the training's own. It never counts against ``maxRestarts``."""
         self.me.preemptions += 0 if machine_stays else 1
-        self.job.event(events.PREEMPTED, f"replica {self.me.index} on {self.me.place.names}: {cause}", warning=True)
+        self.job.event(events.PREEMPTED, f"replica {self.me.index} on {self._lost_names}: {cause}", warning=True)
         self.replace(cause, machine_stays=machine_stays)
+
+    @property
+    def _lost_names(self) -> str:
+        """Name the nodes that a gang has lost, for people; all of them if none is known to be lost."""
+        place = self.me.place
+        lost = place.of_members(self.nodes.lost_members(place)) if place.is_gang else []
+        return ", ".join(seat.node for seat in lost if seat.node) or place.names
 
     def failed_by_itself(self, why: str, *, machine_stays: bool = True, members: frozenset[int] | None = None) -> None:
         """Restart a failed training as often as ``maxRestarts`` allows, on the same machine if ``machine_stays``.
