@@ -15,8 +15,13 @@ from sandbox.machines.real.network import Network
 from sandbox.machines.real.requirements import obstacle
 from sandbox.settings import Settings
 
-_SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
-"""What a kubelet sets for the whole machine that it runs on."""
+_INOTIFY = "fs/inotify/max_user_instances"
+_INSTANCES = 1024
+"""Each machine's kubelet, containerd and containers have some. By default a user may have 128, and a kubelet that gets
+none ends with ``inotify_init: too many open files``.
+"""
+_SYSCTLS = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", _INOTIFY)
+"""What a kubelet sets for the whole machine that it runs on, and what it needs there."""
 _FILE = "sysctls.json"
 
 
@@ -43,6 +48,7 @@ class Ground:
         self._dependencies = await disks.product()
         self._layers = await disks.layers()
         _remember_sysctls(self._settings.state_dir)
+        _let_machines_watch_files()
         await self.network.up()
 
     async def down(self) -> None:
@@ -75,6 +81,12 @@ def _remember_sysctls(state_dir: Path) -> None:
     file = state_dir / _FILE
     if not file.exists():
         file.write_text(json.dumps({name: Path("/proc/sys", name).read_text().strip() for name in _SYSCTLS}))
+
+
+def _let_machines_watch_files() -> None:
+    """Raise the number of inotify instances, unless it is higher already."""
+    instances = Path("/proc/sys", _INOTIFY)
+    instances.write_text(str(max(_INSTANCES, int(instances.read_text()))))
 
 
 def _put_back_sysctls(state_dir: Path) -> None:
