@@ -6,18 +6,25 @@ BIN := .venv/bin
 # Each run of a workflow loads its modules anew, in the worker as in the tests: not from source each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test chaos chaos-real year sandbox check bench crds histories clean
+.PHONY: demo test test-long chaos chaos-real year sandbox check bench crds histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
 
-# The executables first: building them takes minutes once, longer than any test may. Then the parts, the product on a whole
-# sandbox, and on one whose machines are real, side by side: six processes, which wait for a cloud or a control plane of
-# theirs most of the time (tests/scheduling.py). No Go server spends its time on having more than one processor
-# (sandbox/processes.py).
-test: .venv/stamp  ## all tests, on real parts
+# The executables first: building them takes minutes once, longer than any test may. Then the parts and the product on a
+# whole sandbox, side by side: six processes, which wait for a cloud or a control plane of theirs most of the time
+# (tests/scheduling.py). No Go server spends its time on having more than one processor (sandbox/processes.py).
+PYTEST = GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest --dist loadscope
+test: .venv/stamp  ## all tests but those of test-long, on real parts
 	$(BIN)/python -m sandbox build
-	GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest -n 6 --dist loadscope
+	$(PYTEST) -n 6 $(LONG:%=--ignore=%)
+
+# What takes minutes of real time because each part has a cloud, a service or machines of its own: real kubelets and CRIU,
+# restarts, removals, upgrades.
+LONG = tests/e2e/real tests/e2e/alone tests/workflows/real_time tests/sandbox/test_leftovers.py
+test-long: .venv/stamp  ## the tests that take long: real machines, restarts, upgrades
+	$(BIN)/python -m sandbox build
+	$(PYTEST) -n 4 $(LONG)
 
 # The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.
 SEED ?= 1
