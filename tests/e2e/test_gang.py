@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 
 import pytest
 
 from sandbox.demo.observer import Json
 from sandbox.demo.trainings import Training
 from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
-from tests.e2e.test_saves_itself import application
+from tests.e2e.test_saves_itself import application, published
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1200)]
 
@@ -52,8 +52,14 @@ class Members:
         return list(found)
 
 
-def saved(training: Training) -> list[int]:
-    return [int(step) for line in training.lines for step in re.findall(r"saved \S+/(\d{12})$", line)]
+async def saves(rig: Rig, job: Running, incarnation: int) -> dict[int, int]:
+    """Count the members that have saved each step of an incarnation, by what is in the bucket."""
+    directory = f"e2e/{job.id}/checkpoints/r0-i{incarnation}"
+    return Counter(map(int, await published(rig, directory, rf"(\d{{12}})/outlast-\d-of-{SIZE}.json")))
+
+
+def complete(steps: dict[int, int]) -> list[int]:
+    return sorted(step for step, members in steps.items() if members == SIZE)
 
 
 async def test_a_gang_loses_machines_one_by_one_and_goes_on_together(rig: Rig, namespace: str) -> None:
@@ -68,21 +74,20 @@ async def test_a_gang_loses_machines_one_by_one_and_goes_on_together(rig: Rig, n
         assert len(set(machines.values())) == SIZE
         await rig.control.preempt(machines[lost], 30)
         after = await members.train(incarnation + 1)
-        steps = {saved(each)[-1] for each in before}
-        assert len(steps) == 1, "all saved themselves, at one step"
-        assert {each.first for each in after} == steps, "no step is lost"
+        steps = await saves(rig, job, incarnation)
+        newest = max(steps)
+        assert steps[newest] == SIZE, "all saved themselves, at one step"
+        assert {each.first for each in after} == {newest}
+        assert all((each.last or 0) <= newest for each in before), "no step is lost"
         kept = {name for member, name in machines.items() if member != lost}
         assert kept < set(members.machines(incarnation + 1).values()), "only the machine that was lost is replaced"
 
     before, machines = await members.train(2), members.machines(2)
-    await rig.until(lambda: all(saved(each) for each in before), 60, "a checkpoint of this incarnation")
+    began = max(each.first or 0 for each in before)
+    await rig.until(lambda: all((each.last or 0) > began + 90 for each in before), 60, "a save of this incarnation")
     await rig.control.preempt(machines[1], 0)
     after = await members.train(3)
-    # A save may have been under way at that moment, and the last lines of that machine's log went with it.
-    newest = [max(saved(each)) for each in before]
-    [first] = {each.first for each in after}
-    assert first is not None
-    assert min(newest) <= first <= max(newest)
+    assert {each.first for each in after} == {complete(await saves(rig, job, 2))[-1]}, "not from one that was cut short"
     kept = {name for member, name in machines.items() if member != 1}
     assert kept < set(members.machines(3).values())
     entry = job.entry(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections import Counter
@@ -52,7 +53,7 @@ async def test_it_goes_on_from_its_last_published_checkpoint_and_not_from_a_trun
     await job.preempt(0)
     await job.trains(0, but=(before,))
     after = job.training(0)
-    saved = max(int(step) for step in await published(rig, rf"{prefix}/step-(\d+)/outlast.json") if step not in torn)
+    saved = max(int(step) for step in await published(rig, prefix, r"step-(\d+)/outlast.json") if step not in torn)
     assert after.first == saved, "the original image, told where to go on"
     assert any("SIGTERM" in line for line in before.lines), "it was told to save itself while its machine still ran"
     entry = job.entry(0)
@@ -84,7 +85,7 @@ async def test_a_checkpoint_of_several_processes_is_taken_once_all_have_written_
 
     await job.preempt(0)
     await job.trains(0, but=(before,))
-    parts = Counter(await published(rig, rf"{prefix}/(\d+)/outlast-\d-of-4.json"))
+    parts = Counter(await published(rig, prefix, r"(\d+)/outlast-\d-of-4.json"))
     saved = max(int(step) for step, count in parts.items() if count == 4)
     assert job.training(0).first == saved
     assert job.entry(0)["restoredFrom"] == f"{prefix}/{saved:012d}"
@@ -116,11 +117,22 @@ async def put(rig: Rig, key: str, body: bytes) -> None:
         answer.raise_for_status()
 
 
-async def published(rig: Rig, pattern: str) -> list[str]:
-    """List what a pattern finds in the keys of the bucket: a machine's end may cut off the log that tells of them."""
-    url = f"{rig.addresses['OBJECT_STORE']}/{BUCKET}?list-type=2&prefix=e2e/"
-    async with aiohttp.ClientSession(raise_for_status=True) as session, session.get(url) as answer:
-        return re.findall(f"<Key>{pattern}</Key>", await answer.text())
+async def published(rig: Rig, directory: str, pattern: str) -> list[str]:
+    """List what a pattern finds in the keys below a directory of the bucket.
+
+    A machine's end may cut off the log that tells of them.
+    """
+    url, query = f"{rig.addresses['OBJECT_STORE']}/{BUCKET}", {"list-type": "2", "prefix": f"{directory}/"}
+    listed = ""
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+        while True:
+            async with session.get(url, params=query) as answer:
+                page = await answer.text()
+            listed += page
+            token = re.search("<NextContinuationToken>(.*?)</NextContinuationToken>", page)
+            if token is None:
+                return re.findall(f"<Key>{directory}/{pattern}</Key>", listed)
+            query["continuation-token"] = html.unescape(token[1])
 
 
 async def test_outputs_are_in_the_bucket_when_the_vm_is_gone(rig: Rig, namespace: str) -> None:
