@@ -7,7 +7,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from api import events, reasons
-    from workflows.job.machines.policy.size import LOSSES_PER_HOUR, RESTART_SECONDS, largest, starts_larger
+    from workflows.job.machines.policy.size import LOSSES_PER_HOUR, largest, restart_seconds, starts_larger
     from workflows.policy.backoff import back_off
 
 from workflows.common.calls import explain
@@ -55,35 +55,34 @@ class Growth:
         Those on free GPUs of the cluster are not among them: a machine bought beside these may be in another zone.
         """
         found = [each for each in self._training() if each.place.bought and not each.place.grows]
-        return [each for each in found if len(each.members) < self._most(each)]
+        return [each for each in found if len(each.members) < self.job.spec.members]
 
     def _training(self) -> list[Replica]:
+        """List the replicas that train and whose size may change: this is asked at each step of every job."""
+        if self.state.spec is None or self.state.spec.gang is None:
+            return []
         replicas = self.state.replicas.values()
         return [each for each in replicas if each.phase == "Running" and each.halt is None and not each.proof]
 
     def _surplus(self) -> list[Replica]:
         """List the gangs with spare machines and no use for them, because their sizes were edited."""
-        return [each for each in self._training() if each.place.spare and len(each.members) >= self._most(each)]
+        return [each for each in self._training() if each.place.spare and len(each.members) >= self.job.spec.members]
 
     async def _release_all(self, replica: Replica) -> None:
         keys, replica.place.spare = replica.place.spare_keys, []
         await self.machines.release_each(keys, reasons.NOT_NEEDED)
 
-    def _most(self, replica: Replica) -> int:
-        return self.job.spec.members if self.state.spec is not None else len(replica.members)
-
     def _reports(self) -> list[tuple[str, int, bool]]:
         """Describe what is known of the spare machines, to see that it has changed."""
         keys = [key for each in self.state.replicas.values() for key in each.place.spare_keys]
-        numbers = [vm.report.number if (vm := self.state.vm(key)) and vm.report else 0 for key in keys]
-        return [(key, number, self.nodes.failed(key)) for key, number in zip(keys, numbers, strict=True)]
+        return [(key, vm.reports if (vm := self.state.vm(key)) else 0, self.nodes.failed(key)) for key in keys]
 
     async def _release_lost(self, replica: Replica) -> None:
         """Release spare machines that were lost, or are still to be bought by an old spec. The next ones come later."""
         place = replica.place
         for seat in list(place.spare):
             vm, failed = self.state.vm(seat.vm_key), self.nodes.failed(seat.vm_key)
-            if vm is not None and not failed and not (vm.outdated and vm.to_be_bought):
+            if vm is not None and not failed and not vm.superseded:
                 continue
             place.spare.remove(seat)
             if failed:
@@ -97,7 +96,7 @@ class Growth:
         place = replica.place
         if place.spare_at is not None and workflow.now() < place.spare_at:
             return []
-        missing = self._most(replica) - len(replica.members) - len(place.spare)
+        missing = self.job.spec.members - len(replica.members) - len(place.spare)
         new = [Seat(vm_key=self.machines.add(replica)) for _ in range(missing)]
         place.spare += new
         return [seat.vm_key for seat in new if seat.vm_key is not None]
@@ -111,27 +110,25 @@ class Growth:
 
     def _see(self, replica: Replica) -> None:
         """Take in which spare machines are Ready, and let the gang start again if that pays."""
-        place, gang = replica.place, self.job.spec.gang
+        place = replica.place
         for seat in place.spare:
             vm = self.state.vm(seat.vm_key)
-            ready = vm is not None and vm.report is not None and vm.report.stage == "Ready"
-            seat.node = vm.report.node_name if vm and vm.report and ready else None
+            seat.node = vm.report.node_name if vm and vm.report and vm.ready else None
         ready_now = len([seat for seat in place.spare if seat.node is not None])
         size = len(replica.members)
-        larger = largest(gang, size + ready_now) if gang is not None else size
+        larger = largest(self.job.spec.gang, size + ready_now)
         rate = self.state.losses_per_hour or LOSSES_PER_HOUR
-        restart = place.restart_seconds or RESTART_SECONDS
         if larger <= size or workflow.now() < self._settled_at(replica):
             return
-        if larger == self._most(replica) or starts_larger(size, larger, restart, rate):
+        if larger == self.job.spec.members or starts_larger(size, larger, restart_seconds(place), rate):
             place.grows, place.spare_losses, place.spare_at = True, 0, None
             self.job.event(events.GANG_LARGER, f"replica {replica.index} starts again with {larger} members")
             self.job.touch()
 
     def _settled_at(self, replica: Replica) -> datetime:
         """Return until when a gang is left alone after a start: as long as that start itself may have taken."""
-        seconds = replica.place.restart_seconds or RESTART_SECONDS
-        return (replica.run.running_since or workflow.now()) + timedelta(seconds=seconds)
+        started_at = replica.run.running_since or workflow.now()
+        return started_at + timedelta(seconds=restart_seconds(replica.place))
 
     def _next(self) -> datetime:
         times = [

@@ -8,7 +8,7 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from api import conditions, events, reasons
 
-from workflows.job.machines.policy.size import REPLACEMENT_SECONDS, RESTART_SECONDS, goes_on_smaller, largest
+from workflows.job.machines.policy.size import REPLACEMENT_SECONDS, goes_on_smaller, largest, restart_seconds
 from workflows.job.replica.life import Part
 
 SHORT = timedelta(hours=1)
@@ -28,13 +28,13 @@ class Gathering(Part):
 
         With ``waited`` it has waited for long enough, whatever would pay.
         """
-        gang, place = self.job.spec.gang, self.me.place
+        place = self.me.place
         ready = len([seat for seat in [*place.seats, *place.spare] if seat.node is not None])
-        size = largest(gang, ready) if gang is not None else 0
+        size = largest(self.job.spec.gang, ready)
         if not 0 < size < len(place.seats) or self.me.run.live:
             return False
-        restart = place.restart_seconds or RESTART_SECONDS
-        if not waited and not (self.me.has_run and goes_on_smaller(restart, self._replacement_seconds())):
+        pays = goes_on_smaller(restart_seconds(place), self._replacement_seconds())
+        if not waited and not (self.me.has_run and pays):
             return False
         place.resize(size)
         place.gathers_since, self.me.retry.failures = None, 0

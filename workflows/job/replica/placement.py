@@ -145,7 +145,7 @@ class Placement(Part):
                 await self.gathering.ensure(keys)
                 continue
             self._mirror()
-            numbers = {key: self._report_of(key) for key in place.awaited}
+            numbers = {key: self.state.vms[key].reports for key in place.awaited}
             changed = await self.life.until(
                 lambda seen=numbers: (  # type: ignore[misc]
                     any(self._is_news(key, number) for key, number in seen.items())
@@ -170,7 +170,7 @@ class Placement(Part):
                 self.machines.warn(key, "its node had a notice")
                 self._machine_failed(key, f"{report.reason}: {report.message}", report)
                 return True
-            if report is not None and report.stage == "Ready" and key in place.awaited:
+            if vm is not None and vm.ready and report is not None and key in place.awaited:
                 place.join(key, report.node_name)
         if place.is_gang and (lost := self.nodes.lost_members(place)):
             nodes = ", ".join(seat.node or "a node" for seat in place.of_members(lost))
@@ -183,8 +183,7 @@ class Placement(Part):
             self._all_ready()
             return True
         for key in place.awaited:
-            vm = self.state.vms[key]
-            if vm.outdated and vm.to_be_bought:
+            if self.state.vms[key].superseded:
                 await self._release_outdated(key)
                 return True
         if self.queue.overtaken:
@@ -202,16 +201,11 @@ class Placement(Part):
         self.job.condition(conditions.CAPACITY_AVAILABLE, True, reasons.PROVISIONED)
         self.life.enter("NodeReady", f"{place.names} {'are' if place.is_gang else 'is'} Ready")
 
-    def _report_of(self, key: str) -> int:
-        """Return the number of the VM's last report; 0 before the first."""
-        vm = self.state.vms.get(key)
-        return vm.report.number if vm and vm.report else 0
-
     def _is_news(self, key: str, number: int) -> bool:
         """True if a VM has failed, is outdated, or has reported since its report of that ``number``."""
         vm = self.state.vms.get(key)
-        outdated = vm is not None and vm.outdated and vm.to_be_bought
-        return self.nodes.failed(key) or outdated or self._report_of(key) != number
+        news = vm.superseded or vm.reports != number if vm is not None else number > 0
+        return self.nodes.failed(key) or news
 
     def _next_check(self) -> datetime:
         check, overdue_at = self.job.next_check(), self.gathering.overdue_at
@@ -226,7 +220,7 @@ class Placement(Part):
 
         Of a gang's VMs that is the one that is least far.
         """
-        reports = [vm.report for vm in self.state.vms_under(self.me) if vm.report and vm.report.stage != "Ready"]
+        reports = [vm.report for vm in self.state.vms_under(self.me) if vm.report and not vm.ready]
         report = min(reports, key=lambda report: get_args(Stage).index(report.stage), default=None)
         if report is None:
             return

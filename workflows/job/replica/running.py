@@ -91,7 +91,7 @@ class Running(Part):
         if not place.grows:
             return len(place.seats)
         ready = [seat for seat in place.spare if seat.node is not None and not self.nodes.failed(seat.vm_key)]
-        return max(len(place.seats), largest(gang, len(place.seats) + len(ready)) if gang is not None else 0)
+        return max(len(place.seats), largest(gang, len(place.seats) + len(ready)))
 
     def _is_over(self, pod: PodView) -> bool:
         """True if the training has ended, even if other containers of its pod run on."""

@@ -30,6 +30,21 @@ class Vm(Mutable):
         return not self.released and (self.report is None or self.report.stage == "Creating")
 
     @property
+    def superseded(self) -> bool:
+        """True if nothing of it exists yet, and the spec by which it would be bought was edited."""
+        return self.outdated and self.to_be_bought
+
+    @property
+    def ready(self) -> bool:
+        """True if its Node is Ready and it takes a replica."""
+        return self.report is not None and self.report.stage == "Ready"
+
+    @property
+    def reports(self) -> int:
+        """Return the number of its last report; 0 before the first."""
+        return self.report.number if self.report is not None else 0
+
+    @property
     def record(self) -> VmRecord | None:
         """Return the VM's entry in the job's report; None if it never existed."""
         report = self.report

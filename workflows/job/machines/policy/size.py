@@ -7,6 +7,7 @@ replacement. Measured and simulated figures are in ``docs/decisions/0041-when-a-
 from collections.abc import Sequence
 
 from api.gang import Gang
+from workflows.job.state.replica import Place
 
 RESTART_SECONDS = 60.0
 """How long a gang takes from its last step to the next one on machines that are there, before that was measured."""
@@ -23,9 +24,19 @@ def sizes(gang: Gang) -> Sequence[int]:
     return [*range(gang.min_size, gang.max_size, gang.step), gang.max_size]
 
 
-def largest(gang: Gang, machines: int) -> int:
-    """Return the largest size for which so many machines are enough; 0 if they are not enough for any."""
+def largest(gang: Gang | None, machines: int) -> int:
+    """Return the largest size for which so many machines are enough; 0 if they are not enough for any.
+
+    A replica without ``spec.gang`` has no sizes to choose from.
+    """
+    if gang is None:
+        return 0
     return max((size for size in sizes(gang) if size <= machines), default=0)
+
+
+def restart_seconds(place: Place) -> float:
+    """Return how long a restart of this gang is expected to take."""
+    return place.restart_seconds or RESTART_SECONDS
 
 
 def goes_on_smaller(restart: float, replacement: float | None) -> bool:

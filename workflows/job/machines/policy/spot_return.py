@@ -28,9 +28,9 @@ def next_step(
     if replica.spot_return.reserved is None:
         due = replica.spot_return.at
         return "Reserve" if due is not None and now >= due else None
-    if reserved is None or reserved.released or reserved.failed or (reserved.outdated and reserved.to_be_bought):
+    if reserved is None or reserved.released or reserved.failed or reserved.superseded:
         return "GiveUp"
-    if reserved.report is None or reserved.report.stage != "Ready":
+    if not reserved.ready:
         return None
     if not images:
         return "Move"
