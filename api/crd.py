@@ -81,6 +81,7 @@ KINDS = [
             column("Active", "integer", ".status.activeReplicas"),
             column("State", "string", ".status.state"),
             column("Last checkpoint", "date", ".status.lastCheckpointTime"),
+            column("Cost", "string", ".status.costSoFar"),
             AGE,
             column("Message", "string", ".status.message", wide=True),
             column("Accepted", "string", _condition("Accepted", "reason"), wide=True),

@@ -9,6 +9,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 
 GROUP = "training.training.dcnlab.com"
 VERSION = "v1alpha1"
@@ -30,6 +31,8 @@ LABEL_PLACE = f"{PREFIX}.node-restriction.kubernetes.io/place"
 root on another job's machine would attract the pod."""
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGED_BY = "outlast"
+LABEL_COSTS = f"{PREFIX}/costs"  # on the ConfigMaps that keep what ended jobs have cost
+COSTS = "outlast-costs-"
 LABEL_PROTECTED = f"{PREFIX}/held"  # on a Secret or a SpotInstanceVM that some job protects by its finalizer
 ANNOTATION_WORKFLOW = f"{PREFIX}/workflow"  # "<namespace>/<name>": to which the bridge reports an object's changes
 ANNOTATION_RESTORED_FROM = f"{PREFIX}/restored-from"
@@ -235,6 +238,11 @@ def budget_name(name: str, job: str) -> str:
 def log_name(name: str, job: str, replica: int) -> str:
     """Name the ConfigMap that keeps a replica's log, joined over its incarnations."""
     return f"{name}-{job}-r{replica}-log"
+
+
+def costs_name(ended_at: datetime) -> str:
+    """Name the ConfigMap that keeps what the jobs of one month have cost."""
+    return f"{COSTS}{ended_at:%Y-%m}"
 
 
 def gang_service_name(name: str, job: str, replica: int) -> str:

@@ -21,6 +21,8 @@ class VmRecord(Model):
     machine_type: str | None = None
     provisioning: str | None = None  # Spot or OnDemand
     price_per_hour: float | None = None  # in USD, when it was bought; None if it was not known
+    on_demand_per_hour: float | None = None  # in USD, of the same machine on-demand; None if it is not known
+    gpus: int = 0
     created_at: datetime | None = None  # when it was first reported to exist
     gone_at: datetime | None = None  # when it was confirmed gone
     why_gone: str = ""
@@ -34,7 +36,9 @@ class IncarnationRecord(Model):
     node: str | None = None
     restored_from: str | None = None  # None: from the beginning
     started_at: datetime
+    begins_at: float = 0  # seconds of training that were in its restore point
     ended_at: datetime | None = None
+    reaches: float | None = None  # seconds of training that it had in memory at its end, with those it began with
     why_ended: str = ""
 
 
@@ -74,4 +78,8 @@ class JobReport(Model):
     incarnations_before: int = Field(default=0, description="older ones, which are not listed")
     vm_hours: float = Field(default=0, description="of all VMs, also those that are not listed")
     estimated_cost: float = Field(default=0, description="in USD, of all VMs whose price was known")
+    on_demand_cost: float = Field(default=0, description="in USD, of the same VMs on-demand, as far as it is known")
+    gpu_hours: float = Field(default=0, description="of all VMs")
     vms_without_price: int = 0
+    lost_seconds: float = Field(default=0, description="training that was lost with machines and had to be repeated")
+    frozen_seconds: float = Field(default=0, description="for which checkpoints of images froze the training")

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from api import formats
 from api.common import Condition, LocalReference, SecretReference
+from api.cost import CostStatus
 from api.duration import GoDuration, GoDurationOrAuto, parse_duration
 from api.gang import Gang
 from api.model import Model
@@ -302,6 +303,16 @@ class SpotInstanceJobStatus(Model):
         default=None,
         description="when its workflow last read this object, written every quarter of an hour or so; if that is half "
         "an hour ago and the job has not ended, nobody acts for it",
+    )
+    cost: CostStatus | None = Field(
+        default=None,
+        exclude_if=lambda cost: cost is None,
+        description="estimated cost of the VMs that were bought, in USD; absent if none was",
+    )
+    cost_so_far: str | None = Field(
+        default=None,
+        exclude_if=lambda cost: cost is None,
+        description="what cost amounts to when the status or lastReconcileTime was last written; ? if it is unknown",
     )
     request: RequestStatus | None = Field(
         default=None,

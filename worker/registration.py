@@ -19,6 +19,7 @@ from activities.documents.activities import SpecActivities
 from activities.join.activities import JoinActivities
 from activities.join.ssh import SshKeys
 from activities.kubernetes.budgets import BudgetActivities
+from activities.kubernetes.costs import CostActivities
 from activities.kubernetes.nodes import NodeActivities
 from activities.kubernetes.refusals import Refusals
 from activities.kubernetes.secret import Sharing
@@ -116,6 +117,7 @@ def activities(
         ReportActivities(buckets),
         SpecActivities(kube, settings.timings, sharing, settings.grants, attributes),
         StatusActivities(kube),
+        CostActivities(kube),
         StorageActivities(buckets),
         StrangerActivities(kube),
         StuckActivities(client, kube),

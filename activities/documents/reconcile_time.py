@@ -8,6 +8,7 @@ import aiohttp
 from activities.kubernetes.ownership import FIELD_MANAGER
 from activities.signatures import JobRef
 from api import names
+from api.cost import CostStatus, told
 from clients.kube import Json, Kube, KubeError, of_version, path
 
 MANAGER = f"{FIELD_MANAGER}/look"
@@ -27,7 +28,7 @@ async def record_read(kube: Kube, job: JobRef, found: Json, resync: timedelta) -
     if "deletionTimestamp" in found["metadata"] or not _is_due(found, now - resync / OFTEN):
         return
     metadata = {"name": job.name, "namespace": job.namespace}
-    status = {"lastReconcileTime": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    status = {"lastReconcileTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"), **_cost_so_far(found, now)}
     body = {"apiVersion": names.API_VERSION, "kind": "SpotInstanceJob", "metadata": metadata, "status": status}
     where = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name, "status")
     try:
@@ -37,6 +38,12 @@ async def record_read(kube: Kube, job: JobRef, found: Json, resync: timedelta) -
             log.warning("lastReconcileTime of %s/%s: %s", job.namespace, job.name, error.message)
     except (aiohttp.ClientError, TimeoutError) as error:
         log.warning("lastReconcileTime of %s/%s: %r", job.namespace, job.name, error)
+
+
+def _cost_so_far(found: Json, now: datetime) -> dict[str, str]:
+    """Return what the job's VMs cost until now: a job of which nothing else changes is written for nothing else."""
+    cost = (found.get("status") or {}).get("cost")
+    return {"costSoFar": told(CostStatus.model_validate(cost), now)} if cost else {}
 
 
 def _is_due(found: Json, before: datetime) -> bool:

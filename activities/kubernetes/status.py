@@ -1,12 +1,14 @@
 """What people read: the status of our objects, by server-side apply, and Kubernetes Events."""
 
 import hashlib
+from datetime import UTC, datetime
 
 from temporalio import activity
 
 from activities.kubernetes.ownership import FIELD_MANAGER
 from activities.signatures import REPORT, WRITE_VM_ENTRY, Done, JobEvent, JobRef, Report, WriteVmEntry
 from api import names
+from api.cost import told
 from api.overview import overview
 from api.spot_instance_job import SpotInstanceJobStatus
 from clients.changes import write_current
@@ -48,8 +50,9 @@ class StatusActivities:
         where = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name)
         status_path = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name, "status")
         state, message = overview(status)
-        told = status.model_copy(update={"state": state, "message": message or None})
-        fields = told.model_dump(mode="json", by_alias=True, exclude_none=True)
+        so_far = told(status.cost, datetime.now(UTC)) if status.cost is not None else None
+        seen = status.model_copy(update={"state": state, "message": message or None, "cost_so_far": so_far})
+        fields = seen.model_dump(mode="json", by_alias=True, exclude_none=True)
 
         async def write(found: Json) -> None:
             if found["metadata"]["uid"] != job.uid:

@@ -8,6 +8,7 @@ from pydantic import Field
 from activities.signatures.base import Done, JobRef, Signature
 from api import conditions
 from api.common import Condition, SecretReference
+from api.cost import CostRecord
 from api.market import Candidate
 from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
@@ -136,6 +137,13 @@ class Report(Model):
     status: SpotInstanceJobStatus | None = None
 
 
+class RecordCost(Model):
+    """Keep what a job has cost in its namespace, for the time after its object is gone."""
+
+    namespace: str
+    record: CostRecord
+
+
 class WriteVmEntry(Model):
     """Write one entry of ``provisionedInstances``; None removes it."""
 
@@ -154,4 +162,5 @@ PREFLIGHT = Signature("preflight", PreflightRequest, Preflight, timeout=50)
 CHECK_MACHINES = Signature("check_machines", PreflightRequest, Preflight, timeout=50)
 
 REPORT = Signature("report", Report, Done, timeout=20)
+RECORD_COST = Signature("record_cost", RecordCost, Done, timeout=10)
 WRITE_VM_ENTRY = Signature("write_vm_entry", WriteVmEntry, Done, timeout=10)

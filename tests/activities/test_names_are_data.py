@@ -36,6 +36,7 @@ from activities.join.tokens import Tokens
 from activities.network.networks import ALLOWED
 from activities.signatures import ALL
 from api import names
+from api.cost import CostRecord
 from api.crd import KINDS, Kind, schema
 from api.market import Candidate
 from api.messages import VmStart
@@ -238,6 +239,19 @@ class Stage:
                 job=job,
                 events=[act.JobEvent(reason="Tried", message="said", at=now)],
                 status=SpotInstanceJobStatus(workflow_id="w", job_id=JOB_ID),
+            ),
+            "record_cost": act.RecordCost(
+                namespace=where,
+                record=CostRecord(
+                    job=job.name,
+                    job_id=JOB_ID,
+                    ended="Completed",
+                    ended_at=now,
+                    usd=1,
+                    on_demand_usd=3,
+                    vm_hours=1,
+                    gpu_hours=1,
+                ),
             ),
             "write_vm_entry": act.WriteVmEntry(
                 namespace=where, vm_name="spot", name=name, entry=ProvisionedInstance(name=name, zone=candidate.zone)

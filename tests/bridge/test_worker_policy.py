@@ -106,6 +106,26 @@ async def test_it_makes_nothing_among_the_accounts_of_the_cluster_and_its_own(
         await create_as_worker(control_plane, where, make(**OWNED))
 
 
+async def test_it_keeps_costs_that_no_job_owns(control_plane: Any, installed: None, namespace: str) -> None:
+    costs = config_map(name="outlast-costs-2026-12", labels={names.LABEL_COSTS: "true"})
+    await create_as_worker(control_plane, namespace, costs)
+    await patch_as_worker(control_plane, namespace, costs, {"data": {"0a1b2c3d": "{}"}})
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"name": "outlast-costs-2026-12"}, {"labels": {names.LABEL_COSTS: "true"}}],
+    ids=["no label", "another name"],
+)
+async def test_it_makes_nothing_else_by_the_name_of_costs(
+    control_plane: Any, installed: None, namespace: str, metadata: Json
+) -> None:
+    with pytest.raises(SandboxError, match="but those that a SpotInstanceJob owns"):
+        await create_as_worker(control_plane, namespace, config_map(**metadata))
+    with pytest.raises(SandboxError, match="but those that a SpotInstanceJob owns"):
+        await create_as_worker(control_plane, namespace, {**job(), "metadata": {"name": "train", **metadata}})
+
+
 async def test_it_takes_over_nobodys_config_map(control_plane: Any, installed: None, namespace: str) -> None:
     change = {"metadata": OWNED, "data": {"log": "b"}}
     with pytest.raises(SandboxError, match="but those that a SpotInstanceJob owns"):

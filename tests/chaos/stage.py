@@ -147,6 +147,7 @@ SSH = {"start_join", "observe_join"}
 TEMPORAL = {"ensure_vm", "adopt_orphan", "check_owner", "ask_market", "tell_market", "ask_hazard", "find_stuck"}
 KUBERNETES = {
     "load_job", "patch_spec", "preflight", "take_stock", "release_finalizers", "report", "write_vm_entry",
+    "record_cost",
     "find_capacity", "create_replica", "observe_replica", "stop_replica", "save_logs", "shorten_logs", "read_progress",
     "look_at_replicas",
     "tidy_checkpoints",

@@ -10,6 +10,7 @@ from activities import signatures as act
 from activities.documents.activities import without_the_known
 from api import conditions, errors, names, reasons
 from api.common import Condition, not_accepted
+from api.cost import CostRecord
 from api.identity import borrowed
 from api.market import Candidate
 from api.messages import JobStart, RequestChanged, SpecChanged
@@ -94,6 +95,7 @@ class Documents:
         self.statuses: list[SpotInstanceJobStatus] = []
         self.events: list[act.JobEvent] = []
         self.entries: dict[str, ProvisionedInstance] = {}
+        self.costs: dict[str, CostRecord] = {}
         self.released: act.ReleaseFinalizers | None = None
 
     @property
@@ -205,6 +207,10 @@ class Documents:
                 if not reasons.may_have(each.type, each.reason)
             }
             self.statuses.append(request.status)
+        return act.Done()
+
+    def record_cost(self, request: act.RecordCost) -> act.Done:
+        self.costs[request.record.job_id] = request.record
         return act.Done()
 
     def write_vm_entry(self, request: act.WriteVmEntry) -> act.Done:

@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import conditions, errors, events, reasons
     from api.spot_instance_job import CheckpointStorage
+    from workflows.job.policy.cost import cost_record
     from workflows.job.policy.report import job_report
     from workflows.policy.backoff import back_off
 
@@ -41,6 +42,8 @@ class LastWords:
             await self._attempt(self._shorten_logs)
             if (storage := self._bucket()) is not None:
                 await self._attempt(lambda: self._write_report(storage))
+        if patched("cost") and self.state.admitted:
+            await self._attempt(self._record_cost)
         # Nobody reads the status of a deleted job.
         await self._attempt(self.status_writer.flush, seconds=0 if self.state.shutdown else PATIENCE_SECONDS)
 
@@ -71,6 +74,20 @@ class LastWords:
         """
         spec = self.state.spec
         return spec.checkpoint_config.checkpoint_storage if spec is not None and self.state.admitted else None
+
+    async def _record_cost(self) -> bool:
+        """Keep what the job has cost. A run that was never accepted knows nothing of that."""
+        record = cost_record(self.job.start, self.state, workflow.now())
+        if record is None:
+            return True
+        request = act.RecordCost(namespace=self.job.start.namespace, record=record)
+        try:
+            await call(act.RECORD_COST, request, summary=f"keep the cost: ${record.usd:.2f}")
+        except ActivityError as error:
+            reason, message = explain(error)
+            workflow.logger.warning("cost: %s", message)
+            return reason != errors.TRANSIENT
+        return True
 
     async def _write_report(self, storage: CheckpointStorage) -> bool:
         spec = self.job.spec

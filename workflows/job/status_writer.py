@@ -11,6 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from api import errors
     from api.spot_instance_job import SpotInstanceJobStatus
     from workflows.job.policy import status_writes as policy
+    from workflows.job.policy.cost import cost_status
     from workflows.job.policy.status import job_status, summary
     from workflows.policy.backoff import USUAL, back_off
 
@@ -62,7 +63,8 @@ class StatusWriter:
             await self.job.until(self._is_urgent, at, "the next write of the status")
 
     def _status(self) -> SpotInstanceJobStatus:
-        return job_status(self.job.start, self.job.state, workflow.now())
+        cost = cost_status(self.job.state) if patched("cost") else None
+        return job_status(self.job.start, self.job.state, workflow.now(), cost)
 
     def _is_news(self, status: SpotInstanceJobStatus) -> bool:
         """True if there is something to write. Progress alone is written with the next news, or twice a resync."""

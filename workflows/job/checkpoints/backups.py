@@ -25,6 +25,9 @@ from workflows.job.core.job import Job
 from workflows.job.state.checkpoint import Checkpoint, Source
 from workflows.job.state.replica import Dump, Replica
 
+FREEZES = "Checkpointing"
+"""The phase of a CheckpointBackup in which a dump freezes the training."""
+
 DUMPS_REMEMBERED = 3
 """How many durations of the last checkpoints are kept."""
 
@@ -263,7 +266,10 @@ class Backups:
         """Take in a view and return the one that counts: an answer may be older than an end reported by the bridge."""
         if record.view is not None and record.view.ended:
             return record.view
-        if record.view is None or record.view.phase != view.phase:
+        before = record.view.phase if record.view is not None else None
+        if record.view is None or before != view.phase:
+            if before == FREEZES and record.phase_at is not None:
+                self.state.ledger.frozen_seconds += (workflow.now() - record.phase_at).total_seconds()
             record.phase_at = workflow.now()
         record.view = view
         return view

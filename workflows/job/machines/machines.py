@@ -163,12 +163,12 @@ class Machines:
 
     @property
     def _fallback(self) -> OnDemandFallback | None:
-        return self.state.vm_spec.on_demand_fallback if self.state.vm_spec else None
+        return self.state.on_demand_fallback
 
     def forget_gone(self) -> None:
         """Forget VMs of which nothing is left, because the state is bounded."""
         for key in [vm.key for vm in self.state.vms.values() if vm.gone and not self._in_use(vm.key)]:
-            if (record := self.state.vms.pop(key).record) is not None:
+            if (record := self.state.vms.pop(key).record(self._fallback)) is not None:
                 self.state.ledger.add_vm(record)
 
     def _in_use(self, key: str) -> bool:

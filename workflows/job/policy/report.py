@@ -16,7 +16,7 @@ def job_report(start: JobStart, spec: SpotInstanceJobSpec, state: JobState, now:
     """Sum up a job that has ended."""
     ledger = state.ledger.model_copy(deep=True)
     for vm in state.vms.values():  # the state still knows them, so they are not in the ledger yet
-        if (record := vm.record) is not None:
+        if (record := vm.record(state.on_demand_fallback)) is not None:
             ledger.add_vm(record)
     document = json.dumps(spec.model_dump(mode="json", by_alias=True), sort_keys=True)
     return JobReport(
@@ -38,7 +38,11 @@ def job_report(start: JobStart, spec: SpotInstanceJobSpec, state: JobState, now:
         incarnations_before=ledger.incarnations_before,
         vm_hours=round(ledger.vm_hours, 3),
         estimated_cost=round(ledger.cost, 4),
+        on_demand_cost=round(ledger.on_demand_cost, 4),
+        gpu_hours=round(ledger.gpu_hours, 3),
         vms_without_price=ledger.without_price,
+        lost_seconds=round(ledger.lost_seconds, 1),
+        frozen_seconds=round(ledger.frozen_seconds, 1),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from api.common import Condition
+from api.cost import CostStatus
 from api.messages import JobStart
 from api.names import job_workflow_id, replica_job_name
 from api.overview import overview
@@ -13,7 +14,9 @@ from workflows.job.state.job import JobState
 from workflows.job.state.replica import Replica
 
 
-def job_status(start: JobStart, state: JobState, now: datetime) -> SpotInstanceJobStatus:
+def job_status(
+    start: JobStart, state: JobState, now: datetime, cost: CostStatus | None = None
+) -> SpotInstanceJobStatus:
     """Return the whole status of the SpotInstanceJob."""
     meant = [replica for replica in state.replicas.values() if not replica.proof]
     checkpointed = [replica for replica in state.replicas.values() if replica.last_checkpoint_time]
@@ -30,6 +33,7 @@ def job_status(start: JobStart, state: JobState, now: datetime) -> SpotInstanceJ
         workflow_id=job_workflow_id(start.namespace, start.name),
         job_id=start.job_id,
         request=state.requests.annotation,
+        cost=cost,
     )
 
 

@@ -12,6 +12,7 @@ with workflow.unsafe.imports_passed_through():
     from api.names import replica_job_name
     from api.node_conditions import BROKEN
     from api.views import PodView
+    from workflows.job.checkpoints.policy.progress import training_time
     from workflows.job.replica.policy.ends import End, count, left
     from workflows.job.replica.policy.recovery import Loss, RecoveryPlan, plan_recovery
     from workflows.job.replica.policy.verdict import deciding_end, decisive_pod, has_ended
@@ -282,7 +283,8 @@ class Life:
             self.rescue.begin(me, recovery, plan.rescue)
         if plan.ends:
             recovery.olds.append(plan.ends)
-            self.state.ledger.end(me.index, plan.ends.incarnation, workflow.now(), cause)
+            now = workflow.now()
+            self.state.ledger.end(me.index, plan.ends.incarnation, now, cause, reaches=training_time(me, now))
             if plan.saves_itself:
                 self.job.begin_urgent(self.job_name)
                 stop = self._ask_to_save(plan.ends, self.job_name, hangs=plan.hangs)

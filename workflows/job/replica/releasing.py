@@ -6,6 +6,7 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from workflows.job.checkpoints.policy.progress import training_time
     from workflows.policy.backoff import back_off
 
 from workflows.common.calls import call
@@ -38,9 +39,8 @@ class Releasing(Part):
                 return
         if not await self.machines.release_all(self.me.index, self.me.halt or self.me.outcome or "Released"):
             return
-        self.state.ledger.end(
-            self.me.index, self.me.incarnation, workflow.now(), self.me.outcome or self.me.halt or "Released"
-        )
+        why, now = self.me.outcome or self.me.halt or "Released", workflow.now()
+        self.state.ledger.end(self.me.index, self.me.incarnation, now, why, reaches=training_time(self.me, now))
         self.me.recovery = None
         self.me.place.leave()
         self.me.place.spare = []

@@ -187,6 +187,7 @@ class Starting(Part):
                 node=self.me.place.listed,
                 restored_from=self.me.run.restore.label if self.me.run.restore else None,
                 started_at=self.me.run.running_since,
+                begins_at=self.me.run.base_seconds,
             )
         )
         recovery, self.me.recovery = self.me.recovery, None

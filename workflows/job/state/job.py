@@ -12,7 +12,7 @@ from pydantic import Field
 from activities.signatures import Hold, JobEvent, PatchSpec
 from api.common import Condition
 from api.spot_instance_job import SpotInstanceJobSpec
-from api.spot_instance_vm import SpotInstanceVMSpec
+from api.spot_instance_vm import OnDemandFallback, SpotInstanceVMSpec
 from api.timings import Timings
 from api.views import NodeView, RestorePoint
 from workflows.common.stored import Mutable, Renamed
@@ -130,6 +130,11 @@ class JobState(Renamed):
         if self.started is None and (self.ever_checkpointed or self.points or self.ledger.incarnations):
             return True
         return bool(self.started) or any(replica.has_run for replica in self.replicas.values())
+
+    @property
+    def on_demand_fallback(self) -> OnDemandFallback | None:
+        """Return what the SpotInstanceVM says of on-demand VMs; None if it says nothing, or is not read yet."""
+        return self.vm_spec.on_demand_fallback if self.vm_spec else None
 
     @property
     def last_dump_seconds(self) -> float:

@@ -4,8 +4,9 @@ from datetime import datetime
 
 from api.common import LocalReference
 from api.messages import VmReport
+from api.prices import gpus_of, on_demand_price, price_of
 from api.report import VmRecord
-from api.spot_instance_vm import SshAccess
+from api.spot_instance_vm import OnDemandFallback, SshAccess
 from workflows.common.stored import Mutable
 
 
@@ -44,9 +45,8 @@ class Vm(Mutable):
         """Return the number of its last report; 0 before the first."""
         return self.report.number if self.report is not None else 0
 
-    @property
-    def record(self) -> VmRecord | None:
-        """Return the VM's entry in the job's report; None if it never existed."""
+    def record(self, fallback: OnDemandFallback | None) -> VmRecord | None:
+        """Return the VM's entry in the job's report; None if it never existed. ``fallback`` may know a price."""
         report = self.report
         if report is None or report.vm_name is None or self.existed_at is None:
             return None
@@ -56,7 +56,9 @@ class Vm(Mutable):
             zone=report.zone,
             machine_type=report.candidate.machine_type if report.candidate else None,
             provisioning=report.candidate.provisioning if report.candidate else None,
-            price_per_hour=report.price,
+            price_per_hour=price_of(report.candidate, report.price, fallback) if report.candidate else report.price,
+            on_demand_per_hour=on_demand_price(report.candidate, fallback) if report.candidate else None,
+            gpus=gpus_of(report.candidate) if report.candidate else 0,
             created_at=self.existed_at,
             gone_at=report.at if self.gone else None,
             why_gone=(self.released or report.reason)[:200] if self.gone else "",
