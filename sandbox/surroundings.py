@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sandbox.binaries import Binaries, Progress
 from sandbox.checkpoint_operator import ACCOUNT, ACCOUNT_NAMESPACE, RBAC, CheckpointOperator
@@ -14,11 +14,14 @@ from sandbox.control_plane import ControlPlane
 from sandbox.machines.light import LightMachines
 from sandbox.machines.real import RealMachines, images
 from sandbox.machines.real.ground import Ground
-from sandbox.machines.real.network import as_machines_reach
+from sandbox.machines.real.network import DNS, as_machines_reach
 from sandbox.product import Product
 from sandbox.product_pods import ProductPods
 from sandbox.registry import Registry
 from sandbox.settings import Settings
+
+if TYPE_CHECKING:
+    from sandbox.machines.real.dns import NameServer
 
 
 class Surroundings(Protocol):
@@ -106,6 +109,7 @@ class RealSurroundings:
         self._settings = settings
         self._progress = progress
         self._ground = Ground(settings, executables, progress)
+        self._names: NameServer | None = None
 
     async def up(self) -> None:
         """Build the disks, and enter the cloud's network.
@@ -117,13 +121,19 @@ class RealSurroundings:
 
     async def down(self) -> None:
         """Leave the cloud's network, and restore what was changed."""
+        if self._names:
+            await self._names.stop()
         await self._ground.down()
 
     async def machines(self, cluster: Cluster, registry: Registry | None) -> RealMachines:
         """Push the images that machines need, and return what makes real machines."""
         assert isinstance(cluster, ControlPlane)
         assert registry
+        from sandbox.machines.real.dns import NameServer  # light machines do without the package that it needs
+
         await self._ground.network.serve_pods(cluster.port)
+        self._names = NameServer(cluster.kubeconfig)
+        await self._names.start(DNS)
         began = time.monotonic()
         self.training_image = await self._ground.push_images(registry.address)
         self._progress(f"images are up after {time.monotonic() - began:.1f} s")

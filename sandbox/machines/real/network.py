@@ -7,6 +7,7 @@ the machine's own network is touched. All of it is gone with the last process th
 |---|---|
 | 10.128.0.1 | the control plane, as machines reach it |
 | 10.96.0.1 | the Service ``kubernetes``, as pods reach it |
+| 10.96.0.10 | DNS, as pods reach it |
 | 10.128.Z.1 | gateway of zone Z, on its bridge |
 | 10.128.Z.H | a machine |
 | 10.244.N.0/24 | the pods of a machine |
@@ -27,6 +28,7 @@ from sandbox.machines.real.forward import Forward
 
 CONTROL_PLANE = "10.128.0.1"
 SERVICE = "10.96.0.1"
+DNS = "10.96.0.10"
 MACHINES = "10.128"
 METADATA = "169.254.169.254"
 _LOOPBACK_PORT = re.compile(r"(?:^|//)127\.0\.0\.1:(\d+)")
@@ -49,7 +51,7 @@ class Network:
         """
         self._outside = netns.enter_new()
         await ip("link", "set", "lo", "up")
-        for address in (CONTROL_PLANE, SERVICE):
+        for address in (CONTROL_PLANE, SERVICE, DNS):
             await ip("address", "add", f"{address}/32", "dev", "lo")
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")  # noqa: ASYNC240 - no disk
 
