@@ -27,6 +27,21 @@ async def test_machines_that_come_soon_are_waited_for(world: World, monkeypatch:
     assert len(await again(world, 1)) == 3
 
 
+async def test_if_the_cloud_has_none_after_all_it_goes_on_smaller(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machines, "READY_SECONDS", 5.0)
+    await training(world, sizes=TWO_TO_THREE)
+    world.cloud.exhausted.add("us-central1-a")
+    lost_at, lost = world.clock.now, world.notice(0, member=1)
+    smaller = await again(world, 1)
+    assert len(smaller) == 2
+    assert lost not in smaller
+    assert (world.clock.now - lost_at).total_seconds() < 120
+    world.cloud.exhausted.clear()
+    assert len(await again(world, 2, within=3600)) == 3
+
+
 async def test_after_a_loss_it_goes_on_smaller_at_once_and_larger_later(world: World) -> None:
     before = await training(world, sizes=TWO_TO_THREE)
     assert len(before) == 3

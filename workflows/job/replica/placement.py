@@ -145,6 +145,8 @@ class Placement(Part):
                 await self.gathering.ensure(keys)
                 continue
             self._mirror()
+            if self.gathering.goes_on_smaller():  # perhaps the cloud has none after all
+                return
             numbers = {key: self.state.vms[key].reports for key in place.awaited}
             changed = await self.life.until(
                 lambda seen=numbers: (  # type: ignore[misc]
