@@ -107,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help="seconds between notice and end (default: the VM's preemptionNoticeDuration, if any, and 30)",
     )
+    silence = add(_silence, "cut off a VM and end all that runs in it, while the cloud still shows it as RUNNING")
+    silence.add_argument("vm")
     fault = add(
         _fault, "make the emulated cloud misbehave: no capacity, quotas, refusals, lags, lost answers, lost rights"
     )
@@ -208,6 +210,10 @@ async def _nodes(settings: Settings) -> list[dict[str, Any]] | None:
 
 async def _preempt(arguments: argparse.Namespace, settings: Settings) -> None:
     await ControlClient.of(settings).preempt(arguments.vm, arguments.notice)
+
+
+async def _silence(arguments: argparse.Namespace, settings: Settings) -> None:
+    await ControlClient.of(settings).silence(arguments.vm)
 
 
 async def _fault(arguments: argparse.Namespace, settings: Settings) -> None:

@@ -64,6 +64,10 @@ class ControlClient:
         """
         await self._call("POST", f"/vms/{name}/preempt", {"notice": notice})
 
+    async def silence(self, name: str) -> None:
+        """Cut off a VM and end all that runs in it, while the cloud goes on to show it as RUNNING."""
+        await self._call("POST", f"/vms/{name}/silence")
+
     async def fault(self, name: str, *args: Any, **options: Any) -> None:
         """Make the emulated cloud misbehave: call a method of ``sandbox.gce.faults.Faults`` by its name."""
         await self._call("POST", f"/faults/{name}", {"args": args, "options": options})

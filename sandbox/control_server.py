@@ -84,6 +84,7 @@ class ControlServer:
                 web.get("/status", self._status),
                 web.get("/vms", self._vms),
                 web.post("/vms/{name}/preempt", self._preempt),
+                web.post("/vms/{name}/silence", self._silence),
                 web.get("/events", self._events),
                 web.post("/faults/{name}", self._fault),
                 web.post("/traps/{name}", self._trap),
@@ -131,6 +132,10 @@ class ControlServer:
         await asyncio.wait({preemption}, timeout=0.2)
         if preemption.done():
             preemption.result()
+        return web.json_response({})
+
+    async def _silence(self, request: web.Request) -> web.Response:
+        await self._gce().silence(request.match_info["name"])
         return web.json_response({})
 
     async def _events(self, request: web.Request) -> web.Response:

@@ -72,6 +72,18 @@ class GceEmulator:
         """
         await self.fleet.preempt(self._named(name), notice)
 
+    async def silence(self, name: str) -> None:
+        """Cut off the VM ``name`` and end all that runs in it, while the API goes on to show it as RUNNING.
+
+        Raises:
+            LookupError: no VM or more than one VM has this name.
+            ValueError: the VM is not RUNNING.
+        """
+        instance = self._named(name)
+        if instance.status != "RUNNING":
+            raise ValueError(f"{name} is {instance.status}: only a RUNNING VM can fall silent")
+        await instance.machine.power_off(0)
+
     def instances(self) -> list[dict[str, Any]]:
         """Return all VMs that exist, as the API shows them."""
         return [dict(instance.resource) for instance in self.fleet.inventory.all()]
