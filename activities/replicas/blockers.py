@@ -5,7 +5,7 @@ The sources are a Job, its pod and the Events of both (events.k8s.io/v1), as JSO
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from activities.signatures import StartReading
@@ -16,6 +16,10 @@ Json = dict[str, Any]
 
 PROGRESS = {"Pulling", "Pulled", "Created", "Started", "SuccessfulAttachVolume", "SuccessfulMountVolume"}
 """Reasons of a pod's Events that show progress."""
+
+NO_POD_AFTER = timedelta(seconds=60)
+"""The age from which a Job without a pod and without an Event is worth a word. If hundreds of Jobs are made at once,
+Kubernetes' Job controller takes that long."""
 
 EARLIEST = datetime.min.replace(tzinfo=UTC)
 
@@ -47,6 +51,8 @@ def _without_pod(job: Json | None, events: list[Json]) -> StartReading:
     failed = [event for event in events if event.get("type") == "Warning"]
     if failed:
         return StartReading(reason=failed[-1].get("reason", ""), message=failed[-1].get("note", ""))
+    if datetime.now(UTC) < read_time(job["metadata"].get("creationTimestamp") or "") + NO_POD_AFTER:
+        return StartReading()
     said = "its Job has no pod, and no Event says why: check whether the cluster's kube-controller-manager works"
     return StartReading(reason=reasons.NO_POD, message=said)
 

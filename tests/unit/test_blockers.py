@@ -1,6 +1,6 @@
 """What keeps a pod from running is read from its Job, itself and their Events."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,6 +16,11 @@ def event(reason: str, note: str, minute: int, *, warning: bool = False, uid: st
     kind = "Warning" if warning else "Normal"
     regarding = {"uid": uid}
     return {"metadata": {}, "regarding": regarding, "type": kind, "reason": reason, "note": note, "eventTime": at}
+
+
+def made(seconds_ago: float) -> Json:
+    created = (datetime.now(UTC) - timedelta(seconds=seconds_ago)).isoformat()
+    return {**JOB, "metadata": {**JOB["metadata"], "creationTimestamp": created}}
 
 
 def pod(*, init: Json | None = None, main: Json | None = None) -> Json:
@@ -37,7 +42,11 @@ def test_the_job_controllers_last_words_count() -> None:
 
 
 def test_a_job_without_pod_and_words_is_told_as_that() -> None:
-    assert read_start(JOB, None, []).reason == "NoPod"
+    assert read_start(made(seconds_ago=90), None, []).reason == "NoPod"
+
+
+def test_a_job_controller_that_is_only_slow_is_not_told_of() -> None:
+    assert read_start(made(seconds_ago=30), None, []).reason == ""
 
 
 def test_a_suspended_job_is_told_as_that() -> None:

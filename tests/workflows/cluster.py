@@ -71,6 +71,7 @@ class Cluster:
         self.budget = False  # the budget blocks the eviction of the last pod that runs
         self.stuck_pods: set[tuple[int, int]] = set()  # incarnations whose pod does not stop by itself
         self.gates = False  # somebody's webhook puts scheduling gates on pods, and removes them once this is False
+        self.scheduler_away = False  # nobody looks at pods without a node
         self.gangs = Gangs(self)
         self.queue: Queue | None = None  # without a queue nobody resumes Jobs with a queue's label
 
@@ -238,6 +239,10 @@ class Cluster:
         if self.gates:
             for member in waiting:
                 self._waits(job, member, "SchedulingGated", "Scheduling is blocked")
+            self.clock.after(5, lambda: self._schedule(job))
+            return
+        if self.scheduler_away:
+            self.changed(job)
             self.clock.after(5, lambda: self._schedule(job))
             return
         for name in job.request.nodes:

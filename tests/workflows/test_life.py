@@ -53,6 +53,24 @@ async def test_a_free_gpu_that_another_pod_snatches_is_replaced_by_a_bought_one(
     assert world.entry(0).preemptions == 0
 
 
+async def test_no_vm_is_bought_while_the_scheduler_is_late_for_all(world: World) -> None:
+    world.cluster.add_node("gpu-a")
+    world.cluster.scheduler_away = True
+    await world.submit(replicas=1)
+    await world.pass_time(200)
+    world.cluster.scheduler_away = False
+    await world.running(1)
+    assert (world.node_of(0), world.entry(0).incarnation) == ("gpu-a", 0)
+    assert world.cloud.created == []
+
+
+async def test_a_pod_that_no_scheduler_looks_at_gives_its_place_up_after_some_minutes(world: World) -> None:
+    world.cluster.add_node("gpu-a")
+    world.cluster.scheduler_away = True
+    await world.submit(replicas=1)
+    await world.until(lambda: bool(world.cloud.created))
+
+
 async def test_a_device_that_another_job_claims_is_looked_for_elsewhere(world: World) -> None:
     world.cluster.add_node("gpu-a")
     world.cluster.claimed.add("gpu-a")

@@ -14,6 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from api import conditions, errors, reasons
     from api.views import PodView
+    from api.waiting import UNSCHEDULABLE
 
 from workflows.common.calls import call, explain
 from workflows.common.patches import patched
@@ -36,7 +37,7 @@ class Room(Part):
 
     def is_missing(self, pod: PodView | None) -> bool:
         """True while the scheduler finds no room for the pod on the machine that was bought for it."""
-        waits = pod is not None and pod.node is None and pod.waiting_reason == "Unschedulable"
+        waits = pod is not None and pod.node is None and pod.waiting_reason == UNSCHEDULABLE
         return waits and self.me.place.bought and patched("room")
 
     @property

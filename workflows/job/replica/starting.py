@@ -1,6 +1,6 @@
 """The phase Starting: the Job is created, and its pod is expected to run."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -9,6 +9,7 @@ with workflow.unsafe.imports_passed_through():
     from api import errors, events
     from api.report import IncarnationRecord
     from api.views import PodView
+    from api.waiting import UNSCHEDULABLE
     from workflows.job.replica.policy.startup import Startup, startup
 
 from workflows.common.calls import explain
@@ -20,6 +21,9 @@ from workflows.job.replica.queued import Queued
 from workflows.job.replica.replacement import Replacement
 from workflows.job.replica.room import CHECK_SECONDS, Lack, Room
 from workflows.job.state.replica import Recovery
+
+LATE_SCHEDULER = 20
+"""So many times ``schedule_wait`` a pod is left to a scheduler that says nothing about it: five minutes."""
 
 
 class Starting(Part):
@@ -93,7 +97,7 @@ class Starting(Part):
 
     async def _is_given_up(self, pod: PodView | None, version: int) -> bool:
         """Wait a while longer for a pod that does not run yet. True if the wait is over and something else was done."""
-        if self.me.place.candidates and pod is not None and self.me.deadline and workflow.now() >= self.me.deadline:
+        if pod is not None and self._is_passed_over(pod):
             await self.replacement.elsewhere("the scheduler gave the free GPU to another pod")
             return True
         match await self.late_pod.turn(pod, version):
@@ -108,6 +112,22 @@ class Starting(Part):
             case "Waits":
                 return False
         return not self._has_no_machine
+
+    def _is_passed_over(self, pod: PodView) -> bool:
+        """True if the scheduler gave the free GPU to another pod.
+
+        If it has not looked at the pod yet, it is late for all, as when many jobs start at once. A VM that is bought
+        meanwhile would get its pod no sooner.
+        """
+        if not self.me.place.candidates or self.me.deadline is None or workflow.now() < self.me.deadline:
+            return False
+        if pod.waiting_reason == UNSCHEDULABLE or not patched("late-scheduler"):
+            return True
+        wait = self.state.timings.schedule_wait
+        if workflow.now() >= self.me.since + timedelta(seconds=LATE_SCHEDULER * wait):
+            return True
+        self.me.deadline = self.job.after(wait)
+        return False
 
     @property
     def _has_no_machine(self) -> bool:

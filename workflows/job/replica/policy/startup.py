@@ -3,7 +3,7 @@
 from typing import Literal
 
 from api.views import PodView
-from api.waiting import CONFIG, PULLS
+from api.waiting import CONFIG, PULLS, UNSCHEDULABLE
 
 Startup = Literal["Waiting", "Running", "Ended", "NeverRan", "InitFailed", "BadImage", "MissingImage"]
 
@@ -76,7 +76,7 @@ def did_not_start(pod: PodView) -> bool:
 
 def waits_for_others(pod: PodView) -> bool:
     """True if a pod waits for a registry, for room or for a missing ConfigMap, so that no other machine would help."""
-    return pod.waiting_reason in PULLS | {CONFIG, "Unschedulable"}
+    return pod.waiting_reason in PULLS | {CONFIG, UNSCHEDULABLE}
 
 
 def remedy(reason: str, *, restored: bool) -> str:
