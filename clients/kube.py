@@ -20,6 +20,7 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from api.names import is_segment, shown
+from clients.turns import Call, Turns
 
 Json = dict[str, Any]
 
@@ -156,6 +157,7 @@ class Kube:
     def __init__(self, client: ApiClient, timeout: float = 8) -> None:
         self._client = client
         self._timeout = ClientTimeout(total=timeout)
+        self._shared = Turns(self._find_shared)
 
     async def __aenter__(self) -> Self:
         return self
@@ -181,6 +183,18 @@ class Kube:
             if error.status == 404:
                 return None
             raise
+
+    async def shared(self, path: str) -> Json | None:
+        """Read one object as ``find`` does, together with all who ask for it at the same time.
+
+        All get the same one, so nobody may change it. It is never older than the question.
+        """
+        return await self._shared.ask(path, None)
+
+    async def _find_shared(self, path: str, calls: list[Call[None, Json | None]]) -> None:
+        found = await self.find(path)
+        for call in calls:
+            call.succeed(found)
 
     async def pages(self, path: str, **query: Any) -> AsyncGenerator[tuple[list[Json], str], None]:
         """Read a collection page by page, so that it need not be in memory as a whole.

@@ -72,7 +72,7 @@ class SpecActivities:
         self._timings = timings
         self._reader = Reader(kube)
         finalizers = Finalizers(kube)
-        self._protection = Protection(self._reader, finalizers, sharing)
+        self._protection = Protection(kube, finalizers, sharing)
         self._admission = Admission(kube, remembered_for=timings.recheck)
         self._release = Release(kube, self._reader, finalizers, sharing.namespaces)
 

@@ -5,27 +5,27 @@ import asyncio
 from activities.documents.checks import SecretUse, not_shared
 from activities.documents.finalizers import Finalizers
 from activities.documents.findings import Findings, together
-from activities.documents.reader import Read, Reader, vm_not_found, vm_path
+from activities.documents.reader import Read, vm_not_found, vm_path
 from activities.kubernetes.coalesced import REFUSED
 from activities.kubernetes.secret import Sharing
 from activities.signatures import JobRef
 from api import names, reasons
 from api.common import Condition, SecretReference, not_accepted
 from api.spot_instance_vm import SpotInstanceVMSpec
-from clients.kube import KubeError, path
+from clients.kube import Kube, KubeError, path
 
 
 class Protection:
     """Puts a job's finalizer on what it names. What it may not name stays as it is.
 
     Args:
-        reader: reads the Secrets, whose values stay here.
+        kube: the cluster, from which it reads Secrets, whose values stay here.
         finalizers: writes the finalizers.
         sharing: the rules on Secrets of other namespaces.
     """
 
-    def __init__(self, reader: Reader, finalizers: Finalizers, sharing: Sharing) -> None:
-        self._reader = reader
+    def __init__(self, kube: Kube, finalizers: Finalizers, sharing: Sharing) -> None:
+        self._kube = kube
         self._finalizers = finalizers
         self._sharing = sharing
 
@@ -59,12 +59,12 @@ class Protection:
         """True if the job may use a Secret, or uses it already, since it keeps what it was granted."""
         reference = SecretReference(name=use.name, namespace=use.namespace)
         finalizer = names.job_finalizer(job.job_id)
-        return await self._sharing.permits(reference, job.namespace, finalizer, self._reader.shared)
+        return await self._sharing.permits(reference, job.namespace, finalizer)
 
     async def _secret(self, job: JobRef, use: SecretUse) -> Findings:
         """Protect one Secret and check its keys."""
         where = path("v1", "secrets", use.namespace, use.name)
-        found = await self._reader.shared(where)
+        found = await self._kube.shared(where)
         try:
             protected = found is not None and await self._finalizers.add(where, found, job)
         except KubeError as error:

@@ -6,7 +6,6 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from activities.documents.checks import format_problems, too_large, unreadable, vm_problems
-from activities.kubernetes.coalesced import Coalesced
 from activities.signatures import JobRef
 from api import names, reasons
 from api.common import Condition, not_accepted
@@ -45,7 +44,6 @@ class Reader:
 
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
-        self._shared = Coalesced(self._read_shared)
 
     async def job(self, job: JobRef) -> Json | None:
         """Read the job; None if it is gone, or another one has its name."""
@@ -57,18 +55,8 @@ class Reader:
         name = spec.spot_instance_vm_ref.name
         if problems := format_problems(spec.spot_instance_vm_ref, "spotInstanceVMRef."):
             return Read(problems=problems)
-        found = await self.shared(vm_path(job, name))
+        found = await self._kube.shared(vm_path(job, name))
         return vm_not_found(job, name) if found is None else vm_spec_of(found)
-
-    async def shared(self, where: str) -> Json | None:
-        """Read an object that other jobs may name, too, as it is now; None if it does not exist.
-
-        All who ask for it get the same object, so nobody may change it.
-        """
-        return await self._shared.ask(where, None)
-
-    async def _read_shared(self, where: str, _: list[None]) -> Json | None:
-        return await self._kube.find(where)
 
 
 def job_spec_of(found: Json) -> Read[SpotInstanceJobSpec]:

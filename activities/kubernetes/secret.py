@@ -1,7 +1,7 @@
 """Credentials from the Secrets that people name in their objects."""
 
 import base64
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from temporalio.exceptions import ApplicationError
@@ -10,9 +10,6 @@ from api import errors, names
 from api.common import SecretReference
 from api.formats import misshapen
 from clients.kube import Json, Kube, KubeError, path
-
-Read = Callable[[str], Awaitable[Json | None]]
-"""Reads the object at a path; None if it does not exist."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +24,12 @@ class Sharing:
     kube: Kube
     namespaces: Collection[str] = ()
 
-    async def permits(
-        self, secret: SecretReference, namespace: str, finalizer: str | None = None, read: Read | None = None
-    ) -> bool:
+    async def permits(self, secret: SecretReference, namespace: str, finalizer: str | None = None) -> bool:
         """True if a job in ``namespace`` may use ``secret``, or protects it by its finalizer ``finalizer`` already.
 
         A job protects only what it was permitted to use, and only those who may write a Secret can put a finalizer on
         it. A Secret that does not exist, or that the worker may not read, is refused as well: whoever asks learns
-        nothing. ``read`` reads the Secret at a path, if not ``kube`` is to do so.
+        nothing.
         """
         where = secret.namespace or namespace
         if misshapen(secret):
@@ -42,7 +37,7 @@ class Sharing:
         if where == namespace or where in self.namespaces:
             return True
         try:
-            found = await (read or self.kube.find)(path("v1", "secrets", where, secret.name))
+            found = await self.kube.shared(path("v1", "secrets", where, secret.name))
         except KubeError as error:
             if error.status != 403:
                 raise
@@ -64,7 +59,7 @@ async def read_secret(kube: Kube, namespace: str, name: str) -> dict[str, str]:
     Raises:
         ApplicationError: of type ``errors.MISSING`` if the Secret does not exist.
     """
-    found = await kube.find(path("v1", "secrets", namespace, name))
+    found = await kube.shared(path("v1", "secrets", namespace, name))
     if found is None:
         raise ApplicationError(
             f"Secret {namespace}/{name} does not exist: create it, or correct the reference to it",

@@ -122,7 +122,7 @@ class PreflightActivities:
             return ("own", namespace)
         where = secret.namespace or namespace
         try:
-            found = await self._kube.find(path("v1", "secrets", where, secret.name))
+            found = await self._kube.shared(path("v1", "secrets", where, secret.name))
         except KubeError as error:
             if error.status != 403:
                 raise

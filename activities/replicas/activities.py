@@ -1,17 +1,21 @@
 """The activities on replicas: the Job of each incarnation, its pod, its progress."""
 
 import asyncio
+import hashlib
+import json
 
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
 from activities.kubernetes import ownership
 from activities.placement.claims import Claims
+from activities.preflight.answers import Answers
 from activities.registry.credentials import pull_secret, pulls_by, repository_credentials
 from activities.replicas.blockers import read_start
 from activities.replicas.gang import is_gang, service
 from activities.replicas.job_builder import build_job
 from activities.replicas.pods import Expression, compile_pattern, pods_of, reported_progress
+from activities.replicas.told_events import ToldEvents
 from activities.signatures import (
     CREATE_REPLICA,
     LOOK_AT_REPLICAS,
@@ -33,9 +37,6 @@ from api.projections import node_view, replica_view
 from api.views import NodeView, PodView, ReplicaView
 from clients.kube import Json, Kube, KubeError, path, selector
 
-EVENTS_READ = 200
-"""Events read for one pod or Job: its tenant may create any number of them."""
-
 
 class ReplicaActivities:
     """Creates, watches and ends replicas.
@@ -48,6 +49,9 @@ class ReplicaActivities:
     def __init__(self, kube: Kube, namespace: str) -> None:
         self._kube = kube
         self._claims = Claims(kube, namespace)
+        self._events = ToldEvents(kube)
+        # The replicas of a job are created together, and apply the same Secret: one call does for all that wait for it.
+        self._pull_secrets = Answers[None](0, lambda _: True)
 
     @activity.defn(name=CREATE_REPLICA.name)
     async def create_replica(self, request: CreateReplica) -> ReplicaView:
@@ -101,7 +105,11 @@ class ReplicaActivities:
         if credentials is not None:
             secret = pull_secret(job, credentials, repository)
             where = path("v1", "secrets", job.namespace, secret["metadata"]["name"])
-            await self._kube.apply(where, secret, ownership.FIELD_MANAGER)
+            content = hashlib.sha256(json.dumps(secret, sort_keys=True).encode()).digest()
+            await self._pull_secrets.ask((where, content), lambda: self._apply(where, secret), known=False)
+
+    async def _apply(self, where: str, body: Json) -> None:
+        await self._kube.apply(where, body, ownership.FIELD_MANAGER)
 
     async def _publish_members(self, request: CreateReplica) -> None:
         """Create the Service by which the members of a gang find each other.
@@ -173,10 +181,7 @@ class ReplicaActivities:
         late = _late(replica_view(job["metadata"]["name"], job, pods), members=job["spec"].get("completions", 1))
         pod = next((each for each in pods if late and each["metadata"]["uid"] == late.uid), None)
         uid = (pod or job)["metadata"]["uid"]
-        events = await self._kube.some(
-            path("events.k8s.io/v1", "events", ref.job.namespace), EVENTS_READ, fieldSelector=f"regarding.uid={uid}"
-        )
-        return read_start(job, pod, events)
+        return read_start(job, pod, await self._events.about(ref.job.namespace, uid))
 
     @activity.defn(name=STOP_REPLICA.name)
     async def stop_replica(self, request: StopReplica) -> ReplicaView:

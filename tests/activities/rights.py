@@ -68,6 +68,7 @@ class TwoFaced(Kube):
     """The administrator's client for the tests, and the worker's for its activities."""
 
     def __init__(self, admin: Kube, worker: Kube) -> None:
+        super().__init__(worker._client)
         self._admin, self._worker = admin, worker
         admin._timeout = worker._timeout = ClientTimeout(total=TESTS_SECONDS)
 

@@ -9,12 +9,13 @@ from collections import Counter
 import pytest
 
 from activities.documents.activities import SpecActivities
-from activities.signatures import JobDocument, LoadJob, ReleaseFinalizers
+from activities.replicas.activities import ReplicaActivities
+from activities.signatures import JobDocument, LoadJob, ReleaseFinalizers, ReplicaRef
 from api import names
 from api.common import SecretReference
 from api.timings import Timings
 from clients.kube import Kube, path
-from tests.activities.world import LENT, World, run
+from tests.activities.world import LENT, World, eventually, run
 
 JOBS = 100
 FEW = 15
@@ -146,3 +147,36 @@ async def test_a_secret_that_is_shared_with_the_namespace_is_read_as_rarely(
     assert asked["GET", where] <= 3 * FEW, asked
     await crowd.release(one, crowd.jobs)
     assert "finalizers" not in (await kube.get(where))["metadata"]
+
+
+async def test_replicas_that_are_created_at_once_share_their_pull_secret(
+    world: World, kube: Kube, asked: Counter[tuple[str, str]]
+) -> None:
+    login = await world.secret("registry", username="a", password="b")
+    how = {"image_pull": SecretReference(name="registry"), "checkpoint_image_repo": "docker.io/u/repo"}
+    replicas = ReplicaActivities(kube, world.job.namespace)
+    requests = [world.create_replica(replica=number, **how) for number in range(FEW)]
+    await asyncio.gather(*(run(replicas.create_replica, request) for request in requests))
+    assert asked["GET", login] <= 3
+    assert asked["PATCH", world.path("v1", "secrets", names.pull_secret_name("resnet", world.job.job_id))] <= 3
+    assert asked["POST", world.path("batch/v1", "jobs")] == FEW
+
+
+async def test_a_crowd_whose_pods_are_late_reads_the_events_of_a_namespace_together(
+    world: World, kube: Kube, asked: Counter[tuple[str, str]]
+) -> None:
+    quota = {"metadata": {"name": "nothing"}, "spec": {"hard": {"pods": "0"}}}
+    await kube.create(world.path("v1", "resourcequotas"), quota)
+    replicas = ReplicaActivities(kube, world.job.namespace)
+    refs = [ReplicaRef(job=world.job, replica=number, incarnation=1) for number in range(3 * FEW)]
+    requests = [world.create_replica(replica=ref.replica) for ref in refs]
+    await asyncio.gather(*(run(replicas.create_replica, request) for request in requests))
+    lists = ("GET", world.path("events.k8s.io/v1", "events"))
+
+    async def all_told() -> bool:
+        asked[lists] = 0
+        readings = await asyncio.gather(*(run(replicas.read_start, ref) for ref in refs))
+        return {reading.reason for reading in readings} == {"FailedCreate"}
+
+    await eventually("the quota is told to all", all_told)
+    assert asked[lists] <= FEW
