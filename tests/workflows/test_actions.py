@@ -61,6 +61,15 @@ async def test_a_start_on_two_bought_machines_costs_eighty(world: World) -> None
     _at_most(80, await _count(world, lambda: _trains(world)))
 
 
+async def test_a_start_on_two_free_gpus_writes_the_status_three_times(world: World) -> None:
+    """Once all checks are answered, and when each replica runs."""
+    world.cluster.add_node("gpu-a")
+    world.cluster.add_node("gpu-b")
+    counted = await _count(world, lambda: _trains(world))
+    assert counted["SpotInstanceJob: report"] <= 3, table(counted)
+    _at_most(25, counted)
+
+
 async def test_a_preemption_costs_sixty(world: World) -> None:
     await _trains(world)
     await world.pass_time(1800)

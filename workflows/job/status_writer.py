@@ -8,7 +8,8 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api import errors
+    from api import conditions, errors
+    from api.overview import CHECKS
     from api.spot_instance_job import SpotInstanceJobStatus
     from workflows.job.policy import status_writes as policy
     from workflows.job.policy.cost import cost_status
@@ -30,7 +31,7 @@ class StatusWriter:
     """Writes the status and the Events of one job."""
 
     def __init__(self, job: Job, is_pinning: Callable[[], bool]) -> None:
-        self.job = job
+        self.job, self.state = job, job.state
         self._is_pinning = is_pinning
         self._written: SpotInstanceJobStatus | None = None
         self._written_at: datetime | None = None
@@ -56,11 +57,19 @@ class StatusWriter:
 
     async def _pass_quiet_time(self) -> None:
         """Wait a while after the last write, so that a burst of changes makes one write. What is urgent goes ahead."""
+        if patched("first-status"):
+            await workflow.wait_condition(lambda: not self._is_unchecked() or self.job.parking)
         if not self._is_urgent() and self.job.state.admitted:  # an image soon has its digest: that is one write
             await workflow.wait_condition(lambda: not self._is_pinning() or self._is_urgent() or self.job.parking)
         if policy.is_quiet(self._written_at, workflow.now()) and self._is_news(self._status()):
             at = self.job.next_check(policy.QUIET.total_seconds())  # a moment for all changes, which is one timer
             await self.job.until(self._is_urgent, at, "the next write of the status")
+
+    def _is_unchecked(self) -> bool:
+        """True until the checks before the acceptance are answered, which takes a second, and a minute at most."""
+        told = self.state.conditions
+        refused = conditions.ACCEPTED in told and told[conditions.ACCEPTED].status != "True"
+        return not (refused or self.state.admitted or self.job.ending or any(kind in told for kind in CHECKS))
 
     def _status(self) -> SpotInstanceJobStatus:
         cost = cost_status(self.job.state) if patched("cost") else None
