@@ -22,7 +22,7 @@ QUIET = 0.3
 """Seconds for which no urgent activity was under way until others begin: in a storm the next notice is being judged."""
 STORM = 5
 """From so many urgent activities on, without a quiet moment between them, it is a storm."""
-LEAST_REST, MOST_REST = 1.0, 10.0
+LEAST_REST, MOST_REST = 5.0, 15.0
 """Seconds for which a workflow that was answered in a storm asks for nothing else."""
 SHARE = 0.25
 """The share of its time-out for which an activity is held up at most …"""
