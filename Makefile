@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Each run of a workflow loads its modules anew, in the worker as in the tests: not from source each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long chaos chaos-real year sandbox check bench crds histories clean
+.PHONY: demo test test-long chaos chaos-real year sandbox check bench service crds histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
@@ -63,6 +63,9 @@ bench: .venv/stamp  ## the numbers of docs/benchmarks.md
 	$(BIN)/python -m tests.bench.crowd $(IDLE) --without singles storm floors --idle 600 --write crowd-idle
 	$(BIN)/python -m tests.bench.market
 	$(BIN)/python -m tests.bench.real
+
+service: .venv/stamp  ## Temporal's server for production, for: python -m tests.bench.crowd 100 --service postgresql
+	$(BIN)/python -m sandbox build --temporal-service
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 crds: .venv/stamp  ## generate deploy/crd and docs/events.md from api, and the version in deploy/base from pyproject.toml

