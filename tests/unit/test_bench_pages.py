@@ -10,7 +10,7 @@ from temporalio.client import WorkflowHistory
 
 from api.gang import Gang
 from tests.bench.crowd.actions import counted
-from tests.bench.crowd.figures import Figures, table
+from tests.bench.crowd.figures import Figures, as_json, from_json, in_order, table
 from tests.bench.crowd.plot import plot
 from tests.bench.crowd.waypoints import Waypoints, waypoints
 from tests.bench.elastic import trained
@@ -33,6 +33,19 @@ def test_an_activity_that_was_retried_twice_is_three_actions() -> None:
 def test_what_nobody_bills_is_not_counted() -> None:
     history = [event("WORKFLOW_EXECUTION_STARTED"), event("WORKFLOW_TASK_SCHEDULED"), event("TIMER_FIRED")]
     assert counted(history) == {"start": 1}
+
+
+def test_crowds_are_read_again_and_the_last_of_its_kind_counts() -> None:
+    rows = [Figures(100, start=1.0), Figures(10), Figures(100, start=2.0), Figures(100, workers=2)]
+    found = in_order([from_json(as_json(row)) for row in rows])
+    assert [(row.jobs, row.workers, row.start) for row in found] == [(10, 1, None), (100, 1, 2.0), (100, 2, None)]
+
+
+def test_workers_and_databases_are_shown_if_they_are_not_the_usual() -> None:
+    text = table([Figures(10), Figures(10, workers=2, service="postgresql")])
+    assert "| worker processes | 1 | 2 |" in text
+    assert "| Temporal's database | SQLite | PostgreSQL |" in text
+    assert "worker processes" not in table([Figures(10, start=1.0)])
 
 
 def test_a_storm_is_shown_in_floors() -> None:

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from sandbox.settings import TemporalService
 from tests.bench.crowd.stage import MEASURING
 
 KINDS = ("worker", "bridge")
-SPENDERS = ("worker", "bridge", "temporal", "kube-apiserver", "etcd", MEASURING)
+SPENDERS = ("worker", "bridge", "temporal", "postgres", "kube-apiserver", "etcd", MEASURING)
 WAY = {
     "signalled": "the mark to the signal",
     "decided": "the signal to the request of the activity",
@@ -19,6 +20,7 @@ WAY = {
     "called": "the activity",
 }
 """Words for the parts of a notice's way."""
+DATABASES: dict[TemporalService, str] = {"development": "SQLite", "postgresql": "PostgreSQL"}
 NONE = "-"
 
 
@@ -27,6 +29,9 @@ class Figures:
     """One run with so many jobs. Seconds, except where the name says otherwise; None if it was not measured."""
 
     jobs: int
+    workers: int = 1
+    """Worker processes."""
+    service: TemporalService = "development"
     start: float | None = None
     """From the first job's creation until all replicas run."""
     start_floor: float | None = None
@@ -87,6 +92,8 @@ def _spent(ours: Mapping[str, int], floor: Mapping[str, int]) -> str:
 def table(rows: Sequence[Figures]) -> str:
     """Write the table, a column for each crowd."""
     lines: list[tuple[str, list[str]]] = [
+        *(_setting("worker processes", [str(row.workers) for row in rows], "1")),
+        *(_setting("Temporal's database", [DATABASES[row.service] for row in rows], DATABASES["development"])),
         ("start: all replicas run, s", [_number(row.start) for row in rows]),
         ("its floor, s", [_number(row.start_floor) for row in rows]),
         ("**start, in floors**", [_number(row.start_ratio) for row in rows]),
@@ -125,6 +132,11 @@ def table(rows: Sequence[Figures]) -> str:
     return "\n".join([*head, *(f"| {name} | " + " | ".join(values) + " |" for name, values in told)])
 
 
+def _setting(name: str, values: list[str], usual: str) -> list[tuple[str, list[str]]]:
+    """Make a line of a setting, if one is not the usual."""
+    return [(name, values)] if set(values) != {usual} else []
+
+
 def _each(spent: Mapping[str, int], process: str, among: int) -> str:
     """Give what a process used for each notice or job."""
     return _number(spent[process] / among) if process in spent and among else NONE
@@ -134,14 +146,28 @@ def _further(rows: Sequence[Figures], kind: str) -> list[str]:
     """Compute the memory that each job takes beyond those of the crowd before."""
     found = [NONE]
     for before, row in pairwise(rows):
+        alike = (row.workers, row.service) == (before.workers, before.service)
         jobs, less, more = row.jobs - before.jobs, before.megabytes.get(kind), row.megabytes.get(kind)
-        found.append(NONE if less is None or more is None or jobs <= 0 else _number((more - less) * 1024 / jobs))
+        found.append(
+            NONE if less is None or more is None or jobs <= 0 or not alike else _number((more - less) * 1024 / jobs)
+        )
     return found
 
 
 def as_json(row: Figures) -> str:
     """Write one line."""
     return json.dumps({name: _rounded(value) for name, value in asdict(row).items()})
+
+
+def from_json(line: str) -> Figures:
+    """Read one line."""
+    return Figures(**json.loads(line))
+
+
+def in_order(rows: Sequence[Figures]) -> list[Figures]:
+    """Order the crowds by size; of crowds that are alike only the last one counts."""
+    alike = {(row.service, row.workers, row.jobs): row for row in rows}
+    return [alike[key] for key in sorted(alike)]
 
 
 def _rounded(value: Any) -> Any:

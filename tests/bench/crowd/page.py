@@ -9,8 +9,9 @@ from tests.bench import page
 from tests.bench.crowd.figures import Figures, table
 from tests.bench.crowd.plot import plot
 
-TABLES = ("crowd", "crowd-beside", "crowd-idle")
-"""The names of the tables: of all steps; of a storm while others join and look for machines; of many that idle."""
+TABLES = ("crowd", "crowd-beside", "crowd-idle", "crowd-wide")
+"""The names of the tables: of all steps; of a storm while others join and look for machines; of many that idle; of
+several workers, and of Temporal on PostgreSQL."""
 IMAGES = page.DOCUMENT.parent / "images"
 
 Read = Callable[[Figures], float | None]
@@ -41,7 +42,7 @@ SLOPES: dict[str, tuple[str, Mapping[str, Read]]] = {
 
 def write(name: str, rows: Sequence[Figures], load: float) -> None:
     """Write one of the tables and its plots; ``load`` is that of the machine before it was measured."""
-    drawn = [slope for slope in SLOPES if _draw(name, slope, rows)]
+    drawn = [slope for slope in SLOPES if _draw(name, slope, rows)] if len({row.jobs for row in rows}) > 1 else []
     shown = [f"![{SLOPES[slope][0]}](images/{name}-{slope}.svg)" for slope in drawn]
     busy = f"load {load:.1f} just before (average of five minutes)"
     measured = f"{time.strftime('%Y-%m-%d')}, on {page.where()}; {busy}; `make bench`."

@@ -48,7 +48,7 @@ async def restart(stage: Stage, noticed: Sequence[str]) -> Restart:
         "KUBECONFIG": str(stage.cloud.settings.state_dir / f"{BRIDGE}.kubeconfig"),
     }
     command, logs = [sys.executable, "-m", "crd_bridge"], stage.cloud.settings.state_dir
-    bridge = stage.bridge = Process(f"{BRIDGE}-again", command, logs, environment, REPOSITORY)
+    bridge = stage.bridge = stage.others[BRIDGE] = Process(f"{BRIDGE}-again", command, logs, environment, REPOSITORY)
     marked = time.monotonic()
     answering = asyncio.create_task(storm(stage, noticed))
     await asyncio.sleep(2)  # the marks are made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -21,7 +22,7 @@ from clients.kube import path
 from sandbox.cloud import Cloud
 from sandbox.kube_client import UNREACHABLE, ApiError, KubeClient
 from sandbox.processes import Process
-from sandbox.settings import Settings
+from sandbox.settings import Settings, TemporalService
 from tests.bench.crowd import manifests
 from tests.bench.crowd.players import Players
 
@@ -138,29 +139,44 @@ class Stage:
         await asyncio.gather(self.cloud.product.stop(), self.bridge.stop())
 
     def memory(self) -> dict[str, float]:
-        """Read the resident memory of each child process, in MiB."""
-        return {name: _resident(process.pid) for name, process in self.cloud.processes.items() if process.pid}
+        """Read the resident memory of the child processes in MiB, by kind."""
+        found: Counter[str] = Counter()
+        for kind, pid in self._running():
+            found[kind] += _resident(pid)  # type: ignore[assignment]  # a Counter takes any number
+        return dict(found)
 
     def spent(self) -> Counter[str]:
-        """Read the milliseconds of a processor that this process and each of its children have used."""
-        running = {**self.cloud.processes, **self.others}
-        used = {name: _milliseconds(process.pid) for name, process in running.items() if process.pid}
-        return Counter({**used, MEASURING: round(1000 * time.process_time())})
+        """Read the milliseconds of a processor that this process and its children have used, by kind."""
+        used = _milliseconds(pid for _, pid in self._running())
+        found = Counter({MEASURING: round(1000 * time.process_time())})
+        for kind, pid in self._running():
+            found[kind] += used[pid]
+        return found
+
+    def _running(self) -> list[tuple[str, int]]:
+        """List the child processes that run; ``worker`` and ``worker-2`` are of one kind."""
+        children = {**self.cloud.processes, **self.others}
+        return [(_kind(name), process.pid) for name, process in children.items() if process.pid]
 
 
 @asynccontextmanager
-async def stage(directory: Path, environment: dict[str, str]) -> AsyncIterator[Stage]:
+async def stage(
+    directory: Path, environment: dict[str, str], workers: int = 1, service: TemporalService = "development"
+) -> AsyncIterator[Stage]:
     """Bring up a sandbox with Outlast, ready for a crowd, for as long as the block runs."""
     settings = Settings(
         state_dir=directory,
         product=True,
         node_monitor_grace_period=360_000,  # nobody renews the nodes' Leases
         product_env=environment,
+        replicas=workers,
+        temporal_service=service,
     )
     async with Cloud(settings, progress=lambda _: None) as cloud:
         assert cloud.operator
         assert cloud.temporal
         await cloud.operator.stop()
+        await asyncio.gather(*(each.stop() for name, each in cloud.processes.items() if name.startswith("bridge-")))
         kube = KubeClient.from_kubeconfig(settings.admin_kubeconfig)
         temporal = await Client.connect(cloud.temporal.address, data_converter=pydantic_data_converter)
         made = Stage(cloud, kube, temporal)
@@ -200,11 +216,21 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def _kind(name: str) -> str:
+    return name.rstrip("0123456789").removesuffix("-")
+
+
 def _resident(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def _milliseconds(pid: int) -> int:
-    after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return 1000 * (int(after_name[11]) + int(after_name[12])) // os.sysconf("SC_CLK_TCK")
+def _milliseconds(children: Iterable[int]) -> Counter[int]:
+    """Add up the time of each child process and its own children: PostgreSQL has one for each connection."""
+    wanted, ticks = set(children), Counter[int]()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            after_name = stat.read_text().rpartition(")")[2].split()
+            parent, own = int(after_name[1]), sum(map(int, after_name[11:15]))  # with those of children that ended
+            ticks.update({pid: own for pid in (int(stat.parent.name), parent) if pid in wanted})
+    return Counter({pid: 1000 * count // os.sysconf("SC_CLK_TCK") for pid, count in ticks.items()})
