@@ -166,6 +166,7 @@ class ProvisionedInstance(Model):
     internal_ip: str | None = None
     external_ip: str | None = None
     zone: str | None = None
+    provisioning: str | None = Field(default=None, description="Spot or OnDemand; absent if a sweep found the VM")
     state: str | None = None
     joined_cluster: bool | None = None
     node_name: str | None = None

@@ -1,4 +1,7 @@
-"""``python -m api.vocabulary``: write ``docs/events.md`` from what people read; ``--check`` fails on drift."""
+"""``python -m api.vocabulary``: write ``docs/events.md`` and ``docs/metrics.md`` from what people read.
+
+With ``--check`` it compares them and fails on drift.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from api import reasons
+from api import metrics, reasons
 
 HERE = Path(__file__).parent
-PAGE = HERE.parent / "docs" / "events.md"
+DOCS = HERE.parent / "docs"
 
 HEAD = """\
 # Conditions and Events
@@ -31,6 +34,31 @@ TABLES = {
 OF_OTHERS = """\
 Words of others are those of the kubelet, the scheduler, a controller or a monitor of the
 node's health, such as `ImagePullBackOff` or `KernelDeadlock`.
+"""
+
+
+METRICS_HEAD = """\
+# Metrics
+
+After this page you know which metrics Outlast serves and what each means. [Alerts](alerts.md) has rules for them. The
+tables are generated from `api/metrics.py` by `python -m api.vocabulary`.
+
+Worker and bridge serve Prometheus at [`OUTLAST_METRICS_ADDRESS`](settings.md), port 9090 of their pods.
+
+- **Labels** have few values: never a job, a replica or a VM. `job_namespace` is the namespace of the jobs. `namespace`
+  is the pod's own, or the Temporal namespace.
+- **A gauge** shows what its process knew last. Only the bridge that acts counts jobs and VMs, and the others show 0. So
+  add up gauges of the bridge over all pods, and take the maximum of those of workers.
+- **A histogram** counts what this process has done since it started. It counts nothing twice if a workflow is replayed.
+  If a worker dies in the middle of a step, another one may count that step again.
+- Costs are [estimates by list prices](cost.md).
+"""
+
+METRICS_TAIL = """\
+## Of the SDK
+
+Both programs also serve the metrics of Temporal's SDK (`temporal_…`): requests that failed, by status; activities;
+slots. [Temporal's reference](https://docs.temporal.io/references/sdk-metrics) lists them. Durations are in seconds.
 """
 
 
@@ -57,6 +85,20 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def metrics_page() -> str:
+    """Write the page of the metrics."""
+    head = "| metric | kind | of | labels | what it is |\n|---|---|---|---|---|"
+    parts = [METRICS_HEAD]
+    for title, of in metrics.GROUPS.items():
+        rows = [
+            f"| `{each.name}` | {each.kind} | {each.of} | {', '.join(f'`{label}`' for label in each.labels)} "
+            f"| {each.about} |"
+            for each in of
+        ]
+        parts.append("\n".join([f"## {title}\n", head, *rows, ""]))
+    return "\n".join([*parts, METRICS_TAIL])
+
+
 def _reasons() -> Iterator[tuple[str, str]]:
     """List each condition with the reasons that it may have."""
     for condition, own in reasons.OF.items():
@@ -74,14 +116,16 @@ def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the page, or compare it; return the exit code."""
+    """Write the pages, or compare them; return the exit code."""
+    pages = {DOCS / "events.md": page(), DOCS / "metrics.md": metrics_page()}
     if arguments != ["--check"]:
-        PAGE.write_text(page())
+        for path, text in pages.items():
+            path.write_text(text)
         return 0
-    if PAGE.exists() and PAGE.read_text() == page():
-        return 0
-    print(f"{PAGE.name} is not what the constants say: run python -m api.vocabulary", file=sys.stderr)
-    return 1
+    wrong = [path.name for path, text in pages.items() if not path.exists() or path.read_text() != text]
+    if wrong:
+        print(f"{wrong} are not what the constants say: run python -m api.vocabulary", file=sys.stderr)
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from temporalio.common import MetricMeter
 
+from api import metrics
 from clients.kube import Json, Kube
 from clients.turns import Call, Turns
 from clients.watch import Resource, Watch, key_of
@@ -110,7 +111,7 @@ class Informer(Generic[T]):
         )
         self._runs = False
         self._direct = Turns(self._list)  # readers without a memory share lists
-        self._not_current = meter.create_counter("outlast_worker_direct_lists", "lists, for lack of a current memory")
+        self._not_current = meter.create_counter(*metrics.WORKER_DIRECT_LISTS.made_by)
 
     async def run(self) -> None:
         """Watch until cancelled."""

@@ -9,6 +9,7 @@ from temporalio.common import Priority
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import KeepAliveConfig, RPCError, RPCStatusCode
 
+from api import metrics
 from clients.encryption import data_converter
 from clients.settings import Connections
 
@@ -32,7 +33,10 @@ def runtime(settings: Connections) -> Runtime:
     """Make the SDK's runtime, which serves its metrics and ours to Prometheus if an address is set."""
     if not settings.metrics_address:
         return Runtime(telemetry=TelemetryConfig())
-    return Runtime(telemetry=TelemetryConfig(metrics=PrometheusConfig(bind_address=settings.metrics_address)))
+    served = PrometheusConfig(
+        bind_address=settings.metrics_address, durations_as_seconds=True, histogram_bucket_overrides=metrics.BUCKETS
+    )
+    return Runtime(telemetry=TelemetryConfig(metrics=served))
 
 
 async def connect(settings: Connections, runtime: Runtime) -> Client:

@@ -14,10 +14,12 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import Literal
 
 import aiohttp
 from temporalio.common import MetricMeter
 
+from api import metrics
 from clients.kube import Json, Kube, KubeError, path
 
 log = logging.getLogger(__name__)
@@ -28,6 +30,11 @@ Changed = Callable[[str, Json | None, int], None]
 FIRST_RETRY = 0.2
 LAST_RETRY = 5.0  # a notice may come as soon as the server answers again
 MISSING_RETRY = 10.0  # for a kind whose CRD is not installed
+COUNTED = {
+    "bridge": (metrics.BRIDGE_LISTS, metrics.BRIDGE_EVENTS),
+    "worker": (metrics.WORKER_LISTS, metrics.WORKER_EVENTS),
+}
+"""How many full lists and changes a program has received."""
 CUT_OFF = 5.0
 """Seconds without a connection after which what was reported is no longer the cluster's present state."""
 
@@ -57,7 +64,7 @@ class Resource:
 class Watch:
     """One kind, watched for as long as ``run`` runs. ``lasts`` and ``silence`` are in seconds.
 
-    In its metrics ``program`` is the part of Outlast that watches, and ``name`` what (default: the resource).
+    Its metrics say that the ``program`` watches, and ``name`` what (default: the resource).
     """
 
     def __init__(
@@ -69,7 +76,7 @@ class Watch:
         lasts: float = 300,
         silence: float = 70,
         meter: MetricMeter = MetricMeter.noop,
-        program: str = "bridge",
+        program: Literal["bridge", "worker"] = "bridge",
         name: str = "",
     ) -> None:
         self.resource = resource
@@ -86,8 +93,9 @@ class Watch:
         self._closed_at = -CUT_OFF
         self.missing = False
         """True if the kind is not installed."""
-        self._lists = meter.create_counter(f"outlast_{program}_lists", "full lists")
-        self._events = meter.create_counter(f"outlast_{program}_events", "changes")
+        lists, events = COUNTED[program]
+        self._lists = meter.create_counter(*lists.made_by)
+        self._events = meter.create_counter(*events.made_by)
         self._which = {"resource": name or resource.plural}
 
     def missed(self, item: Json) -> None:

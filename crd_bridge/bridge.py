@@ -8,11 +8,12 @@ from temporalio.client import Client
 from temporalio.common import MetricMeter
 
 from api import names
-from clients.kube import Kube
+from clients.kube import Json, Kube
 from clients.watch import Changed, Resource, Watch
 from crd_bridge import certificates, nodes, pods
 from crd_bridge.certificates import Certificates
 from crd_bridge.checkpoints import Checkpoints
+from crd_bridge.gauges import Gauges
 from crd_bridge.jobs import Jobs
 from crd_bridge.missed import deletions
 from crd_bridge.nodes import Nodes
@@ -56,6 +57,7 @@ class Bridge:
         self._behind = set(DELETED)  # kinds of which it is not yet known what was deleted before
         gateway = Gateway(client, meter)
         self._queues = Queues(meter, permission)
+        self._gauges = Gauges(meter)
         jobs = Jobs(kube, gateway, self._queues, cluster_id, lambda: all(each.synced.is_set() for each in self._jobs))
         templates = Templates(kube, self._queues)
         vms = Vms(jobs, gateway, self._queues, templates.look, reported)
@@ -63,6 +65,14 @@ class Bridge:
         machines = Nodes(gateway, self._queues, reported)
         machines.replicas = replicas = Replicas(gateway, self._queues, machines.tell, reported)
         asked = Certificates(gateway, self._queues, reported)
+
+        def job_changed(key: str, item: Json | None, version: int) -> None:
+            jobs.changed(key, item, version)
+            self._gauges.job(key, item)
+
+        def vm_changed(key: str, item: Json | None, version: int) -> None:
+            vms.changed(key, item, version)
+            self._gauges.vm(key, item)
 
         def watch(api_version: str, plural: str, changed: Changed, selector: str = "", fields: str = "") -> Watch:
             resource = Resource(api_version, plural, selector, fields)
@@ -72,9 +82,9 @@ class Bridge:
             watch("v1", nodes.PLURAL, machines.changed),
             watch("v1", pods.PODS, replicas.pod_changed, names.LABEL_JOB),
         ]
-        self._jobs = [watch(names.API_VERSION, names.JOB_PLURAL, jobs.changed)]
+        self._jobs = [watch(names.API_VERSION, names.JOB_PLURAL, job_changed)]
         self._others = [
-            watch(names.API_VERSION, names.VM_PLURAL, vms.changed),
+            watch(names.API_VERSION, names.VM_PLURAL, vm_changed),
             watch(names.API_VERSION, names.TEMPLATE_PLURAL, templates.changed),
             watch("batch/v1", pods.JOBS, replicas.job_changed, names.LABEL_JOB),
             watch(CERTIFICATES_API, certificates.PLURAL, asked.changed, fields=certificates.SERVING),
@@ -116,6 +126,7 @@ class Bridge:
         """Watch and signal until cancelled."""
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._gauges.kept(), name="gauges")
                 # Nodes and pods say together who is to be notified; jobs say who buys by a SpotInstanceVM.
                 for watches in (self._first, self._jobs, self._others):
                     for watch in watches:

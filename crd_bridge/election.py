@@ -21,6 +21,7 @@ from typing import Any
 import aiohttp
 from temporalio.common import MetricMeter
 
+from api import metrics
 from api.names import ANNOTATION_BRIDGED, BRIDGE_LEASE
 from clients.kube import Json, Kube, KubeError, path
 from crd_bridge.reported import NOTHING, Reported
@@ -77,7 +78,7 @@ class Election:
         self._version = ""
         self._renewed = -durations.renew  # when our last renewal began
         self._renewal = asyncio.Event()
-        self._active = meter.create_gauge("outlast_bridge_active", "1 if this bridge is the one that acts")
+        self._active = meter.create_gauge(*metrics.BRIDGE_ACTIVE.made_by)
         self._active.set(0)
 
     @property

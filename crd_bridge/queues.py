@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from temporalio.common import MetricMeter
 
+from api import metrics
 from clients.watch import back_off
 from crd_bridge.reported import Version
 
@@ -63,8 +64,8 @@ class Queues:
         self._running: dict[Hashable, asyncio.Task[None]] = {}
         self._failed: dict[Hashable, int] = {}  # key → failures in a row
         self._closed = False
-        self._failures = meter.create_counter("outlast_bridge_failures", "work that had to be retried")
-        self._waiting = meter.create_gauge("outlast_bridge_waiting", "objects of which Temporal is not told yet")
+        self._failures = meter.create_counter(*metrics.BRIDGE_FAILURES.made_by)
+        self._waiting = meter.create_gauge(*metrics.BRIDGE_WAITING.made_by)
 
     @property
     def idle(self) -> bool:

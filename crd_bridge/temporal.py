@@ -7,7 +7,7 @@ from temporalio.common import MetricMeter, WorkflowIDConflictPolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
-from api import names
+from api import metrics, names
 from api.messages import JobStart, Shutdown
 from api.model import Model
 from clients.temporal import RPC_TIMEOUT, fair, latest_run
@@ -28,8 +28,8 @@ class Gateway:
 
     def __init__(self, client: Client, meter: MetricMeter = MetricMeter.noop) -> None:
         self._client = client
-        self._signals = meter.create_counter("outlast_bridge_signals", "signals delivered")
-        self._starts = meter.create_counter("outlast_bridge_starts", "workflows started")
+        self._signals = meter.create_counter(*metrics.BRIDGE_SIGNALS.made_by)
+        self._starts = meter.create_counter(*metrics.BRIDGE_STARTS.made_by)
 
     async def latest(self, workflow_id: str) -> Run | None:
         """Read the latest run with this id; None if Temporal knows none."""

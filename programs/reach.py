@@ -16,7 +16,7 @@ from temporalio.client import Client
 from temporalio.common import MetricMeter
 from temporalio.service import RPCError, RPCStatusCode
 
-from api import names
+from api import metrics, names
 from clients.kube import FIRST_NAMESPACE, Kube
 
 log = logging.getLogger(__name__)
@@ -63,9 +63,7 @@ class Reach:
         self._back = back
         self._answered = dict.fromkeys(looks, time.monotonic())
         self._why: dict[str, str] = {}  # for each side that does not answer
-        self._seconds = meter.create_gauge(
-            "outlast_unreachable_seconds", "since the last answer, 0 while there is one", "s"
-        )
+        self._seconds = meter.create_gauge(*metrics.UNREACHABLE.made_by)
 
     @property
     def missing(self) -> list[str]:

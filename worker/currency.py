@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from temporalio.common import MetricMeter, WorkerDeploymentVersion
 from temporalio.service import RPCError
 
+from api import metrics
 from clients.background import beside
 from worker.versions import Standing, how_to_make_current
 
@@ -32,9 +33,7 @@ class Currency:
         self._look = look
         self._every = every
         self._standing: Standing | None = None
-        self._gauge = meter.create_gauge(
-            "outlast_worker_version_current", "1 while this worker's version is the one that new work goes to"
-        )
+        self._gauge = meter.create_gauge(*metrics.VERSION_CURRENT.made_by)
 
     @property
     def notes(self) -> list[str]:

@@ -11,6 +11,7 @@ from activities.certificates.approver import REQUESTS
 from activities.checkpoints.memory import RUNNING, UNDER_WAY
 from activities.kubernetes.daemons import USUAL, DaemonNamespaces, Daemons
 from activities.placement.activities import HOSTS, PLACED
+from api import metrics
 from clients.background import beside
 from clients.informer import Informer
 from clients.kube import Kube
@@ -31,7 +32,7 @@ class Memory:
         self._all: list[Informer[Any]] = [
             self.hosts, self.placed, self.running, self.under_way, self.requests, *self.daemons.informers
         ]  # fmt: skip
-        self._current = meter.create_gauge("outlast_worker_memory_current", "1 if activities may read it, else 0")
+        self._current = meter.create_gauge(*metrics.MEMORY_CURRENT.made_by)
 
     @asynccontextmanager
     async def kept(self) -> AsyncIterator[None]:

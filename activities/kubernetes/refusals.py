@@ -15,12 +15,11 @@ from temporalio import activity
 from temporalio.exceptions import ApplicationError
 from temporalio.worker import ActivityInboundInterceptor, ExecuteActivityInput, Interceptor
 
-from api import errors
+from api import errors, metrics
 from clients.kube import FIRST_NAMESPACE, Kube, KubeError
 
 _TYPES = {400: errors.INVALID, 401: errors.PERMISSION, 403: errors.PERMISSION, 422: errors.INVALID}
 _RIGHTS = (401, 403)
-FAILURES = "outlast_activity_failures"
 
 
 class Refusals(Interceptor):
@@ -44,7 +43,7 @@ class _Border(ActivityInboundInterceptor):
             return await self._understood(input)
         except Exception as error:
             reason = (isinstance(error, ApplicationError) and error.type) or type(error).__name__
-            failures = activity.metric_meter().create_counter(FAILURES, "activities that failed, by why")
+            failures = activity.metric_meter().create_counter(*metrics.ACTIVITY_FAILURES.made_by)
             failures.add(1, {"reason": reason})
             raise
 

@@ -1,6 +1,7 @@
 """`python -m crd_bridge` as it is deployed: its process, its rights, and what it says if it cannot run."""
 
 import asyncio
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -78,7 +79,13 @@ async def test_it_bridges_with_the_rights_that_it_is_given(
         return found.status == WorkflowExecutionStatus.RUNNING
 
     await eventually(running, "the workflow runs")
-    told = await fetch(f"http://{metrics}/metrics")
+    counted = re.compile(rf'^outlast_jobs{{job_namespace="{namespace}",.*state="Waiting"}} 1$', re.MULTILINE)
+
+    async def counts() -> str | None:
+        told = await fetch(f"http://{metrics}/metrics")
+        return told if counted.search(told) else None
+
+    told = await eventually(counts, "the job is counted", 120)
     assert "outlast_bridge_lists{" in told
     assert 'start="begin"' in told
     process.send_signal(signal.SIGTERM)

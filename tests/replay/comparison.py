@@ -35,10 +35,14 @@ TEXTS = {"message"}
 """Fields of inputs that only people read. Their words may change, so only whether there are any is compared."""
 
 ADDED = {
-    "gpus", "on_demand_per_hour", "begins_at", "reaches", "on_demand_cost", "gpu_hours", "lost_seconds",
-    "frozen_seconds",
+    "input.report": {
+        "gpus", "on_demand_per_hour", "begins_at", "reaches", "on_demand_cost", "gpu_hours", "lost_seconds",
+        "frozen_seconds",
+    },
+    "input.entry": {"provisioning"},
 }  # fmt: skip
-"""Fields of the job's report, which only people read, that are newer than a recorded history. They are not compared."""
+"""Fields of a job's report and of a VM's entry that are newer than a recorded history. They are not compared, because
+no workflow reads them."""
 
 
 async def differences(history: WorkflowHistory) -> list[str]:
@@ -145,7 +149,7 @@ def _input(kind: str, payloads: list[Payload]) -> dict[str, Any]:
 def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for key, item in value.items():
-            if key in ADDED and path.startswith("input.report"):
+            if any(path.startswith(where) and key in fields for where, fields in ADDED.items()):
                 continue
             text = key in TEXTS and isinstance(item, str) and item
             yield from _flat("(words)" if text else item, f"{path}.{key}")

@@ -60,6 +60,7 @@ class Simulation:
         self.converter = converter
         self.client = Client(SimulatedService(self), namespace=self.namespace, data_converter=converter)
         self.latency: Callable[[], float] = lambda: LATENCY
+        self.meter = MetricMeter.noop  # the workflows'
         self.tasks = 0  # workflow tasks so far
         self.last_results: dict[str, Any] = {}  # by workflow id: what a Schedule hands on from the run before
         self._runs: dict[str, list[Execution]] = {}
@@ -315,7 +316,7 @@ class Simulation:
             info=info,
             randomness_seed=run.activations[0].jobs[0].initialize_workflow.randomness_seed,
             extern_functions={
-                "__temporal_get_metric_meter": lambda: MetricMeter.noop,
+                "__temporal_get_metric_meter": lambda: self.meter,
                 "__temporal_assert_local_activity_valid": lambda _: None,
             },
             disable_eager_activity_execution=True,

@@ -8,6 +8,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
+    from api import metrics
     from api.sweep import Stuck, SweepReport
     from workflows.sweep import stuck_policy as policy
 
@@ -39,8 +40,6 @@ async def tell_stuck(found: act.FoundStuck, before: SweepReport | None, sound: S
 
 
 def _count(counts: Mapping[str, int]) -> None:
-    gauge = workflow.metric_meter().create_gauge(
-        "outlast_stuck_workflows", "open workflows whose task fails again and again"
-    )
+    gauge = workflow.metric_meter().create_gauge(*metrics.STUCK_WORKFLOWS.made_by)
     for kind, count in counts.items():
         gauge.set(count, {"workflow_type": kind})

@@ -14,6 +14,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
     from activities.signatures import Signature
+    from api import metrics
     from api.names import SWEEP_WORKFLOW, TASK_QUEUE, checkpoint_name, tag_in
     from api.sweep import Kind, SweepReport, Swept
     from workflows.sweep import policy as policy
@@ -134,11 +135,11 @@ class Sweep:
     @staticmethod
     def _count(kinds: list[Swept], stop: str | None) -> None:
         meter = workflow.metric_meter()
-        gauge = meter.create_gauge("outlast_sweep_orphans", "what the last sweep found that nobody owns")
+        gauge = meter.create_gauge(*metrics.SWEEP_ORPHANS.made_by)
         for kind in kinds:
             gauge.set(len(kind.orphans), {"kind": kind.kind})
-        meter.create_gauge("outlast_sweep_alarm", "1 if the last sweep stopped").set(int(stop is not None))
-        at = meter.create_gauge("outlast_sweep_timestamp_seconds", "when this worker last ran a sweep", "s")
+        meter.create_gauge(*metrics.SWEEP_ALARM.made_by).set(int(stop is not None))
+        at = meter.create_gauge(*metrics.SWEEP_AT.made_by)
         at.set(int(workflow.now().timestamp()))
 
     @staticmethod

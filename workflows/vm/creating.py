@@ -8,12 +8,13 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api import errors, names, reasons
+    from api import errors, metrics, names, reasons
     from api.duration import parse_duration
     from api.market import Choice, Choose
     from workflows.policy.candidates import candidates_of
 
 from workflows.common.calls import call, explain, scope_of
+from workflows.common.measures import measure
 from workflows.vm.machine import Part
 from workflows.vm.state import Attempt
 
@@ -63,6 +64,7 @@ class Creating(Part):
             await self._attempt_failed(progress.error, progress.message, progress.scope)
         elif progress.done and progress.vm.exists:
             self.state.view = progress.vm
+            self._measure_wait()
             await self.machine.report_to_market("Bought")
             self.machine.enter("Booting", seconds=self.timings.boot_deadline, message=f"{vm.name} runs in {vm.zone}")
         elif progress.done:
@@ -71,6 +73,17 @@ class Creating(Part):
             await self._attempt_failed(reasons.CREATE_TIMEOUT, f"the creation of {vm.name} did not finish in time")
         else:
             await self.machine.until(lambda: False, self.machine.soon(), f"the creation of {vm.name}")
+
+    def _measure_wait(self) -> None:
+        if self.state.wanted_at is None:
+            return
+        measure(
+            metrics.CAPACITY_WAIT,
+            (workflow.now() - self.state.wanted_at).total_seconds(),
+            job_namespace=self.start.namespace,
+            provisioning=self.machine.candidate.provisioning,
+            reason=self.state.reason or "none",
+        )
 
     async def _observe(self, observe: act.ObserveCreate, summary: str) -> act.CreateProgress | None:
         """Watch the create operation; None if the wait for it ended first."""

@@ -154,6 +154,7 @@ class Reports:
             internal_ip=view.internal_ip if view else None,
             external_ip=view.external_ip if view else None,
             zone=current.zone,
+            provisioning=current.candidate.provisioning if current.candidate else None,
             state=state.stage,
             joined_cluster=state.node is not None and state.node.exists,
             node_name=state.node.name if state.node else None,

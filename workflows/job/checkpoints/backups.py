@@ -7,7 +7,7 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api import conditions, errors, events, reasons
+    from api import conditions, errors, events, metrics, reasons
     from api.names import checkpoint_name
     from api.views import CheckpointView, RestorePoint
     from workflows.job.checkpoints.policy.ending import told_to_end
@@ -389,6 +389,22 @@ class Backups:
         self.job.spawn(self.retention.run(), "retention")
 
     def _note_end(self, record: Checkpoint) -> None:
+        seconds = (workflow.now() - record.requested_at).total_seconds()
+        self.job.measure(metrics.CHECKPOINT, seconds, outcome=record.outcome or "Failed", reason=record.reason)
+        self._measure_rescue(record)
         source = self.state.replicas.get(record.replica)
         if source is not None and source.run.dump is not None and source.run.dump.number == record.number:
             source.run.dump.ended_at, source.run.dump.usable = workflow.now(), record.outcome == "Usable"
+
+    def _measure_rescue(self, record: Checkpoint) -> None:
+        """Measure how soon after the notice a replica that lost its machine was saved, itself or by a survivor."""
+        recoveries = [replica.recovery for replica in self.state.replicas.values() if replica.recovery]
+        for recovery in recoveries:
+            if record.outcome != "Usable" or record.number not in (recovery.own, recovery.checkpoint):
+                continue
+            nodes = {node for old in recovery.olds for node in old.nodes}
+            notices = [notice.at for node, notice in self.state.notices.items() if node in nodes]
+            if notices:
+                source = "dying" if record.number == recovery.own else "survivor"
+                seconds = (workflow.now() - min(notices)).total_seconds()
+                self.job.measure(metrics.NOTICE_TO_CHECKPOINT, seconds, source=source)

@@ -11,9 +11,11 @@ with workflow.unsafe.imports_passed_through():
     from activities.signatures import JobEvent, JobRef, PatchSpec
     from api.common import Condition
     from api.messages import JobStart
+    from api.metrics import Metric
     from api.spot_instance_job import SpotInstanceJobSpec
 
 from workflows.common.clock import Clock
+from workflows.common.measures import measure
 from workflows.common.patches import patched
 from workflows.job.state.job import Failure, JobState
 
@@ -190,6 +192,10 @@ class Job:
             observed_generation=self.state.generation or None,
         )
         self.touch()
+
+    def measure(self, metric: Metric, value: float, **labels: str) -> None:
+        """Add a value to a histogram, under the job's namespace."""
+        measure(metric, max(0.0, value), job_namespace=self.start.namespace, **labels)
 
     def event(self, reason: str, message: str, *, warning: bool = False) -> None:
         """Report something in an Event. While the API server is unreachable, only the newest Events are kept."""

@@ -10,7 +10,7 @@ from temporalio.exceptions import ActivityError, FailureError
 
 with workflow.unsafe.imports_passed_through():
     from activities import signatures as act
-    from api import conditions, events, names, reasons
+    from api import conditions, events, metrics, names, reasons
     from api.market import VmRequest
     from api.messages import PreemptionNotice, VmRelease, VmReport, VmStart
     from api.spot_instance_vm import OnDemandFallback
@@ -23,6 +23,7 @@ from workflows.common.calls import call
 from workflows.common.patches import patched
 from workflows.job.core.job import Job
 from workflows.job.machines.nodes import Nodes
+from workflows.job.state.ledger import hours_of
 from workflows.job.state.replica import Replica
 from workflows.job.state.seats import Seat
 from workflows.job.state.vm import Vm
@@ -134,10 +135,21 @@ class Machines:
             vm.report = report
             if vm.existed_at is None and report.stage != "Creating":
                 vm.existed_at = report.at or workflow.now()
+            if vm.gone:
+                self._measure_cost(vm)
             self._compare_costs()
             self._report_agents()
         if report.stage == "Noticed" and report.vm_name:
             self.nodes.record(report.vm_name, report.reason, report.ends_at)
+
+    def _measure_cost(self, gone: Vm) -> None:
+        vm = gone.record(self._fallback)
+        if vm is None:
+            return
+        costs = {metrics.VM_COST: vm.price_per_hour, metrics.VM_ON_DEMAND_COST: vm.on_demand_per_hour}
+        for metric, price in costs.items():
+            if price is not None:
+                self.job.measure(metric, hours_of(vm) * price, provisioning=vm.provisioning or "Spot")
 
     def _compare_costs(self) -> None:
         """Report once if on-demand would cost less."""

@@ -6,7 +6,7 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from api import errors, events
+    from api import errors, events, metrics
     from api.report import IncarnationRecord
     from api.views import PodView
     from api.waiting import UNSCHEDULABLE
@@ -200,7 +200,7 @@ class Starting(Part):
         self.me.run.running_since = (pod.started_at if pod else None) or workflow.now()
         self.me.place.move_to(self.me.run.nodes)
         self.me.place.candidates = []
-        self.state.ledger.begin(
+        lost = self.state.ledger.begin(
             IncarnationRecord(
                 replica=self.me.index,
                 incarnation=self.me.incarnation,
@@ -211,6 +211,10 @@ class Starting(Part):
             )
         )
         recovery, self.me.recovery = self.me.recovery, None
+        if lost is not None:
+            self.job.measure(metrics.LOST_TRAINING, lost)
+        if recovery is not None:
+            self._measure(recovery, self.me.run.running_since)
         if recovery is not None and recovery.node_ready_at is not None and self.me.place.is_gang:
             self.me.place.restart_seconds = (self.me.run.running_since - recovery.node_ready_at).total_seconds()
         self.me.retry.ran()
@@ -236,6 +240,14 @@ class Starting(Part):
         """Say that the others are looked for, if it is a gang that has started with fewer members than it may have."""
         size, most = len(self.me.members), self.job.spec.members
         return f"{size} of {most} members: machines for the others are being bought" if size < most else ""
+
+    def _measure(self, recovery: Recovery, running_since: datetime) -> None:
+        took = {"all": running_since - recovery.noticed_at}
+        if recovery.node_ready_at is not None:
+            took["machine"] = recovery.node_ready_at - recovery.noticed_at
+            took["training"] = running_since - recovery.node_ready_at
+        for phase, time in took.items():
+            self.job.measure(metrics.RECOVERY, time.total_seconds(), phase=phase)
 
     def _seconds_since(self, recovery: Recovery) -> float:
         return (workflow.now() - recovery.noticed_at).total_seconds()

@@ -46,16 +46,23 @@ class Ledger(Slim):
         self.on_demand_cost += hours * (vm.on_demand_per_hour or 0)
         self.without_price += vm.price_per_hour is None
 
-    def begin(self, record: IncarnationRecord) -> None:
-        """Record an incarnation that has started. What it lacks of the last one of its replica is lost."""
+    def begin(self, record: IncarnationRecord) -> float | None:
+        """Record an incarnation that has started.
+
+        Return the seconds of training that it lacks of the last one of its replica, which are lost; None if there was
+        no other.
+        """
         before = next((each for each in reversed(self.incarnations) if each.replica == record.replica), None)
+        lost = None
         if before is not None and before.reaches is not None:
-            self.lost_seconds += max(0.0, before.reaches - record.begins_at)
+            lost = max(0.0, before.reaches - record.begins_at)
+            self.lost_seconds += lost
         self.incarnations.append(record)
         over = len(self.incarnations) - KEPT
         if over > 0:
             del self.incarnations[:over]
             self.incarnations_before += over
+        return lost
 
     def end(self, replica: int, incarnation: int, at: datetime, why: str, *, reaches: float) -> None:
         """Record the end of an incarnation. The first reason counts; one that never started has no record.
