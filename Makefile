@@ -6,10 +6,13 @@ BIN := .venv/bin
 # Each run of a workflow loads its modules anew, in the worker as in the tests: not from source each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-long chaos chaos-real year sandbox check bench service crds histories clean
+.PHONY: demo demo-gang test test-long chaos chaos-real year sandbox check bench service crds histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
+
+demo-gang: .venv/stamp  ## its sibling: one training on four machines outlasts one of them
+	$(BIN)/python -m sandbox.demo --gang
 
 # The executables first: building them takes minutes once, longer than any test may. Then the parts and the product on a
 # whole sandbox, side by side: six processes, which wait for a cloud or a control plane of theirs most of the time

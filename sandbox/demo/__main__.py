@@ -1,4 +1,4 @@
-"""``python -m sandbox.demo``: show how two trainings outlast their machines.
+"""``python -m sandbox.demo``: show how trainings outlast their machines: two copies of one, or one on four machines.
 
 The exit code is 1, with the reason, if they do not.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.cloud import Cloud
+from sandbox.demo.gang import GangStory, gang_summary
 from sandbox.demo.narrator import Narrator, narrator
 from sandbox.demo.story import Story
 from sandbox.demo.summary import summary
@@ -42,7 +43,7 @@ def main() -> int:
     )
     voice = narrator()
     try:
-        asyncio.run(_interruptible(_tell(settings, voice, keep=arguments.keep)))
+        asyncio.run(_interruptible(_tell(settings, voice, gang=arguments.gang, keep=arguments.keep)))
     except SandboxError as error:
         print(f"\nThe demo failed: {error}\nLogs: {settings.logs}", file=sys.stderr)
         return 1
@@ -54,13 +55,19 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m sandbox.demo",
-        description="Show how two trainings outlast their machines; exit code 1 with the reason if they do not.",
+        description="Show how trainings outlast their machines; exit code 1 with the reason if they do not.",
+    )
+    parser.add_argument(
+        "--gang", action="store_true", help="tell of one training on four machines, not of two copies of one"
     )
     parser.add_argument("--speed", type=float, default=10.0, help="emulated durations are divided by this (default 10)")
     parser.add_argument("--keep", action="store_true", help="keep the sandbox with its Web UI up until Ctrl-C")
     parser.add_argument("--machines", choices=MACHINE_KINDS, default="light", help="what a VM is (default: light)")
     parser.add_argument("--state", type=Path, default=Path(".sandbox"), help="the state directory (default: .sandbox)")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.gang and arguments.machines != "light":
+        parser.error("the story of a gang is told on light machines: leave out --machines")
+    return arguments
 
 
 async def _interruptible(story: Coroutine[Any, Any, None]) -> None:
@@ -71,16 +78,16 @@ async def _interruptible(story: Coroutine[Any, Any, None]) -> None:
     await task
 
 
-async def _tell(settings: Settings, voice: Narrator, *, keep: bool) -> None:
+async def _tell(settings: Settings, voice: Narrator, *, gang: bool, keep: bool) -> None:
     cloud = Cloud(settings, voice.say)
-    story: Story | None = None
+    story: Story | GangStory | None = None
     try:
         with voice.telling():
             with voice.step("A cloud in a box: Kubernetes, Temporal, a registry, an emulated GCE; Outlast in it"):
                 await cloud.up()
-            story = Story(settings, cloud.addresses, voice)
+            story = (GangStory if gang else Story)(settings, cloud.addresses, voice)
             await story.run()
-        voice.print(summary(story))
+        voice.print(gang_summary(story) if isinstance(story, GangStory) else summary(story))
         await _show(cloud, voice, keep=keep)
     except SandboxError as error:
         if keep and story:

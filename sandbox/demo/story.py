@@ -1,8 +1,4 @@
-"""The story: each step does or awaits one thing within a deadline, and raises an error if that does not happen.
-
-It does everything as a user would: with kubectl, the sandbox's control surface and HTTP. Nothing of Outlast is
-imported.
-"""
+"""The story of two copies of one training: first one of them loses its machine, then both at once."""
 
 from __future__ import annotations
 
@@ -13,16 +9,14 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from sandbox.control import ControlClient
+from sandbox.demo.frame import NOTICE_SECONDS, Frame, require
 from sandbox.demo.manifests import INTERVAL, NAMESPACE, Samples
-from sandbox.demo.narrator import Narrator, Row
-from sandbox.demo.observer import Observer, holds
-from sandbox.demo.sight import JobSight, image_of, progress_of, tag_of
-from sandbox.demo.trainings import Training, Trainings
-from sandbox.errors import SandboxError
+from sandbox.demo.narrator import Narrator
+from sandbox.demo.observer import holds
+from sandbox.demo.sight import image_of, progress_of, tag_of
+from sandbox.demo.trainings import Training
 from sandbox.settings import Settings
 
-NOTICE_SECONDS = 30.0
 MANIFEST_TYPES = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -41,62 +35,36 @@ class Recovery:
     trains: float
 
 
-class Story:
-    """Tells the story from ``kubectl apply`` until nothing is left."""
+class Story(Frame):
+    """Tells how two copies of one training outlast their machines."""
 
     def __init__(self, settings: Settings, addresses: Mapping[str, str], narrator: Narrator) -> None:
-        self.observer = Observer(settings.admin_kubeconfig, ControlClient(addresses["CONTROL_URL"]))
-        self.trainings = Trainings(self.observer)
-        self.samples = Samples(settings.state_dir / "demo", addresses)
-        self.job = JobSight(self.observer, self.trainings, NAMESPACE, self.samples.job)
+        super().__init__(settings, addresses, narrator, Samples(settings.state_dir / "demo", addresses))
         self.recoveries: list[Recovery] = []
         self.steps_lost: list[int] = []
         """For each loss: the steps done before that no replica had any more once the lost ones trained again."""
         self._checkpointed = ""
         """The pod of the first checkpoint."""
-        self._narrator = narrator
 
-    async def run(self) -> None:
-        """Tell the story.
-
-        Raises:
-            SandboxError: a step did not happen; the message says what was waited for.
-        """
-        self._narrator.rows = self._rows
-        await self.observer.start()
-        await self.trainings.start()
-        news = asyncio.create_task(self._tell_news())
-        try:
-            await self._apply()
-            await self._buy()
-            await self._train()
-            await self._checkpoint()
-            await self._lose_one()
-            await self._lose_both()
-            await self._complete()
-            await self._delete()
-        finally:
-            news.cancel()
-            await self.trainings.stop()
-            await self.observer.stop()
+    async def tell(self) -> None:
+        """Tell the story: see ``Frame``."""
+        await self.apply("a SpotInstanceJob, a SpotInstanceVM and their Secrets")
+        await self._buy()
+        await self._train()
+        await self._checkpoint()
+        await self._lose_one()
+        await self._lose_both()
+        await self._complete()
+        await self.delete("no VM, no Node, no Job, no CheckpointBackup is left")
 
     # --- up
-
-    async def _apply(self) -> None:
-        with self._narrator.step("kubectl apply: a SpotInstanceJob, a SpotInstanceVM and their Secrets"):
-            for change in self.samples.write():
-                self._narrator.say(f"sample edited for the sandbox: {change}")
-            kubectl = self.observer.kubectl
-            await kubectl("create", "namespace", NAMESPACE)
-            await kubectl("apply", "--namespace", NAMESPACE, "-f", self.samples.directory)
-            await self.observer.until(lambda: self.job.id, 30, "a workflow for the SpotInstanceJob (status.jobID)")
 
     async def _buy(self) -> None:
         with self._narrator.step("Two spot VMs are bought and join the cluster as nodes") as step:
             await self.observer.until(lambda: len(self.job.ready_nodes()) == 2, 90, "two nodes that are Ready")
             nodes = self.job.ready_nodes()
             spot = {vm["name"] for vm in self.observer.vms if vm["scheduling"]["provisioningModel"] == "SPOT"}
-            _require(set(nodes) <= spot, f"nodes {nodes} are not the spot VMs {sorted(spot)}")
+            require(set(nodes) <= spot, f"nodes {nodes} are not the spot VMs {sorted(spot)}")
             step.remark = ", ".join(nodes)
 
     async def _train(self) -> None:
@@ -120,7 +88,7 @@ class Story:
         survivor = 1 - lost
         before, vm = self.job.training(lost), self.job.vm(lost)
         with self._narrator.step(f"GCE preempts one VM, with a notice of {NOTICE_SECONDS:.0f} s") as step:
-            notice = await self._preempt(vm)
+            notice = await self.preempt(vm)
             step.remark = vm
         with self._narrator.step("The survivor is checkpointed within the notice") as step:
             pod = self.job.training(survivor).pod
@@ -136,7 +104,7 @@ class Story:
             # The restore point with the most progress: the schedule may have made another of the survivor meanwhile.
             tags = [tag_of(image_of(each)) for each in self.job.completed_backups(pod, notice)]
             further = progress_of(source) >= max(map(progress_of, tags))  # one from just before the notice
-            _require(source in tags or further, f"restored from {source}, not the survivor's {', '.join(tags)}")
+            require(source in tags or further, f"restored from {source}, not the survivor's {', '.join(tags)}")
             self.steps_lost.append(max(0, (before.last or 0) - self.job.step(survivor)))
             step.remark = f"from step {self.job.training(lost).first}"
         with self._narrator.step("Nothing is left of the lost VM, its Node and its Job"):
@@ -148,22 +116,18 @@ class Story:
         newest = await self.observer.until(self._newest_image, 15, "status.lastCheckpointImage")
         await _must_exist(newest)
         with self._narrator.step("GCE preempts both VMs at once: no survivor is left to be checkpointed"):
-            notices = await asyncio.gather(*map(self._preempt, vms))
+            notices = await asyncio.gather(*map(self.preempt, vms))
         with self._narrator.step("Both are restored from the newest image in the registry, on new VMs") as step:
             for loss in zip((0, 1), befores, vms, notices, strict=True):
                 await self._restored(*loss, None)
                 source = self.job.entry(loss[0])["restoredFrom"]
                 await _must_exist(source)
                 further = progress_of(source) >= progress_of(newest)  # one may have been finished at the last moment
-                _require(further, f"restored from {source}, which holds less than {tag_of(newest)}")
+                require(further, f"restored from {source}, which holds less than {tag_of(newest)}")
             reached = max(before.last or 0 for before in befores)
             restored = max(self.job.training(replica).first or 0 for replica in (0, 1))
             self.steps_lost.append(max(0, reached - restored))
             step.remark = f"from step {restored}, {self.steps_lost[-1]} steps lost"
-
-    async def _preempt(self, vm: str) -> float:
-        await self.observer.control.preempt(vm, NOTICE_SECONDS)
-        return await self.observer.until(lambda: self.observer.happened("notice", vm), 10, f"the notice to {vm}")
 
     async def _restored(self, replica: int, before: Training, vm: str, notice: float, backup: str | None) -> None:
         """Wait until a replica trains again on another VM, and not from the beginning."""
@@ -175,7 +139,7 @@ class Story:
 
         await self.observer.until(trains, 90, f"replica {replica} to train again on another VM than {vm}")
         now = self.job.training(replica)
-        _require(bool(now.first), f"{now.pod} began from step 0 instead of continuing from an image")
+        require(bool(now.first), f"{now.pod} began from step 0 instead of continuing from an image")
         redone = (before.last or 0) - (now.first or 0)
         successor = self.job.vm(replica)
         self.recoveries.append(Recovery(replica, vm, successor, backup, max(0, redone), notice, now.began))
@@ -186,16 +150,8 @@ class Story:
         with self._narrator.step("The training is completed") as step:
             await self.observer.until(lambda: holds(self.job.object, "Completed"), 150, "condition Completed")
             done = [each for each in self.trainings.of(self.job.id) if each.done]
-            _require(bool(done), "condition Completed, but no training said that it is done")
+            require(bool(done), "condition Completed, but no training said that it is done")
             step.remark = f"replica {done[0].replica}: {done[0].last} of {done[0].of} steps"
-
-    async def _delete(self) -> None:
-        with self._narrator.step("kubectl delete: no VM, no Node, no Job, no CheckpointBackup is left"):
-            await self.observer.kubectl("delete", "--namespace", NAMESPACE, "-f", self.samples.directory, deadline=90)
-            try:
-                await self.observer.until(lambda: not self.job.left_over(), 60, "nothing to be left")
-            except SandboxError as error:
-                raise SandboxError(f"{error}; there still is {', '.join(self.job.left_over())}") from None
 
     # --- looks
 
@@ -207,33 +163,6 @@ class Story:
         gone = vm not in {each["name"] for each in self.observer.vms}
         return gone and self.observer.get("nodes", vm) is None and before.job_name not in jobs
 
-    async def _tell_news(self) -> None:
-        """Report the job's Events, in Outlast's own words."""
-        told: set[str] = set()
-        while True:
-            for event in self.observer.all("events", NAMESPACE):
-                uid, about = event["metadata"]["uid"], event.get("involvedObject") or event.get("regarding") or {}
-                if uid not in told and about.get("kind") == "SpotInstanceJob":
-                    told.add(uid)
-                    self._narrator.say(f"{event.get('reason')}: {event.get('message') or event.get('note')}")
-            await asyncio.sleep(0.2)
-
-    def _rows(self) -> list[Row]:
-        rows = []
-        for entry in self.job.status.get("jobStatuses") or []:
-            training = self.trainings.newest(self.job.id, entry.get("replica", -1))
-            rows.append(
-                Row(
-                    replica=f"{entry.get('replica')}.{entry.get('incarnation')}",
-                    phase=entry.get("phase") or "",
-                    machine=entry.get("vmName") or entry.get("nodeName") or "",
-                    step=f"{training.last}/{training.of}" if training and training.of else "",
-                    restored_from=tag_of(entry.get("restoredFrom") or ""),
-                    preemptions=str(entry.get("preemptions") or 0),
-                )
-            )
-        return rows
-
 
 async def _must_exist(image: str) -> None:
     """Ask the registry for an image, by its digest if it has one, else by its tag."""
@@ -241,9 +170,4 @@ async def _must_exist(image: str) -> None:
     host, _, path = name.partition("/")
     url = f"http://{host}/v2/{path.rpartition(':')[0]}/manifests/{digest or tag_of(image)}"
     async with aiohttp.ClientSession() as session, session.head(url, headers={"Accept": MANIFEST_TYPES}) as answer:
-        _require(answer.status == 200, f"{image} is not in the registry: HTTP {answer.status}")
-
-
-def _require(true: bool, otherwise: str) -> None:
-    if not true:
-        raise SandboxError(otherwise)
+        require(answer.status == 200, f"{image} is not in the registry: HTTP {answer.status}")
