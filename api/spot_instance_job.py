@@ -12,6 +12,7 @@ from api.cost import CostStatus
 from api.duration import GoDuration, GoDurationOrAuto, parse_duration
 from api.gang import Gang
 from api.model import Model
+from api.report import IncarnationRecord
 
 VM_REF, TEMPLATE_REF = "spotInstanceVMRef", "instanceTemplateRef"
 ONE_REF = "set one of spotInstanceVMRef and instanceTemplateRef, and not both: it names what VMs are bought by"
@@ -313,6 +314,11 @@ class SpotInstanceJobStatus(Model):
         default=None,
         exclude_if=lambda cost: cost is None,
         description="what cost amounts to when the status or lastReconcileTime was last written; ? if it is unknown",
+    )
+    history: list[IncarnationRecord] = Field(
+        default=[],
+        exclude_if=lambda history: not history,
+        description="the last 30 incarnations of all replicas: on which node, from what, since when and until when",
     )
     request: RequestStatus | None = Field(
         default=None,

@@ -57,8 +57,10 @@ class KubeError(Exception):
         super().__init__(f"Kubernetes API: {self.message}")
 
 
-async def connect(kubeconfig: str | None = None) -> "Kube":
+async def connect(kubeconfig: str | None = None, context: str | None = None) -> "Kube":
     """Connect with ``kubeconfig``, else ``$KUBECONFIG``, else the pod's service account, else ``~/.kube/config``.
+
+    ``context`` is one of a kubeconfig's contexts; None is its current one.
 
     Raises:
         ConnectionError: none of these says how to reach an API server.
@@ -69,7 +71,7 @@ async def connect(kubeconfig: str | None = None) -> "Kube":
         if not named and "KUBERNETES_SERVICE_HOST" in os.environ:
             load_incluster_config(client_configuration=configuration)
         else:
-            await load_kube_config(config_file=named, client_configuration=configuration)
+            await load_kube_config(config_file=named, context=context, client_configuration=configuration)
     except ConfigException as error:
         raise ConnectionError(f"no way to reach Kubernetes: {error}; set KUBECONFIG or run in a pod") from error
     # Otherwise each call looks for a password in ~/.netrc, in another thread. It is of use to proxies only.

@@ -2,23 +2,8 @@
 
 from datetime import UTC, datetime, timedelta
 
-from api import conditions
-from api.object_conditions import is_true, true_condition
+from api.object_conditions import finished_at
 from clients.kube import Json
-
-FINAL = (conditions.COMPLETED, conditions.FAILED)
-
-
-def finished_at(item: Json) -> datetime | None:
-    """Find when the training ended; None if it has not, or if nothing says when."""
-    ended = [true_condition(item, kind) for kind in FINAL]
-    times = [each["lastTransitionTime"] for each in ended if each and each.get("lastTransitionTime")]
-    return min(map(datetime.fromisoformat, times), default=None)
-
-
-def is_over(item: Json) -> bool:
-    """True if the training is over, well or not."""
-    return is_true(item, *FINAL)
 
 
 def due_at(item: Json) -> datetime | None:

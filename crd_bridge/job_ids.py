@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 
 from api import names, reasons
 from api.common import Condition, not_accepted
+from api.object_conditions import is_over
 from api.overview import overview
 from api.spot_instance_job import SpotInstanceJobStatus
 from clients.changes import write_current
 from clients.kube import Json, Kube, of_version, path
-from crd_bridge.expiry import is_over
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,13 @@ from functools import partial
 
 from api import names, reasons
 from api.messages import JobStart, RequestChanged, Shutdown, SpecChanged
+from api.object_conditions import is_over
 from api.spot_instance_job import LONGEST_REQUEST, vm_name_in
 from clients.changes import change
 from clients.informer import Kind, Store
 from clients.kube import Json, Kube, KubeError
 from clients.watch import Resource
-from crd_bridge.expiry import due_at, is_over, seconds_until
+from crd_bridge.expiry import due_at, seconds_until
 from crd_bridge.job_ids import JobIds, Known
 from crd_bridge.queues import NotYet, Queues
 from crd_bridge.temporal import Gateway

@@ -12,7 +12,6 @@ with workflow.unsafe.imports_passed_through():
     from api.overview import CHECKS
     from api.spot_instance_job import SpotInstanceJobStatus
     from workflows.job.policy import status_writes as policy
-    from workflows.job.policy.cost import cost_status
     from workflows.job.policy.status import job_status, summary
     from workflows.policy.backoff import USUAL, back_off
 
@@ -72,8 +71,7 @@ class StatusWriter:
         return not (refused or self.state.admitted or self.job.ending or any(kind in told for kind in CHECKS))
 
     def _status(self) -> SpotInstanceJobStatus:
-        cost = cost_status(self.job.state) if patched("cost") else None
-        return job_status(self.job.start, self.job.state, workflow.now(), cost)
+        return job_status(self.job.start, self.job.state, workflow.now(), with_past=patched("cost"))
 
     def _is_news(self, status: SpotInstanceJobStatus) -> bool:
         """True if there is something to write. Progress alone is written with the next news, or twice a resync."""

@@ -4,20 +4,21 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from api.common import Condition
-from api.cost import CostStatus
 from api.messages import JobStart
 from api.names import job_workflow_id, replica_job_name
 from api.overview import overview
 from api.spot_instance_job import JobStatusEntry, MemberStatus, SpotInstanceJobStatus
 from workflows.job.checkpoints.policy.progress import training_time
+from workflows.job.policy.cost import cost_status
 from workflows.job.state.job import JobState
 from workflows.job.state.replica import Replica
 
+TOLD = 30
+"""How many of the last incarnations the status lists."""
 
-def job_status(
-    start: JobStart, state: JobState, now: datetime, cost: CostStatus | None = None
-) -> SpotInstanceJobStatus:
-    """Return the whole status of the SpotInstanceJob."""
+
+def job_status(start: JobStart, state: JobState, now: datetime, *, with_past: bool = False) -> SpotInstanceJobStatus:
+    """Return the whole status of the SpotInstanceJob. Releases up to 0.2.0 told nothing of its past and its cost."""
     meant = [replica for replica in state.replicas.values() if not replica.proof]
     checkpointed = [replica for replica in state.replicas.values() if replica.last_checkpoint_time]
     last = max(checkpointed, key=lambda replica: replica.last_checkpoint_time or now, default=None)
@@ -33,7 +34,8 @@ def job_status(
         workflow_id=job_workflow_id(start.namespace, start.name),
         job_id=start.job_id,
         request=state.requests.annotation,
-        cost=cost,
+        cost=cost_status(state) if with_past else None,
+        history=state.ledger.incarnations[-TOLD:] if with_past else [],
     )
 
 

@@ -38,10 +38,10 @@ def is_quiet(written_at: datetime | None, now: datetime) -> bool:
 
 
 def is_progress_alone(written: SpotInstanceJobStatus, status: SpotInstanceJobStatus) -> bool:
-    """True if nothing has changed but how far the trainings are, and what they cost."""
+    """True if nothing has changed but how far the trainings are, what they cost, and what is past."""
     return _without_progress(status) == _without_progress(written)
 
 
 def _without_progress(status: SpotInstanceJobStatus) -> SpotInstanceJobStatus:
     entries = [entry.model_copy(update={"progress": None}) for entry in status.job_statuses]
-    return status.model_copy(update={"job_statuses": entries, "cost": None})
+    return status.model_copy(update={"job_statuses": entries, "cost": None, "history": []})
