@@ -165,7 +165,7 @@ def resume(context: typer.Context, job: JobName) -> None:
 
 @app.command()
 def scale(
-    context: typer.Context, job: JobName, replicas: Annotated[int, typer.Option(min=1, max=16, help="How many.")]
+    context: typer.Context, job: JobName, replicas: Annotated[int, typer.Argument(min=1, max=16, help="How many.")]
 ) -> None:
     """Change how many replicas a job has."""
     ask(context.obj, lambda cluster: requests.scale(cluster, job, replicas))
