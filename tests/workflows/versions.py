@@ -8,8 +8,8 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.common import WorkerDeploymentVersion
 
 from tests.bridge.recorder import eventually
-from tests.workflows.cli import Cli
 from tests.workflows.estate import Estate
+from tests.workflows.temporal_cli import Cli
 from tests.workflows.world import World
 from worker.registration import deployment
 

@@ -8,8 +8,8 @@ from temporalio.client import WorkflowHandle
 
 from sandbox.binaries import Binaries
 from tests.bridge.recorder import eventually
-from tests.workflows.cli import Cli
 from tests.workflows.dev_server import TIMINGS, quick_world, vm_of
+from tests.workflows.temporal_cli import Cli
 from tests.workflows.world import World
 
 SIGNALS = 2_000

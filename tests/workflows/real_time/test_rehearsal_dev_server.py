@@ -15,10 +15,10 @@ from temporalio.worker import Replayer, UnsandboxedWorkflowRunner
 
 from sandbox.binaries import Binaries
 from tests.bridge.recorder import eventually
-from tests.workflows.cli import Cli
 from tests.workflows.dev_server import TIMINGS, quick_estate
 from tests.workflows.estate import Estate
 from tests.workflows.next_release import NEXT
+from tests.workflows.temporal_cli import Cli
 from tests.workflows.versions import DEPLOYMENT, make_current, worker
 from worker import setup
 from worker.setup import ensure_current

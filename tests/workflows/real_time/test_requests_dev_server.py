@@ -9,8 +9,8 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.worker import Replayer
 
 from sandbox.binaries import Binaries
-from tests.workflows.cli import Cli
 from tests.workflows.dev_server import quick_world
+from tests.workflows.temporal_cli import Cli
 from tests.workflows.world import RUNNER, World
 from workflows.job.workflow import SpotInstanceJob
 

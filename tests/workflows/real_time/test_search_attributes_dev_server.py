@@ -16,8 +16,8 @@ from api.search_attributes import ALL, ON_DEMAND
 from clients.search_attributes import NotRegisteredError, Registration, ensure, missing
 from sandbox.binaries import Binaries
 from tests.temporal_service import own_service
-from tests.workflows.cli import Cli
 from tests.workflows.dev_server import TIMINGS, quick_world, vm_of
+from tests.workflows.temporal_cli import Cli
 from tests.workflows.test_continue_as_new import runs
 from tests.workflows.world import World
 from workflows.common import continue_as_new as history

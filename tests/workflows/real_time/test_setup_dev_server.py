@@ -8,8 +8,8 @@ import pytest
 from temporalio.common import WorkerDeploymentVersion
 
 from sandbox.binaries import Binaries
-from tests.workflows.cli import Cli
 from tests.workflows.dev_server import quick_world
+from tests.workflows.temporal_cli import Cli
 from tests.workflows.versions import DEPLOYMENT, make_current, worker
 from tests.workflows.world import World
 from worker import setup

@@ -11,9 +11,9 @@ from temporalio.client import WorkflowHandle
 
 from api import names
 from sandbox.binaries import Binaries
-from tests.workflows.cli import Cli
 from tests.workflows.dev_server import TIMINGS, quick_world, vm_of
 from tests.workflows.documents import VM_SPEC
+from tests.workflows.temporal_cli import Cli
 from tests.workflows.versions import DEPLOYMENT, is_on, make_current, version_of, worker
 from tests.workflows.world import World
 
