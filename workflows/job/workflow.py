@@ -120,7 +120,7 @@ class SpotInstanceJob(RequestHandlers):
             replica.run.see(message.view, message.version)
         for old in replica.recovery.olds if replica.recovery else []:
             if old.incarnation == message.incarnation:
-                old.view = message.view
+                self.nodes.old_changed(replica, old, message.view)
 
     @workflow.signal(description="From the bridge: a CheckpointBackup's phase changed.")
     @drop_misfits

@@ -1,4 +1,8 @@
-"""The growth of elastic gangs: machines are bought while the gang trains with fewer, and it starts again with them."""
+"""The spare machines of gangs, which are bought while the gang trains, so that it starts again with them.
+
+An elastic gang that trains with fewer members grows by them. In any gang that trains on through a long notice they
+replace the machines that are about to go.
+"""
 
 from datetime import datetime, timedelta
 
@@ -18,7 +22,7 @@ from workflows.job.state.seats import Seat
 
 
 class Growth:
-    """Buys spare machines for the gangs of one job that train with fewer members than they may have."""
+    """Buys spare machines for the gangs of one job that have, or will soon have, fewer members than they may."""
 
     def __init__(self, job: Job, machines: Machines) -> None:
         self.job = job
@@ -29,44 +33,53 @@ class Growth:
     async def run(self) -> None:
         """Watch the gangs until the job ends."""
         while not self.job.closing:
-            await workflow.wait_condition(lambda: bool(self._smaller() or self._surplus()) or self.job.closing)
+            await workflow.wait_condition(lambda: bool(self._wanting() or self._surplus()) or self.job.closing)
             if self.job.closing:
                 return
             for replica in self._surplus():
                 await self._release_all(replica)
-            for replica in self._smaller():
+            for replica in self._wanting():
                 await self._release_lost(replica)
                 await self._ensure(self._buy(replica))
                 self._see(replica)
             seen = self._reports()
             changed = await self.job.until(
                 lambda seen=seen: (  # type: ignore[misc]
-                    self.job.ending or self._reports() != seen or not self._smaller() or bool(self._surplus())
+                    self.job.ending or self._reports() != seen or not self._wanting() or bool(self._surplus())
                 ),
                 self._next(),
                 "machines with which the gang may start again larger",
             )
             if not changed and not self.job.closing:
-                await self._ensure([key for each in self._smaller() for key in each.place.spare_keys])
+                await self._ensure([key for each in self._wanting() for key in each.place.spare_keys])
 
-    def _smaller(self) -> list[Replica]:
-        """List the gangs that train with fewer members than they may have, and do not start again yet.
+    def _wanting(self) -> list[Replica]:
+        """List the gangs that train and need more machines than they have, and do not start again yet.
 
         Those on free GPUs of the cluster are not among them: a machine bought beside these may be in another zone.
         """
         found = [each for each in self._training() if each.place.bought and not each.place.grows]
-        return [each for each in found if len(each.members) < self.job.spec.members]
+        return [each for each in found if self._remaining(each) < self.job.spec.members]
+
+    def _remaining(self, replica: Replica) -> int:
+        """Count the members whose machines stay while the gang trains on."""
+        going = self.nodes.lost_members(replica.place) if self.nodes.trains_until(replica) is not None else []
+        return len(replica.members) - len(going)
 
     def _training(self) -> list[Replica]:
-        """List the replicas that train and whose size may change: this is asked at each step of every job."""
-        if self.state.spec is None or self.state.spec.gang is None:
+        """List the gangs that train: this is asked at each step of every job."""
+        if self.state.spec is None or (self.state.spec.gang is None and self.state.spec.members == 1):
             return []
         replicas = self.state.replicas.values()
         return [each for each in replicas if each.phase == "Running" and each.halt is None and not each.proof]
 
     def _surplus(self) -> list[Replica]:
         """List the gangs with spare machines and no use for them, because their sizes were edited."""
-        return [each for each in self._training() if each.place.spare and len(each.members) >= self.job.spec.members]
+        return [each for each in self._training() if each.place.spare and self._has_all(each)]
+
+    def _has_all(self, replica: Replica) -> bool:
+        lost = self.nodes.lost_members(replica.place)
+        return len(replica.members) - len(lost) >= self.job.spec.members
 
     async def _release_all(self, replica: Replica) -> None:
         keys, replica.place.spare = replica.place.spare_keys, []
@@ -96,9 +109,13 @@ class Growth:
         place = replica.place
         if place.spare_at is not None and workflow.now() < place.spare_at:
             return []
-        missing = self.job.spec.members - len(replica.members) - len(place.spare)
+        missing = self.job.spec.members - self._remaining(replica) - len(place.spare)
+        if self.job.spec.in_one_zone and self.machines.zone_of([*place.vm_keys, *place.spare_keys]) is None:
+            missing = 0 if place.spare else min(missing, 1)  # the first one shows which zone has capacity
         new = [Seat(vm_key=self.machines.add(replica)) for _ in range(missing)]
         place.spare += new
+        if new and self._remaining(replica) < len(replica.members):
+            place.gathers_since = place.gathers_since or workflow.now()
         return [seat.vm_key for seat in new if seat.vm_key is not None]
 
     async def _ensure(self, keys: list[str]) -> None:
@@ -114,11 +131,10 @@ class Growth:
         for seat in place.spare:
             vm = self.state.vm(seat.vm_key)
             seat.node = vm.report.node_name if vm and vm.report and vm.ready else None
-        ready_now = len([seat for seat in place.spare if seat.node is not None])
         size = len(replica.members)
-        larger = largest(self.job.spec.gang, size + ready_now)
+        larger = largest(self.job.spec.gang, size + len(place.spare_nodes))
         rate = self.state.losses_per_hour or LOSSES_PER_HOUR
-        if larger <= size or workflow.now() < self._settled_at(replica):
+        if larger <= size or self._remaining(replica) < size or workflow.now() < self._settled_at(replica):
             return
         if larger == self.job.spec.members or starts_larger(size, larger, restart_seconds(place), rate):
             place.grows, place.spare_losses, place.spare_at = True, 0, None
@@ -132,7 +148,7 @@ class Growth:
 
     def _next(self) -> datetime:
         times = [
-            at for each in self._smaller() for at in (self._settled_at(each), each.place.spare_at) if at is not None
+            at for each in self._wanting() for at in (self._settled_at(each), each.place.spare_at) if at is not None
         ]
         later = [at for at in times if at > workflow.now()]
         return min([self.job.next_check(), *later])

@@ -99,7 +99,7 @@ class Machines:
 
     def _zone_for(self, vm: Vm, me: Replica | None) -> str | None:
         """Return the zone of a gang's other machines, if it has to be in one; None if any zone will do."""
-        if me is None or not me.place.is_gang or not self.job.spec.in_one_zone:
+        if me is None or not self.job.spec.in_one_zone:
             return None
         return self.zone_of(key for key in [*me.place.vm_keys, *me.place.spare_keys] if key != vm.key)
 

@@ -10,14 +10,18 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
-    from api.views import NodeView
+    from api.views import NodeView, ReplicaView
     from workflows.job.machines.policy import losses
+    from workflows.job.machines.policy.long_notice import trains_until
     from workflows.policy.notice import ends_at
 
 from workflows.job.core.job import Job
 from workflows.job.state.job import Notice
-from workflows.job.state.replica import Old
+from workflows.job.state.replica import Old, Replica
 from workflows.job.state.seats import Seated
+
+SAVES_KEPT = 3
+"""How many of a gang's last saves are remembered with the time that they took."""
 
 
 class Nodes:
@@ -62,10 +66,28 @@ class Nodes:
         self.record(node, source, ends_at(workflow.now(), seconds_left=seconds_left, began=began, usual=usual))
 
     def record(self, node: str, source: str, ends: datetime | None) -> None:
-        """Record a notice by the time at which it ``ends``. A second one of the same machine changes nothing."""
-        if node not in self.state.notices:
+        """Record a notice by the time at which it ``ends``.
+
+        A second one of the same machine changes nothing, unless a gang trains on until a later end.
+        """
+        known = self.state.notices.get(node)
+        if known is None:
             self.state.notices[node] = Notice(source=source, at=workflow.now(), ends_at=ends)
             self.job.touch()
+        elif known.ends_at is not None and self._is_of_gang(node) and (ends is None or ends < known.ends_at):
+            known.ends_at = ends
+            self.job.touch()
+
+    def _is_of_gang(self, node: str) -> bool:
+        return any(one.place.is_gang and one.place.is_on(node) for one in self.state.replicas.values())
+
+    def old_changed(self, replica: Replica, old: Old, view: ReplicaView) -> None:
+        """Take in how an old incarnation is now. Once all of a gang has stopped, it is known how long its save took."""
+        old.view = view
+        if old.told_at is not None and self.stopped(old):
+            seconds = (workflow.now() - old.told_at).total_seconds()
+            replica.place.save_seconds = [*replica.place.save_seconds, seconds][-SAVES_KEPT:]
+            old.told_at = None
 
     def forget_unused(self) -> None:
         """Forget nodes that no replica, VM or checkpoint uses, because the state is bounded."""
@@ -93,6 +115,10 @@ class Nodes:
     def lost_members(self, place: Seated) -> list[int]:
         """Number the members whose machines are gone, or about to go by a notice."""
         return losses.lost_members(self.state, place, workflow.now())
+
+    def trains_until(self, replica: Replica) -> datetime | None:
+        """Return until when a gang trains on although machines of it are about to go; None if it does not."""
+        return trains_until(self.state, replica, workflow.now())
 
     def silent(self, place: Seated) -> list[str]:
         """List the nodes of a gang that are NotReady while the other members wait for them."""

@@ -19,8 +19,8 @@ class Gathering(Part):
     """Buys the machines of one gang."""
 
     def resize(self) -> None:
-        """Look for machines for as many members as the spec has at most."""
-        if not self.me.proof and len(self.me.members) != self.job.spec.members:
+        """Look for machines for as many members as the spec has at most. Spare ones are used first."""
+        if not self.me.proof and (self.me.place.spare or len(self.me.members) != self.job.spec.members):
             self.me.place.resize(self.job.spec.members)
 
     def goes_on_smaller(self, *, waited: bool = False) -> bool:
@@ -49,7 +49,9 @@ class Gathering(Part):
         capacity = self.state.conditions.get(conditions.CAPACITY_AVAILABLE)
         if capacity is not None and capacity.status == "False":
             return None
-        return self.me.place.gathered_seconds or REPLACEMENT_SECONDS
+        usual, since = self.me.place.gathered_seconds or REPLACEMENT_SECONDS, self.me.place.gathers_since
+        waited = (workflow.now() - since).total_seconds() if since else 0.0
+        return usual - waited if waited < usual else usual
 
     def buy(self) -> list[str]:
         """Record the VMs that are to be bought now, and return their keys.

@@ -135,6 +135,10 @@ class Life:
         """True if a machine of the replica is gone, or about to go by a notice."""
         return bool(self.nodes.lost_members(self.me.place))
 
+    def must_leave(self) -> bool:
+        """True if a machine is lost, and the training cannot go on until the last moment of a long notice."""
+        return self.machine_lost() and self.nodes.trains_until(self.me) is None
+
     def lost_place(self) -> bool:
         """Begin a recovery if the machine is lost. True if it is: what the replica was doing no longer matters."""
         if not self.me.place.has_machine:
@@ -311,6 +315,8 @@ class Life:
             if self.nodes.stopped(old):
                 return
             grace = HANGING_SECONDS if hangs else None
+            if len(old.seats) > 1 and not hangs:
+                old.told_at = workflow.now()
             stop = act.StopReplica(ref=self.ref(old.incarnation), delete_job=False, grace=grace)
             summary = f"stop incarnation {old.incarnation}, which then saves itself"
             await call(act.STOP_REPLICA, stop, summary=summary, urgent=True, ahead=True)

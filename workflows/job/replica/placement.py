@@ -45,6 +45,9 @@ class Placement(Part):
                 self._buy("its Job was admitted")
             return
         self.gathering.resize()
+        if self.me.place.is_gang and self.me.place.settled:  # spare machines have replaced those that went
+            self._all_ready()
+            return
         if self.gathering.goes_on_smaller():
             return
         if self.me.place.bought:  # a gang takes the GPUs of the cluster as a whole, or not at all

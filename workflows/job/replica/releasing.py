@@ -43,7 +43,7 @@ class Releasing(Part):
         self.state.ledger.end(self.me.index, self.me.incarnation, now, why, reaches=training_time(self.me, now))
         self.me.recovery = None
         self.me.place.leave()
-        self.me.place.spare = []
+        self.me.place.spare, self.me.place.gathers_since = [], None
         self.me.run.live, self.me.run.view = False, None
         self.me.forget_blockers()
         self.life.enter(self.me.outcome or "Released", self.me.halt or self.me.message)

@@ -43,7 +43,7 @@ class Running(Part):
         while not self.job.parking:
             self.disruptions.forget_if_well()
             pod = self.life.decisive_pod
-            if self.life.lost_place():
+            if (self.life.must_leave() or self._changes()) and self.life.lost_place():
                 return
             if self.me.spot_return.moving:
                 await self.life.move()
@@ -59,6 +59,7 @@ class Running(Part):
                 self.me.deadline = self.job.after(self.state.timings.verdict_delay)
                 return
             self._find_stragglers()
+            self._say_until_when()
             if self.me.run.hung:
                 await self.hang.end()
                 return
@@ -68,16 +69,27 @@ class Running(Part):
                 lambda seen=version, known=known: (  # type: ignore[misc]
                     self.me.run.view_version != seen
                     or self.me.run.view != known  # a regular look has found something new
-                    or self.me.spot_return.moving
-                    or self._starts_again()
+                    or self._changes()
                     or self.me.run.hung
-                    or self.life.machine_lost()
+                    or self.life.must_leave()
                 ),
                 self._wakes_at(),
                 f"replica {self.me.index} training on {self.me.place.names}",
             )
             if not changed and not self.proof.is_due and self._checks:  # otherwise it woke up early
                 await self._check()
+
+    def _changes(self) -> bool:
+        """True if it is to go on elsewhere or with another size, whatever becomes of its machines."""
+        return self.me.spot_return.moving or self._starts_again()
+
+    def _say_until_when(self) -> None:
+        """Say until when a gang trains on, after a notice that leaves more time than a save takes."""
+        until = self.nodes.trains_until(self.me)
+        if until is not None:
+            lost = self.me.place.of_members(self.nodes.lost_members(self.me.place))
+            going = ", ".join(seat.node or "a node" for seat in lost)
+            self.life.say(f"{going} will go: it trains until {until:%H:%M:%S} UTC at most, and then saves itself")
 
     def _starts_again(self) -> bool:
         """True if a gang is to start again with another size."""
@@ -101,8 +113,9 @@ class Running(Part):
 
     def _wakes_at(self) -> datetime:
         """Return when to stop waiting: for the next check, for the proof, or because the replica has run well."""
-        silent_at, now = self.nodes.silent_at(self.me.place), workflow.now()
-        later = [at for at in (silent_at, self._straggling_until()) if at is not None and at > now]
+        now = workflow.now()
+        ends = (self.nodes.silent_at(self.me.place), self._straggling_until(), self.nodes.trains_until(self.me))
+        later = [at for at in ends if at is not None and at > now]
         times = (self._next_check(), self.disruptions.well_at(), self.proof.due, *later)
         return min(at for at in times if at is not None)
 

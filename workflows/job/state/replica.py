@@ -29,6 +29,7 @@ class Old(Seated):
     logs_saved: bool = False
     asked_to_stop: bool = False
     stopped: bool = False
+    told_at: datetime | None = Field(default=None, exclude_if=lambda at: at is None)  # when a gang was told to save
 
 
 class Recovery(Mutable):
@@ -92,8 +93,10 @@ class Place(Seated):
     # that could not hold all of it, each with the end of its avoidance.
     gathers_since: datetime | None = Field(default=None, exclude_if=lambda since: since is None)
     short_zones: dict[str, datetime] = Field(default={}, exclude_if=lambda zones: not zones)
-    # Of an elastic gang alone: machines with which it may start again larger, whether it does so now, and the seconds
-    # that its last restart and its last purchase took.
+    # The seconds that the last saves of a gang took, from SIGTERM to the end of all pods.
+    save_seconds: list[float] = Field(default=[], exclude_if=lambda seconds: not seconds)
+    # Of a gang alone: machines that replace noticed ones or with which it may start again larger, whether it does so
+    # now, and the seconds that its last restart and its last purchase took.
     spare: list[Seat] = Field(default=[], exclude_if=lambda seats: not seats)
     spare_losses: int = Field(default=0, exclude_if=lambda losses: losses == 0)  # in a row, since it last grew
     spare_at: datetime | None = Field(default=None, exclude_if=lambda at: at is None)  # when the next one is bought
@@ -172,6 +175,11 @@ class Place(Seated):
     def spare_keys(self) -> list[str]:
         """List the keys of its spare VMs."""
         return [seat.vm_key for seat in self.spare if seat.vm_key is not None]
+
+    @property
+    def spare_nodes(self) -> list[str]:
+        """List the nodes of its spare machines that are Ready."""
+        return [seat.node for seat in self.spare if seat.node is not None]
 
     def on_node(self, node: str) -> frozenset[int] | None:
         """Number the member of a gang on this node, of which only that machine is left; None if all are left."""
