@@ -1,7 +1,7 @@
 """The crash matrix: the demo's story, once for each activity call in it and each way in which that can go wrong.
 
 A run of the story itself gives the list of calls, so a new activity is in it from its first day. A second story deletes
-the job of the first one.
+the job of the first one. A third one is that of a gang.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,13 @@ STORIES = {
       job replicas=2 steps=600 interval=120 poll=300
       200 delete
     """),
+    # A notice that is used at once, one through which it trains on, and a loss after which it is smaller for a while.
+    "gang": parse("""
+      job replicas=1 gang=3 least=2 mode=Application peers=hang agree=0 steps=900 interval=120 poll=300 notice=120
+      200 notice_by_hand replica=0 seconds=30
+      500 notice replica=1 seconds=120
+      700 lost replica=2 lingering=0
+    """),
 }
 
 
@@ -43,6 +50,7 @@ async def matrix() -> list[Crash]:
     """List all crashes that the stories can suffer, in the order of their calls."""
     points = [("completed", point) for point in await _calls("completed")]
     points += [("deleted", point) for point in await _calls("deleted", since=200)]  # until then it is the same story
+    points += [("gang", point) for point in await _calls("gang")]
     return [Crash(story, point, mode) for story, point in points for mode in MODES]
 
 

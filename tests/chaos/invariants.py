@@ -5,6 +5,7 @@ from datetime import MAXYEAR, datetime, timedelta
 
 from tests.chaos.ledger import Choice, Finished, Ledger, Notice
 from tests.workflows.documents import OFTEN
+from workflows.job.machines.policy.long_notice import LEAST
 
 HEARD = timedelta(seconds=2)  # from an image's arrival until the job has its digest and keeps it
 UNHEARD = timedelta(minutes=25)  # until it looks by itself, if nobody told it
@@ -64,7 +65,10 @@ def completed_means_trained(ledger: Ledger) -> list[str]:
 
 
 def notices_are_answered(ledger: Ledger) -> list[str]:
-    """Check that every notice makes its replica leave, at once if it arrived, unless its training was ending anyway."""
+    """Check that every notice makes its replica leave, at once if it arrived, unless its training was ending anyway.
+
+    A gang may train on through a long notice, as long as the usual one is left to save itself.
+    """
     return [
         f"the notice for {one.node} at {one.at:%H:%M:%S} under {one.replica}.{one.incarnation} was not answered"
         for one in ledger.notices
@@ -196,12 +200,20 @@ def _name(choice: Choice) -> str:
 
 
 def _answered(ledger: Ledger, notice: Notice) -> bool:
-    disturbed = ledger.disturbed(notice.at - ANSWER, notice.at + ANSWER)
-    within = _later(ledger, ledger.gets_through(notice.at + ANSWER), LATE_ANSWER) if disturbed else notice.at + ANSWER
+    due = notice.at + ANSWER + _waits(ledger)
+    disturbed = ledger.disturbed(notice.at - ANSWER, due)
+    within = _later(ledger, ledger.gets_through(due), LATE_ANSWER) if disturbed else due
     if ledger.clock.now < within:
         return True  # the story ended before the answer was due
     left = ledger.departures(notice.replica, notice.node)
     return any(at <= within for at in left) or (not left and _was_going(ledger, notice))
+
+
+def _waits(ledger: Ledger) -> timedelta:
+    """Return how long a gang may train on after a notice, at most."""
+    spec, vm_spec = ledger.documents.spec, ledger.documents.vm_spec
+    seconds = vm_spec.gcp.notice_seconds if vm_spec is not None and spec.members > 1 else 0.0
+    return max(timedelta(), timedelta(seconds=seconds) - LEAST)
 
 
 def _was_going(ledger: Ledger, notice: Notice) -> bool:
