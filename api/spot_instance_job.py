@@ -227,6 +227,7 @@ class MemberStatus(Model):
     node_name: str | None = None
     vm_name: str | None = None
     phase: str | None = Field(default=None, description="what its machine or its pod is doing")
+    progress: float | None = Field(default=None, description="what it has reported last; None if it reports nothing")
 
 
 class JobStatusEntry(Model):

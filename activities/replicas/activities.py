@@ -1,6 +1,7 @@
 """The activities on replicas: the Job of each incarnation, its pod, its progress."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
 
@@ -14,7 +15,7 @@ from activities.registry.credentials import pull_secret, pulls_by, repository_cr
 from activities.replicas.blockers import read_start
 from activities.replicas.gang import is_gang, service
 from activities.replicas.job_builder import build_job
-from activities.replicas.pods import Expression, compile_pattern, pods_of, reported_progress
+from activities.replicas.pods import Expression, compile_pattern, member_of, pods_of, reported_progress
 from activities.replicas.told_events import ToldEvents
 from activities.signatures import (
     CREATE_REPLICA,
@@ -36,6 +37,12 @@ from api import errors, names
 from api.projections import node_view, replica_view
 from api.views import NodeView, PodView, ReplicaView
 from clients.kube import Json, Kube, KubeError, path, selector
+
+LOGS_AT_ONCE = 16
+"""Logs of a gang that are read at the same time: each may take four MiB of memory."""
+
+MEMBERS_SECONDS = 12.0
+"""Seconds for the logs of all members of a gang, so that nodes that do not answer cost the others nothing."""
 
 
 class ReplicaActivities:
@@ -162,7 +169,9 @@ class ReplicaActivities:
         refs = [ReplicaRef(job=look.job, replica=index, incarnation=number) for index, number in look.replicas]
         replicas = await asyncio.gather(*map(self._observe, refs))
         nodes = await asyncio.gather(*map(self._node, look.nodes))
-        readings = await self._read_progress(refs, look.log_pattern) if look.log_pattern is not None else []
+        readings = []
+        if look.log_pattern is not None:
+            readings = await self._read_progress(refs, look.log_pattern, of_all_members=True)
         return SeenReplicas(replicas=list(replicas), nodes=list(nodes), readings=readings)
 
     async def _node(self, name: str) -> NodeView:
@@ -223,21 +232,47 @@ class ReplicaActivities:
         """Read the progress that the training reported last."""
         return (await self._read_progress([request.ref], request.log_pattern))[0]
 
-    async def _read_progress(self, refs: list[ReplicaRef], log_pattern: str) -> list[ProgressReading]:
+    async def _read_progress(
+        self, refs: list[ReplicaRef], log_pattern: str, *, of_all_members: bool = False
+    ) -> list[ProgressReading]:
         try:
             expression = compile_pattern(log_pattern)
         except ValueError as error:
             raise ApplicationError(str(error), type=errors.INVALID, non_retryable=True) from error
-        return list(await asyncio.gather(*(self._read_one(ref, expression) for ref in refs)))
+        return list(
+            await asyncio.gather(*(self._read_one(ref, expression, of_all_members=of_all_members) for ref in refs))
+        )
 
-    async def _read_one(self, ref: ReplicaRef, expression: Expression) -> ProgressReading:
-        readable = False
-        for pod in await pods_of(self._kube, ref):
+    async def _read_one(self, ref: ReplicaRef, expression: Expression, *, of_all_members: bool) -> ProgressReading:
+        readable, pods = False, await pods_of(self._kube, ref)
+        if of_all_members and len(pods) > 1:
+            return await self._read_members(ref, pods, expression)
+        for pod in pods:
             progress, has_log = await reported_progress(self._kube, pod, expression)
             if progress is not None:
                 return ProgressReading(progress=progress)
             readable = readable or has_log
         return ProgressReading(progress=None, readable=readable)
+
+    async def _read_members(self, ref: ReplicaRef, pods: list[Json], expression: Expression) -> ProgressReading:
+        """Read the progress of all members of a gang, a few logs at a time. Nodes that do not answer are left out."""
+        found: dict[int, float] = {}
+        readable, few = False, asyncio.Semaphore(LOGS_AT_ONCE)
+
+        async def read(pod: Json) -> None:
+            nonlocal readable
+            async with few:
+                progress, has_log = await reported_progress(self._kube, pod, expression)
+            readable = readable or has_log
+            if progress is not None:
+                found[member_of(pod, ref)] = progress
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MEMBERS_SECONDS), asyncio.TaskGroup() as group:
+                for pod in pods:
+                    group.create_task(read(pod))
+        members = dict(sorted(found.items()))
+        return ProgressReading(progress=next(iter(members.values()), None), readable=readable, members=members)
 
 
 def _stops_in_time(pod: Json, grace: int | None) -> bool:

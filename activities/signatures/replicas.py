@@ -135,10 +135,14 @@ class LookAtReplicas(Model):
 
 
 class ProgressReading(Model):
-    """The last number that the log pattern matched; None if it matched none."""
+    """The last number that the log pattern matched; None if it matched none.
+
+    Of a gang it is that of the first member that reports any, and ``members`` has those of all that do.
+    """
 
     progress: float | None
     readable: bool = True  # False: there was no log, or its node does not answer now
+    members: dict[int, float] = Field(default={}, exclude_if=lambda members: not members)
 
 
 class SeenReplicas(Model):

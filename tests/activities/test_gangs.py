@@ -9,7 +9,15 @@ from temporalio.exceptions import ApplicationError
 from activities.documents.activities import SpecActivities
 from activities.replicas.activities import ReplicaActivities
 from activities.replicas.logs import LogActivities
-from activities.signatures import CreateReplica, JobDocument, ReadProgress, ReplicaRef, SaveLogs, StopReplica
+from activities.signatures import (
+    CreateReplica,
+    JobDocument,
+    LookAtReplicas,
+    ReadProgress,
+    ReplicaRef,
+    SaveLogs,
+    StopReplica,
+)
 from activities.storage.bucket import SecretBuckets
 from api import errors
 from api.spot_instance_job import CheckpointStorage
@@ -227,6 +235,21 @@ async def test_progress_is_the_first_members(world: World, replicas: ReplicaActi
         return (await run(replicas.read_progress, request)).progress
 
     assert await eventually("progress", reads) > 0
+
+
+async def test_the_progress_of_all_members_is_read_at_once(
+    world: World, replicas: ReplicaActivities, nodes: Nodes
+) -> None:
+    await run(replicas.create_replica, gang(world, *await start(nodes, 3), members=3))
+    await all_run(replicas, world.replica(), 3)
+    job = world.create_replica().job
+
+    async def reads() -> dict[int, float] | None:
+        look = LookAtReplicas(job=job, replicas=[(0, 1)], log_pattern=r"step=(\d+)/")
+        [reading] = (await run(replicas.look_at_replicas, look)).readings
+        return reading.members if len(reading.members) == 3 and min(reading.members.values()) > 0 else None
+
+    assert list(await eventually("the progress of all members", reads)) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("bucket", [True, False], ids=["in a bucket", "in a ConfigMap"])

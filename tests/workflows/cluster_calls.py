@@ -91,7 +91,10 @@ class ClusterCalls:
         job = self.cluster.jobs.get(key)
         if job is None or job.pod is None or self.cluster.no_logs:
             return act.ProgressReading(progress=None, readable=False)
-        return act.ProgressReading(progress=float(int(self.cluster.progress(job))))
+        progress = float(int(self.cluster.progress(job)))
+        late = self.cluster.gangs.reported
+        members = {member: late.get(member, progress) for member in job.pods} if job.is_gang else {}
+        return act.ProgressReading(progress=progress, members=members)
 
     # --- nodes
 

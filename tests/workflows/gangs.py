@@ -26,6 +26,8 @@ class Gangs:
         """Seconds after a machine vanished without a word until the peers fail; None if they hang for ever."""
         self.agrees = True
         """A SIGTERM to one member makes all of them save and exit. Otherwise a save needs a SIGTERM to each."""
+        self.reported: dict[int, float] = {}
+        """What members report that have stopped while the others go on."""
         self.exit_code = 1  # of a member that fails because of its peer
 
     def sigterm(self, job: Job, member: int) -> None:

@@ -192,6 +192,39 @@ async def test_suspended_it_saves_itself_and_resumed_it_goes_on(world: World) ->
     assert world.job(0, 1).request.restore.progress >= 120
 
 
+async def test_the_progress_of_all_members_is_in_the_status(world: World) -> None:
+    await training(world)
+    await world.pass_time(600)
+    seen = [member.progress for member in world.entry(0).members or []]
+    assert len(set(seen)) == 1
+    assert (seen[0] or 0) > 100
+
+
+async def test_a_member_that_falls_behind_while_others_go_on_is_named(world: World) -> None:
+    nodes = await training(world, stallTimeout="40m")
+    await world.pass_time(900)
+    world.cluster.gangs.reported[2] = 700
+    await world.until(lambda: progressing(world).startswith(f"False: member 2 on {nodes[2]} of replica 0"), within=3600)
+    assert world.entry(0).incarnation == 0, "that alone restarts nothing"
+    world.cluster.gangs.reported.clear()
+    await world.until(lambda: progressing(world).startswith("True"), within=900)
+
+
+async def test_a_stall_names_the_member_that_is_furthest_behind(world: World) -> None:
+    nodes = await training(world, stallTimeout="40m")
+    await world.pass_time(900)
+    world.cluster.gangs.reported[1] = 5
+    world.cluster.hang(world.job(0, 0))
+    await world.until(lambda: f"(member 1 on {nodes[1]} only 5)" in progressing(world), within=3600)
+    await again(world, 1, within=3600)
+    assert world.entry(0).restarts == 1
+
+
+def progressing(world: World) -> str:
+    condition = world.documents.condition("Progressing")
+    return f"{condition.status}: {condition.message}" if condition else ""
+
+
 async def test_nothing_is_left_of_a_deleted_gang(world: World) -> None:
     await training(world)
     await world.delete()

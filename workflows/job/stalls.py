@@ -1,17 +1,21 @@
 """Stalls: trainings that reported progress and then nothing new are watched, and restarted after ``stallTimeout``."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from api import conditions, reasons
-    from workflows.job.policy.stalls import Stall, pause, stall_of, stall_timeout
+    from workflows.job.policy.stalls import Stall, furthest_behind, pause, stall_of, stall_timeout, stragglers
 
 from workflows.common.patches import patched
 from workflows.job.checkpoints.reported_progress import ReportedProgress
 from workflows.job.core.job import Job
-from workflows.job.state.replica import Replica
+from workflows.job.state.replica import MemberReading, Replica
+
+MOST = 5
+"""How many members of a gang a message names."""
 
 
 class Stalls:
@@ -72,10 +76,23 @@ class Stalls:
         await self.reported_progress.read_all()
         self._judge(seconds)
 
+    def _stragglers(self, seconds: float) -> list[str]:
+        """Describe the members of gangs that report nothing new while others do. That alone restarts nothing."""
+        return [
+            f"{name} of replica {replica.index} has reported {each.progress:g} since {each.at:%d %b %H:%M:%S} UTC, "
+            "while others go on"
+            for replica in self.state.replicas.values()
+            if replica.phase == "Running"
+            for name, each in _named(replica, stragglers(replica, seconds))
+        ]
+
     def _judge(self, seconds: float) -> None:
-        messages = []
+        messages = self._stragglers(seconds)
         for replica, stall in self._stalls(seconds):
             since = f"has reported {stall.progress:g} since {stall.since:%d %b %H:%M:%S} UTC"
+            since += "".join(
+                f" ({name} only {each.progress:g})" for name, each in _named(replica, furthest_behind(replica))
+            )
             heard_at = self._heard_at(replica) or stall.since
             if heard_at >= stall.until:
                 replica.run.hung = f"it {since}"
@@ -90,3 +107,9 @@ class Stalls:
         elif conditions.PROGRESSING in self.state.conditions:
             self.job.condition(conditions.PROGRESSING, True, reasons.NOTHING_STANDS_STILL)
         self.job.touch()
+
+
+def _named(replica: Replica, readings: Mapping[int, MemberReading]) -> list[tuple[str, MemberReading]]:
+    """Name members by their numbers and nodes: "member 2 on node-2"."""
+    nodes = {member: seat.node or "no node" for member, seat in enumerate(replica.place.seats)}
+    return [(f"member {member} on {nodes.get(member, 'no node')}", each) for member, each in readings.items()][:MOST]

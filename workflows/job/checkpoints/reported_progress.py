@@ -14,7 +14,7 @@ from workflows.common.calls import call, explain
 from workflows.common.patches import patched
 from workflows.job.checkpoints.schedule import Schedule
 from workflows.job.core.job import Job
-from workflows.job.state.replica import Replica
+from workflows.job.state.replica import MemberReading, Replica
 
 
 class ReportedProgress:
@@ -76,6 +76,11 @@ class ReportedProgress:
     def _hear(self, replica: Replica, answer: act.ProgressReading) -> None:
         if answer.readable:
             replica.run.heard_at = workflow.now()
+        for member, progress in answer.members.items():
+            known, now = replica.run.readings.get(member), workflow.now()
+            replica.run.readings[member] = (
+                known.next(progress, now) if known else MemberReading(progress=progress, at=now)
+            )
         if answer.progress is not None:
             self.take(replica, answer.progress)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from api.duration import parse_duration
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.views import RestorePoint
-from workflows.job.state.replica import Replica
+from workflows.job.state.replica import MemberReading, Replica
 from workflows.policy.bounds import bounded
 
 DEFAULT_SECONDS = 6 * 3600.0
@@ -57,6 +57,25 @@ def stall_of(replica: Replica, seconds: float, now: datetime) -> Stall | None:
             return None
         frozen = max(timedelta(), dump.ended_at - max(dump.requested_at, since))
     return Stall(progress, since, since + timedelta(seconds=bounded(seconds)) + frozen)
+
+
+def stragglers(replica: Replica, seconds: float) -> dict[int, MemberReading]:
+    """Find the members of a gang that have reported nothing new for half of ``seconds`` while another one has.
+
+    A member that never reported a second figure does not count: often only the first one reports every step.
+    """
+    readings = {member: each for member, each in replica.run.readings.items() if each.moves}
+    newest = max((each.at for each in readings.values()), default=None)
+    patience = timedelta(seconds=bounded(seconds) / 2)
+    return {member: each for member, each in readings.items() if newest is not None and newest - each.at >= patience}
+
+
+def furthest_behind(replica: Replica) -> dict[int, MemberReading]:
+    """Find the members of a stalled gang for which the others may wait; none if all have reported the same."""
+    readings = {member: each for member, each in replica.run.readings.items() if each.moves}
+    least = min((each.progress for each in readings.values()), default=0.0)
+    behind = {member: each for member, each in readings.items() if each.progress == least}
+    return behind if len(behind) < len(readings) else {}
 
 
 def contains_stall(point: RestorePoint, replica: Replica) -> bool:

@@ -96,7 +96,9 @@ def _members(state: JobState, replica: Replica) -> list[MemberStatus]:
         stage = report.stage if report else None if seat.vm_key is None else "Creating"
         name = report.vm_name if report else None
         phase = pod.phase if pod else stage
-        found.append(MemberStatus(member=member, node_name=seat.node, vm_name=name, phase=phase))
+        reading = replica.run.readings.get(member)
+        progress = reading.progress if reading else None
+        found.append(MemberStatus(member=member, node_name=seat.node, vm_name=name, phase=phase, progress=progress))
     return found
 
 

@@ -196,6 +196,18 @@ class Place(Seated):
         self.avoid = [*self.avoid, *nodes][-MOST_AVOIDED:]
 
 
+class MemberReading(Mutable):
+    """The progress that a member of a gang has reported last, and since when it has reported nothing else."""
+
+    progress: float
+    at: datetime
+    moves: bool = False  # it has reported something else before, in this incarnation
+
+    def next(self, progress: float, now: datetime) -> "MemberReading":
+        """Return the reading after it reports this progress."""
+        return self if progress == self.progress else MemberReading(progress=progress, at=now, moves=True)
+
+
 class Run(Mutable):
     """The present incarnation: what it started from, how its pod was last seen, and what progress it reports."""
 
@@ -212,6 +224,7 @@ class Run(Mutable):
     reading: float | None = None  # the progress that it last reported
     reading_at: datetime | None = None
     first_reading: float | None = None  # the first that this incarnation reported
+    readings: dict[int, MemberReading] = Field(default={}, exclude_if=lambda readings: not readings)  # of a gang
     heard_at: datetime | None = None  # when its log was last read, whatever it said
     stalled: bool = False
     hung: str = ""  # what it has reported for longer than stallTimeout, so that it is to be restarted
@@ -253,6 +266,7 @@ class Run(Mutable):
     def forget_progress(self) -> None:
         """Forget the progress that the training has reported."""
         self.reading = self.reading_at = self.first_reading = self.heard_at = None
+        self.readings = {}
 
     def see(self, view: ReplicaView, version: int) -> None:
         """Take in a new version of its Job and pod. Who takes the pod away is remembered beyond the pod."""
