@@ -72,9 +72,10 @@ def incarnation_prefix(storage: CheckpointStorage, job_id: str, replica: int, in
     return f"{checkpoints_prefix(storage, job_id)}/r{replica}-i{incarnation}"
 
 
-def outputs_prefix(storage: CheckpointStorage, job_id: str, replica: int) -> str:
-    """Give the prefix of a replica's outputs."""
-    return f"{job_prefix(storage, job_id)}/outputs/r{replica}"
+def outputs_prefix(storage: CheckpointStorage, job_id: str, replica: int, member: int | None = None) -> str:
+    """Give the prefix of the outputs of a replica, or of a member of a gang."""
+    below = "" if member is None else f"/m{member}"
+    return f"{job_prefix(storage, job_id)}/outputs/r{replica}{below}"
 
 
 def logs_prefix(storage: CheckpointStorage, job_id: str, replica: int) -> str:

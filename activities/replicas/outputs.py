@@ -92,7 +92,7 @@ class OutputActivities:
     async def _save(
         self, request: SaveOutputs, containers: list[str], machine: asyncssh.SSHClientConnection, bucket: Storage
     ) -> SavedOutputs:
-        prefix = outputs_prefix(request.storage, request.ref.job.job_id, request.ref.replica)
+        prefix = outputs_prefix(request.storage, request.ref.job.job_id, request.ref.replica, request.member)
         began, there = time.monotonic(), {each.key: each.size for each in await bucket.list(prefix)}
         files = [file for container in containers for file in await _list(machine, container, request.paths)]
         for file in files:

@@ -236,7 +236,7 @@ class ReadProgress(Model):
 
 
 class SaveOutputs(Model):
-    """Upload what an ended training has left at ``paths`` in its containers on ``vm``."""
+    """Upload what an ended training has left at ``paths`` in its containers on ``vm``, those of a gang's ``member``."""
 
     ref: ReplicaRef
     paths: list[str]
@@ -246,6 +246,7 @@ class SaveOutputs(Model):
     ssh_user: str
     ssh_key: LocalReference | None = None
     ssh_access: SshAccess = "Metadata"
+    member: int | None = Field(default=None, exclude_if=lambda member: member is None)
 
 
 class SavedOutputs(Model):

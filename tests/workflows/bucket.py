@@ -58,15 +58,18 @@ class Bucket:
         return act.WrittenReport(location="gs://b/report.json")
 
     def save_outputs(self, request: act.SaveOutputs) -> act.SavedOutputs:
-        job = self.cluster.jobs[request.ref.replica, request.ref.incarnation]
-        assert job.pods.get(0) is not None, "its layer goes with its pod"
+        job, node = self.cluster.jobs[request.ref.replica, request.ref.incarnation], request.vm.name
+        if node not in self.cluster.nodes or not self.cluster.nodes[node].alive:
+            raise ApplicationError(f"VM {node} is gone", type=errors.MISSING, non_retryable=True)
+        assert job.pods.get(request.member or 0) is not None, "its layer goes with its pod"
         self.outputs.append(request)
         if self.down:
             raise RuntimeError("the bucket does not answer")
         if self.no_layer:
             raise ApplicationError("no layer", type=errors.UNSUPPORTED, non_retryable=True)
         done = len(self.outputs) >= self.output_calls
-        return act.SavedOutputs(done=done, files=self.output_files, total_bytes=7, location="team/outputs/r0")
+        below = "" if request.member is None else f"/m{request.member}"
+        return act.SavedOutputs(done=done, files=self.output_files, total_bytes=7, location=f"team/outputs/r0{below}")
 
     # --- what happens
 

@@ -220,6 +220,36 @@ async def test_a_stall_names_the_member_that_is_furthest_behind(world: World) ->
     assert world.entry(0).restarts == 1
 
 
+def outputs_saved(world: World) -> str:
+    condition = world.documents.condition("OutputsSaved")
+    return f"{condition.status} {condition.reason}: {condition.message}" if condition else ""
+
+
+async def test_the_outputs_of_all_members_are_uploaded_before_their_machines_go(world: World) -> None:
+    nodes = await training(world, outputs=["/out"])
+    job = world.cluster.job_of(0)
+    for member in job.members:
+        world.cluster.end_pod(job, 0, member=member)
+    assert await world.ended() == "Completed"
+    asked = {call.member: call.vm.name for call in world.bucket.outputs}
+    assert asked == dict(enumerate(nodes))
+    assert outputs_saved(world) == "True Uploaded: 9 files of replica 0 (21 bytes) in b/team/outputs/r0"
+
+
+async def test_outputs_of_a_machine_that_is_gone_cost_only_its_own(world: World) -> None:
+    nodes = await training(world, outputs=["/out"], maxRestarts=0)
+    world.bucket.down = True
+    world.cluster.end_pod(world.cluster.job_of(0), 1, member=0)
+    await world.until(lambda: len(world.bucket.outputs) >= MEMBERS)
+    world.cloud.power_off(nodes[1])
+    await world.pass_time(180)  # by then its workflow knows it
+    world.bucket.down = False
+    assert await world.ended() == "Failed"
+    assert outputs_saved(world).startswith("False ")
+    assert "members 1: " in outputs_saved(world)
+    assert "6 files of the others are uploaded" in outputs_saved(world)
+
+
 def progressing(world: World) -> str:
     condition = world.documents.condition("Progressing")
     return f"{condition.status}: {condition.message}" if condition else ""
