@@ -6,7 +6,7 @@ from pydantic import Field
 
 from api.model import Model
 
-LARGEST = 32
+LARGEST = 256
 """Members of a gang: the views of all their pods go through Temporal in one message of 2 MiB at most."""
 
 INDEX_ANNOTATION = "batch.kubernetes.io/job-completion-index"
@@ -17,7 +17,7 @@ MASTER_PORT = 29500
 
 
 # What a spec needs whose pods train together, in the words of the CRD's rules and of the condition Accepted.
-MIN_ABOVE_MAX = "minSize is greater than maxSize: write the same number in both"
+MIN_ABOVE_MAX = "minSize is greater than maxSize: lower minSize, or write the same number in both for a fixed size"
 _WHICH = "pods that train together (gang, jobTemplate's parallelism or completionMode Indexed)"
 ONE_REPLICA = f"replicas: {_WHICH} are one replica: write replicas: 1, because it is 2 if it is left out"
 SAVES_ITSELF = (

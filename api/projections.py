@@ -146,7 +146,8 @@ _LONGEST_NAME = 63
 _LONGEST_REASON = 256
 _LONGEST_MESSAGE = 2048
 _FEW_ENDS = 40  # more than a template may have containers
-_MESSAGE_BYTES = 2**20  # of all pods of a gang, half of what Temporal allows
+_MESSAGE_BYTES = 2**19  # of all pods of a gang: a state has those of several incarnations, and Temporal allows 2 MiB
+_FEWER_ENDS = 4  # of a pod that still takes too much
 _MOST_SAID = 256  # characters of a container's last words; a program may leave 4096
 
 
@@ -210,12 +211,21 @@ def _together(pods: Mapping[int, PodView]) -> Mapping[int, PodView]:
     room = _MESSAGE_BYTES // max(1, len(pods))
     if len(pods) < 2:
         return pods
-    return {member: pod if len(pod.model_dump_json()) <= room else _shortened(pod) for member, pod in pods.items()}
+    return {member: _within(room, pod) for member, pod in pods.items()}
 
 
-def _shortened(pod: PodView) -> PodView:
+def _within(room: int, pod: PodView) -> PodView:
+    """Shorten a view until it takes no more than so many bytes: at first what it says, and then what it lists."""
+    if len(pod.model_dump_json()) <= room:
+        return pod
+    said = pod.message[: room // 16] if pod.message else None
     ends = [end.model_copy(update={"message": None}) for end in pod.ends[:_FEW_ENDS]]
-    return pod.model_copy(update={"ends": ends, "conditions": {}, "message": None, "disruption": None})
+    shorter = pod.model_copy(update={"ends": ends, "conditions": {}, "message": said, "disruption": None})
+    if len(shorter.model_dump_json()) <= room:
+        return shorter
+    few = sorted(ends, key=lambda end: not end.exit_code)[:_FEWER_ENDS]
+    reason, waits = pod.reason and pod.reason[:32], pod.waiting_reason and pod.waiting_reason[:32]
+    return shorter.model_copy(update={"ends": few, "message": None, "reason": reason, "waiting_reason": waits})
 
 
 def is_mirror(pod: Json) -> bool:

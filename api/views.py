@@ -1,8 +1,8 @@
 """Views: projections of objects of the outside world for workflows, with only the fields that decisions need."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from api.model import Model, Moment
 
@@ -64,6 +64,11 @@ class ReplicaView(Model):
     suspended_by: str | None = None  # who suspended it after its creation, by the name that the API server uses
     queue: str | None = None  # the queue that its label names
     other_pods: dict[int, PodView] = Field(default={}, exclude_if=lambda pods: not pods)  # of further members, from 1
+
+    @field_serializer("other_pods")
+    def _without_defaults(self, pods: dict[int, PodView]) -> dict[int, dict[str, Any]]:
+        """Write only what is not as usual: there may be 256 of them, and each change of one brings all."""
+        return {member: pod.model_dump(mode="json", exclude_defaults=True) for member, pod in pods.items()}
 
     @property
     def pods(self) -> dict[int, PodView]:

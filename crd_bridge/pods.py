@@ -36,6 +36,10 @@ Moved = Callable[[str, Version], None]
 """Called with a node on which a pod came or went, and the pod's version."""
 
 JOB_DELAY = 2.0  # seconds for a pod's Job to be seen as well, before it counts as gone
+PAUSE_PER_POD = 0.005
+"""Seconds between two reports of a gang, for each of its pods: a report has all of them, so that 256 pods that start
+one after the other would fill a history with 256 times 256 views."""
+
 YOUNG = 5.0  # seconds in which a Job is not yet expected to have a pod
 
 
@@ -75,6 +79,7 @@ class Objects:
     pods: dict[str, Pod] = field(default_factory=dict)  # by key
     version: int = 0
     told: int | None = None  # hash of the projection that was reported
+    told_at: float = 0.0  # monotonic time of that
     news: bool = False  # something has changed since this bridge began
 
     def view(self) -> ReplicaView:
@@ -181,6 +186,9 @@ class Replicas:
             return None
         if objects.pods and not objects.job_seen and time.monotonic() - objects.since < JOB_DELAY:
             return JOB_DELAY
+        pause = objects.told_at + PAUSE_PER_POD * len(objects.pods) - time.monotonic()
+        if objects.gang and pause > 0:
+            return pause
         view, version = objects.view(), objects.version
         projection = _projection(view)
         if hash(projection) != objects.told and not self._only_just_made(objects, projection):
@@ -192,7 +200,7 @@ class Replicas:
                 view=view,
             )
             await self._gateway.signal(replica.workflow, "replica_changed", message)
-            objects.told = hash(projection)
+            objects.told, objects.told_at = hash(projection), time.monotonic()
         # What came during the signal waits its turn: above all the end of a replica.
         if objects.version == version and objects.job is None and not objects.pods:
             self._replicas.pop(replica, None)

@@ -52,6 +52,8 @@ READ_SECONDS = 8.0
 """Time after which a read ends; what was read by then is kept."""
 BUCKET_SECONDS = 12.0
 """Time after which the ConfigMap gets the log instead, because a recovery waits for this."""
+READS = 32
+"""Logs of further members of gangs that are read at once in this worker: a gang may have hundreds of them."""
 UPLOADS = 16
 """Uploads at once in this worker: each has some parts of a log in memory."""
 
@@ -72,6 +74,7 @@ class LogActivities:
         self._kube = kube
         self._buckets = buckets
         self._uploads = asyncio.Semaphore(UPLOADS)
+        self._reads = asyncio.Semaphore(READS)
 
     # --- while the job lives
 
@@ -123,7 +126,7 @@ class LogActivities:
     async def _end_to_bucket(self, request: SaveLogs, storage: CheckpointStorage, member: int, pod: Json) -> int:
         """Save the end of the log of a further member, and return how many bytes were added."""
         ref = request.ref
-        if not (said := await _end_of(self._kube, pod, END)):
+        if not (said := await self._end_of(pod, END)):
             return 0
         bucket = await self._buckets.open(storage, request.cloud, ref.job.namespace)
         key = log_key(storage, ref.job.job_id, ref.replica, ref.incarnation, member)
@@ -132,12 +135,19 @@ class LogActivities:
             await bucket.put(key, whole(content))
         return len(content)
 
+    async def _end_of(self, pod: Json, room: int) -> str:
+        """Read the end of a member's log, as much as fits into ``room`` bytes for all of its containers."""
+        async with self._reads:
+            logs = await read_logs(self._kube, pod, MEMBER_LINES)
+        texts = [f"{_container(name)}{said}" if len(logs) > 1 else said for name, said in logs.items() if said]
+        return "".join(_ended(saved_log.last_bytes(text, room // len(logs))) for text in texts)
+
     async def _to_config_map(self, ref: ReplicaRef, pods: list[Json]) -> SavedLog:
         """Save the end of the log, joined with those of earlier incarnations."""
         name = names.log_name(ref.job.name, ref.job.job_id, ref.replica)
         location = f"configmap/{ref.job.namespace}/{name}"
         first, others = _by_member(pods, ref)
-        ends = await asyncio.gather(*(_end_of(self._kube, pod, MEMBER_END) for pod in others.values()))
+        ends = await asyncio.gather(*(self._end_of(pod, MEMBER_END) for pod in others.values()))
         text = "".join(f"--- member {member} ---\n{said}" for member, said in zip(others, ends, strict=True) if said)
         whole_log = ""
         for pod in first:
@@ -287,13 +297,6 @@ def _by_member(pods: list[Json], ref: ReplicaRef) -> tuple[list[Json], dict[int,
     """Split the pods of an incarnation into those of its first member and the further members'."""
     members = [(member_of(pod, ref), pod) for pod in pods]
     return [pod for member, pod in members if not member], {member: pod for member, pod in members if member}
-
-
-async def _end_of(kube: Kube, pod: Json, room: int) -> str:
-    """Read the end of a member's log, as much as fits into ``room`` bytes for all of its containers."""
-    logs = await read_logs(kube, pod, MEMBER_LINES)
-    texts = [f"{_container(name)}{said}" if len(logs) > 1 else said for name, said in logs.items() if said]
-    return "".join(_ended(saved_log.last_bytes(text, room // len(logs))) for text in texts)
 
 
 def _ended(text: str) -> str:

@@ -46,7 +46,7 @@ def gang(pod: Json | None = None, *, env: list[Json] | None = None, port: int = 
         ({"checkpointConfig": {"checkpointImageRepo": "gcr.io/p/r"}}, "write mode: Application"),
         ({"job": {"parallelism": 2}}, "parallelism differs from gang.maxSize"),
         ({"job": {"completions": 2}}, "completions differs from the number of pods"),
-        ({"gang": None, "job": {"parallelism": LARGEST + 1}}, "parallelism is above 32"),
+        ({"gang": None, "job": {"parallelism": LARGEST + 1}}, "parallelism is above 256"),
         ({"gang": None, "job": {"parallelism": 2, "completions": 3}}, "completions differs"),
     ],
 )

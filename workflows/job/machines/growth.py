@@ -11,8 +11,9 @@ from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
     from api import events, reasons
-    from workflows.job.machines.policy.size import LOSSES_PER_HOUR, largest, restart_seconds, starts_larger
+    from workflows.job.machines.policy.size import largest, restart_seconds, starts_larger
     from workflows.policy.backoff import back_off
+    from workflows.policy.loss_rate import PRIOR_PER_HOUR
 
 from workflows.common.calls import explain
 from workflows.job.core.job import Job
@@ -133,7 +134,7 @@ class Growth:
             seat.node = vm.report.node_name if vm and vm.report and vm.ready else None
         size = len(replica.members)
         larger = largest(self.job.spec.gang, size + len(place.spare_nodes))
-        rate = self.state.losses_per_hour or LOSSES_PER_HOUR
+        rate = self.state.losses_per_hour or PRIOR_PER_HOUR
         if larger <= size or self._remaining(replica) < size or workflow.now() < self._settled_at(replica):
             return
         if larger == self.job.spec.members or starts_larger(size, larger, restart_seconds(place), rate):

@@ -15,9 +15,6 @@ RESTART_SECONDS = 60.0
 REPLACEMENT_SECONDS = 240.0
 """How long the next machine takes, from the decision to buy it to its Ready Node, before that was measured."""
 
-LOSSES_PER_HOUR = 1 / 12
-"""The loss rate of a machine before the market knows one."""
-
 
 def sizes(gang: Gang) -> Sequence[int]:
     """List the sizes with which a gang may train, the smallest first. ``maxSize`` is always one of them."""
