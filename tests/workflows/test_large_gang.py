@@ -24,9 +24,7 @@ def calls(world: World) -> Counter[str]:
     return Counter(call.name for call in world.calls)
 
 
-async def test_the_largest_gang_survives_a_notice_with_few_calls(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_largest_gang_survives_a_notice_with_few_calls(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "START_SPREAD", 0.02)
     await submitted(world, members=LARGEST)
     await world.running(1, within=3600)
