@@ -1,6 +1,6 @@
 """Views: projections of objects of the outside world for workflows, with only the fields that decisions need."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_serializer
 
@@ -66,8 +66,11 @@ class ReplicaView(Model):
     other_pods: dict[int, PodView] = Field(default={}, exclude_if=lambda pods: not pods)  # of further members, from 1
 
     @field_serializer("other_pods")
-    def _without_defaults(self, pods: dict[int, PodView]) -> dict[int, dict[str, Any]]:
-        """Write only what is not as usual: there may be 256 of them, and each change of one brings all."""
+    def _without_defaults(self, pods: dict[int, PodView]):  # type: ignore[no-untyped-def]
+        """Write only what is not as usual: there may be 256 of them, and each change of one brings all.
+
+        With a return type, the schema would say that type instead of the fields that are written.
+        """
         return {member: pod.model_dump(mode="json", exclude_defaults=True) for member, pod in pods.items()}
 
     @property

@@ -82,6 +82,7 @@ async def submit(world: World, job: dict[str, Value]) -> None:
         world.cluster.gangs.fails_after = None if job["peers"] == "hang" else FAIL_SECONDS
     await world.submit(
         **gang,
+        outputs=["/out"] if "out" in job else [],
         replicas=int(job["replicas"]),
         maxRestarts=MAX_RESTARTS,
         completionPolicy=job.get("policy", "Any"),

@@ -9,10 +9,14 @@ from tests.workflows.world import ELSEWHERE
 
 SAMPLE = 15
 
+ONLY_OF_THE_GANG = {"find_stored", "save_outputs", "write_report"}
+"""Activities of a training with a bucket, which the gang has."""
+
 
 async def test_a_sample_of_all_crashes_ends_well() -> None:
     crashes = await matrix()
-    assert {crash.point[0] for crash in crashes} == {signature.name for signature in act.ALL} - ELSEWHERE
+    not_here = ELSEWHERE - ONLY_OF_THE_GANG
+    assert {crash.point[0] for crash in crashes} == {signature.name for signature in act.ALL} - not_here
     chosen = sample(crashes, SAMPLE)
     assert {crash.mode for crash in chosen} == set(MODES)
     for crash in chosen:
