@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Each run of a workflow loads its modules anew, in the worker as in the tests: not from source each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-gang test test-long chaos chaos-real year sandbox check bench service crds histories clean
+.PHONY: demo demo-gang test test-long test-frameworks chaos chaos-real year sandbox check bench service crds histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
@@ -20,7 +20,7 @@ demo-gang: .venv/stamp  ## its sibling: one training on four machines outlasts o
 PYTEST = GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest --dist loadscope
 test: .venv/stamp  ## all tests but those of test-long, on real parts
 	$(BIN)/python -m sandbox build
-	$(PYTEST) -n 6 $(LONG:%=--ignore=%)
+	$(PYTEST) -n 6 $(LONG:%=--ignore=%) --ignore=tests/frameworks
 
 # What takes minutes of real time because each part has a cloud, a service or machines of its own: real kubelets and CRIU,
 # restarts, removals, upgrades.
@@ -28,6 +28,17 @@ LONG = tests/e2e/real tests/e2e/alone tests/workflows/real_time tests/sandbox/te
 test-long: .venv/stamp  ## the tests that take long: real machines, restarts, upgrades
 	$(BIN)/python -m sandbox build
 	$(PYTEST) -n 4 $(LONG)
+
+# Each framework in an environment of its own, which takes no part in the lock of Outlast. FRAMEWORKS="jax torch" also
+# installs PyTorch with its CUDA libraries: 5 GB.
+FRAMEWORKS ?= jax
+test-frameworks: .venv/stamp $(FRAMEWORKS:%=.venv/%/stamp)  ## the samples of several machines with their frameworks
+	$(BIN)/python -m pytest tests/frameworks
+
+.venv/%/stamp: tests/frameworks/%.lock .venv/stamp
+	$(BIN)/uv venv --quiet --clear .venv/$*
+	$(BIN)/uv pip install --quiet --python .venv/$*/bin/python --require-hashes -r $<
+	@touch $@
 
 # The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.
 SEED ?= 1
@@ -66,6 +77,7 @@ bench: .venv/stamp  ## the numbers of docs/benchmarks.md
 	$(BIN)/python -m tests.bench.crowd $(IDLE) --without singles storm floors --idle 600 --write crowd-idle
 	$(BIN)/python -m tests.bench.market
 	$(BIN)/python -m tests.bench.real
+	$(BIN)/python -m tests.bench.gang
 
 service: .venv/stamp  ## Temporal's server for production, for: python -m tests.bench.crowd 100 --service postgresql
 	$(BIN)/python -m sandbox build --temporal-service

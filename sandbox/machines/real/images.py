@@ -31,6 +31,7 @@ _SANDBOX = _REPOSITORY / "sandbox"
 _AGENT_NEEDS = ("__init__.py", "kube_client.py", "oci.py")
 _AUTHORITIES = Path("etc/ssl/certs/ca-certificates.crt")
 _PROGRAM = Path(__file__).parent / "train.py"
+_MODULES = "usr/lib/python3/dist-packages"
 _SAVES = _REPOSITORY / "deploy/training/outlast_checkpoint.py"
 
 
@@ -43,7 +44,7 @@ async def push_pause(registry: str, machine: Path) -> None:
 async def push_training(registry: str, root: Path) -> str:
     """Push the image of ``train.py``, on a root file system with Python and NumPy, and return its name."""
     base = await asyncio.to_thread(_layer_of, root)
-    program = _tar({file.name: file.read_bytes() for file in (_PROGRAM, _SAVES)})
+    program = _tar({_PROGRAM.name: _PROGRAM.read_bytes(), f"{_MODULES}/{_SAVES.name}": _SAVES.read_bytes()})
     config = {
         "Entrypoint": ["/usr/bin/python3", "-u", "/train.py"],
         "Env": ["PATH=/usr/bin:/bin", "OPENBLAS_NUM_THREADS=1", "PYTHONDONTWRITEBYTECODE=1"],
