@@ -9,7 +9,8 @@ from tests.bench import page
 from tests.bench.crowd.figures import Figures, table
 from tests.bench.crowd.plot import plot
 
-TABLES = ("crowd", "crowd-beside", "crowd-idle", "crowd-wide")
+WIDE = "crowd-wide"
+TABLES = ("crowd", "crowd-beside", "crowd-idle", WIDE)
 """The names of the tables: of all steps; of a storm while others join and look for machines; of many that idle; of
 several workers, and of Temporal on PostgreSQL."""
 IMAGES = page.DOCUMENT.parent / "images"
@@ -45,7 +46,8 @@ def write(name: str, rows: Sequence[Figures], load: float) -> None:
     drawn = [slope for slope in SLOPES if _draw(name, slope, rows)] if len({row.jobs for row in rows}) > 1 else []
     shown = [f"![{SLOPES[slope][0]}](images/{name}-{slope}.svg)" for slope in drawn]
     busy = f"load {load:.1f} just before (average of five minutes)"
-    measured = f"{time.strftime('%Y-%m-%d')}, on {page.where()}; {busy}; `make bench`."
+    command = "python -m tests.bench.crowd" if name == WIDE else "make bench"
+    measured = f"{time.strftime('%Y-%m-%d')}, on {page.where()}; {busy}; `{command}`."
     page.write(name, "\n".join([table(rows), "", measured, *([""] if shown else []), *shown]))
 
 
