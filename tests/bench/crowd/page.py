@@ -45,7 +45,7 @@ def write(name: str, rows: Sequence[Figures], load: float) -> None:
     """Write one of the tables and its plots; ``load`` is that of the machine before it was measured."""
     drawn = [slope for slope in SLOPES if _draw(name, slope, rows)] if len({row.jobs for row in rows}) > 1 else []
     shown = [f"![{SLOPES[slope][0]}](images/{name}-{slope}.svg)" for slope in drawn]
-    busy = f"load {load:.1f} just before (average of five minutes)"
+    busy = f"load {load:.1f} just before (five minutes)"
     command = "python -m tests.bench.crowd" if name == WIDE else "make bench"
     measured = f"{time.strftime('%Y-%m-%d')}, on {page.where()}; {busy}; `{command}`."
     page.write(name, "\n".join([table(rows), "", measured, *([""] if shown else []), *shown]))
