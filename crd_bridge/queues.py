@@ -11,10 +11,11 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from typing import Any
 
 from temporalio.common import MetricMeter
 
-from api import metrics
+from api import log_context, metrics
 from clients.watch import back_off
 from crd_bridge.reported import Version
 
@@ -137,6 +138,7 @@ class Queues:
 
     async def _do(self, key: Hashable) -> None:
         """Do the newest work of a key that has no other under way."""
+        log_context.about(**_about(key))
         await self._permission()
         work = self._pending.pop(key)
         again = None
@@ -178,6 +180,20 @@ class Queues:
 def _surprising(error: Exception) -> bool:
     """True if it is a mistake of ours rather than the network's, which is worth a stack trace."""
     return isinstance(error, (TypeError, ValueError, LookupError, AttributeError, AssertionError))
+
+
+def _about(key: Any) -> dict[str, log_context.Field]:
+    """Find in a key what the log says that its work is about."""
+    match key:
+        case ("job", str(job)) | ("vm", _, str(job)):
+            return {"job": job}
+        case ("node" | "notice", str(node), str(workflow)):
+            return {"vm": node, **log_context.of_workflow(workflow)}
+        case ("certificate", str(node)):
+            return {"vm": node}
+        case ("replica", replica):
+            return {**log_context.of_workflow(replica.workflow), "replica": replica.replica}
+    return {}
 
 
 async def _nothing() -> None:

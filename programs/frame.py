@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from programs import logs
+
 
 def run(name: str, work: Callable[[], None], errors: tuple[type[Exception], ...]) -> int:
     """Run a program to its end.
@@ -21,7 +23,12 @@ def run(name: str, work: Callable[[], None], errors: tuple[type[Exception], ...]
     Returns:
         The exit code: 0 at its end, 1 if it cannot run.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        made = logs.handler(os.environ)
+    except ValueError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
+    logging.basicConfig(level=logging.INFO, handlers=[made])
     try:
         work()
     except errors as error:

@@ -26,7 +26,7 @@ from typing import Any
 
 import aiohttp
 
-from api import names
+from api import log_context, names
 from programs import frame
 
 log = logging.getLogger("notice_agent")
@@ -220,6 +220,7 @@ async def _main(environment: Mapping[str, str]) -> None:
         raise CannotRun("NODE_NAME is not set: give it by fieldRef spec.nodeName")
     if not names.is_segment(node):
         raise CannotRun(f"NODE_NAME={names.shown(node)} is not the name of a Node: give it by fieldRef spec.nodeName")
+    log_context.about(vm=node)
     agent = Agent(node, environment.get("GCE_METADATA_HOST") or "metadata.google.internal", api_server(environment))
     work = asyncio.create_task(agent.run())
     for number in (signal.SIGTERM, signal.SIGINT):

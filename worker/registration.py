@@ -25,6 +25,7 @@ from activities.kubernetes.refusals import Refusals
 from activities.kubernetes.secret import Sharing
 from activities.kubernetes.status import StatusActivities
 from activities.kubernetes.strangers import StrangerActivities
+from activities.log_context import LogContext
 from activities.network.gate import Gate
 from activities.orphans.alarm import AlarmActivities
 from activities.orphans.claims import OrphanedClaimActivities
@@ -159,7 +160,7 @@ def build_workers(
     room = settings.room
     common: dict[str, Any] = {
         "activities": implementations,
-        "interceptors": [urgent_first, Refusals(kube)],
+        "interceptors": [LogContext(), urgent_first, Refusals(kube)],
         "graceful_shutdown_timeout": GRACE,
         "activity_task_poller_behavior": PollerBehaviorAutoscaling(maximum=MOST_POLLERS),
         # The same version: otherwise an activity on a queue that the run's version does not poll goes elsewhere.

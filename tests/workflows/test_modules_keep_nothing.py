@@ -19,9 +19,9 @@ from workflows.policy import notice
 ROOT = Path(__file__).parents[2]
 ROOMS = ("workflows", "api", "activities/signatures")
 PURE = {
-    "__future__", "asyncio", "collections", "contextlib", "copy", "dataclasses", "datetime", "difflib", "enum",
-    "functools", "hashlib", "inspect", "itertools", "json", "math", "operator", "re", "string", "types", "typing",
-    "urllib.parse", "uuid",
+    "__future__", "asyncio", "collections", "contextlib", "contextvars", "copy", "dataclasses", "datetime", "difflib",
+    "enum", "functools", "hashlib", "inspect", "itertools", "json", "math", "operator", "re", "string", "types",
+    "typing", "urllib.parse", "uuid",
 }  # fmt: skip
 """Modules of the standard library that workflow code may import. Ruff refuses what is impure in them."""
 TOOLS = {"api/crd.py", "api/vocabulary.py"}

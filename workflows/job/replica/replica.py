@@ -13,6 +13,7 @@ from temporalio.exceptions import ActivityError
 with workflow.unsafe.imports_passed_through():
     from api import events
     from api.errors import CORRECTABLE
+    from api.log_context import about
     from workflows.policy.backoff import SOON, USUAL
 
 from api.phases import TERMINAL, Phase
@@ -58,6 +59,7 @@ class ReplicaLife:
 
     async def run(self) -> None:
         """Go from phase to phase until a terminal one, or until the run ends."""
+        about(replica=self.me.index)
         if self.me.recovery:
             self.life.rescue.watch(self.me, self.me.recovery)
         while self.me.phase not in TERMINAL and not self.job.parking:
