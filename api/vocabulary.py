@@ -55,6 +55,14 @@ Worker and bridge serve Prometheus at [`OUTLAST_METRICS_ADDRESS`](settings.md), 
 """
 
 METRICS_TAIL = """\
+## Dashboards
+
+`deploy/components/monitoring/dashboards` has two for Grafana. Import the files by *Dashboards → New → Import*:
+
+- `operators.json` is for those who run Outlast: whether it acts, what waits, how fast notices are answered.
+- `teams.json` is for those who train: what their jobs do and wait for, what they cost and lose. It asks for the
+  namespace.
+
 ## Of the SDK
 
 Both programs also serve the metrics of Temporal's SDK (`temporal_…`): requests that failed, by status; activities;
