@@ -2,64 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 
 from sandbox.demo.observer import Json
-from sandbox.demo.trainings import Training
-from tests.e2e.rig import CREDENTIALS, Rig, Running, machine
-from tests.e2e.test_saves_itself import application, published
+from tests.e2e.gangs import Members, complete, saves
+from tests.e2e.rig import CREDENTIALS, Rig, machine
+from tests.e2e.test_saves_itself import application
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(1200)]
 
 SIZE = 3
-INDEX = "batch.kubernetes.io/job-completion-index"
 
 
 def gang(rig: Rig, **environment: object) -> Json:
     manifest = application(rig, **environment)
     manifest["spec"]["gang"] = {"minSize": SIZE, "maxSize": SIZE}
     return manifest
-
-
-class Members:
-    """The members of a job's only replica."""
-
-    def __init__(self, job: Running) -> None:
-        self.job = job
-
-    def machines(self, incarnation: int) -> dict[int, str]:
-        """Return the machines of an incarnation's pods, also of those that are gone."""
-        found: dict[int, str] = {}
-        for change in self.job.observer.history:
-            labels = change.object["metadata"].get("labels") or {}
-            whose = [labels.get(f"training.dcnlab.com/{name}") for name in ("job", "incarnation")]
-            if change.kind == "pods" and whose == [self.job.id, str(incarnation)]:
-                found[int(labels[INDEX])] = change.object["spec"].get("nodeName", "")
-        return found
-
-    async def train(self, incarnation: int) -> list[Training]:
-        """Wait until all members of an incarnation train, and return their logs."""
-        found: list[Training] = []
-
-        def all_train() -> bool:
-            of_it = [each for each in self.job.trainings.of(self.job.id) if each.incarnation == incarnation]
-            found[:] = [each for each in of_it if each.last is not None and each.last > (each.first or 0)]
-            return len(found) == SIZE and self.job.phase(0) == "Running"
-
-        await self.job.until(all_train, 180, f"incarnation {incarnation} to train")
-        return list(found)
-
-
-async def saves(rig: Rig, job: Running, incarnation: int) -> dict[int, int]:
-    """Count the members that have saved each step of an incarnation, by what is in the bucket."""
-    directory = f"e2e/{job.id}/checkpoints/r0-i{incarnation}"
-    return Counter(map(int, await published(rig, directory, rf"(\d{{12}})/outlast-\d-of-{SIZE}.json")))
-
-
-def complete(steps: dict[int, int]) -> list[int]:
-    return sorted(step for step, members in steps.items() if members == SIZE)
 
 
 async def test_a_gang_loses_machines_one_by_one_and_goes_on_together(rig: Rig, namespace: str) -> None:
@@ -70,10 +28,10 @@ async def test_a_gang_loses_machines_one_by_one_and_goes_on_together(rig: Rig, n
     members = Members(job)
 
     for incarnation, lost in enumerate((2, 0)):
-        before, machines = await members.train(incarnation), members.machines(incarnation)
+        before, machines = await members.train(incarnation, SIZE), members.machines(incarnation)
         assert len(set(machines.values())) == SIZE
         await rig.control.preempt(machines[lost], 30)
-        after = await members.train(incarnation + 1)
+        after = await members.train(incarnation + 1, SIZE)
         steps = await saves(rig, job, incarnation)
         newest = max(steps)
         assert steps[newest] == SIZE, "all saved themselves, at one step"
@@ -82,12 +40,14 @@ async def test_a_gang_loses_machines_one_by_one_and_goes_on_together(rig: Rig, n
         kept = {name for member, name in machines.items() if member != lost}
         assert kept < set(members.machines(incarnation + 1).values()), "only the machine that was lost is replaced"
 
-    before, machines = await members.train(2), members.machines(2)
+    before, machines = await members.train(2, SIZE), members.machines(2)
     began = max(each.first or 0 for each in before)
     await rig.until(lambda: all((each.last or 0) > began + 90 for each in before), 60, "a save of this incarnation")
     await rig.control.preempt(machines[1], 0)
-    after = await members.train(3)
-    assert {each.first for each in after} == {complete(await saves(rig, job, 2))[-1]}, "not from one that was cut short"
+    after = await members.train(3, SIZE)
+    assert {each.first for each in after} == {complete(await saves(rig, job, 2), SIZE)[-1]}, (
+        "not from one that was cut short"
+    )
     kept = {name for member, name in machines.items() if member != 1}
     assert kept < set(members.machines(3).values())
     entry = job.entry(0)
