@@ -19,7 +19,7 @@ WRITTEN = {
 
 ONLY_OF_GANGS = {
     "other_seats", "gathers_since", "short_zones", "spare", "spare_at", "spare_losses", "grows", "restart_seconds",
-    "gathered_seconds", "save_seconds", "readings",
+    "gathered_seconds", "save_seconds", "readings", "returns",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The spare machines of gangs, which are bought while the gang trains, so that it starts again with them.
 
-An elastic gang that trains with fewer members grows by them. In any gang that trains on through a long notice they
-replace the machines that are about to go.
+An elastic gang that trains with fewer members grows by them. In any gang they replace machines that are about to go,
+while it trains on through a long notice, and on-demand ones, when it returns to spot.
 """
 
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows.common.calls import explain
 from workflows.job.core.job import Job
+from workflows.job.machines.gang_return import GangReturns
 from workflows.job.machines.machines import Machines
 from workflows.job.state.replica import Replica
 from workflows.job.state.seats import Seat
@@ -30,23 +31,29 @@ class Growth:
         self.state = job.state
         self.machines = machines
         self.nodes = machines.nodes
+        self.returns = GangReturns(job, machines)
 
     async def run(self) -> None:
         """Watch the gangs until the job ends."""
         while not self.job.closing:
-            await workflow.wait_condition(lambda: bool(self._wanting() or self._surplus()) or self.job.closing)
+            await workflow.wait_condition(
+                lambda: bool(self._wanting() or self._surplus() or self._on_demand()) or self.job.closing
+            )
             if self.job.closing:
                 return
             for replica in self._surplus():
                 await self._release_all(replica)
+            for replica in self._training():
+                self.returns.begin(replica)
+                await self.returns.give_up_late(replica)
             for replica in self._wanting():
                 await self._release_lost(replica)
                 await self._ensure(self._buy(replica))
                 self._see(replica)
-            seen = self._reports()
+            seen, wanting = self._reports(), self._wanting()
             changed = await self.job.until(
-                lambda seen=seen: (  # type: ignore[misc]
-                    self.job.ending or self._reports() != seen or not self._wanting() or bool(self._surplus())
+                lambda seen=seen, wanting=wanting: (  # type: ignore[misc]
+                    self.job.ending or self._reports() != seen or self._wanting() != wanting or bool(self._surplus())
                 ),
                 self._next(),
                 "machines with which the gang may start again larger",
@@ -62,10 +69,15 @@ class Growth:
         found = [each for each in self._training() if each.place.bought and not each.place.grows]
         return [each for each in found if self._remaining(each) < self.job.spec.members]
 
+    def _on_demand(self) -> list[Replica]:
+        """List the gangs that may return to spot."""
+        return [each for each in self._training() if self.returns.at(each) is not None]
+
     def _remaining(self, replica: Replica) -> int:
-        """Count the members whose machines stay while the gang trains on."""
+        """Count the members whose machines stay: neither about to go while the gang trains on, nor to be replaced."""
         going = self.nodes.lost_members(replica.place) if self.nodes.trains_until(replica) is not None else []
-        return len(replica.members) - len(going)
+        returning = self.state.on_demand_members(replica) if replica.spot_return.returns else []
+        return len(replica.members) - len({*going, *returning})
 
     def _training(self) -> list[Replica]:
         """List the gangs that train: this is asked at each step of every job."""
@@ -79,7 +91,9 @@ class Growth:
         return [each for each in self._training() if each.place.spare and self._has_all(each)]
 
     def _has_all(self, replica: Replica) -> bool:
-        lost = self.nodes.lost_members(replica.place)
+        lost = {*self.nodes.lost_members(replica.place)}
+        if replica.spot_return.returns:
+            lost |= {*self.state.on_demand_members(replica)}
         return len(replica.members) - len(lost) >= self.job.spec.members
 
     async def _release_all(self, replica: Replica) -> None:
@@ -113,11 +127,13 @@ class Growth:
         missing = self.job.spec.members - self._remaining(replica) - len(place.spare)
         if self.job.spec.in_one_zone and self.machines.zone_of([*place.vm_keys, *place.spare_keys]) is None:
             missing = 0 if place.spare else min(missing, 1)  # the first one shows which zone has capacity
-        new = [Seat(vm_key=self.machines.add(replica)) for _ in range(missing)]
-        place.spare += new
-        if new and self._remaining(replica) < len(replica.members):
+        keys = [self.machines.add(replica) for _ in range(missing)]
+        for key in keys:
+            self.state.vms[key].spot_only = replica.spot_return.returns
+        place.spare += [Seat(vm_key=key) for key in keys]
+        if keys and self.nodes.trains_until(replica) is not None:
             place.gathers_since = place.gathers_since or workflow.now()
-        return [seat.vm_key for seat in new if seat.vm_key is not None]
+        return keys
 
     async def _ensure(self, keys: list[str]) -> None:
         for key in keys:
@@ -132,6 +148,7 @@ class Growth:
         for seat in place.spare:
             vm = self.state.vm(seat.vm_key)
             seat.node = vm.report.node_name if vm and vm.report and vm.ready else None
+        self.returns.moves(replica)
         size = len(replica.members)
         larger = largest(self.job.spec.gang, size + len(place.spare_nodes))
         rate = self.state.losses_per_hour or PRIOR_PER_HOUR
@@ -151,5 +168,8 @@ class Growth:
         times = [
             at for each in self._wanting() for at in (self._settled_at(each), each.place.spare_at) if at is not None
         ]
+        times += [
+            at for each in self._training() for at in (self.returns.at(each), self.returns.overdue_at(each)) if at
+        ]
         later = [at for at in times if at > workflow.now()]
-        return min([self.job.next_check(), *later])
+        return min([self.job.next_check() if self._wanting() else self.job.next_look(), *later])

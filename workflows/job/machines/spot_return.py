@@ -1,7 +1,7 @@
 """The spot return: replicas on on-demand VMs move back to spot with a checkpoint, so that no training is lost.
 
 A spot VM is bought beside the on-demand VM, however long that takes. Once it is Ready, the replica is checkpointed and
-continues on it. Only then is the on-demand VM released.
+continues on it. Only then is the on-demand VM released. What a gang does is in ``gang_return.py``.
 """
 
 from datetime import datetime, timedelta
@@ -41,8 +41,8 @@ class SpotReturns:
                 due,
                 "the next spot return",
             )
-            if self.job.closing:
-                return
+            if self.job.closing or (self.state.spec is not None and self.state.spec.members > 1):
+                return  # that of a gang is in gang_return.py
             for replica in list(self.state.replicas.values()):
                 replica.spot_return.at = self._return_time(replica)
                 step = self._step(replica)

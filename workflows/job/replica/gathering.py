@@ -22,6 +22,10 @@ class Gathering(Part):
         """Look for machines for as many members as the spec has at most. Spare ones are used first."""
         if not self.me.proof and (self.me.place.spare or len(self.me.members) != self.job.spec.members):
             self.me.place.resize(self.job.spec.members)
+            self.me.spot_return.end()
+            self.me.spot_return.at = None
+            for vm in self.state.vms_under(self.me):
+                vm.spot_only = False  # it has lost its machines, so on-demand will do as well
 
     def goes_on_smaller(self, *, waited: bool = False) -> bool:
         """Leave the members without a Ready machine, if the spec allows it and it pays. True if they are left.

@@ -235,6 +235,9 @@ class Life:
 
     async def move(self) -> None:
         """Move to the reserved spot VM with the checkpoint just made, and release the present machine."""
+        if self.me.spot_return.returns:
+            self._move_gang()
+            return
         me, left = self.me, self.me.place.vm_keys
         number = me.spot_return.move()
         self.job.event(
@@ -244,6 +247,16 @@ class Life:
         if me.recovery:
             me.recovery.checkpoint = number
         await self.machines.release_each(left, "BackToSpot")
+
+    def _move_gang(self) -> None:
+        """Leave the on-demand machines for the spare ones. They go once the pods on them have saved themselves."""
+        me, members = self.me, frozenset(self.state.on_demand_members(self.me))
+        names = ", ".join(seat.node for seat in me.place.of_members(members) if seat.node)
+        spot = ", ".join(me.place.spare_nodes)
+        self.job.event(events.BACK_TO_SPOT, f"replica {me.index} leaves {names} for the spot VMs {spot}")
+        me.spot_return.end()
+        me.spot_return.at = None
+        self.replace("back to spot", machine_stays=not members, ask_survivor=False, announce=False, members=members)
 
     def resize(self, members: int) -> bool:
         """Start a gang again with more members, for which there are spare machines, or with fewer. True if it does."""

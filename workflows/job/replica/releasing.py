@@ -44,6 +44,7 @@ class Releasing(Part):
         self.me.recovery = None
         self.me.place.leave()
         self.me.place.spare, self.me.place.gathers_since = [], None
+        self.me.spot_return.returns = False
         self.me.run.live, self.me.run.view = False, None
         self.me.forget_blockers()
         self.life.enter(self.me.outcome or "Released", self.me.halt or self.me.message)

@@ -173,6 +173,11 @@ class JobState(Renamed):
         """Find the VM that is, or will be, under a replica with one member. A gang has several, so it has none."""
         return None if replica.place.is_gang else self.vm(replica.place.only.vm_key)
 
+    def on_demand_members(self, replica: Replica) -> list[int]:
+        """Number the members of a replica whose VMs are on-demand."""
+        vms = [self.vm(seat.vm_key) for seat in replica.place.seats]
+        return [member for member, vm in enumerate(vms) if vm is not None and vm.runs_on_demand]
+
     def node(self, name: str | None) -> NodeView | None:
         """Find a Node as it was last seen."""
         return self.nodes.get(name) if name else None

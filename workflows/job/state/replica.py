@@ -337,10 +337,13 @@ class SpotReturn(Mutable):
     reserved: str | None = None  # the key of the spot VM to which it will move
     checkpoint: int | None = None  # the number of the checkpoint with which it moves
     moving: bool = False  # it leaves its machine for the reserved VM
+    # Of a gang: spot machines are bought for all of its members that are on-demand, as spare ones.
+    returns: bool = Field(default=False, exclude_if=lambda returns: not returns)
 
     def give_up(self, until: datetime) -> None:
         """Stay on on-demand for now."""
         self.reserved = self.checkpoint = None
+        self.returns = False
         self.at = until
 
     def move(self) -> int | None:
@@ -350,7 +353,7 @@ class SpotReturn(Mutable):
 
     def end(self) -> None:
         """End the move: it is on the reserved VM, or does without one."""
-        self.reserved, self.checkpoint, self.moving = None, None, False
+        self.reserved, self.checkpoint, self.moving, self.returns = None, None, False, False
 
 
 class Replica(Flat):
