@@ -6,7 +6,8 @@ BIN := .venv/bin
 # Each run of a workflow loads its modules anew, in the worker as in the tests: not from source each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-gang test test-long test-frameworks chaos chaos-real year sandbox check bench service crds histories clean
+.PHONY: demo demo-gang test test-long test-frameworks chaos chaos-real year sandbox check bench service crds image histories \
+  clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
@@ -24,9 +25,9 @@ test: .venv/stamp  ## all tests but those of test-long, on real parts
 
 # What takes minutes of real time because each part has a cloud, a service or machines of its own: real kubelets and CRIU,
 # restarts, removals, upgrades.
-LONG = tests/e2e/real tests/e2e/alone tests/workflows/real_time tests/sandbox/test_leftovers.py
+LONG = tests/e2e/real tests/e2e/alone tests/install tests/workflows/real_time tests/sandbox/test_leftovers.py
 test-long: .venv/stamp  ## the tests that take long: real machines, restarts, upgrades
-	$(BIN)/python -m sandbox build
+	$(BIN)/python -m sandbox build --tools
 	$(PYTEST) -n 4 $(LONG)
 
 # Each framework in an environment of its own, which takes no part in the lock of Outlast. FRAMEWORKS="jax torch" also
@@ -59,6 +60,7 @@ check: .venv/stamp  ## what a commit has to pass besides the tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m api.crd --check
 	$(BIN)/python -m api.vocabulary --check
+	$(BIN)/python -m release.chart --check
 	$(BIN)/python -m tests.audit
 	$(BIN)/python -m tests.prose
 
@@ -83,10 +85,14 @@ service: .venv/stamp  ## Temporal's server for production, for: python -m tests.
 	$(BIN)/python -m sandbox build --temporal-service
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-crds: .venv/stamp  ## generate deploy/crd and docs/events.md from api, and the version in deploy/base from pyproject.toml
+crds: .venv/stamp  ## generate deploy/crd, docs/events.md and the chart, and the version in deploy/base from pyproject.toml
 	$(BIN)/python -m api.crd
 	$(BIN)/python -m api.vocabulary
 	sed -i 's/^nameSuffix: .*/nameSuffix: -$(VERSION)/' deploy/base/worker/kustomization.yaml
+	$(BIN)/python -m release.chart
+
+image: .venv/stamp  ## Outlast's own image as a file in dist/, without a container engine
+	DEBIAN_MIRROR=$(DEBIAN_MIRROR) $(BIN)/python -m release.image
 
 histories: .venv/stamp  ## record, before a release, what it does, writes and reads, for tests/replay of the releases after it
 	$(BIN)/python -m tests.replay.record

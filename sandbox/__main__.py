@@ -139,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="build only Temporal's server for production, which benchmarks run on PostgreSQL",
     )
+    build.add_argument("--tools", action="store_true", help="build what the long tests run besides a sandbox, too")
     return parser
 
 
@@ -286,6 +287,8 @@ async def _build(arguments: argparse.Namespace, settings: Settings) -> None:
     if arguments.temporal_service:
         await binaries.ensure(parts=["temporal-service"])
         return
+    if arguments.tools:
+        await binaries.ensure(parts=binaries.TEST_TOOLS)
     if reason := obstacle():
         print(f"no real machines here, only light ones: {reason}")
         await binaries.ensure()

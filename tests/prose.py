@@ -30,6 +30,7 @@ CLEAN = (
     "deploy",
     "docs",
     "programs",
+    "release",
     "sandbox",
     "tests",
     "worker",

@@ -28,6 +28,7 @@ TOGETHER = (
         "tests/bridge/test_rights.py",
     ),
     ("tests/e2e/alone",),
+    ("tests/install",),
 )
 # In this order; what comes after them computes and never waits.
 EARLY = (

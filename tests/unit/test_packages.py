@@ -24,5 +24,5 @@ def test_the_sandboxs_own_image_contains_it_too() -> None:
 
 
 def test_all_of_it_is_checked() -> None:
-    assert PROJECT["mypy"]["packages"] == [*SHIPPED, "sandbox"]
-    assert sorted(PROJECT["importlinter"]["root_packages"]) == sorted([*SHIPPED, "sandbox"])
+    assert PROJECT["mypy"]["packages"] == [*SHIPPED, "sandbox", "release"]
+    assert sorted(PROJECT["importlinter"]["root_packages"]) == sorted([*SHIPPED, "sandbox", "release"])

@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
-ROOMS = "api|workflows|activities|clients|crd_bridge|programs|worker|sandbox|tests"
+ROOMS = "api|workflows|activities|clients|crd_bridge|programs|worker|sandbox|release|tests"
 NAMED = re.compile(rf"`((?:{ROOMS})/[\w./-]*)`")
 
 
