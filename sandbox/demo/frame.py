@@ -7,6 +7,8 @@ imported. Each step does or awaits one thing within a deadline, and raises an er
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
@@ -28,6 +30,7 @@ class Frame(ABC):
     def __init__(self, settings: Settings, addresses: Mapping[str, str], narrator: Narrator, samples: Samples) -> None:
         self.observer = Observer(settings.admin_kubeconfig, ControlClient(addresses["CONTROL_URL"]))
         self.trainings = Trainings(self.observer)
+        self.settings = settings
         self.samples = samples
         self.job = JobSight(self.observer, self.trainings, NAMESPACE, samples.job)
         self._narrator = narrator
@@ -71,6 +74,18 @@ class Frame(ABC):
         """Preempt a VM, and return when the notice came (Unix time)."""
         await self.observer.control.preempt(vm, NOTICE_SECONDS)
         return await self.observer.until(lambda: self.observer.happened("notice", vm), 10, f"the notice to {vm}")
+
+    async def draw(self) -> None:
+        """Have the command line write a page about the job, as a user would, and say where it is."""
+        file = self.settings.state_dir / "demo" / "timeline.html"
+        with self._narrator.step(f"outlast timeline {self.job.name} --html: {file}"):
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "cli", "-n", NAMESPACE, "timeline", self.job.name, "--html", file,
+                env={**os.environ, "KUBECONFIG": str(self.settings.admin_kubeconfig)},
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+            )  # fmt: skip
+            said, _ = await asyncio.wait_for(process.communicate(), 60)
+            require(process.returncode == 0, f"outlast timeline: {said.decode().strip()}")
 
     async def delete(self, nothing: str) -> None:
         """Delete the samples, and wait until ``nothing`` of the job is left."""

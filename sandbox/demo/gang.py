@@ -41,6 +41,7 @@ class GangStory(Frame):
         await self._train()
         await self._lose_one()
         await self._complete()
+        await self.draw()
         await self.delete("no VM, no Node, no Job, no Service is left")
 
     async def _buy(self) -> None:

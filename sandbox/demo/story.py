@@ -55,6 +55,7 @@ class Story(Frame):
         await self._lose_one()
         await self._lose_both()
         await self._complete()
+        await self.draw()
         await self.delete("no VM, no Node, no Job, no CheckpointBackup is left")
 
     # --- up
