@@ -16,12 +16,12 @@ demo-gang: .venv/stamp  ## its sibling: one training on four machines outlasts o
 	$(BIN)/python -m sandbox.demo --gang
 
 # The executables first: building them takes minutes once, longer than any test may. Then the parts and the product on a
-# whole sandbox, side by side: six processes, which wait for a cloud or a control plane of theirs most of the time
+# whole sandbox, side by side: four processes, which wait for a cloud or a control plane of theirs part of the time
 # (tests/scheduling.py). No Go server spends its time on having more than one processor (sandbox/processes.py).
 PYTEST = GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest --dist loadscope
 test: .venv/stamp  ## all tests but those of test-long, on real parts
 	$(BIN)/python -m sandbox build
-	$(PYTEST) -n 6 $(LONG:%=--ignore=%) --ignore=tests/frameworks
+	$(PYTEST) -n 4 --durations=25 $(LONG:%=--ignore=%) --ignore=tests/frameworks
 
 # What takes minutes of real time because each part has a cloud, a service or machines of its own: real kubelets and CRIU,
 # restarts, removals, upgrades.
