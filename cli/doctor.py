@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import aiohttp
 from rich.table import Table
+from rich.text import Text
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
@@ -53,8 +54,9 @@ def show(findings: list[Finding]) -> None:
     """Print the findings."""
     shown = Table(box=None, pad_edge=False, show_header=False)
     for finding in findings:
-        told = finding.told + (f"\n[dim]→ {finding.remedy}[/dim]" if finding.remedy and not finding.well else "")
-        shown.add_row("[green]✓[/green]" if finding.well else "[red]✗[/red]", finding.part, told)
+        mark = Text("✓", style="green") if finding.well else Text("✗", style="red")
+        remedy = f"\n→ {finding.remedy}" if finding.remedy and not finding.well else ""
+        shown.add_row(mark, finding.part, Text.assemble(finding.told, (remedy, "dim")))
     console.print(shown)
 
 

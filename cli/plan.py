@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 from rich.table import Table
+from rich.text import Text
 
 from activities.documents.checks import format_problems, secrets_in_use, spec_problems, vm_problems
 from api import names
@@ -81,7 +82,7 @@ async def _tell_job(cluster: Cluster, job: Json, documents: list[Json]) -> int:
         *vm_problems(vm, spec.spot_instance_vm_ref.name),
     ]
     lacking = [line async for line in _secrets(cluster, spec, vm, namespace, documents)]
-    console.print(f"[bold]{namespace}/{name}[/bold]: {_copies(spec)}")
+    console.print(Text.assemble((f"{namespace}/{name}", "bold"), f": {_copies(spec)}"))
     for line in [*(each.message for each in problems), *lacking]:
         console.print(f"✗ {line}", style="red", soft_wrap=True)
     for line in _steps(spec):

@@ -21,8 +21,9 @@ FAILED, USAGE, ABSENT, LATE = 1, 2, 3, 4
 """Exit codes: the job failed, or what was asked for did; the command was misunderstood; there is no such object, or no
 right to it; the time-out passed."""
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False)
+# No markup: messages and names that others wrote may look like it.
+console = Console(highlight=False, markup=False)
+errors = Console(stderr=True, highlight=False, markup=False)
 
 
 class Told(Exception):

@@ -65,10 +65,9 @@ async def read(cluster: Cluster, name: str | None, *, everywhere: bool) -> Any:
 
 def _state(status: SpotInstanceJobStatus) -> Text:
     state = status.state or overview(status).state
-    style = (
-        BAD if state.startswith(("Failed", "Not ")) else GOOD if state.startswith(("Running", "Completed")) else BUSY
-    )
-    return Text(state, style=style)
+    if state.startswith(("Failed", "Not ")):
+        return Text(state, style=BAD)
+    return Text(state, style=GOOD if state.startswith(("Running", "Completed")) else BUSY)
 
 
 def _add_replica(tree: Tree, entry: JobStatusEntry, status: SpotInstanceJobStatus) -> None:
@@ -81,15 +80,16 @@ def _add_replica(tree: Tree, entry: JobStatusEntry, status: SpotInstanceJobStatu
         where.append(f"VM {entry.vm_name}")
     branch.add(Text(" → ".join(where)))
     for member in entry.members or []:
-        branch.add(Text(f"member {member.member}  {member.phase or '-'}  {member.node_name or member.vm_name or ''}"))
+        progress = f"  progress {member.progress:g}" if member.progress is not None else ""
+        where_it_is = member.node_name or member.vm_name or ""
+        branch.add(Text(f"member {member.member}  {member.phase or '-'}  {where_it_is}{progress}"))
     facts = [f"started from {entry.restored_from}" if entry.restored_from else "started from the beginning"]
     if entry.progress is not None:
         facts.append(f"progress {entry.progress:g}")
     if entry.last_checkpoint_time is not None:
         facts.append(f"checkpoint {age(entry.last_checkpoint_time)} ago")
-    facts += [
-        f"{count} {what}" for count, what in ((entry.preemptions, "preemptions"), (entry.restarts, "restarts")) if count
-    ]
+    counts = ((entry.preemptions, "preemptions"), (entry.restarts, "restarts"))
+    facts += [f"{count} {what}" for count, what in counts if count]
     branch.add(Text(", ".join(facts), style="dim"))
 
 

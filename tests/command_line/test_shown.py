@@ -14,7 +14,7 @@ from tests.command_line.jobs import COST, HISTORY, START, at, job
 
 
 def text(shown: RenderableType) -> str:
-    console = Console(width=140, no_color=True)
+    console = Console(width=140, no_color=True, markup=False)
     with console.capture() as captured:
         console.print(shown)
     return captured.get()
