@@ -15,20 +15,20 @@ demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast th
 demo-gang: .venv/stamp  ## its sibling: one training on four machines outlasts one of them
 	$(BIN)/python -m sandbox.demo --gang
 
-# The executables first: building them takes minutes once, longer than any test may. Then the parts and the product on a
-# whole sandbox, side by side: four processes, which wait for a cloud or a control plane of theirs part of the time
-# (tests/scheduling.py). No Go server spends its time on having more than one processor (sandbox/processes.py).
-PYTEST = GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest --dist loadscope
+# The executables first: building them takes minutes once, longer than any test may. Then the parts side by side: four
+# processes, which wait for a control plane of theirs part of the time (tests/scheduling.py). No Go server spends its time
+# on having more than one processor (sandbox/processes.py).
+PYTEST = GOMAXPROCS=1 GOGC=400 $(BIN)/python -m pytest --dist loadscope -n 4
 test: .venv/stamp  ## all tests but those of test-long, on real parts
 	$(BIN)/python -m sandbox build
-	$(PYTEST) -n 4 --durations=25 $(LONG:%=--ignore=%) --ignore=tests/frameworks
+	$(PYTEST) $(LONG:%=--ignore=%) --ignore=tests/frameworks
 
-# What takes minutes of real time because each part has a cloud, a service or machines of its own: real kubelets and CRIU,
-# restarts, removals, upgrades.
-LONG = tests/e2e/real tests/e2e/alone tests/install tests/workflows/real_time tests/sandbox/test_leftovers.py
-test-long: .venv/stamp  ## the tests that take long: real machines, restarts, upgrades
+# What takes minutes of real time, because it waits for a whole cloud with the product in it, real machines, restarts,
+# removals, upgrades.
+LONG = tests/e2e tests/install tests/workflows/real_time tests/sandbox/test_leftovers.py
+test-long: .venv/stamp  ## the tests that take long: whole clouds, real machines, restarts, upgrades
 	$(BIN)/python -m sandbox build --tools
-	$(PYTEST) -n 4 $(LONG)
+	$(PYTEST) $(LONG)
 
 # Each framework in an environment of its own, which takes no part in the lock of Outlast. FRAMEWORKS="jax torch" also
 # installs PyTorch with its CUDA libraries: 5 GB.

@@ -34,7 +34,7 @@ class Secrets:
     def __init__(self, **entries: str) -> None:
         self.entries = entries
 
-    async def find(self, path: str) -> Json | None:
+    async def shared(self, path: str) -> Json | None:
         if not self.entries or path != f"/api/v1/namespaces/{JOB.namespace}/secrets/keys":
             return None
         return {"data": {name: base64.b64encode(value.encode()).decode() for name, value in self.entries.items()}}

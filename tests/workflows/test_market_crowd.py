@@ -154,7 +154,8 @@ async def test_a_market_of_an_older_release_is_asked_and_told_as_before(idle_wor
 
 async def test_a_question_beside_one_that_waits_for_prices_is_answered_at_once(world: World) -> None:
     world.down.add("read_price")
-    one = question(1).model_copy(update={"candidates": CANDIDATES[:1]})
+    on_demand = [each.model_copy(update={"provisioning": "OnDemand"}) for each in CANDIDATES]
+    one = question(1).model_copy(update={"candidates": on_demand})  # their prices are not asked for
     began, answered = world.clock.now, []
 
     async def ask_one(asked: Choose) -> None:
