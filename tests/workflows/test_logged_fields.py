@@ -2,7 +2,7 @@
 
 import io
 
-from tests.unit.test_logs import lines, said  # noqa: F401
+from tests.unit.test_log_lines import lines, said  # noqa: F401
 from tests.workflows.world import World
 
 
