@@ -161,7 +161,7 @@ def program(framework: str, name: str = "python") -> str:
     directory = os.environ.get(f"OUTLAST_{framework.upper()}") or REPOSITORY / ".venv" / framework
     found = Path(directory, "bin", name)
     if not found.exists():
-        pytest.skip(f"{framework} is not installed: `make test-frameworks` does that")
+        pytest.skip(f"{framework} is not installed: `make test-frameworks FRAMEWORKS={framework}` does that")
     return str(found)
 
 
