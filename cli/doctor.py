@@ -79,7 +79,12 @@ async def _programs(cluster: Cluster, system: str) -> AsyncIterator[Finding]:
     for component in ("worker", "bridge"):
         mine = [each for each in deployments if each["metadata"]["name"].startswith(f"outlast-{component}")]
         if not mine:
-            yield Finding(component, False, f"there is no Deployment of it in {system}", "install it, or name its namespace by --system")
+            yield Finding(
+                component,
+                False,
+                f"there is no Deployment of it in {system}",
+                "install it, or name its namespace by --system",
+            )
         for each in mine:
             status, wanted = each.get("status") or {}, each["spec"].get("replicas", 1)
             ready = status.get("readyReplicas", 0)
