@@ -5,6 +5,7 @@ compute what a job has cost until now, and a job of which nothing changes writes
 """
 
 from datetime import datetime
+from typing import Self
 
 from pydantic import Field
 
@@ -67,7 +68,7 @@ class CostStatus(Model):
 
 
 class CostRecord(Model):
-    """What a job has cost, as it is kept after the job's object is gone."""
+    """What a job has cost until a moment, as it is kept after the job's object is gone."""
 
     job: str
     job_id: str
@@ -81,6 +82,27 @@ class CostRecord(Model):
     vms_without_price: int = 0
     lost_seconds: float = 0
     frozen_seconds: float = 0
+
+    @classmethod
+    def of(
+        cls, cost: CostStatus, *, job: str, job_id: str, ended: str, started_at: datetime | None, until: datetime
+    ) -> Self:
+        """Reckon what a job has cost ``until`` its end, or the present time."""
+        sums = cost.until(until)
+        return cls(
+            job=job,
+            job_id=job_id,
+            ended=ended,
+            started_at=started_at,
+            ended_at=until,
+            usd=round(sums.usd, 4),
+            on_demand_usd=round(sums.on_demand_usd, 4),
+            vm_hours=round(sums.vm_hours, 3),
+            gpu_hours=round(sums.gpu_hours, 3),
+            vms_without_price=cost.vms_without_price + len([vm for vm in cost.machines if vm.price_per_hour is None]),
+            lost_seconds=cost.lost_seconds,
+            frozen_seconds=cost.frozen_seconds,
+        )
 
 
 def told(cost: CostStatus, now: datetime) -> str:

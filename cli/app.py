@@ -16,6 +16,7 @@ from cli import logs as saved_logs
 from cli import page, plan, requests, status, timeline, wait
 from cli.changes import next_change
 from cli.session import FAILED, Cluster, Told, Where, ask, console
+from cli.times import now
 from clients.kube import Json
 
 app = typer.Typer(
@@ -73,7 +74,7 @@ async def _watch(cluster: Cluster, job: Json) -> None:
     """Show a job anew with each change, and every few seconds, because ages change."""
     with Live(status.card(job), console=console, auto_refresh=False) as live:
         while True:
-            changed = await next_change(cluster, job, datetime.now(UTC) + timedelta(seconds=5))
+            changed = await next_change(cluster, job, now() + timedelta(seconds=5))
             if changed is None:
                 raise Told(f"{job['metadata']['name']} was deleted")
             job = changed
@@ -245,10 +246,10 @@ def _moment(text: str) -> datetime | None:
         return None
     try:
         if text.endswith("d") and text[:-1].isdigit():
-            return datetime.now(UTC) - timedelta(days=int(text[:-1]))
+            return now() - timedelta(days=int(text[:-1]))
         if text[:4].isdigit() and "-" in text:
             found = datetime.fromisoformat(text)
             return found if found.tzinfo else found.replace(tzinfo=UTC)
-        return datetime.now(UTC) - parse_duration(text)
+        return now() - parse_duration(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is neither a date nor a duration: write 2026-11-24, 7d or 12h") from error

@@ -98,19 +98,14 @@ def _records(kept: Json) -> Iterable[CostRecord]:
 
 
 def _of(job: Json, status: SpotInstanceJobStatus, cost: CostStatus, job_id: str) -> CostRecord:
-    """Reckon what a job that is there has cost until now."""
-    sums = cost.until(now())
-    return CostRecord(
+    """Reckon what a job that is there has cost. VMs that outlive the training cost until now."""
+    ended = finished_at(job)
+    record = CostRecord.of(
+        cost,
         job=job["metadata"]["name"],
         job_id=job_id,
-        ended=(status.state or "").partition(":")[0] if finished_at(job) else "-",
+        ended=(status.state or "").partition(":")[0] if ended else "-",
         started_at=status.history[0].started_at if status.history else None,
-        ended_at=finished_at(job) or now(),
-        usd=round(sums.usd, 4),
-        on_demand_usd=round(sums.on_demand_usd, 4),
-        vm_hours=round(sums.vm_hours, 3),
-        gpu_hours=round(sums.gpu_hours, 3),
-        vms_without_price=cost.vms_without_price + len([vm for vm in cost.machines if vm.price_per_hour is None]),
-        lost_seconds=cost.lost_seconds,
-        frozen_seconds=cost.frozen_seconds,
+        until=now(),
     )
+    return record.model_copy(update={"ended_at": ended}) if ended else record

@@ -17,9 +17,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from api import names
+from api.projections import node_view
 from cli.session import Cluster, console
 from clients import search_attributes, temporal
-from clients.kube import Json, KubeError, path
+from clients.kube import KubeError, path
 from clients.settings import connections
 
 PATIENCE = 10.0
@@ -137,13 +138,9 @@ async def _settings(cluster: Cluster, system: str) -> AsyncIterator[Finding]:
 async def _nodes(cluster: Cluster, _: str) -> AsyncIterator[Finding]:
     offering = 0
     async for node in cluster.kube.each(path("v1", "nodes")):
-        offering += _gpus(node) > 0
+        offering += node_view(node).gpus > 0
     told = f"{offering} Nodes offer {names.GPU_RESOURCE}"
     yield Finding("GPUs", True, told + ("" if offering else ": all machines will be bought"))
-
-
-def _gpus(node: Json) -> int:
-    return int(((node.get("status") or {}).get("allocatable") or {}).get(names.GPU_RESOURCE, 0))
 
 
 async def _temporal(cluster: Cluster, system: str) -> AsyncIterator[Finding]:

@@ -1,7 +1,6 @@
 """``outlast plan``: what a job would do, without doing it. Its manifests are sent as dry runs, so nothing is stored."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Iterator
 
 import yaml
 from pydantic import ValidationError
@@ -15,7 +14,7 @@ from api.prices import AS_OF, gpus_of, on_demand_price
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import SpotInstanceVMSpec
 from cli.session import USAGE, Cluster, Told, console
-from clients.kube import Json, KubeError, path
+from clients.kube import APPLY_PATCH, Json, KubeError, path
 from workflows.policy.candidates import candidates_of
 
 KINDS = {
@@ -53,7 +52,7 @@ def _documents(text: str) -> list[Json]:
     return [each for each in found if isinstance(each, dict) and each.get("kind") in KINDS]
 
 
-async def _refusals(cluster: Cluster, documents: list[Json]) -> Any:
+async def _refusals(cluster: Cluster, documents: list[Json]) -> AsyncIterator[str]:
     """Send each manifest as a dry run: schemas, rules, policies and quotas judge it as they would in earnest."""
     for document in documents:
         version, plural = KINDS[document["kind"]]
@@ -61,9 +60,7 @@ async def _refusals(cluster: Cluster, documents: list[Json]) -> Any:
         where = path(version, plural, meta.get("namespace") or cluster.namespace, meta.get("name") or "")
         body = {**document, "apiVersion": version}
         try:
-            await cluster.kube.patch(
-                where, body, "application/apply-patch+yaml", fieldManager=MANAGER, force=True, dryRun="All"
-            )
+            await cluster.kube.patch(where, body, APPLY_PATCH, fieldManager=MANAGER, force=True, dryRun="All")
         except KubeError as error:
             yield f"{document['kind']} {meta.get('name')}: {error.message}"
 
@@ -155,7 +152,7 @@ async def _vm(cluster: Cluster, namespace: str, spec: SpotInstanceJobSpec, docum
 
 async def _secrets(
     cluster: Cluster, spec: SpotInstanceJobSpec, vm: SpotInstanceVMSpec, namespace: str, documents: list[Json]
-) -> Any:
+) -> AsyncIterator[str]:
     """Say which Secrets are missing, as far as whoever asks may know."""
     given = {each["metadata"]["name"] for each in documents if each["kind"] == "Secret"}
     for use in secrets_in_use(spec, vm, namespace):

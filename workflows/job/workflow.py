@@ -236,7 +236,7 @@ class SpotInstanceJob(RequestHandlers):
         await LastWords(self.job, self.status_writer).say()
         await self._see_through(self._release_finalizers)
         await workflow.wait_condition(workflow.all_handlers_finished)
-        return self.job.state.shutdown or self.job.state.outcome or reasons.DELETED
+        return self.job.state.end
 
     async def _see_through(self, step: Callable[[], Awaitable[bool]]) -> None:
         """Repeat a step of the end until it is done, over as many runs as that takes."""

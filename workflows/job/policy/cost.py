@@ -37,22 +37,8 @@ def cost_record(start: JobStart, state: JobState, now: datetime) -> CostRecord |
     cost = cost_status(state)
     if cost is None:
         return None
-    sums = cost.until(now)
     first = state.ledger.incarnations[0].started_at if state.ledger.incarnations else None
-    return CostRecord(
-        job=start.name,
-        job_id=start.job_id,
-        ended=state.shutdown or state.outcome or "Deleted",
-        started_at=first,
-        ended_at=now,
-        usd=round(sums.usd, 4),
-        on_demand_usd=round(sums.on_demand_usd, 4),
-        vm_hours=round(sums.vm_hours, 3),
-        gpu_hours=round(sums.gpu_hours, 3),
-        vms_without_price=cost.vms_without_price,
-        lost_seconds=cost.lost_seconds,
-        frozen_seconds=cost.frozen_seconds,
-    )
+    return CostRecord.of(cost, job=start.name, job_id=start.job_id, ended=state.end, started_at=first, until=now)
 
 
 def _machine(record: VmRecord) -> MachineCost:

@@ -4,7 +4,6 @@ import hashlib
 import json
 from datetime import datetime
 
-from api import reasons
 from api.messages import JobStart
 from api.report import JobReport, ReplicaRecord
 from api.spot_instance_job import SpotInstanceJobSpec
@@ -27,7 +26,7 @@ def job_report(start: JobStart, spec: SpotInstanceJobSpec, state: JobState, now:
         cluster_id=start.cluster_id,
         spec_sha256=hashlib.sha256(document.encode()).hexdigest(),
         spot_instance_vm=spec.spot_instance_vm_ref.name,
-        ended=state.shutdown or state.outcome or reasons.DELETED,
+        ended=state.end,
         written_at=now,
         conditions=sorted(state.conditions.values(), key=lambda condition: condition.type),
         replicas=[_replica(replica) for _, replica in sorted(state.replicas.items())],

@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from activities.signatures import Hold, JobEvent, PatchSpec
+from api import reasons
 from api.common import Condition
 from api.spot_instance_job import SpotInstanceJobSpec
 from api.spot_instance_vm import OnDemandFallback, SpotInstanceVMSpec
@@ -130,6 +131,11 @@ class JobState(Renamed):
         if self.started is None and (self.ever_checkpointed or self.points or self.ledger.incarnations):
             return True
         return bool(self.started) or any(replica.has_run for replica in self.replicas.values())
+
+    @property
+    def end(self) -> str:
+        """Say how it ended: why it was shut down, or else what became of the training."""
+        return self.shutdown or self.outcome or reasons.DELETED
 
     @property
     def on_demand_fallback(self) -> OnDemandFallback | None:
