@@ -78,23 +78,13 @@ async def test_it_moves_as_soon_as_the_next_machine_is_ready(world: World) -> No
 
 
 @pytest.mark.usefixtures("slow_machines")
-async def test_a_short_notice_meanwhile_is_used_at_once(world: World) -> None:
+@pytest.mark.parametrize("member", [2, 1], ids=["of another machine", "of the same machine"])
+async def test_a_second_notice_that_leaves_less_is_used_at_once(world: World, member: int) -> None:
     before = await saved_once(world)
     world.notice(0, seconds=LONG, member=1)
     await world.pass_time(10)
     at = world.clock.now.timestamp()
-    await world.notice_by_hand(node=before[2], source="maintenance", seconds=20)
-    await again(world, 2)
-    assert stopped_at(world, 1) - at < 5
-
-
-@pytest.mark.usefixtures("slow_machines")
-async def test_a_second_notice_of_the_same_machine_that_leaves_less_counts(world: World) -> None:
-    before = await saved_once(world)
-    world.notice(0, seconds=LONG, member=1)
-    await world.pass_time(10)
-    at = world.clock.now.timestamp()
-    await world.notice_by_hand(node=before[1], source="maintenance", seconds=20)
+    await world.notice_by_hand(node=before[member], source="maintenance", seconds=20)
     await again(world, 2)
     assert stopped_at(world, 1) - at < 5
 
