@@ -40,7 +40,11 @@ def everything(real: World) -> list[WorkflowHandle[Any, Any]]:
 
 
 async def runs_of(handle: WorkflowHandle[Any, Any]) -> int:
-    """Count the runs under a workflow's id."""
+    """Count the runs under a workflow's id.
+
+    A move may take two: the partitions of a task queue hear of another current version one after the other, and a run
+    whose first task comes from one that has not heard begins on the old version once more.
+    """
     return (await handle._client.count_workflows(f"WorkflowId = '{handle.id}'")).count
 
 
@@ -55,8 +59,10 @@ async def test_open_work_moves_from_an_old_worker_to_a_new_one_and_back(real: Wo
                 await make_current(cli, build)
                 for handle in everything(real):
                     await is_on(handle, build)
+                moved = [await runs_of(handle) for handle in everything(real)]
+                assert all(number <= runs <= 2 * number for runs in moved), moved
                 await real.pass_time(5)
-                assert [await runs_of(handle) for handle in everything(real)] == [number] * 3, "each moved once"
+                assert [await runs_of(handle) for handle in everything(real)] == moved, "each stays where it is"
                 assert (real.training(), real.active) == ([(0, 0)], 1)
 
 
