@@ -10,10 +10,10 @@ import typer
 from rich.live import Live
 
 from api.duration import parse_duration
+from cli import bundle, page, plan, requests, status, timeline, wait
 from cli import cost as costs
 from cli import doctor as health
 from cli import logs as saved_logs
-from cli import page, plan, requests, status, timeline, wait
 from cli.changes import next_change
 from cli.session import FAILED, Cluster, Told, Where, ask, console
 from cli.times import now
@@ -30,6 +30,7 @@ app = typer.Typer(
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="The SpotInstanceJob's name.")]
 Output = Annotated[str, typer.Option("--output", "-o", help="text or json.")]
 Everywhere = Annotated[bool, typer.Option("--all-namespaces", "-A", help="In all namespaces.")]
+System = Annotated[str, typer.Option(help="The namespace in which Outlast is installed.")]
 Timeout = Annotated[str, typer.Option("--timeout", help="For example 90s, 10m or 2h.")]
 
 
@@ -202,7 +203,7 @@ def show_plan(
 @app.command()
 def doctor(
     context: typer.Context,
-    system: Annotated[str, typer.Option(help="The namespace in which Outlast is installed.")] = "outlast-system",
+    system: System = "outlast-system",
     output: Output = "text",
 ) -> None:
     """Check an installation: a line for each part, with what to do."""
@@ -212,6 +213,22 @@ def doctor(
     else:
         health.show(findings)
     raise typer.Exit(FAILED if any(not each.well for each in findings) else 0)
+
+
+@app.command("support-bundle")
+def support_bundle(
+    context: typer.Context,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="Default: the whole installation.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--output", "-o", dir_okay=False, help="Default: outlast-JOB-TIME.tar.gz.")
+    ] = None,
+    system: System = "outlast-system",
+) -> None:
+    """Pack what helps others to help you into one file: objects, Events, logs, histories; without secrets."""
+    at, what = now(), f"the job {job}" if job is not None else "an installation"
+    found = ask(context.obj, lambda cluster: bundle.collect(cluster, job, system, at))
+    chosen = file or Path(f"outlast-{job or 'all'}-{at:%Y%m%dT%H%M%SZ}.tar.gz")
+    console.print(bundle.save(found, chosen, what), soft_wrap=True)
 
 
 def main() -> None:

@@ -1,7 +1,9 @@
 """The commands on an API server, with the rights of a team's editor and no more. What the workflow does is played."""
 
 import asyncio
+import base64
 import json
+import tarfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,13 +12,16 @@ from typing import Any
 
 import pytest
 import yaml
+from temporalio.client import Client
 from typer.testing import CliRunner
 
 from api import names
 from api.cost import CostRecord
+from api.messages import JobStart
 from cli import session
 from cli.app import app
 from clients.kube import Kube, path
+from sandbox.temporal_server import TemporalServer
 from tests.bridge.conftest import Manifest
 
 Json = dict[str, Any]
@@ -218,6 +223,64 @@ async def test_a_doctor_says_what_is_missing(outlast: Run, control_plane: Any, t
     assert "✓ CRD spotinstancejobs.training.training.dcnlab.com" in said.out.replace("  ", " ")
     assert "bridge" in said.out
     assert "→" in said.out
+
+
+async def test_a_bundle_has_what_the_owner_may_read_and_no_secret(
+    outlast: Run, told: Any, cluster: Kube, namespace: str, tmp_path: Path
+) -> None:
+    secret = "hunter2-and-more"
+    container = {"name": "train", "image": "busybox", "env": [{"name": "WANDB_API_KEY", "value": secret}]}
+    template = {"spec": {"template": {"spec": {"containers": [container]}}}}
+    note = {"example.com/note": f"log in with password={secret}"}
+    hostile = {"metadata": {"annotations": note}, "spec": {"jobTemplate": template}}
+    await cluster.patch(path(names.API_VERSION, names.JOB_PLURAL, namespace, "train"), hostile)
+    await told(state="Running 1/1", message=f"the training says {secret}")
+    await cluster.create(path("v1", "secrets", namespace), {"metadata": {"name": "s"}, "stringData": {"k": secret}})
+    file = tmp_path / "train.tar.gz"
+    said = await outlast("support-bundle", "train", "--output", str(file))
+    assert said.code == 0, said.err
+    assert "could not be had" in said.out  # Outlast's own logs, among others
+    assert file.stat().st_mode & 0o077 == 0
+    with tarfile.open(file) as archive:
+        found = {each.name: archive.extractfile(each).read().decode() for each in archive}  # type: ignore[union-attr]
+    assert {"train/README.txt", "train/job.yaml", "train/vm.yaml", "train/doctor.json"} <= found.keys()
+    assert yaml.safe_load(found["train/job.yaml"])["status"]["state"] == "Running 1/1"
+    assert "pods of outlast-system" in found["train/README.txt"]
+    assert secret not in "".join(found.values())
+    assert base64.b64encode(secret.encode()).decode() not in "".join(found.values())
+
+
+async def test_a_bundle_of_an_operator_has_settings_and_histories(
+    outlast: Run, told: Any, control_plane: Any, cluster: Kube, namespace: str, temporal: TemporalServer,
+    recording: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+) -> None:  # fmt: skip
+    secret, message = "hunter2-and-more", {"env": [{"name": "HF_TOKEN", "value": "hunter2-and-more"}]}
+    await told()
+    start = JobStart(namespace=namespace, name="train", uid="u", cluster_id="c", job_id="0a1b2c3d")
+    running = await recording.start_workflow(
+        names.JOB_WORKFLOW, start, id=f"{namespace}/train", task_queue=names.TASK_QUEUE
+    )
+    await running.signal("edited", message)
+    settings = path("v1", "configmaps", "outlast-system")
+    data = {"TEMPORAL_API_KEY": secret, "TEMPORAL_ADDRESS": "t:1"}
+    await cluster.create(settings, {"metadata": {"name": "outlast-settings"}, "data": data})
+    monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.address)
+    file = tmp_path / "b.tgz"
+    said = await outlast(
+        "--kubeconfig", str(control_plane.kubeconfig), "-n", namespace, "support-bundle", "train", "-o", str(file)
+    )
+    await cluster.delete(f"{settings}/outlast-settings")
+    await running.terminate()
+    assert said.code == 0, said.err
+    with tarfile.open(file) as archive:
+        found = {each.name: archive.extractfile(each).read().decode() for each in archive}  # type: ignore[union-attr]
+    assert yaml.safe_load(found["b/system/settings.yaml"])["data"]["TEMPORAL_ADDRESS"] == "t:1"
+    events = json.loads(found[f"b/histories/{namespace}-train-0.json"])["events"]
+    told_of = [each.get("workflowExecutionSignaledEventAttributes") for each in events]
+    payload = next(each for each in told_of if each)
+    heard = base64.b64decode(payload["input"]["payloads"][0]["data"]).decode()
+    assert json.loads(heard) == {"env": [{"name": "HF_TOKEN", "value": "[redacted]"}]}
+    assert secret not in "".join(found.values())
 
 
 async def test_a_cluster_that_is_not_there_is_told_of(outlast: Run, tmp_path: Path) -> None:
