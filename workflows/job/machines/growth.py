@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
 
 from workflows.common.calls import explain
 from workflows.job.core.job import Job
+from workflows.job.machines.free_growth import FreeGrowth
 from workflows.job.machines.gang_return import GangReturns
 from workflows.job.machines.machines import Machines
 from workflows.job.state.replica import Replica
@@ -32,12 +33,15 @@ class Growth:
         self.machines = machines
         self.nodes = machines.nodes
         self.returns = GangReturns(job, machines)
+        self.free = FreeGrowth(job, machines.nodes)
 
     async def run(self) -> None:
         """Watch the gangs until the job ends."""
         while not self.job.closing:
             await workflow.wait_condition(
-                lambda: bool(self._wanting() or self._surplus() or self._on_demand()) or self.job.closing
+                lambda: (
+                    bool(self._wanting() or self._surplus() or self._on_demand() or self._short()) or self.job.closing
+                )
             )
             if self.job.closing:
                 return
@@ -50,6 +54,8 @@ class Growth:
                 await self._release_lost(replica)
                 await self._ensure(self._buy(replica))
                 self._see(replica)
+            for replica in self._short():
+                await self.free.look(replica)
             seen, wanting = self._reports(), self._wanting()
             changed = await self.job.until(
                 lambda seen=seen, wanting=wanting: (  # type: ignore[misc]
@@ -64,10 +70,14 @@ class Growth:
     def _wanting(self) -> list[Replica]:
         """List the gangs that train and need more machines than they have, and do not start again yet.
 
-        Those on free GPUs of the cluster are not among them: a machine bought beside these may be in another zone.
+        Those on free GPUs of the cluster are not among them, but grow on such GPUs.
         """
         found = [each for each in self._training() if each.place.bought and not each.place.grows]
         return [each for each in found if self._remaining(each) < self.job.spec.members]
+
+    def _short(self) -> list[Replica]:
+        """List the gangs that may grow on free GPUs of the cluster."""
+        return [each for each in self._training() if self.free.at(each) is not None]
 
     def _on_demand(self) -> list[Replica]:
         """List the gangs that may return to spot."""
@@ -169,7 +179,10 @@ class Growth:
             at for each in self._wanting() for at in (self._settled_at(each), each.place.spare_at) if at is not None
         ]
         times += [
-            at for each in self._training() for at in (self.returns.at(each), self.returns.overdue_at(each)) if at
+            at
+            for each in self._training()
+            for at in (self.returns.at(each), self.returns.overdue_at(each), self.free.at(each))
+            if at
         ]
         later = [at for at in times if at > workflow.now()]
         return min([self.job.next_check() if self._wanting() else self.job.next_look(), *later])

@@ -108,6 +108,13 @@ class Nodes:
         """True if a VM is of no more use: it has reported so, or its machine has had a notice."""
         return losses.failed(self.state, key)
 
+    def to_avoid(self, replica: Replica) -> list[str]:
+        """List the nodes on which a replica must not look for a free GPU: those of others, and those that failed it."""
+        others = [node for one in self.state.replicas.values() if one is not replica for node in one.place.nodes]
+        shunned = [node for node, until in replica.place.shunned.items() if until > workflow.now()]
+        place = replica.place
+        return sorted({*others, *self.state.notices, *shunned, *place.avoid, *place.free_nodes})
+
     def unready_for(self, nodes: Iterable[str]) -> timedelta:
         """Return for how long one of these nodes has been NotReady; zero if all are Ready or unknown."""
         return max((losses.unready_for(self.state, node, workflow.now()) for node in nodes), default=timedelta())

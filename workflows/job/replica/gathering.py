@@ -49,7 +49,13 @@ class Gathering(Part):
         return True
 
     def _replacement_seconds(self) -> float | None:
-        """Return how long the missing machines will take; None if the cloud has none at the moment."""
+        """Return how long the missing machines will take; None if nobody knows.
+
+        That is so if the cloud has none at the moment. A gang on free GPUs would give these up for machines that are
+        all to be bought.
+        """
+        if not self.me.place.bought:
+            return None
         capacity = self.state.conditions.get(conditions.CAPACITY_AVAILABLE)
         if capacity is not None and capacity.status == "False":
             return None

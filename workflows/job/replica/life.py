@@ -268,6 +268,8 @@ class Life:
         why = f"{members} members instead of {before}"
         self.replace(why, machine_stays=not surplus, ask_survivor=False, announce=False, members=surplus)
         place.resize(members)
+        if not place.bought:
+            place.candidates = place.nodes
         if place.settled:
             self.enter("NodeReady", why)
         return True

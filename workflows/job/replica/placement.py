@@ -48,16 +48,16 @@ class Placement(Part):
         if self.me.place.is_gang and self.me.place.settled:  # spare machines have replaced those that went
             self._all_ready()
             return
-        if self.gathering.goes_on_smaller():
-            return
         if self.me.place.bought:  # a gang takes the GPUs of the cluster as a whole, or not at all
+            if self.gathering.goes_on_smaller():
+                return
             if await self._fits() and await self._pod_is_admitted():
                 self._buy(self.me.message)
             return
         request = act.FindCapacity(
             job=self.job.ref,
             job_template=self.job.spec.job_template,
-            avoid=self._nodes_to_avoid(),
+            avoid=self.nodes.to_avoid(self.me),
             members=self.me.place.missing,
             one_zone=self.job.spec.in_one_zone,
             beside=self.me.place.free_nodes,
@@ -66,6 +66,8 @@ class Placement(Part):
         if self.life.halted():
             return
         nodes = [*self.me.place.free_nodes, *capacity.nodes] if capacity.nodes else []
+        if not nodes and self.gathering.goes_on_smaller():
+            return
         self.me.place.leave_free_nodes()
         if first_in_queue:
             self.me.place.candidates = nodes
@@ -120,12 +122,6 @@ class Placement(Part):
             if not old.logs_saved:
                 await self.life.save_logs(old.incarnation)
                 old.logs_saved = True
-
-    def _nodes_to_avoid(self) -> list[str]:
-        others = [node for one in self.state.replicas.values() if one is not self.me for node in one.place.nodes]
-        noticed = list(self.state.notices)
-        shunned = [node for node, until in self.me.place.shunned.items() if until > workflow.now()]
-        return sorted({*others, *noticed, *shunned, *self.me.place.avoid, *self.me.place.free_nodes})
 
     def _buy(self, why: str) -> None:
         self.gathering.buy()

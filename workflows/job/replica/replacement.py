@@ -39,9 +39,13 @@ class Replacement(Part):
         ask_survivor: bool = False,
         announce: bool = True,
         node: str | None = None,
+        members: frozenset[int] | None = None,
     ) -> None:
-        """Delete the Job and begin another incarnation. A gang leaves only the machine of that ``node``, if any."""
-        members = self.me.place.on_node(node) if node else None
+        """Delete the Job and begin another incarnation.
+
+        A gang leaves only the machine of that ``node``, if any, or those of these ``members``.
+        """
+        members = self.me.place.on_node(node) if node else members
         await self.incarnation.delete(cause)
         if not keep_machine:
             await self.machines.release_each([seat.vm_key for seat in self.me.place.of_members(members)], cause)
@@ -58,8 +62,25 @@ class Replacement(Part):
         if self.me.run.pinned:
             self.queue.buy_instead(why)
             return
+        if taken := self._without_room():
+            await self.again(why, keep_machine=False, members=taken)
+            return
         self.me.place.avoid = sorted({*self.me.place.avoid, *self.me.place.candidates})
         await self.again(why, keep_machine=False)
+
+    def _without_room(self) -> frozenset[int]:
+        """Number the members of a gang whose free GPUs others have taken. There are none if it does not keep the rest.
+
+        It keeps those on which its pods are, or on which they were before it saved itself.
+        """
+        place, recovery = self.me.place, self.me.recovery
+        if not place.is_gang or not place.settled:
+            return frozenset()
+        place.move_to(self.me.run.nodes)
+        before = [node for old in recovery.olds for node in old.nodes] if recovery else []
+        kept = {*self.me.run.nodes.values()} or {*before}
+        taken = frozenset(member for member, seat in enumerate(place.seats) if seat.node not in kept)
+        return taken if len(taken) < len(place.seats) else frozenset()
 
     async def no_room(self, lack: Lack) -> None:
         """Release a machine that has no room for the replica for which it was bought."""

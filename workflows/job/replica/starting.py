@@ -217,6 +217,8 @@ class Starting(Part):
             self._measure(recovery, self.me.run.running_since)
         if recovery is not None and recovery.node_ready_at is not None and self.me.place.is_gang:
             self.me.place.restart_seconds = (self.me.run.running_since - recovery.node_ready_at).total_seconds()
+        if len(self.me.members) == self.job.spec.members:
+            self.me.place.spare_losses, self.me.place.spare_at = 0, None
         self.me.retry.ran()
         self.me.place.avoid, self.me.ran = [], True
         self.room.found()
@@ -239,7 +241,8 @@ class Starting(Part):
     def _of_all(self) -> str:
         """Say that the others are looked for, if it is a gang that has started with fewer members than it may have."""
         size, most = len(self.me.members), self.job.spec.members
-        return f"{size} of {most} members: machines for the others are being bought" if size < most else ""
+        others = "machines for the others are being bought" if self.me.place.bought else "free GPUs are looked for"
+        return f"{size} of {most} members: {others}" if size < most else ""
 
     def _measure(self, recovery: Recovery, running_since: datetime) -> None:
         took = {"all": running_since - recovery.noticed_at}

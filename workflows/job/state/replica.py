@@ -98,8 +98,8 @@ class Place(Seated):
     # Of a gang alone: machines that replace noticed ones or with which it may start again larger, whether it does so
     # now, and the seconds that its last restart and its last purchase took.
     spare: list[Seat] = Field(default=[], exclude_if=lambda seats: not seats)
-    spare_losses: int = Field(default=0, exclude_if=lambda losses: losses == 0)  # in a row, since it last grew
-    spare_at: datetime | None = Field(default=None, exclude_if=lambda at: at is None)  # when the next one is bought
+    spare_losses: int = Field(default=0, exclude_if=lambda losses: losses == 0)  # in a row, or looks in vain
+    spare_at: datetime | None = Field(default=None, exclude_if=lambda at: at is None)  # when the next one is due
     grows: bool = Field(default=False, exclude_if=lambda grows: not grows)
     restart_seconds: float | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
     gathered_seconds: float | None = Field(default=None, exclude_if=lambda seconds: seconds is None)
