@@ -1,6 +1,6 @@
 """The growth of gangs on free GPUs of the cluster: nobody tells when another pod leaves one, so they are looked for.
 
-A gang on bought machines grows by bought ones (``growth.py``). Both kinds are not mixed: a machine that is bought may be
+A gang on bought machines grows by bought ones (``growth.py``). The two are not mixed: a machine that is bought may be
 in another zone than the free GPUs, and the scheduler could swap them.
 """
 
