@@ -38,6 +38,10 @@ class Gang(Model):
     min_size: int = Field(ge=1, le=LARGEST, description="members without which the training does not run")
     max_size: int = Field(ge=1, le=LARGEST, description="members with which it runs if there are machines for all")
     step: int = Field(default=1, ge=1, le=LARGEST, description="sizes in between: minSize plus a multiple of this")
-    placement: Literal["Zone", "Region"] = Field(
-        default="Zone", description="Zone: all members are in one zone; Region: they may be in several of its zones"
+    placement: Literal["Zone", "Region", "Compact"] = Field(
+        default="Zone",
+        description=(
+            "Zone: all members are in one zone; Region: they may be in several of its zones; Compact: in one zone, and "
+            "bought machines are as near to each other as the cloud can place them"
+        ),
     )

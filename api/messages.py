@@ -122,6 +122,8 @@ class VmStart(Model):
     ssh_key: LocalReference | None = None
     timings: Timings = Timings()
     request: VmRequest = Field(VmRequest(), alias="wish")
+    # Of a gang that is to be placed compactly: the name of its placement policy.
+    placement: str | None = Field(default=None, exclude_if=lambda name: name is None)
     teardown: bool = False  # started by the sweep, or by a teardown from an inventory: nothing is created
     found: list[str] = []  # "zone/name" of instances to tear down that this run did not create
     state: dict[str, Any] | None = None  # the previous run's, after continue-as-new; the workflow's own

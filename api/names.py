@@ -83,6 +83,7 @@ _SEGMENT = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 _JOB_ID = "[0-9a-f]{8}"
 _VM_KEY = rf"{_JOB_ID}-r[0-9]{{1,4}}-v[0-9]{{1,9}}"
 _VM_NAME = re.compile(rf"outlast-({_VM_KEY})-t[0-9]{{1,9}}")
+_PLACEMENT_NAME = re.compile(rf"outlast-({_JOB_ID})-r([0-9]{{1,4}})-near")
 _ZONE = re.compile(r"[a-z]+-[a-z0-9]+-[a-z0-9]+")
 _WORKFLOW_ID = re.compile(r"[a-z0-9][-a-z0-9]{0,62}/[a-z0-9][-a-z0-9.]{0,252}")
 
@@ -157,6 +158,22 @@ def market_workflow_id(project: str) -> str:
 def vm_name(key: str, attempt: int) -> str:
     """Name the GCE instance and its Node; each create attempt has its own name (GCE names are per zone)."""
     return f"outlast-{key}-t{attempt}"
+
+
+def placement_name(job: str, replica: int) -> str:
+    """Name the placement policy of a gang, which exists in each region in which machines of it do."""
+    return f"outlast-{job}-r{replica}-near"
+
+
+def gang_of_placement(name: str) -> tuple[str, int] | None:
+    """Read the job's id and the replica in a placement policy's name; None if the name is not one of ours."""
+    found = _PLACEMENT_NAME.fullmatch(name)
+    return (found.group(1), int(found.group(2))) if found else None
+
+
+def region_of(zone: str) -> str:
+    """Give the region of a zone."""
+    return zone.rpartition("-")[0]
 
 
 def vm_key_of(name: str) -> str | None:

@@ -204,7 +204,12 @@ class SpotInstanceJobSpec(Model):
     @property
     def in_one_zone(self) -> bool:
         """True if the machines of a replica have to be in one zone."""
-        return self.members > 1 and (self.gang is None or self.gang.placement == "Zone")
+        return self.members > 1 and (self.gang is None or self.gang.placement != "Region")
+
+    @property
+    def is_compact(self) -> bool:
+        """True if the machines of a replica have to be near to each other."""
+        return self.gang is not None and self.gang.placement == "Compact"
 
     @property
     def seconds_to_start(self) -> float | None:

@@ -35,6 +35,15 @@ class MachineType:
     arm: bool = False
 
 
+@dataclass(frozen=True)
+class PlacementView:
+    """A placement policy of ours, and a zone of its region: that of the instance for which it was made."""
+
+    name: str
+    zone: str
+    creation_time: datetime
+
+
 class Compute(Protocol):
     """One cloud, reached with one set of credentials."""
 
@@ -59,6 +68,21 @@ class Compute(Protocol):
 
     async def delete(self, project: str, zone: str, name: str) -> None:
         """Ask for the deletion of an instance; one that does not exist is success."""
+        ...
+
+    async def ensure_placement(self, project: str, zone: str, name: str, owner: str) -> bool:
+        """Make a policy by which instances in the zone's region are placed near to each other, unless it exists.
+
+        True once instances may name it. Raises Conflict if one of that name belongs to another ``owner``.
+        """
+        ...
+
+    async def delete_placement(self, project: str, zone: str, name: str, owner: str) -> None:
+        """Ask for the deletion of such a policy. One that does not exist, or is still in use, is success."""
+        ...
+
+    async def placements(self, project: str, owner: str) -> list[PlacementView]:
+        """List the policies of an ``owner`` in all regions."""
         ...
 
     async def spot_price(self, project: str, candidate: Candidate) -> float | None:

@@ -8,7 +8,7 @@ from temporalio import activity
 from activities import signatures
 from activities.cloud_errors import CloudError, Conflict, Transient, to_application_error
 from activities.compute import Cloud, Compute
-from activities.compute.instance import instance_body
+from activities.compute.instance import instance_body, placement_owner
 from activities.heartbeat import heartbeats, watch, watch_seconds
 from activities.join.ssh import SshKeys, login, public_key
 from activities.signatures import (
@@ -26,6 +26,7 @@ from api.market import Price
 from api.views import VmView
 
 OBSERVE_SECONDS = 25.0  # of watching a create operation in one activity; the last poll may take two calls more
+PLACEMENT_SECONDS = 15.0  # for a new placement policy to be ready, within the time of one create call
 # An instance in one of these states is being made; afterwards its create operation is over.
 _BEING_MADE = {"PROVISIONING", "STAGING"}
 
@@ -63,8 +64,20 @@ class ComputeActivities:
             candidate=create.candidate,
             labels=vm.labels,
             ssh_public_key=public_key(key),
+            placement=vm.placement,
         )
+        if vm.placement:
+            await self._ensure_placement(compute, vm, vm.placement)
         return VmOperation(name=await self._insert(compute, vm, body))
+
+    async def _ensure_placement(self, compute: Compute, vm: VmRef, name: str) -> None:
+        """Make the placement policy of a gang before the instance, which names it."""
+        owner = owner_of(vm)
+        ready = await watch(
+            lambda: compute.ensure_placement(vm.project, vm.zone, name, owner), lambda ready: ready, PLACEMENT_SECONDS
+        )
+        if not ready:
+            raise Transient(f"the placement policy {name} for {vm.zone} is not ready yet")
 
     async def _insert(self, compute: Compute, vm: VmRef, body: dict[str, Any]) -> str | None:
         try:
@@ -121,21 +134,29 @@ class ComputeActivities:
     async def delete_vm(self, vm: VmRef) -> VmView:
         """Ask for an instance's deletion and return its state; repeat until it does not exist.
 
+        Its placement policy is deleted once no instance names it.
+
         Only an instance with the labels of ``vm``, and with its id if that is known, is touched. GCE may refuse for
         minutes (``resourceNotReady``), which is raised as transient. For a patient caller the deletion is watched.
         """
         try:
             async with heartbeats():
                 compute = await self._cloud.open(vm.credentials, vm.namespace)
-                found = await self._view(compute, vm)
-                if not found.exists:
-                    return found
-                refuse_strangers(vm, found)
-                if found.status != "STOPPING":  # GCE would refuse a second delete; this one is ours, or GCE's own
-                    await compute.delete(vm.project, vm.zone, vm.name)
-                return await watch(lambda: self._view(compute, vm), lambda view: not view.exists, watch_seconds())
+                found = await self._delete(compute, vm)
+                if vm.placement and not found.exists:  # the last machine of its gang can delete it
+                    await compute.delete_placement(vm.project, vm.zone, vm.placement, owner_of(vm))
+                return found
         except CloudError as error:
             raise to_application_error(error) from error
+
+    async def _delete(self, compute: Compute, vm: VmRef) -> VmView:
+        found = await self._view(compute, vm)
+        if not found.exists:
+            return found
+        refuse_strangers(vm, found)
+        if found.status != "STOPPING":  # GCE would refuse a second delete; this one is ours, or GCE's own
+            await compute.delete(vm.project, vm.zone, vm.name)
+        return await watch(lambda: self._view(compute, vm), lambda view: not view.exists, watch_seconds())
 
     @activity.defn(name=signatures.READ_PRICE.name)
     async def read_price(self, read: ReadPrice) -> Price:
@@ -155,6 +176,11 @@ class ComputeActivities:
             return Preempted(vms=[vm for vms in await asyncio.gather(*zones) for vm in vms])
         except CloudError as error:
             raise to_application_error(error) from error
+
+
+def owner_of(vm: VmRef) -> str:
+    """Say whose the placement policy of an instance is."""
+    return placement_owner(vm.labels.get(names.GCE_LABEL_CLUSTER, ""))
 
 
 def refuse_strangers(vm: VmRef, found: VmView) -> None:

@@ -28,6 +28,9 @@ from activities.cloud_errors import (
 )
 from activities.compute import Operation
 
+_NOT_COMPACT = re.compile(r"[Pp]lacement policy is not applicable|can be created with this policy")
+"""GCE's refusals to place a machine type compactly (dstack's issues 2586 and 2591 have them from Google's cloud)."""
+
 # Sentences that say more than the reason that comes with them.
 _BY_MESSAGE: list[tuple[re.Pattern[str], type[CloudError]]] = [
     (re.compile(r"failed to start due to preemption"), NoCapacity),  # preempted before it ran
@@ -35,6 +38,8 @@ _BY_MESSAGE: list[tuple[re.Pattern[str], type[CloudError]]] = [
     (re.compile(r"does not have access to service account"), Permission),  # a 400 that names no permission
     (re.compile(r"/(machineTypes|acceleratorTypes|diskTypes)/\S+' was not found"), Unsupported),
     (re.compile(r"[Mm]achine type .* does not exist in zone"), Unsupported),
+    (re.compile(r"/resourcePolicies/\S+' was not found"), Transient),  # the last machine before this one deleted it
+    (_NOT_COMPACT, Unsupported),
 ]
 
 # Reasons and codes in lower case without separators, as every dialect then spells them alike.
@@ -176,6 +181,8 @@ def _remedy(message: str) -> str:
     """Say what to do about a refusal that does not say so itself; appended to the refusal."""
     if _OS_LOGIN.search(message):
         return ": the organisation's policy demands OS Login; set gcp.sshAccess: OSLogin in the SpotInstanceVM"
+    if _NOT_COMPACT.search(message):
+        return ": write another gcp.machineType into the SpotInstanceVM, or gang.placement: Zone into the job"
     return ""
 
 

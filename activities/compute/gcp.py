@@ -11,26 +11,27 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 from google.api_core.client_options import ClientOptions
-from google.api_core.exceptions import NotFound, from_http_response
+from google.api_core.exceptions import BadRequest, NotFound, from_http_response
 from google.auth import default as application_default_credentials
 from google.auth.credentials import AnonymousCredentials, Credentials
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import compute_v1
 from google.oauth2 import service_account
 
-from activities.cloud_errors import Invalid, Missing
-from activities.compute import CALL_SECONDS, MachineType, Operation
+from activities.cloud_errors import Conflict, Invalid, Missing
+from activities.compute import CALL_SECONDS, MachineType, Operation, PlacementView
 from activities.compute.errors import classify, classify_operation
-from activities.compute.instance import has_gpus_built_in
+from activities.compute.instance import has_gpus_built_in, placement_body, zone_placed
 from activities.compute.os_login import OsLogin
 from api.common import SecretReference
 from api.market import PREEMPTED, Candidate, PreemptedVm
-from api.names import is_segment, shown
+from api.names import is_segment, region_of, shown
 from api.views import VmView
 from clients.kube import Kube, path
 
@@ -42,6 +43,9 @@ RESOURCE_MANAGER = "https://cloudresourcemanager.googleapis.com"
 
 _IMAGE = re.compile(r"(projects/(?P<project>[^/]+)/)?global/images/(?P<family>family/)?(?P<name>[^/]+)$")
 
+
+_IN_USE = "already being used by"
+"""In GCE's refusal to delete a resource policy that an instance names."""
 
 _HOST_KEY = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(256|384|521)) [A-Za-z0-9+/]+={0,2}")
 
@@ -139,6 +143,7 @@ class GcpCompute:
         self._accelerators = compute_v1.AcceleratorTypesClient(**made)
         self._images = compute_v1.ImagesClient(**made)
         self._advice = compute_v1.AdviceClient(**made)
+        self._policies = compute_v1.ResourcePoliciesClient(**made)
         self._session = AuthorizedSession(credentials)
         self._os_login = OsLogin(credentials, self._session, endpoint)
         self._resource_manager = endpoint or RESOURCE_MANAGER
@@ -183,6 +188,66 @@ class GcpCompute:
         """Ask for the deletion of an instance."""
         request = compute_v1.DeleteInstanceRequest(**segments(project=project, zone=zone, instance=name))
         await self._find(self._instances.delete_unary, request)
+
+    async def ensure_placement(self, project: str, zone: str, name: str, owner: str) -> bool:
+        """Insert a ``groupPlacementPolicy`` of collocation. Its status says when instances may name it."""
+        found = await self._placement(project, zone, name)
+        if found is None:
+            policy = compute_v1.ResourcePolicy.from_json(json.dumps(placement_body(name, owner, zone)))
+            request = compute_v1.InsertResourcePolicyRequest(
+                **segments(project=project, region=region_of(zone)), resource_policy_resource=policy
+            )
+            with suppress(Conflict):  # another machine of the gang was quicker
+                await self._call(self._policies.insert_unary, request)
+            found = await self._placement(project, zone, name)
+        if found is not None and zone_placed(found.description, owner) is None:
+            raise Conflict(
+                f"the resource policy {name} of {project} in {region_of(zone)} is not ours; it was not touched: "
+                "rename or delete it by hand if it is yours"
+            )
+        return found is not None and found.status == "READY"
+
+    async def delete_placement(self, project: str, zone: str, name: str, owner: str) -> None:
+        """Delete a policy, unless an instance names it."""
+        found = await self._placement(project, zone, name)
+        if found is None or zone_placed(found.description, owner) is None or found.status == "DELETING":
+            return
+        named = segments(project=project, region=region_of(zone), resource_policy=name)
+
+        def delete() -> None:
+            try:
+                request = compute_v1.DeleteResourcePolicyRequest(**named)
+                self._policies.delete_unary(request, retry=None, timeout=CALL_SECONDS)
+            except NotFound:
+                return
+            except BadRequest as error:
+                if _IN_USE not in str(error):
+                    raise
+
+        await self._run(delete)
+
+    async def placements(self, project: str, owner: str) -> list[PlacementView]:
+        """List resource policies over all regions, all pages."""
+        request = compute_v1.AggregatedListResourcePoliciesRequest(**segments(project=project))
+
+        def read_pages() -> list[PlacementView]:
+            regions = self._policies.aggregated_list(request, retry=None, timeout=CALL_SECONDS)
+            return [
+                PlacementView(policy.name, zone, datetime.fromisoformat(policy.creation_timestamp))
+                for _, region in regions
+                for policy in region.resource_policies
+                if (zone := zone_placed(policy.description, owner)) is not None
+            ]
+
+        found: list[PlacementView] = await self._run(read_pages)
+        return found
+
+    async def _placement(self, project: str, zone: str, name: str) -> compute_v1.ResourcePolicy | None:
+        named = segments(project=project, region=region_of(zone), resource_policy=name)
+        found: compute_v1.ResourcePolicy | None = await self._find(
+            self._policies.get, compute_v1.GetResourcePolicyRequest(**named)
+        )
+        return found
 
     async def spot_price(self, project: str, candidate: Candidate) -> float | None:
         """Ask ``advice.capacityHistory`` for the latest list price."""

@@ -19,6 +19,9 @@ Json = dict[str, Any]
 # Machine families with built-in GPUs: naming these as accelerators as well is an error.
 _BUILT_IN_GPUS = re.compile(r"^(a2|a3|a4|a4x|g2|g4)-")
 
+# Machine families without compact placement, which GKE's and Compute Engine's lists of those with it leave out.
+_PLACED_APART = frozenset({"e2", "f1", "g1", "n1", "t2a", "t2d"})
+
 # The projects of the public images, by the beginning of their family. Any other bare family is in the VM's own project.
 _PUBLIC_IMAGES = {
     "ubuntu-": "ubuntu-os-cloud",
@@ -41,6 +44,7 @@ def instance_body(
     candidate: Candidate,
     labels: Mapping[str, str],
     ssh_public_key: str,
+    placement: str | None = None,
 ) -> Json:
     """Build the instance to ask for. The candidate is the spec's own zone, machine type and GPU, or an alternative.
 
@@ -70,7 +74,40 @@ def instance_body(
         body["serviceAccounts"] = [{"email": gcp.service_account, "scopes": scopes}]
     if gcp.min_cpu_platform:
         body["minCpuPlatform"] = gcp.min_cpu_platform
+    if placement:
+        body["resourcePolicies"] = [f"regions/{candidate.region}/resourcePolicies/{placement}"]
     return body
+
+
+def placement_body(name: str, owner: str, zone: str) -> Json:
+    """Build a resource policy that places instances near to each other.
+
+    It has no labels, so its description says whose it is, and where the first instance of it was asked for. A
+    ``vmCount`` would make it work for that exact number alone, and a gang buys its machines one by one.
+
+    https://cloud.google.com/compute/docs/reference/rest/v1/resourcePolicies
+    """
+    return {
+        "name": name,
+        "description": f"{owner} zone={zone}",
+        "groupPlacementPolicy": {"collocation": "COLLOCATED"},
+    }
+
+
+def zone_placed(description: str, owner: str) -> str | None:
+    """Read the zone in the description of an owner's placement policy; None if it is somebody else's."""
+    before, _, zone = description.rpartition(" zone=")
+    return zone if before == owner and is_zone(zone) else None
+
+
+def placement_owner(cluster_label: str) -> str:
+    """Say of which cluster a placement policy is."""
+    return f"outlast cluster={cluster_label}"
+
+
+def placed_apart(machine_type: str) -> bool:
+    """True if no machine of this family can be placed near to another one. Of most others only the cloud knows."""
+    return machine_type.partition("-")[0] in _PLACED_APART
 
 
 def _scheduling(gcp: Gcp, candidate: Candidate) -> Json:

@@ -5,7 +5,7 @@ import asyncio
 from activities.cloud_errors import CloudError, Invalid, Transient
 from activities.compute import Cloud, Compute
 from activities.compute.disks import disk_problem
-from activities.compute.instance import disk_type_of, has_gpus_built_in, image_path
+from activities.compute.instance import disk_type_of, has_gpus_built_in, image_path, placed_apart
 from activities.kubernetes.refusals import kind_of
 from activities.signatures import PreflightRequest
 from api import conditions, errors, reasons
@@ -30,13 +30,21 @@ _PERMISSIONS = [
     "compute.zoneOperations.list",
 ]
 
+_PLACEMENT_PERMISSIONS = [
+    "compute.resourcePolicies.create",
+    "compute.resourcePolicies.delete",
+    "compute.resourcePolicies.get",
+    "compute.resourcePolicies.list",
+    "compute.resourcePolicies.use",
+]
+
 
 async def check_cloud(cloud: Cloud, request: PreflightRequest) -> list[Condition]:
     """Check the conditions CredentialsReady and CloudReady of a job; one that is not True says what to do."""
     spec = request.vm_spec
     try:
         compute = await cloud.open(request.spec.gcp_credentials_secret_ref, request.job.namespace)
-        credentials = await _check_permissions(compute, spec)
+        credentials = await _check_permissions(compute, spec, compact=request.spec.is_compact)
     except (CloudError, KubeError) as error:
         return [
             _unmet(conditions.CREDENTIALS_READY, error),
@@ -48,11 +56,12 @@ async def check_cloud(cloud: Cloud, request: PreflightRequest) -> list[Condition
         return [credentials, _unmet(conditions.CLOUD_READY, error)]
 
 
-async def _check_permissions(compute: Compute, spec: SpotInstanceVMSpec) -> Condition:
+async def _check_permissions(compute: Compute, spec: SpotInstanceVMSpec, *, compact: bool) -> Condition:
     wanted = list(_PERMISSIONS)
     wanted += ["compute.instances.setServiceAccount"] if spec.gcp.service_account else []
     wanted += ["compute.instances.setTags"] if spec.gcp.network_tags else []
     wanted += ["compute.subnetworks.useExternalIp"] if spec.gcp.external_ip else []
+    wanted += _PLACEMENT_PERMISSIONS if compact else []
     wanted += ["compute.instances.osAdminLogin"] if spec.gcp.ssh_access == "OSLogin" else []
     missing = await compute.missing_permissions(spec.gcp.project, wanted)
     if missing:
@@ -78,7 +87,8 @@ async def _check_spec(compute: Compute, request: PreflightRequest) -> Condition:
     if not await compute.exists("image", spec.gcp.project, spec.gcp.zone, image):
         message = f"vmImage: there is no {image}, or the credentials may not read it (gcloud compute images list)"
         return Condition(type=conditions.CLOUD_READY, status="False", reason=errors.UNSUPPORTED, message=message)
-    problems = await asyncio.gather(*(_problem_of(compute, spec.gcp, each) for each in candidates))
+    compact = request.spec.is_compact
+    problems = await asyncio.gather(*(_problem_of(compute, spec.gcp, each, compact=compact) for each in candidates))
     told = [problem for problem in problems if problem]
     if len(told) == len(candidates):
         return Condition(
@@ -89,7 +99,7 @@ async def _check_spec(compute: Compute, request: PreflightRequest) -> Condition:
     return Condition(type=conditions.CLOUD_READY, status="True", reason=reasons.AVAILABLE, message=message)
 
 
-async def _problem_of(compute: Compute, gcp: Gcp, candidate: Candidate) -> str | None:
+async def _problem_of(compute: Compute, gcp: Gcp, candidate: Candidate, *, compact: bool) -> str | None:
     """Name the first thing of this candidate that the cloud does not have; None if it has everything."""
     project, zone, machine_type, gpu = gcp.project, candidate.zone, candidate.machine_type, candidate.gpu
     if not await compute.exists("zone", project, zone, zone):
@@ -97,6 +107,11 @@ async def _problem_of(compute: Compute, gcp: Gcp, candidate: Candidate) -> str |
     found = await compute.machine_type(project, zone, machine_type)
     if found is None:
         return f"gcp.machineType: {zone} has no {machine_type} (gcloud compute machine-types list --zones={zone})"
+    if compact and placed_apart(machine_type):
+        return (
+            f"gang.placement: GCE cannot place {machine_type} compactly: use A2, A3, A4, G2 or G4, or write "
+            "placement: Zone"
+        )
     if problem := disk_problem(machine_type, disk_type_of(gcp, candidate)):
         return problem
     if gpu and has_gpus_built_in(machine_type):

@@ -9,8 +9,9 @@ from temporalio import activity
 from temporalio.client import Client
 
 from activities import signatures
-from activities.cloud_errors import CloudError
-from activities.compute import Cloud
+from activities.cloud_errors import CloudError, Permission
+from activities.compute import Cloud, Compute, PlacementView
+from activities.compute.instance import placement_owner
 from activities.documents.protected import protected_by_any
 from activities.kubernetes.secret import Sharing
 from activities.orphans.owners import Owners, is_old, owners
@@ -60,11 +61,11 @@ class OrphanedMachineActivities:
         seen, orphans, jobs, unreadable = 0, list[Orphan](), set[str](), list[str]()
         for project, ways in sources.items():
             try:
-                source, vms = await self._list(project, ways, names.cluster_label(request.cluster_id))
+                source, vms, policies = await self._list(project, ways, names.cluster_label(request.cluster_id))
             except (CloudError, KubeError) as error:
                 unreadable.append(f"{project}: {error}")
                 continue
-            machines = _machines(vms, [node for node in nodes if _project_of(node) == project])
+            machines = _machines(vms, [node for node in nodes if _project_of(node) == project], policies)
             seen += len({name for machine in machines.values() for name in machine.names})
             for key, machine in machines.items():
                 jobs.add(names.job_id_in(key))
@@ -95,16 +96,27 @@ class OrphanedMachineActivities:
         prefix = names.market_workflow_id("")
         return [found.id.removeprefix(prefix) async for found in self._temporal.list_workflows(query)]
 
-    async def _list(self, project: str, sources: list[Source], cluster: str) -> tuple[Source, list[VmView]]:
+    async def _list(
+        self, project: str, sources: list[Source], cluster: str
+    ) -> tuple[Source, list[VmView], list[PlacementView]]:
         """List the project with the first credentials that can; if none can, raise the last error."""
         for number, source in enumerate(sources, 1):
             try:
                 compute = await self._cloud.open(source.credentials, source.namespace)
-                return source, await compute.labelled(project, names.GCE_LABEL_CLUSTER, cluster)
+                vms = await compute.labelled(project, names.GCE_LABEL_CLUSTER, cluster)
             except (CloudError, KubeError):
                 if number == len(sources):
                     raise
+                continue
+            return source, vms, await self._placements(compute, project, cluster)
         raise AssertionError(f"a project without sources: {project}")
+
+    async def _placements(self, compute: Compute, project: str, cluster: str) -> list[PlacementView]:
+        """List the placement policies of gangs. Credentials that may not list them have made none."""
+        try:
+            return await compute.placements(project, placement_owner(cluster))
+        except Permission:
+            return []
 
 
 @dataclass
@@ -113,31 +125,41 @@ class Machine:
 
     vms: list[VmView] = field(default_factory=list)
     nodes: list[Json] = field(default_factory=list)
+    policies: list[PlacementView] = field(default_factory=list)
 
     @property
     def names(self) -> list[str]:
-        """List the names of instances and Nodes; an instance and its Node have the same name."""
-        return sorted({vm.name for vm in self.vms} | {node["metadata"]["name"] for node in self.nodes})
+        """List the names of instances, Nodes and placement policies; an instance and its Node have the same name."""
+        instances = {vm.name for vm in self.vms} | {node["metadata"]["name"] for node in self.nodes}
+        return sorted(instances | {policy.name for policy in self.policies})
 
-    @property
-    def found(self) -> list[str]:
-        """List their zones and names, in the form that a teardown takes."""
+    def found(self, key: str) -> list[str]:
+        """List their zones and names, in the form that a teardown takes.
+
+        A policy goes with the last instance of its gang. If it is left alone, an instance that never was stands for it.
+        """
         places = {vm.name: f"{vm.zone}/{vm.name}" for vm in self.vms}
         for node in self.nodes:
             provider = _provider(node)
             assert provider is not None
             places.setdefault(node["metadata"]["name"], f"{provider['zone']}/{node['metadata']['name']}")
-        return sorted(places.values())
+        alone = [] if places else [f"{policy.zone}/{names.vm_name(key, 0)}" for policy in self.policies]
+        return sorted([*places.values(), *alone])
 
     def is_old(self, grace: float) -> bool:
         """True if everything known of it is old enough to be judged."""
         ages = [vm.creation_time for vm in self.vms]
         born = [node["metadata"]["creationTimestamp"] for node in self.nodes]
-        return all(is_old(at, grace) for at in [*ages, *born])
+        made = [policy.creation_time for policy in self.policies]
+        return all(is_old(at, grace) for at in [*ages, *born, *made])
 
 
-def _machines(vms: Iterable[VmView], nodes: Iterable[Json]) -> dict[str, Machine]:
-    """Group VMs and Nodes by VM key, without those that do not have a name of ours."""
+def _machines(vms: Iterable[VmView], nodes: Iterable[Json], policies: Iterable[PlacementView]) -> dict[str, Machine]:
+    """Group VMs and Nodes by VM key, without those that do not have a name of ours.
+
+    The placement policy of a gang belongs to each of its machines, whichever is the last. If it has none, the policy
+    has a key of its own, with the number that no machine has.
+    """
     machines: dict[str, Machine] = {}
     for vm in vms:
         if key := names.vm_key_of(vm.name):
@@ -145,6 +167,11 @@ def _machines(vms: Iterable[VmView], nodes: Iterable[Json]) -> dict[str, Machine
     for node in nodes:
         if key := names.vm_key_of(node["metadata"]["name"]):
             machines.setdefault(key, Machine()).nodes.append(node)
+    for policy in policies:
+        if gang := names.gang_of_placement(policy.name):
+            members = [key for key in machines if (names.job_id_in(key), names.replica_in(key)) == gang]
+            for key in members or [names.vm_key(*gang, 0)]:
+                machines.setdefault(key, Machine()).policies.append(policy)
     return machines
 
 
@@ -181,7 +208,8 @@ def _orphan(key: str, machine: Machine, source: Source, asked: Owners, cluster_i
         credentials=source.credentials
         and SecretReference(name=source.credentials.name, namespace=source.credentials.namespace or source.namespace),
         ssh_key=source.ssh_key,
+        placement=machine.policies[0].name if machine.policies else None,
         teardown=True,
-        found=machine.found,
+        found=machine.found(key),
     )
     return Orphan(start=start, names=machine.names)

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from activities.signatures.base import Done, JobRef, Signature
 from api import names
 from api.common import LocalReference, SecretReference
@@ -23,6 +25,8 @@ class VmRef(Model):
     credentials: SecretReference | None = None
     labels: dict[str, str] = {}  # an instance without these belongs to somebody else: CONFLICT, never deleted
     instance_id: str | None = None
+    # The placement policy of a gang, which is made before its first instance and goes with its last one.
+    placement: str | None = Field(default=None, exclude_if=lambda name: name is None)
 
 
 class CreateVm(Model):

@@ -219,6 +219,8 @@ def _rights_to_create(body: dict[str, Any]) -> Iterator[str]:
             yield "compute.disks.create"
         if (parameters or {}).get("sourceImage"):
             yield "compute.images.useReadOnly"
+    if body.get("resourcePolicies"):
+        yield "compute.resourcePolicies.use"
     for interface in body.get("networkInterfaces") or []:
         yield "compute.subnetworks.use"
         if interface.get("accessConfigs"):

@@ -12,6 +12,7 @@ from sandbox.gce.errors import invalid_field, not_compatible, not_found, require
 from sandbox.gce.images import Image, Images
 from sandbox.gce.links import resource_path, self_link
 from sandbox.gce.placement import Placement, check_placement
+from sandbox.gce.policies import Policies
 
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9_-]{1,128}")
@@ -34,7 +35,9 @@ class Blueprint:
         return str(self.resource["name"])
 
 
-def check_insert(body: dict[str, Any], project: str, zone: str, images: Images, networks: Set[str]) -> Blueprint:
+def check_insert(
+    body: dict[str, Any], project: str, zone: str, images: Images, networks: Set[str], policies: Policies
+) -> Blueprint:
     """Return what an insert asks for, with the service's defaults.
 
     Raises:
@@ -58,6 +61,7 @@ def check_insert(body: dict[str, Any], project: str, zone: str, images: Images, 
         "scheduling": placement.scheduling,
         "labels": check_labels(body.get("labels", {})),
         "guestAccelerators": placement.accelerator_resources(project, zone),
+        "resourcePolicies": policies.check(body.get("resourcePolicies", []), project, zone, placement.machine_type),
         "cpuPlatform": body.get("minCpuPlatform", "Intel Broadwell"),
         "startRestricted": False,
         "deletionProtection": body.get("deletionProtection", False),

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from sandbox.gce.api_advice import AdviceApi
 from sandbox.gce.api_instances import InstancesApi
+from sandbox.gce.api_policies import PoliciesApi
 from sandbox.gce.api_zones import ZonesApi
 from sandbox.gce.errors import bad_payload
 from sandbox.gce.faults import Faults
@@ -40,6 +41,7 @@ class GceEmulator:
         prefix = "/compute/v1/projects"
         add_routes(app, prefix, InstancesApi(self.fleet, self._operations, self.faults).routes(), self.faults)
         add_routes(app, prefix, ZonesApi(self.fleet, self._operations, self.faults).routes(), self.faults)
+        add_routes(app, prefix, PoliciesApi(self.fleet).routes(), self.faults)
         add_routes(app, prefix, AdviceApi(self.faults).routes(), self.faults)
         os_login = OsLoginApi(self.fleet.logins, self.faults)
         app.router.add_post("/v1/users/{account}:importSshPublicKey", os_login.import_key)

@@ -14,6 +14,7 @@ from sandbox.gce.instance import Instance, Superseded
 from sandbox.gce.inventory import Inventory
 from sandbox.gce.ledger import Happening, Ledger
 from sandbox.gce.operations import Operation, Operations
+from sandbox.gce.policies import Policies
 from sandbox.gce.transitions import Transitions, usual_notice
 from sandbox.machines import MachineFactory
 from sandbox.settings import Settings
@@ -27,6 +28,7 @@ class Fleet:
     ) -> None:
         self.inventory = Inventory(faults, settings.machine_network)
         self.images = Images()
+        self.policies = Policies(settings.scaled)
         self.networks = {"default"}
         self.logins: dict[str, list[str]] = {}
         """SSH keys by user name, of OS Login."""
@@ -43,7 +45,7 @@ class Fleet:
         Raises:
             ApiError: the body is wrong, the name is taken (409), or a shortage shows at once.
         """
-        blueprint = check_insert(body, project, zone, self.images, self.networks)
+        blueprint = check_insert(body, project, zone, self.images, self.networks, self.policies)
         if self.inventory.has(project, zone, blueprint.name):
             raise already_exists(f"projects/{project}/zones/{zone}/instances/{blueprint.name}")
         address = self.inventory.take_address(zone)

@@ -13,7 +13,7 @@ from activities.compute.gcp import GcpCloud
 from activities.join.ssh import SshKeys
 from activities.signatures import CreateProgress, CreateVm, ObserveCreate, VmRef
 from api.market import Candidate
-from api.names import vm_name
+from api.names import placement_name, vm_name
 from api.spot_instance_vm import SpotInstanceVMSpec
 from sandbox.gce import GceEmulator
 from sandbox.settings import Settings
@@ -78,3 +78,16 @@ def create_vm(vm: VmRef | None = None, **spec: Any) -> CreateVm:
     read = SpotInstanceVMSpec.model_validate(document)
     vm = vm or vm_ref()
     return CreateVm(vm=vm, spec=read, candidate=Candidate(zone=vm.zone, machine_type="n1-standard-4", gpu=read.gpu))
+
+
+def compact_vm(vm: VmRef | None = None) -> CreateVm:
+    """Make the request for a VM of a gang that is placed compactly, on a machine type that can be."""
+    near = placement_name("0badcafe", 0)
+    create = create_vm(
+        (vm or vm_ref()).model_copy(update={"placement": near}),
+        gpu={"type": "nvidia-l4", "count": 1},
+        gcp={"project": "demo", "zone": ZONE, "machineType": "g2-standard-4"},
+    )
+    return create.model_copy(
+        update={"candidate": create.candidate.model_copy(update={"machine_type": "g2-standard-4"})}
+    )

@@ -10,7 +10,7 @@ from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.contrib.pydantic import pydantic_data_converter
 
 from activities.compute.gcp import GcpCloud
-from activities.compute.instance import instance_body
+from activities.compute.instance import instance_body, placement_owner
 from activities.orphans.machines import OrphanedMachineActivities
 from activities.signatures import Orphans, SweepRequest
 from activities.temporal.fleet import FleetActivities
@@ -75,6 +75,13 @@ class Fleet:
         )
         compute = await self.cloud.open(None, "default")
         await compute.insert(self.project, ZONE, body, names.request_id(name, ZONE))
+        return name
+
+    async def place(self) -> str:
+        """Make the placement policy of a gang of this cluster, and return its name."""
+        name, compute = names.placement_name(self.job.job_id, 0), await self.cloud.open(None, "default")
+        owner = placement_owner(names.cluster_label(self.cluster_id))
+        await compute.ensure_placement(self.project, ZONE, name, owner)
         return name
 
     async def open_job(self) -> None:

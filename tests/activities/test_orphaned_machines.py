@@ -189,3 +189,19 @@ def test_the_key_that_a_job_that_is_gone_still_holds_opens_its_project(
 def test_nobody_has_a_key_tried_by_a_vm_of_his_own_that_says_so() -> None:
     forged = held("t4", "theirs", "0000000a", "ml/a", spec=VM)
     assert left_behind([forged], [held("gcp", "ml", "0000000a", "ml/a", data={"credentials.json": "x"})], []) == {}
+
+
+async def test_a_placement_policy_goes_with_the_last_machine_of_its_gang(fleet: Fleet) -> None:
+    policy, name = await fleet.place(), await fleet.buy()
+    await fleet.kube.delete(fleet.world.job_path)
+    (orphan,) = (await fleet.sweep()).orphans
+    assert (orphan.start.placement, orphan.names, orphan.start.found) == (policy, [policy, name], [f"{ZONE}/{name}"])
+
+
+async def test_a_placement_policy_that_is_left_alone_is_an_orphan(fleet: Fleet) -> None:
+    policy = await fleet.place()
+    await fleet.kube.delete(fleet.world.job_path)
+    assert (await fleet.sweep(grace=600)).orphans == [], "its gang may be about to be bought"
+    (orphan,) = (await fleet.sweep()).orphans
+    assert (orphan.start.placement, orphan.names) == (policy, [policy])
+    assert orphan.start.found == [f"{ZONE}/{names.vm_name(names.vm_key(fleet.job.job_id, 0, 0), 0)}"]

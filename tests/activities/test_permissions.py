@@ -12,7 +12,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.compute import Compute
 from api.market import Candidate
-from tests.activities.compute_setting import ZONE, Setting, create_vm, setting
+from tests.activities.compute_setting import ZONE, Setting, compact_vm, create_vm, setting
 
 __all__ = ["setting"]
 
@@ -62,6 +62,10 @@ async def test_what_is_listed_is_what_the_cloud_asks_for(setting: Setting, monke
     for image in ("family/ubuntu-2404-lts-amd64", "ubuntu-2404"):
         await compute.exists("image", "demo", ZONE, f"projects/ubuntu-os-cloud/global/images/{image}")
     await setting.gone(vm)
+    near = compact_vm()
+    await setting.created(near)
+    await setting.gone(near.vm)
+    await compute.placements("demo", "nobody")
     assert compute.called == {name for name, _ in inspect.getmembers(Compute, inspect.isfunction) if name[0] != "_"}
     assert asked == listed()
 

@@ -25,11 +25,11 @@ STORIES = {
     """),
     # A notice that is used at once, one through which it trains on, and a loss after which it is smaller for a while.
     "gang": parse("""
-      job gang=3 least=2 mode=Application peers=hang agree=0 replicas=1 steps=900 interval=99 poll=300 notice=120 out=1
+      job gang=3 least=2 near=1 mode=Application peers=hang agree=0 replicas=1 steps=900 interval=99 poll=300 notice=120 out=1
       200 notice_by_hand replica=0 seconds=30
       500 notice replica=1 seconds=120
       700 lost replica=2 lingering=0
-    """),
+    """),  # noqa: E501
 }
 
 

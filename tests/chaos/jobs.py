@@ -45,7 +45,8 @@ def draw_gang(rng: Random) -> dict[str, Value]:
         "peers": rng.choice(["fail", "fail", "hang"]),  # once another one has ended
         "agree": rng.choice([1, 1, 0]),  # whether a SIGTERM to one of them makes all save
     }
-    return gang | {"least": rng.choice([int(gang["gang"]), int(gang["gang"]), 2, 1])}  # members without which it waits
+    gang |= {"least": rng.choice([int(gang["gang"]), int(gang["gang"]), 2, 1])}  # members without which it waits
+    return gang | ({"near": 1} if rng.random() < 0.5 else {})
 
 
 @contextlib.contextmanager
@@ -78,6 +79,7 @@ async def submit(world: World, job: dict[str, Value]) -> None:
     gang: dict[str, Any] = {}
     if "gang" in job:
         gang = {"gang": {"minSize": job.get("least", job["gang"]), "maxSize": job["gang"]}}
+        gang["gang"] |= {"placement": "Compact"} if "near" in job else {}
         world.cluster.gangs.agrees = bool(job["agree"])
         world.cluster.gangs.fails_after = None if job["peers"] == "hang" else FAIL_SECONDS
     await world.submit(

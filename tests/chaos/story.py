@@ -105,6 +105,7 @@ async def _until_gone(stage: Stage) -> None:
         await world.pass_time(10)
     ledger.left += [f"workflow of {key}" for key in await world.fleet.open_vms()]
     ledger.left += [f"machine {name}" for name in world.cloud.of_job(world.documents.start.job_id)]
+    ledger.left += [f"placement policy {name} in {region}" for region, name in world.cloud.placements]
     ledger.left += [f"node {node.name}" for node in world.cluster.nodes.values() if node.owner]
     ledger.left += [f"entry {name}" for name in world.documents.entries]
     if world.documents.deleting:

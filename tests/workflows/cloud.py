@@ -55,12 +55,15 @@ class Cloud:
     failed: set[str] = field(default_factory=set)
     lingering: float = 0.0  # seconds for which a preempted instance is still shown as RUNNING
     known: dict[str, Instance] = field(default_factory=dict)
+    placements: set[tuple[str, str]] = field(default_factory=set)  # the placement policies, by region and name
     watchers: list[Callable[[], object]] = field(default_factory=list)  # told of the next preemption
 
     # --- activities
 
     def create_vm(self, request: act.CreateVm) -> act.VmOperation:
         vm = request.vm
+        if vm.placement:
+            self.placements.add((names.region_of(vm.zone), vm.placement))
         found = self.instances.get(vm.name)
         if found is not None:
             self._refuse_strangers(vm, found)
@@ -121,6 +124,7 @@ class Cloud:
     def delete_vm(self, vm: act.VmRef) -> VmView:
         found = self.instances.get(vm.name)
         if found is None:
+            self._delete_placement(vm)
             return VmView(exists=False, name=vm.name, zone=vm.zone)
         self._refuse_strangers(vm, found)
         if self.refuse_deletes:
@@ -131,6 +135,16 @@ class Cloud:
             self.died(vm.name)
             self.clock.after(DELETE_SECONDS, lambda: self._vanish(found))
         return self.observe_vm(vm)
+
+    def _delete_placement(self, vm: act.VmRef) -> None:
+        """Delete its placement policy, which the cloud refuses as long as an instance names it."""
+        region, gang = names.region_of(vm.zone), names.gang_of_placement(vm.placement or "")
+        if gang is None or vm.placement is None:
+            return
+        there = [instance for instance in self.instances.values() if names.region_of(instance.zone) == region]
+        keys = [names.vm_key_of(instance.name) or "" for instance in there]
+        if not any((names.job_id_in(key), names.replica_in(key)) == gang for key in keys if key):
+            self.placements.discard((region, vm.placement))
 
     def _refuse_strangers(self, vm: act.VmRef, found: Instance) -> None:
         if any(found.labels.get(key) != value for key, value in vm.labels.items()):

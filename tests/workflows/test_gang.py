@@ -269,3 +269,24 @@ async def test_a_vm_of_a_gang_that_does_not_join_is_replaced_alone(world: World)
     world.cloud.power_off(names[2])
     await world.running(1)
     assert set(world.nodes_of(0)) >= set(names[:2])
+
+
+async def test_near_to_each_other_its_machines_have_a_policy_that_goes_with_the_last(world: World) -> None:
+    before = await training(world, sizes={"placement": "Compact"})
+    [(_, policy)] = world.cloud.placements
+    assert {call.request.vm.placement for call in world.of("create_vm")} == {policy}
+    assert len({world.cluster.nodes[node].zone for node in before}) == 1
+    world.notice(0, member=1)
+    await again(world)
+    assert world.of("create_vm")[-1].request.vm.placement == policy, "the replacement is near, too"
+    assert len(world.cloud.placements) == 1
+    await world.delete()
+    await world.ended()
+    await world.nothing_left()
+
+
+async def test_a_region_without_capacity_keeps_no_policy(world: World) -> None:
+    world.documents.vm_spec = vm_spec(zones=["us-east1-b"])
+    world.cloud.exhausted.add("us-central1-a")
+    await training(world, sizes={"placement": "Compact"})
+    assert [region for region, _ in world.cloud.placements] == ["us-east1"]

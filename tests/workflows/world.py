@@ -275,6 +275,7 @@ class World:
         """Assert that no VM, Node of ours, Job, CheckpointBackup or open workflow exists."""
         job_id = self.documents.start.job_id
         assert self.cloud.of_job(job_id) == []
+        assert self.cloud.placements == set()
         assert [node.name for node in self.cluster.nodes.values() if node.owner] == []
         assert self.cluster.jobs == {}
         assert self.checkpoints.backups == {}

@@ -125,6 +125,7 @@ class Machine:
                 names.GCE_LABEL_CLUSTER: names.cluster_label(start.cluster_id),
             },
             instance_id=known.instance_id if known else None,
+            placement=start.placement,
         )
 
     def enter(self, stage: Stage, *, seconds: float | None = None, reason: str = "", message: str = "") -> None:

@@ -78,6 +78,7 @@ class Machines:
             ssh_key=vm.ssh_key,
             timings=state.timings,
             request=self._request_for(vm),
+            placement=names.placement_name(start.job_id, vm.replica) if self.job.spec.is_compact else None,
             teardown=found is not None,
             found=found or [],
         )
