@@ -67,6 +67,7 @@ JOB_WORKFLOW = "SpotInstanceJob"
 VM_WORKFLOW = "SpotVM"
 MARKET_WORKFLOW = "SpotMarket"
 SWEEP_WORKFLOW = "Sweep"
+DIAGNOSIS_WORKFLOW = "Diagnosis"
 TASK_QUEUE = "outlast"
 CREATES_QUEUE = "outlast-creates"  # VMs are created at a limited rate
 URGENT = 1  # the priority, at Temporal, of what leads from a notice to its checkpoint; others have 3

@@ -209,7 +209,7 @@ def doctor(
     """Check an installation: a line for each part, with what to do."""
     findings = ask(context.obj, lambda cluster: health.look(cluster, system))
     if _json(output):
-        sys.stdout.write(json.dumps([vars(each) for each in findings], indent=2) + "\n")
+        sys.stdout.write(json.dumps([each.model_dump() for each in findings], indent=2) + "\n")
     else:
         health.show(findings)
     raise typer.Exit(FAILED if any(not each.well for each in findings) else 0)

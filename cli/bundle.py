@@ -183,7 +183,7 @@ async def _versions(cluster: Cluster) -> Json:
 
 
 async def _doctor(cluster: Cluster, system: str) -> list[Json]:
-    return [vars(finding) for finding in await doctor.look(cluster, system)]
+    return [finding.model_dump() for finding in await doctor.look(cluster, system)]
 
 
 async def _some(cluster: Cluster, version_: str, plural: str, namespace: str | None = None, **query: Any) -> list[Json]:

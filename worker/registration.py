@@ -15,6 +15,7 @@ from activities.checkpoints.activities import CheckpointActivities
 from activities.checkpoints.tidying import TidyActivities
 from activities.compute.activities import ComputeActivities
 from activities.compute.gcp import GcpCloud
+from activities.diagnosis.activities import DiagnosisActivities
 from activities.documents.activities import SpecActivities
 from activities.join.activities import JoinActivities
 from activities.join.ssh import SshKeys
@@ -55,12 +56,13 @@ from clients.search_attributes import Registration
 from worker.memory import Memory
 from worker.settings import Settings
 from worker.urgency import UrgentFirst
+from workflows.diagnosis.workflow import Diagnosis
 from workflows.job.workflow import SpotInstanceJob
 from workflows.market.workflow import SpotMarket
 from workflows.sweep.workflow import Sweep
 from workflows.vm.workflow import SpotVM
 
-WORKFLOWS = [SpotInstanceJob, SpotVM, SpotMarket, Sweep]
+WORKFLOWS = [SpotInstanceJob, SpotVM, SpotMarket, Sweep, Diagnosis]
 GRACE = timedelta(seconds=25)  # the pod's terminationGracePeriodSeconds exceeds it
 MOST_POLLERS = 20
 """Polls of one queue that are open at once if there is much to do. Each brings one task."""
@@ -97,6 +99,7 @@ def activities(
         CertificateActivities(kube, cloud, memory.requests),
         checkpoints,
         compute,
+        DiagnosisActivities(kube, cloud, keys),
         fleet,
         images,
         JoinActivities(cloud, kube, memory.requests, keys, settings.ssh_port),

@@ -108,6 +108,10 @@ class Compute(Protocol):
         """List those of ``permissions`` that these credentials lack on the project."""
         ...
 
+    async def quotas(self, project: str, region: str | None) -> dict[str, tuple[float, float]] | None:
+        """Read limit and usage of each quota of a region, or of the project; None if the credentials may not."""
+        ...
+
     async def machine_type(self, project: str, zone: str, name: str) -> MachineType | None:
         """Read a machine type; None if the zone has none of that name."""
         ...

@@ -24,7 +24,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import compute_v1
 from google.oauth2 import service_account
 
-from activities.cloud_errors import Conflict, Invalid, Missing
+from activities.cloud_errors import Conflict, Invalid, Missing, Permission
 from activities.compute import CALL_SECONDS, MachineType, Operation, PlacementView
 from activities.compute.errors import classify, classify_operation
 from activities.compute.instance import has_gpus_built_in, placement_body, zone_placed
@@ -141,6 +141,8 @@ class GcpCompute:
         self._zones = compute_v1.ZonesClient(**made)
         self._machine_types = compute_v1.MachineTypesClient(**made)
         self._accelerators = compute_v1.AcceleratorTypesClient(**made)
+        self._regions = compute_v1.RegionsClient(**made)
+        self._projects = compute_v1.ProjectsClient(**made)
         self._images = compute_v1.ImagesClient(**made)
         self._advice = compute_v1.AdviceClient(**made)
         self._policies = compute_v1.ResourcePoliciesClient(**made)
@@ -313,6 +315,18 @@ class GcpCompute:
 
         missing: list[str] = await self._run(ask)
         return missing
+
+    async def quotas(self, project: str, region: str | None) -> dict[str, tuple[float, float]] | None:
+        """Read the quotas of ``regions.get``, or of ``projects.get``."""
+        if region is None:
+            call, request = self._projects.get, compute_v1.GetProjectRequest(**segments(project=project))
+        else:
+            call, request = self._regions.get, compute_v1.GetRegionRequest(**segments(project=project, region=region))
+        try:
+            found = await self._find(call, request)
+        except Permission:
+            return None
+        return {quota.metric: (quota.limit, quota.usage) for quota in found.quotas} if found is not None else None
 
     async def machine_type(self, project: str, zone: str, name: str) -> MachineType | None:
         """Read a machine type."""

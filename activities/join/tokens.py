@@ -46,7 +46,7 @@ class Tokens:
         ca_cert_hash = asked.ca_cert_hash or given.get("ca-cert-hash")
         endpoint = asked.control_plane_endpoint or given.get("control-plane-endpoint")
         if not ca_cert_hash or not endpoint:
-            server, ca = await self._cluster_info()
+            server, ca = await cluster_info(self._kube)
             ca_cert_hash, endpoint = ca_cert_hash or public_key_hash(ca), endpoint or server
         ca_cert_hash = ca_cert_hash.strip()
         if not is_ca_cert_hash(ca_cert_hash):
@@ -65,21 +65,6 @@ class Tokens:
         if await self._kube.find(path("v1", "secrets", namespace, names.JOIN_SECRET)) is None:
             return {}
         return await read_secret(self._kube, namespace, names.JOIN_SECRET)
-
-    async def _cluster_info(self) -> tuple[str, str]:
-        """Read (server, CA in PEM), which the cluster publishes to anybody who wants to join."""
-        found = await self._kube.find(path("v1", "configmaps", "kube-public", "cluster-info"))
-        try:
-            cluster = yaml.safe_load((found or {})["data"]["kubeconfig"])["clusters"][0]["cluster"]
-            return cluster["server"], base64.b64decode(cluster["certificate-authority-data"]).decode()
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise ApplicationError(
-                "this cluster has no usable ConfigMap kube-public/cluster-info, so it was not made by kubeadm: put "
-                f"token, ca-cert-hash and control-plane-endpoint into a Secret {names.JOIN_SECRET} in the namespace of "
-                "the SpotInstanceVM",
-                type=errors.MISSING,
-                non_retryable=True,
-            ) from None
 
     async def _mint(self, join: StartJoin) -> tuple[str, str]:
         """Make a token and return (id, token). A second call finds the first one's token and renews its lifetime."""
@@ -128,6 +113,26 @@ class Tokens:
         except KubeError as error:
             if error.status != 409:
                 raise
+
+
+async def cluster_info(kube: Kube) -> tuple[str, str]:
+    """Read (server, CA in PEM), which the cluster publishes to anybody who wants to join.
+
+    Raises:
+        ApplicationError: MISSING if it publishes nothing.
+    """
+    found = await kube.find(path("v1", "configmaps", "kube-public", "cluster-info"))
+    try:
+        cluster = yaml.safe_load((found or {})["data"]["kubeconfig"])["clusters"][0]["cluster"]
+        return cluster["server"], base64.b64decode(cluster["certificate-authority-data"]).decode()
+    except (KeyError, IndexError, TypeError, ValueError):
+        raise ApplicationError(
+            "this cluster has no usable ConfigMap kube-public/cluster-info, so it was not made by kubeadm: put "
+            f"token, ca-cert-hash and control-plane-endpoint into a Secret {names.JOIN_SECRET} in the namespace of "
+            "the SpotInstanceVM",
+            type=errors.MISSING,
+            non_retryable=True,
+        ) from None
 
 
 def _token_path(token_id: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from activities.signatures.base import *  # noqa: F403
 from activities.signatures.base import Signature
 from activities.signatures.checkpoints import *  # noqa: F403
+from activities.signatures.diagnosis import *  # noqa: F403
 from activities.signatures.jobs import *  # noqa: F403
 from activities.signatures.machines import *  # noqa: F403
 from activities.signatures.market import *  # noqa: F403

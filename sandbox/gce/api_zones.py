@@ -44,6 +44,7 @@ class ZonesApi:
             Route("GET", "/{project}/zones", self.list_zones, "zones.list", "ListZones"),
             Route("GET", zone, self.get_zone, "zones.get", "GetZone"),
             Route("GET", "/{project}/regions", self.list_regions, "regions.list", "ListRegions"),
+            Route("GET", "/{project}/regions/{region}", self.get_region, "regions.get", "GetRegion"),
             Route("GET", zone + "/machineTypes", self.list_machine_types, "machineTypes.list", "ListMachineTypes"),
             Route("GET", zone + "/machineTypes/{name}", self.get_machine_type, "machineTypes.get", "GetMachineType"),
             Route(
@@ -111,6 +112,13 @@ class ZonesApi:
         """List all regions, with their quotas."""
         found = [self._region(call.project, region) for region in catalog.REGIONS]
         return _list(call, "region", "regions", found, compute_v1.Region)
+
+    async def get_region(self, call: Call) -> dict[str, Any]:
+        """Return one region, with its quotas."""
+        region = call.path["region"]
+        if region not in catalog.REGIONS:
+            raise not_found(f"projects/{call.project}/regions/{region}")
+        return self._region(call.project, region)
 
     async def list_machine_types(self, call: Call) -> dict[str, Any]:
         """List the machine types that a zone has."""

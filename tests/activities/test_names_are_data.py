@@ -235,6 +235,13 @@ class Stage:
             "release_finalizers": act.ReleaseFinalizers(job=job, vm_name="spot", secrets=secret_refs),
             "preflight": act.PreflightRequest(job=job, spec=spec, vm_spec=vm_spec, candidates=[candidate]),
             "check_machines": act.PreflightRequest(job=job, spec=spec, vm_spec=vm_spec, candidates=[candidate]),
+            "diagnose": act.Diagnose(
+                vms=[
+                    act.DiagnosedVm(
+                        namespace=where, name="spot", spec=vm_spec, credentials=cloud, candidates=[candidate]
+                    )
+                ]
+            ),
             "report": act.Report(
                 job=job,
                 events=[act.JobEvent(reason="Tried", message="said", at=now)],

@@ -57,6 +57,8 @@ async def test_what_is_listed_is_what_the_cloud_asks_for(setting: Setting, monke
     await compute.missing_permissions("demo", ["compute.instances.get"])
     await compute.login("demo", "ssh-ed25519 AAAA")
     await compute.machine_type("demo", ZONE, "n1-standard-4")
+    await compute.quotas("demo", "us-central1")
+    await compute.quotas("demo", None)
     await compute.exists("zone", "demo", ZONE, ZONE)
     await compute.exists("accelerator", "demo", ZONE, "nvidia-tesla-t4")
     for image in ("family/ubuntu-2404-lts-amd64", "ubuntu-2404"):

@@ -6,7 +6,7 @@ import json
 import tarfile
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,10 @@ from api.cost import CostRecord
 from api.messages import JobStart
 from cli import session
 from cli.app import app
+from cli.doctor import service
 from clients.kube import Kube, path
 from sandbox.temporal_server import TemporalServer
-from tests.bridge.conftest import Manifest
+from tests.bridge.conftest import REPOSITORY, Manifest
 
 Json = dict[str, Any]
 
@@ -217,12 +218,50 @@ async def test_a_timeline_becomes_a_page(outlast: Run, told: Any, tmp_path: Path
     assert "<svg" in file.read_text()
 
 
-async def test_a_doctor_says_what_is_missing(outlast: Run, control_plane: Any, tmp_path: Path) -> None:
+async def test_a_doctor_says_what_is_missing(outlast: Run, control_plane: Any) -> None:
+    async def as_admin(*options: str) -> str:
+        return (await outlast("--kubeconfig", str(control_plane.kubeconfig), "doctor", *options)).out
+
     said = await outlast("--kubeconfig", str(control_plane.kubeconfig), "doctor")
     assert said.code == 1  # nothing runs here
-    assert "✓ CRD spotinstancejobs.training.training.dcnlab.com" in said.out.replace("  ", " ")
-    assert "bridge" in said.out
+    found = {each["part"]: each for each in json.loads(await as_admin("-o", "json"))}
+    for part in ("Kubernetes", "CRD spotinstancejobs.training.training.dcnlab.com", "policies", "role outlast-worker"):
+        assert found[part]["well"], found[part]
+    for part in ("worker", "bridge", "settings"):
+        assert not found[part]["well"], found[part]
+    assert found["Temporal"]["told"].startswith("not asked")
     assert "→" in said.out
+    kubectl = control_plane.kubectl
+    await kubectl("delete", "clusterrolebinding", "outlast-agent")
+    await kubectl("delete", "validatingadmissionpolicybinding", "outlast-agent")
+    try:
+        found = {each["part"]: each for each in json.loads(await as_admin("-o", "json"))}
+    finally:
+        await kubectl("apply", "--server-side", "--force-conflicts", "-k", REPOSITORY / "deploy/overlays/sandbox")
+    assert found["role outlast-agent"]["told"] == "is not bound"
+    assert found["policies"]["told"] == "lack outlast-agent"
+    assert "kubectl apply" in found["policies"]["remedy"]
+
+
+async def test_a_doctor_looks_at_each_machine(outlast: Run, control_plane: Any, cluster: Kube) -> None:
+    """An old kubelet, one whose agent is missing, and a runtime that makes no checkpoints."""
+    labels = {names.LABEL_MANAGED_BY: names.MANAGED_BY}
+    where = path("v1", "nodes")
+    info = {"kubeletVersion": "v1.29.3", "containerRuntimeVersion": "containerd://1.7.28"} | dict.fromkeys(
+        ("machineID", "systemUUID", "bootID", "kernelVersion", "osImage", "kubeProxyVersion", "operatingSystem",
+         "architecture"), ""
+    )  # fmt: skip
+    await cluster.create(where, {"metadata": {"name": "bought-1", "labels": labels}})
+    await cluster.patch(f"{where}/bought-1/status", {"status": {"nodeInfo": info}})
+    try:
+        said = await outlast("--kubeconfig", str(control_plane.kubeconfig), "doctor", "-o", "json")
+    finally:
+        await cluster.delete(f"{where}/bought-1")
+    found = {each["part"]: each for each in json.loads(said.out)}
+    assert found["agent on bought-1"]["told"] == "is missing"
+    told = found["checkpoints on bought-1"]["told"]
+    assert "ContainerCheckpoint is off by default" in told
+    assert "containerd makes none before 2.0" in told
 
 
 async def test_a_bundle_has_what_the_owner_may_read_and_no_secret(
@@ -265,6 +304,7 @@ async def test_a_bundle_of_an_operator_has_settings_and_histories(
     data = {"TEMPORAL_API_KEY": secret, "TEMPORAL_ADDRESS": "t:1"}
     await cluster.create(settings, {"metadata": {"name": "outlast-settings"}, "data": data})
     monkeypatch.setenv("TEMPORAL_ADDRESS", temporal.address)
+    monkeypatch.setattr(service, "DIAGNOSIS", timedelta(seconds=1))  # nobody answers here
     file = tmp_path / "b.tgz"
     said = await outlast(
         "--kubeconfig", str(control_plane.kubeconfig), "-n", namespace, "support-bundle", "train", "-o", str(file)

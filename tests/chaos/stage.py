@@ -154,7 +154,7 @@ KUBERNETES = {
     "create_checkpoint", "observe_checkpoint", "delete_checkpoint", "prepare_node", "observe_node", "cordon_and_drain",
     "delete_node", "revoke_token", "find_orphaned_objects", "remove_taint", "find_orphaned_claims", "remove_claim",
     "find_orphaned_holds", "sound_alarm", "answer_certificates", "find_strangers", "set_budget",
-    "check_pod", "read_start", "find_cause", "tell_stuck",
+    "check_pod", "read_start", "find_cause", "tell_stuck", "diagnose",
 }  # fmt: skip
 OUTAGES = {"cloud": CLOUD, "registry": REGISTRY, "ssh": SSH, "temporal": TEMPORAL, "kubernetes": KUBERNETES}
 FATES: dict[str, Mode] = {"answers_lost": "after", "calls_fail": "before", "calls_twice": "twice"}

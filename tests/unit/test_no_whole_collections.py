@@ -10,6 +10,7 @@ from pathlib import Path
 ACTIVITIES = Path(__file__).parents[2] / "activities"
 
 NARROW = {
+    "diagnosis/rights.py: selfsubjectaccessreviews": "asked, and never listed",
     "documents/inventory.py: nodes": "once in a job's life, by the job's label",
     "documents/protected.py: secrets": "once in a job's life, by the job's label; Secrets are not watched",
     "kubernetes/nodes.py: pods": "of one node, before they are evicted",

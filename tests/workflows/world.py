@@ -38,6 +38,7 @@ from tests.workflows.documents import NAME, NAMESPACE, Documents, job_spec
 from tests.workflows.fleet import Fleet
 from tests.workflows.machines import Machines
 from tests.workflows.preemptions import Preemptions
+from workflows.diagnosis.workflow import Diagnosis
 from workflows.job.workflow import SpotInstanceJob
 from workflows.market.workflow import SpotMarket
 from workflows.sweep.workflow import Sweep
@@ -46,7 +47,7 @@ from workflows.vm.workflow import SpotVM
 T = TypeVar("T")
 TASK_QUEUE = names.TASK_QUEUE
 WORKFLOW_ID = names.job_workflow_id(NAMESPACE, NAME)
-WORKFLOWS = [SpotInstanceJob, SpotVM, SpotMarket, Sweep]
+WORKFLOWS = [SpotInstanceJob, SpotVM, SpotMarket, Sweep, Diagnosis]
 LONGEST_STEP = 15.0  # the longest step in seconds if nothing happens
 # Without the sandbox, which takes a third of the time: tests/replay has it, and so has every worker of the tests on
 # real parts.
@@ -56,7 +57,7 @@ ELSEWHERE = {
     "adopt_orphan", "find_orphans", "find_orphaned_objects", "find_orphaned_images", "find_orphaned_claims",
     "find_orphaned_holds", "remove_taint", "remove_claim", "sound_alarm", "find_stuck", "tell_stuck",
     "ask_hazard", "find_image", "find_stored", "find_strangers", "save_outputs", "write_report",
-    "answer_certificates", "read_start", "find_cause",
+    "answer_certificates", "read_start", "find_cause", "diagnose",
     "revoke_token", "pin_images", "delete_images", "find_preempted",  # of runs that began on earlier releases
 }  # fmt: skip
 """Activities that neither a training's life nor its end ever uses: each has tests of its own."""

@@ -1,0 +1,1 @@
+"""The workflow Diagnosis, which lets the worker look at its own surroundings."""
