@@ -10,7 +10,7 @@ import typer
 from rich.live import Live
 
 from api.duration import parse_duration
-from cli import bundle, page, plan, requests, status, timeline, wait
+from cli import bundle, convert, page, plan, requests, status, timeline, wait
 from cli import cost as costs
 from cli import doctor as health
 from cli import logs as saved_logs
@@ -198,6 +198,24 @@ def show_plan(
     """Say what a job would do, without doing it: what is checked, what is bought and where, at what price."""
     problems = ask(context.obj, lambda cluster: plan.tell(cluster, file.read_text()))
     raise typer.Exit(FAILED if problems else 0)
+
+
+@app.command("convert")
+def convert_manifests(
+    file: Annotated[Path, typer.Option("--file", "-f", exists=True, dir_okay=False, help="The manifests.")],
+    vm: Annotated[str, typer.Option(help="The SpotInstanceVM.")] = convert.TO_SET,
+    bucket: Annotated[str, typer.Option(help="The bucket for checkpoints.")] = convert.TO_SET,
+) -> None:
+    """Turn PyTorchJobs and TrainJobs into SpotInstanceJobs: YAML on stdout, what is left to do on stderr."""
+    try:
+        found = convert.convert(file.read_text(), vm, bucket)
+    except Told as told:
+        typer.echo(str(told), err=True)
+        raise typer.Exit(told.code) from None
+    sys.stdout.write("---\n".join(each.as_yaml() for each in found))
+    for each in found:
+        for note in each.notes:
+            typer.echo(f"{each.manifest['metadata'].get('name', 'it')}: {note}", err=True)
 
 
 @app.command()
