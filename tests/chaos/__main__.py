@@ -63,9 +63,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=1000, help="so many schedules (default: 1000)")
     parser.add_argument("--jobs", type=int, default=2, help="so many processes at once (default: 2)")
     parser.add_argument("--no-crashes", action="store_true", help="the schedules alone")
-    parser.add_argument(
-        "--gangs", action="store_true", help="of the schedules only those of gangs"
-    )
+    parser.add_argument("--gangs", action="store_true", help="of the schedules only those of gangs")
     given = parser.parse_args()
     prepare()
     crashes = [] if given.no_crashes else asyncio.run(matrix())
