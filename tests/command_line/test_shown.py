@@ -78,8 +78,8 @@ def story() -> timeline.Story:
 
 def test_the_page_draws_a_bar_for_each_incarnation() -> None:
     drawn = page.drawing(story())
-    assert drawn.count("<rect") == len(HISTORY)
-    assert drawn.count('stroke="#a03020"') == 1  # the one that was lost
+    assert drawn.count('<rect class="bar"') == len(HISTORY)
+    assert drawn.count('class="loss"') == 1  # the one that was lost
     assert "incarnation 1 on vm-c from bert:p12" in drawn
 
 
