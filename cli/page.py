@@ -6,7 +6,7 @@ from html import escape
 from api import events
 from api.report import IncarnationRecord
 from cli.timeline import Moment, Story
-from cli.times import span
+from cli.times import HOUR, MINUTE, span
 
 WIDTH, ROW, LEFT, BAR = 960.0, 46.0, 90.0, 24.0
 """In units of the drawing: its width, the height of a replica's row, the room for its name, the height of a bar."""
@@ -62,7 +62,7 @@ def page(story: Story) -> str:
             _figures(story),
             "<h2>Replicas over machines</h2>",
             f'<div class="scroll">{drawing(story)}</div>',
-            '<p class="legend">A bar is one run on one machine; point at it to read more. A red end: the machine or '
+            '<p class="legend">A bar is one run on its machines; point at it to read more. A red end: the machine or '
             "the run was lost. ▲: a checkpoint.</p>",
             "<h2>What happened</h2>",
             "<table><tr><th>time (UTC)</th><th>after</th><th>what</th><th></th></tr>",
@@ -133,8 +133,14 @@ def _tick(story: Story, share: float, bottom: float) -> str:
     x = LEFT + share * (WIDTH - LEFT - RIGHT)
     return (
         f'<line class="tick" x1="{x:.1f}" y1="4" x2="{x:.1f}" y2="{bottom + 12:.0f}"/>'
-        f'<text class="soft" x="{x:.1f}" y="{bottom + 30:.0f}" text-anchor="middle">{span(share * story.longest)}</text>'
+        f'<text class="soft" x="{x:.1f}" y="{bottom + 30:.0f}" text-anchor="middle">{_clock(story, share)}</text>'
     )
+
+
+def _clock(story: Story, share: float) -> str:
+    """Write the time of a tick: with its seconds if all of the job is shorter than an hour."""
+    seconds = round(share * story.longest)
+    return f"{seconds // MINUTE}:{seconds % MINUTE:02d}" if story.longest < HOUR else span(seconds)
 
 
 def _x(story: Story, at: datetime) -> float:

@@ -9,16 +9,19 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 # Vocabulary, models and pure functions have no state, so workflows need not load copies of their own. Code that acts is
 # not passed through: the sandbox keeps it from the wall clock, randomness and I/O.
 PURE = (
+    "workflows.common.markdown",
     "workflows.policy",
     "workflows.job.policy",
     "workflows.job.checkpoints.policy",
     "workflows.job.machines.policy",
     "workflows.job.replica.policy",
+    "workflows.market.card",
     "workflows.market.exposure",
     "workflows.market.memory",
     "workflows.market.placement",
     "workflows.market.cooldowns",
     "workflows.sweep.policy",
+    "workflows.vm.card",
     "workflows.sweep.stuck_policy",
 )
 MODELS = ("workflows.common.stored", "workflows.job.state", "workflows.vm.state", "workflows.market.state")

@@ -7,7 +7,7 @@ import pytest
 from api.common import Condition
 from api.messages import JobStart, VmReport
 from tests.unit.policy import NOW, ago, point, replica
-from workflows.job.policy.status import job_status, summary
+from workflows.job.policy.status import job_status
 from workflows.job.state.job import JobState
 from workflows.job.state.replica import Replica
 from workflows.job.state.vm import Vm
@@ -89,30 +89,3 @@ def test_entry_of_a_replica(changes: dict[str, Any], field: str, expected: Any) 
     vms = {"key": Vm(key="key", replica=0, report=report)}
     [entry] = status(replica(0, **changes), vms=vms).job_statuses
     assert getattr(entry, field) == expected
-
-
-def row(**changes: Any) -> str:
-    text = summary(START, state(replica(0, **changes)), NOW)
-    return next(line for line in text.splitlines() if line.startswith("| 0."))
-
-
-def test_summary_tells_of_each_replica() -> None:
-    told = row(incarnation=2, preemptions=1, message="well", reading=1200.0, restore=point(100))
-    assert told == "| 0.2 | Running | node-0 | 1200 | 100 | 1 | well |"
-
-
-def test_summary_tells_time_where_no_progress_is_reported() -> None:
-    assert "| 60 s |" in row()
-
-
-def test_summary_tells_of_a_replica_without_a_place() -> None:
-    assert row(phase="Pending", node=None, running_since=None) == "| 0.0 | Pending | - | 0 s | - | 0 |  |"
-
-
-def test_summary_lists_the_conditions() -> None:
-    conditions = {"Running": Condition(type="Running", status="True", reason="ReplicasRunning", message="2 run")}
-    assert "- **Running** = True (ReplicasRunning) 2 run" in summary(START, state(conditions=conditions), NOW)
-
-
-def test_summary_begins_with_what_the_job_is_doing() -> None:
-    assert summary(START, state(replica(0)), NOW).splitlines()[0] == "**team/llm** · Running 1/1 · id `0a1b2c3d`"

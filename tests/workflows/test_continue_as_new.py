@@ -127,17 +127,46 @@ def compact(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-async def test_each_run_says_what_it_is_about(world: World) -> None:
-    """Only the first run has a static summary."""
+async def card(world: World, workflow_id: str) -> str:
+    handle = world.env.client.get_workflow_handle(workflow_id)
+    return str((await handle.query("__temporal_workflow_metadata")).current_details)
+
+
+async def test_each_run_has_its_card(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first run has a static summary, and the SDK carries no details from run to run."""
     await world.submit(replicas=1)
     await world.running(1)
-    for workflow_id, about in (
-        (names.market_workflow_id("p"), "the spot market of **p**"),
-        (names.vm_workflow_id(f"{world.documents.start.job_id}-r0-v1"), "**team/llm** · replica 0"),
-    ):
-        handle = world.env.client.get_workflow_handle(workflow_id)
-        metadata = await handle.query("__temporal_workflow_metadata")
-        assert about in metadata.current_details
+    vm = names.vm_workflow_id(f"{world.documents.start.job_id}-r0-v1")
+    told = {
+        WORKFLOW_ID: "### Running 1/1",
+        vm: "### The VM serves its replica",
+        names.market_workflow_id("p"): "The spot market of **p**",
+    }
+    for workflow_id, about in told.items():
+        assert about in await card(world, workflow_id)
+    before = await runs(world)
+    monkeypatch.setattr(history, "EVENTS", 50)
+    await world.pass_time(7200)
+    assert await runs(world) > before
+    for workflow_id, about in told.items():
+        assert about in await card(world, workflow_id)
+
+
+async def test_the_cards_say_why_a_vm_cannot_be_had(world: World) -> None:
+    world.cloud.exhausted.update({"us-central1-a"})
+    await world.submit(replicas=1)
+    await world.until(lambda: world.documents.condition("CapacityAvailable"), 900, "no capacity")
+    await world.pass_time(60)
+    job = await card(world, WORKFLOW_ID)
+    assert job.startswith("### Buying a VM\n")
+    assert "**CapacityAvailable=False** (NoCapacity) since " in job
+    assert "*What helps:* It is tried again by itself." in job
+    vm = await card(world, names.vm_workflow_id(f"{world.documents.start.job_id}-r0-v1"))
+    assert vm.startswith("### Buying a VM: NoCapacity\n")
+    assert "| waits for | the next attempt, until " in vm
+    market = await card(world, names.market_workflow_id("p"))
+    assert market.startswith("### Not to be had now: 1\n")
+    assert "in us-central1-a (Spot) | NoCapacity | 1 times |" in market
 
 
 async def test_the_patience_with_a_pod_is_no_longer_for_a_new_run(

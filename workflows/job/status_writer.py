@@ -12,7 +12,8 @@ with workflow.unsafe.imports_passed_through():
     from api.overview import CHECKS
     from api.spot_instance_job import SpotInstanceJobStatus
     from workflows.job.policy import status_writes as policy
-    from workflows.job.policy.status import job_status, summary
+    from workflows.job.policy.card import card
+    from workflows.job.policy.status import job_status
     from workflows.policy.backoff import USUAL, back_off
 
 from workflows.common.calls import call, explain
@@ -39,6 +40,7 @@ class StatusWriter:
     async def run(self) -> None:
         """Write whenever something has changed, until the run ends. The last write is a call of ``flush``."""
         failures = 0
+        self._show()  # at once, because a run that continues another one has no card yet
         while not self.job.parking:
             await workflow.wait_condition(lambda: self.job.dirty or self.job.parking)
             if not self.job.dirty:
@@ -90,8 +92,8 @@ class StatusWriter:
     async def flush(self) -> bool:
         """Write everything now. True if the API server accepted it."""
         self.job.dirty = False
-        start, state = self.job.start, self.job.state
-        workflow.set_current_details(summary(start, state, workflow.now()))
+        state = self.job.state
+        self._show()
         publish(self.job)
         try:
             while True:
@@ -104,6 +106,9 @@ class StatusWriter:
             workflow.logger.warning("status: %s", explain(error)[1])
             self.job.dirty = True
             return False
+
+    def _show(self) -> None:
+        workflow.set_current_details(card(self.job.start, self.job.state, workflow.now()))
 
     async def _report(self, status: SpotInstanceJobStatus) -> None:
         """Write the Events that are due, and the status if it has changed."""

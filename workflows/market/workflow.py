@@ -16,6 +16,7 @@ with workflow.unsafe.imports_passed_through():
     from api.market import Choice, Choose, Deal, Dealt, Hazard, HazardQuestion, MarketNews, MarketStart
     from workflows.market import memory as policy
     from workflows.market import placement
+    from workflows.market.card import card
 
 from workflows.common.continue_as_new import go_on, is_time_to_go_on
 from workflows.common.handlers import drop_misfits, refuse_misfits
@@ -53,12 +54,12 @@ class SpotMarket:
         if request.patient and any(waiting):
             await self._await_prices(request.questions)
             waiting = [False for _ in waiting]
-        return Dealt(
-            choices=[
-                None if waits else self._choose(question)
-                for question, waits in zip(request.questions, waiting, strict=True)
-            ]
-        )
+        choices = [
+            None if waits else self._choose(question)
+            for question, waits in zip(request.questions, waiting, strict=True)
+        ]
+        self._show()
+        return Dealt(choices=choices)
 
     async def _await_prices(self, questions: list[Choose]) -> None:
         try:
@@ -100,6 +101,7 @@ class SpotMarket:
         """Record news of one VM: from a worker up to 0.2.0, or that no update could deliver."""
         self.desk.adopt(message.timings)
         self._learn(message, soon=message.kind in CORRECTABLE and patched("corrected-soon"))
+        self._show()
 
     def _learn(self, news: MarketNews, *, soon: bool) -> None:
         """Record what the news means for the next choice."""
@@ -119,8 +121,7 @@ class SpotMarket:
     @workflow.run
     async def run(self, start: MarketStart) -> str:
         """Read prices and look for preempted machines, for ever, in runs of bounded length."""
-        # A run that continued as new has no static summary, and the SDK sets none.
-        workflow.set_current_details(f"the spot market of **{start.project}**")
+        self._show()
         if patched("watched-preemptions"):
             await self._trade()
         else:
@@ -128,6 +129,9 @@ class SpotMarket:
         await workflow.wait_condition(workflow.all_handlers_finished)
         policy.forget(self.state, workflow.now())
         go_on(self.desk.start, self.state)
+
+    def _show(self) -> None:
+        workflow.set_current_details(card(self.desk.project, self.state, workflow.now()))
 
     async def _trade(self) -> None:
         """Read prices and keep the memory small, until it is time to go on. One timer ends a run without work."""

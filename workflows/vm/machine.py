@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from api.node_labels import REGION, ZONE, node_labels
     from api.views import AgentView, NodeView, VmView
     from workflows.policy.notice import ends_at
+    from workflows.vm.card import Wait, card
 
 from workflows.common.calls import call, explain
 from workflows.common.clock import Clock
@@ -61,6 +62,10 @@ class Machine:
         """Leave no timer behind."""
         if self._clock is not None:
             self._clock.stop()
+
+    def show(self, wait: Wait | None = None) -> None:
+        """Show the machine in the Web UI as it is now, with what it waits for."""
+        workflow.set_current_details(card(self.start, self.state, self.candidate, wait))
 
     async def report(self) -> None:
         """Report to the job what has changed, and answer its ensure."""
@@ -158,6 +163,7 @@ class Machine:
         def over() -> bool:
             return ends() or is_time_to_go_on()
 
+        self.show(Wait(waits_for, deadline))
         if self._clock is not None:
             await self._clock.wait(over, deadline, waits_for)
             return
@@ -191,6 +197,7 @@ class Machine:
             ActivityError: The activity failed.
         """
         ends = self._ends(over)
+        self.show(Wait(summary))
         watching = asyncio.create_task(call(signature, request, summary=summary, watch=max(seconds, 1.0)))
         await workflow.wait_condition(lambda: watching.done() or ends())
         if not watching.done():

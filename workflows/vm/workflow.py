@@ -108,7 +108,7 @@ class SpotVM:
         guard = BusyLoopGuard(self.state)
         self.machine.start_clock()
         while not self._is_over():
-            workflow.set_current_details(self._details())
+            self.machine.show()
             try:
                 guard.begin()
                 await self._step()
@@ -124,12 +124,6 @@ class SpotVM:
         await workflow.wait_condition(workflow.all_handlers_finished)
         self.machine.stop_clock()
         return self.state.released or self.state.reason
-
-    def _details(self) -> str:
-        """Describe the VM in Markdown for the Web UI: a run that continued as new has no static summary of its own."""
-        start, state = self.start, self.state
-        about = f"**{start.namespace}/{start.job_name}** · replica {start.replica} · {self.machine.candidate.key}"
-        return f"{about}\n\n{state.stage} {state.reason} {state.message}".rstrip()
 
     async def _pause_if_busy(self, guard: BusyLoopGuard) -> None:
         pause = guard.pause()

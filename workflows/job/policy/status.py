@@ -1,4 +1,4 @@
-"""The job's state as people read it: the CR's status and the Web UI's summary."""
+"""The job's state as people read it: the status of the SpotInstanceJob."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -6,9 +6,7 @@ from datetime import datetime
 from api.common import Condition
 from api.messages import JobStart
 from api.names import job_workflow_id, replica_job_name
-from api.overview import overview
 from api.spot_instance_job import JobStatusEntry, MemberStatus, SpotInstanceJobStatus
-from workflows.job.checkpoints.policy.progress import training_time
 from workflows.job.policy.cost import cost_status
 from workflows.job.state.job import JobState
 from workflows.job.state.replica import Replica
@@ -37,29 +35,6 @@ def job_status(start: JobStart, state: JobState, now: datetime, *, with_past: bo
         cost=cost_status(state) if with_past else None,
         history=state.ledger.incarnations[-TOLD:] if with_past else [],
     )
-
-
-def summary(start: JobStart, state: JobState, now: datetime) -> str:
-    """Describe the job in Markdown for the Web UI's card and ``temporal workflow metadata``."""
-    seen_as = overview(job_status(start, state, now)).state
-    lines = [f"**{start.namespace}/{start.name}** · {seen_as} · id `{start.job_id}`", ""]
-    lines += ["| replica | phase | node | progress | restored from | preemptions | |", "|---|---|---|---|---|---|---|"]
-    for index, replica in sorted(state.replicas.items()):
-        came_from = replica.run.restore.label.partition("@")[0].rpartition(":")[2] if replica.run.restore else "-"
-        lines.append(
-            f"| {index}.{replica.incarnation} | {replica.phase} | {replica.place.listed or '-'} "
-            f"| {_progress(replica, now)} | {came_from} | {replica.preemptions} | {replica.message} |"
-        )
-    lines += [
-        "",
-        *(f"- **{c.type}** = {c.status} ({c.reason}) {c.message}" for c in _sorted(state.conditions.values())),
-    ]
-    return "\n".join(lines)
-
-
-def _progress(replica: Replica, now: datetime) -> str:
-    """Return the progress that the replica last reported, or else its training time."""
-    return f"{replica.run.reading:g}" if replica.run.reading is not None else f"{training_time(replica, now):.0f} s"
 
 
 def _entry(start: JobStart, state: JobState, replica: Replica) -> JobStatusEntry:
