@@ -6,6 +6,7 @@ from activities.cloud_errors import CloudError, Invalid, Transient
 from activities.compute import Cloud, Compute
 from activities.compute.disks import disk_problem
 from activities.compute.instance import disk_type_of, has_gpus_built_in, image_path, placed_apart
+from activities.diagnosis.quota import lack_for_gang
 from activities.kubernetes.refusals import kind_of
 from activities.signatures import PreflightRequest
 from api import conditions, errors, reasons
@@ -90,6 +91,8 @@ async def _check_spec(compute: Compute, request: PreflightRequest) -> Condition:
     compact = request.spec.is_compact
     problems = await asyncio.gather(*(_problem_of(compute, spec.gcp, each, compact=compact) for each in candidates))
     told = [problem for problem in problems if problem]
+    if not told and request.spec.members > 1 and (lack := await _lack_for_gang(compute, request)):
+        return Condition(type=conditions.CLOUD_READY, status="False", reason=errors.QUOTA, message=lack)
     if len(told) == len(candidates):
         return Condition(
             type=conditions.CLOUD_READY, status="False", reason=errors.UNSUPPORTED, message="; ".join(told[:TOLD])
@@ -97,6 +100,21 @@ async def _check_spec(compute: Compute, request: PreflightRequest) -> Condition:
     there = [candidate.key for candidate, problem in zip(candidates, problems, strict=True) if not problem]
     message = "; ".join([", ".join(there[:TOLD]), *(f"left out: {problem}" for problem in told[:TOLD])])
     return Condition(type=conditions.CLOUD_READY, status="True", reason=reasons.AVAILABLE, message=message)
+
+
+async def _lack_for_gang(compute: Compute, request: PreflightRequest) -> str | None:
+    """Say why no region has quota for a gang; None if one has, or if the credentials may not read quotas."""
+    project, gang = request.vm_spec.gcp.project, request.spec.gang
+    members, lacks = gang.min_size if gang else request.spec.members, []
+    everywhere = await compute.quotas(project, None) or {}
+    for region in dict.fromkeys(candidate.region for candidate in request.candidates):
+        here = [candidate for candidate in request.candidates if candidate.region == region]
+        quotas = await compute.quotas(project, region) or {}
+        if (lack := lack_for_gang(here, members, quotas, everywhere)) is None:
+            return None
+        lacks.append(lack)
+    remedy = "ask Google for more (IAM & Admin, Quotas), name other regions, or lower gang.minSize"
+    return f"{'; '.join(lacks[:TOLD])}: {remedy}"
 
 
 async def _problem_of(compute: Compute, gcp: Gcp, candidate: Candidate, *, compact: bool) -> str | None:

@@ -84,3 +84,38 @@ async def test_one_candidate_that_exists_is_enough_and_the_others_are_told(setti
     _, cloud = await check_cloud(setting.cloud, preflight(nowhere))
     assert cloud.status == "True"
     assert "left out: gcp.zone: project demo has no zone us-nowhere9-a" in cloud.message
+
+
+def of_gang(request: PreflightRequest, least: int, most: int) -> PreflightRequest:
+    gang = {"gang": {"minSize": least, "maxSize": most}, "replicas": 1}
+    spec = SpotInstanceJobSpec.model_validate(request.spec.model_dump(by_alias=True, exclude_none=True) | gang)
+    return request.model_copy(update={"spec": spec})
+
+
+@pytest.mark.parametrize(("least", "most", "fits"), [(2, 2, True), (3, 3, False), (2, 4, True)])
+async def test_a_gang_that_no_quota_can_hold_is_told_before_money_is_spent(
+    setting: Setting, least: int, most: int, fits: bool
+) -> None:
+    setting.gce.faults.set_quota("PREEMPTIBLE_NVIDIA_T4_GPUS", 2, region="us-central1")
+    _, cloud = await check_cloud(setting.cloud, of_gang(preflight(), least, most))
+    assert (cloud.status == "True") is fits
+    if not fits:
+        assert cloud.reason == "QuotaExceeded"
+        assert "3 machines" in cloud.message
+        assert "PREEMPTIBLE_NVIDIA_T4_GPUS in us-central1 is 2" in cloud.message
+        assert "lower gang.minSize" in cloud.message
+
+
+async def test_one_region_with_quota_is_enough_for_a_gang(setting: Setting) -> None:
+    setting.gce.faults.set_quota("PREEMPTIBLE_NVIDIA_T4_GPUS", 2, region="us-central1")
+    gpu = preflight().candidates[0].gpu
+    elsewhere = Candidate(zone="us-east1-c", machine_type="n1-standard-4", gpu=gpu)
+    _, cloud = await check_cloud(setting.cloud, of_gang(preflight(elsewhere), 3, 3))
+    assert cloud.status == "True"
+
+
+async def test_quotas_that_may_not_be_read_keep_no_gang_waiting(setting: Setting) -> None:
+    setting.gce.faults.set_quota("PREEMPTIBLE_NVIDIA_T4_GPUS", 2, region="us-central1")
+    setting.gce.faults.withdraw_permissions("compute.regions.get")
+    _, cloud = await check_cloud(setting.cloud, of_gang(preflight(), 3, 3))
+    assert cloud.status == "True"
