@@ -16,7 +16,7 @@ Namespace = Annotated[str, NAMESPACE]
 class LocalReference(Model):
     """An object in the same namespace."""
 
-    name: Name = Field(min_length=1, max_length=253)
+    name: Name = Field(min_length=1, max_length=253, description="its name")
 
 
 def _by_name(value: Any) -> Any:
@@ -30,19 +30,23 @@ NamedOrReference = Annotated[LocalReference, BeforeValidator(_by_name)]
 class SecretReference(Model):
     """A Secret, in another namespace if ``namespace`` says so."""
 
-    name: Name = Field(min_length=1, max_length=253)
-    namespace: Namespace | None = Field(default=None, max_length=63)
+    name: Name = Field(min_length=1, max_length=253, description="its name")
+    namespace: Namespace | None = Field(
+        default=None,
+        max_length=63,
+        description="its namespace, whose owner has to share it (training.dcnlab.com/shared-with); default: the job's",
+    )
 
 
 class Condition(Model):
     """metav1.Condition: what a person reads and ``kubectl wait`` waits for."""
 
-    type: str
-    status: Literal["True", "False", "Unknown"]
-    reason: str
-    message: str = ""
-    last_transition_time: datetime | None = None
-    observed_generation: int | None = None
+    type: str = Field(description="what it is about; docs/conditions.md lists them")
+    status: Literal["True", "False", "Unknown"] = Field(description="Unknown if whom it depends on does not answer")
+    reason: str = Field(description="why, in one word for programs")
+    message: str = Field(default="", description="why, and what to do, for people")
+    last_transition_time: datetime | None = Field(default=None, description="since when status is so")
+    observed_generation: int | None = Field(default=None, description="the generation of the spec for which this is so")
 
 
 def not_accepted(reason: str, message: str) -> Condition:

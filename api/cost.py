@@ -17,9 +17,9 @@ HOUR = 3600.0
 class MachineCost(Model):
     """A VM that exists and is paid for."""
 
-    name: str
+    name: str = Field(description="the VM")
     since: Moment = Field(description="when it was first reported to exist")
-    gpus: int = 0
+    gpus: int = Field(default=0, description="its GPUs")
     price_per_hour: float | None = Field(default=None, description="in USD, when it was bought; absent if not known")
     on_demand_per_hour: float | None = Field(default=None, description="in USD, of the same machine on-demand")
 

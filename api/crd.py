@@ -1,6 +1,7 @@
 """The CRDs, generated from the types: ``python -m api.crd`` writes ``deploy/crd/``, ``--check`` fails on drift.
 
-It also writes the policy that warns of template fields without effect, from the table of ``api/unkept.py``.
+It also writes the policies that warn of fields without effect, from the tables of ``api/unkept.py`` and
+``api/ineffective.py``.
 
 A structural schema is stricter than JSON Schema: no references, no unions, no titles. A field that may be None is
 simply optional. The API server prunes a null that has no default, so nothing is lost.
@@ -15,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from api import duration, names, unkept
+from api import duration, ineffective, names, unkept
 from api.crd_rules import (
     JOB_ADDITIONS,
     TEMPLATE_ADDITIONS,
@@ -30,7 +31,7 @@ from api.spot_instance_vm import InstanceTemplateStatus, SpotInstanceVMSpec, Spo
 
 DIRECTORY = Path(__file__).parent.parent / "deploy" / "crd"
 WARNINGS = Path(__file__).parent.parent / "deploy" / "base" / "job-warnings.yaml"
-WARNINGS_HEADER = "# Generated from api/unkept.py by `python -m api.crd`: change that table, not this file.\n"
+WARNINGS_HEADER = "# Generated from api/unkept.py and api/ineffective.py by `python -m api.crd`: change those tables.\n"
 HEADER = "# Generated from api/ by `python -m api.crd`: change the types or api/crd_rules.py, not this file.\n"
 
 
@@ -80,7 +81,9 @@ KINDS = [
             column("Replicas", "integer", ".spec.replicas"),
             column("Active", "integer", ".status.activeReplicas"),
             column("State", "string", ".status.state"),
+            column("Progress", "number", ".status.progress"),
             column("Last checkpoint", "date", ".status.lastCheckpointTime"),
+            column("Preemptions", "integer", ".status.preemptions"),
             column("Cost", "string", ".status.costSoFar"),
             AGE,
             column("Message", "string", ".status.message", wide=True),
@@ -134,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
 def files() -> dict[Path, str]:
     """List every generated file with its content."""
     crds = {DIRECTORY / f"{names.GROUP}_{kind.plural}.yaml": render(kind) for kind in KINDS}
-    return crds | {WARNINGS: WARNINGS_HEADER + "---\n".join(map(_yaml, unkept.policy()))}
+    return crds | {WARNINGS: WARNINGS_HEADER + "---\n".join(map(_yaml, (*unkept.policy(), *ineffective.policies())))}
 
 
 def render(kind: Kind) -> str:

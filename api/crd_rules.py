@@ -84,19 +84,29 @@ _CONTAINER: Schema = {
     **_OPEN,
     "required": ["name", "image"],
     "properties": {
-        "name": {"type": "string", "minLength": 1, "maxLength": 63},
-        "image": {"type": "string", "minLength": 1, "maxLength": 500},
+        "name": {"type": "string", "minLength": 1, "maxLength": 63, "description": "its name"},
+        "image": {"type": "string", "minLength": 1, "maxLength": 500, "description": "its image, as in any pod"},
     },
 }
 
 _POD_TEMPLATE: Schema = {
     **_OPEN,
+    "description": "the pod of each copy",
     "required": ["spec"],
     "properties": {
         "spec": {
             **_OPEN,
             "required": ["containers"],
-            "properties": {"containers": {"type": "array", "minItems": 1, "maxItems": 32, "items": _CONTAINER}},
+            "description": "the PodSpec of each copy, as in any Job",
+            "properties": {
+                "containers": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": 32,
+                    "items": _CONTAINER,
+                    "description": "the training, and what runs beside it",
+                }
+            },
         }
     },
 }
@@ -108,11 +118,20 @@ _JOB_TEMPLATE: Schema = {
         "spec": {
             **_OPEN,
             "required": ["template"],
+            "description": "batch/v1 JobSpec; at apply you are warned of fields without effect",
             "properties": {
-                "parallelism": {"type": "integer"},
-                "completions": {"type": "integer"},
-                "completionMode": {"type": "string", "maxLength": 32},
-                "backoffLimit": {"type": "integer", "minimum": 0},
+                "parallelism": {"type": "integer", "description": "pods that train together as one: a gang"},
+                "completions": {"type": "integer", "description": "as many as parallelism; leave it out"},
+                "completionMode": {
+                    "type": "string",
+                    "maxLength": 32,
+                    "description": "Indexed: the pods of a gang, each of which learns its rank",
+                },
+                "backoffLimit": {
+                    "type": "integer",
+                    "minimum": 0,
+                    "description": "failures of the training itself, if spec.maxRestarts does not say",
+                },
                 "template": _POD_TEMPLATE,
             },
         }

@@ -31,15 +31,19 @@ class VmRecord(Model):
 class IncarnationRecord(Model):
     """One run of a replica's training."""
 
-    replica: int
-    incarnation: int
-    node: str | None = None
-    restored_from: str | None = None  # None: from the beginning
-    started_at: datetime
-    begins_at: float = 0  # seconds of training that were in its restore point
-    ended_at: datetime | None = None
-    reaches: float | None = None  # seconds of training that it had in memory at its end, with those it began with
-    why_ended: str = ""
+    replica: int = Field(description="the replica that ran")
+    incarnation: int = Field(description="its how-manyth start")
+    node: str | None = Field(default=None, description="on which Node")
+    restored_from: str | None = Field(
+        default=None, description="with which checkpoint it began; absent if from the beginning"
+    )
+    started_at: datetime = Field(description="when its pod ran")
+    begins_at: float = Field(default=0, description="seconds of training that were in that checkpoint")
+    ended_at: datetime | None = Field(default=None, description="when it ended; absent if it runs")
+    reaches: float | None = Field(
+        default=None, description="seconds of training that it had in memory at its end, with those it began with"
+    )
+    why_ended: str = Field(default="", description="why it ended")
 
 
 class ReplicaRecord(Model):

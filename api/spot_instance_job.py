@@ -31,7 +31,9 @@ class CheckpointStorage(Model):
 
     type: str = Field(max_length=32, description="gcs, s3, azure")
     bucket: Annotated[str, formats.BUCKET] = Field(min_length=1, max_length=222, description="azure: the container")
-    path_prefix: Annotated[str, formats.KEY] = Field(default="", max_length=512)
+    path_prefix: Annotated[str, formats.KEY] = Field(
+        default="", max_length=512, description="where in the bucket everything is put"
+    )
     endpoint: Annotated[str, formats.URL] | None = Field(
         default=None,
         max_length=253,
@@ -84,18 +86,30 @@ class CheckpointConfig(Model):
     checkpoint_interval: GoDurationOrAuto = Field(
         default="30m", description="auto: tuned to what checkpoints take and how often machines are lost"
     )
-    checkpoint_repo_credential_ref: SecretReference | None = None
+    checkpoint_repo_credential_ref: SecretReference | None = Field(
+        default=None,
+        description="Secret with username and password; default for Google's registries: gcpCredentialsSecretRef",
+    )
     checkpoint_storage: CheckpointStorage | None = None
-    progress: Progress | None = None
-    mode: Literal["Image", "Application"] = "Image"
+    progress: Progress | None = Field(
+        default=None, description="how the training says how far it is; default: its running time counts"
+    )
+    mode: Literal["Image", "Application"] = Field(
+        default="Image",
+        description="Image: the pods are dumped with their memory and files, and the training knows nothing of it. "
+        "Application: the training saves itself into checkpointStorage when it gets SIGTERM",
+    )
     restore_from: Annotated[str, formats.RESTORE_FROM] | None = Field(
         default=None,
         max_length=500,
         description="an image to start from, or LatestTag for the tag created last; in mode Application a prefix in "
         "the bucket of checkpointStorage",
     )
-    on_unrestorable: Literal["Hold", "ColdStart"] = "Hold"
-    retention: Retention = Retention()
+    on_unrestorable: Literal["Hold", "ColdStart"] = Field(
+        default="Hold",
+        description="what to do if no checkpoint can be restored. Hold: wait for a person. ColdStart: begin anew",
+    )
+    retention: Retention = Field(default=Retention(), description="which checkpoints are kept")
     verify_restore: bool = Field(
         default=False,
         description="start one more replica from the first image, on a GPU or VM of its own, to see whether it starts",
@@ -114,7 +128,9 @@ class SpotInstanceJobSpec(Model):
         description="run each replica as several pods on as many machines; default: as many as jobTemplate's "
         "parallelism says, else one",
     )
-    spot_instance_vm_ref: LocalReference
+    spot_instance_vm_ref: LocalReference = Field(
+        description="SpotInstanceVM of this namespace that says what VMs to buy"
+    )
     instance_template_ref: LocalReference | None = Field(
         default=None, exclude=True, description="spotInstanceVMRef by another name, for an InstanceTemplate"
     )
@@ -126,7 +142,10 @@ class SpotInstanceJobSpec(Model):
         max_length=63,
         description="container of jobTemplate whose end is the replica's; default: the first that fails, or all",
     )
-    completion_policy: Literal["Any", "All"] = "Any"
+    completion_policy: Literal["Any", "All"] = Field(
+        default="Any",
+        description="whether the job is complete once the first copy succeeds (Any), or once all do (All)",
+    )
     max_restarts: int | None = Field(
         default=None,
         ge=0,
@@ -137,7 +156,9 @@ class SpotInstanceJobSpec(Model):
         description="how long the training may report no progress (checkpointConfig.progress) until it is restarted; "
         "default: 6h if it reports any; 0s: forever",
     )
-    suspend: bool = False
+    suspend: bool = Field(
+        default=False, description="checkpoint the training and release all its machines until this is false again"
+    )
     suspend_unsaved: bool = Field(
         default=False,
         description="suspend at once even if the training cannot be checkpointed: what it did since the last "
@@ -229,8 +250,8 @@ class MemberStatus(Model):
     """One member of a gang."""
 
     member: int = Field(description="its number, which is its rank and the completion index of its pod")
-    node_name: str | None = None
-    vm_name: str | None = None
+    node_name: str | None = Field(default=None, description="the Node of its pod")
+    vm_name: str | None = Field(default=None, description="the VM that was bought for it")
     phase: str | None = Field(default=None, description="what its machine or its pod is doing")
     progress: float | None = Field(default=None, description="what it has reported last; None if it reports nothing")
 
@@ -238,13 +259,15 @@ class MemberStatus(Model):
 class JobStatusEntry(Model):
     """One replica."""
 
-    name: str
-    replica: int | None = None
-    incarnation: int | None = None
-    phase: str | None = None
-    message: str | None = None
-    node_name: str | None = None
-    vm_name: str | None = None
+    name: str = Field(description="the replica's Job")
+    replica: int | None = Field(default=None, description="its number, from 0")
+    incarnation: int | None = Field(default=None, description="how often it was started anew, on whatever machine")
+    phase: str | None = Field(default=None, description="what it is doing: docs/phases.md")
+    message: str | None = Field(default=None, description="more of what phase says")
+    node_name: str | None = Field(default=None, description="the Node of its pod")
+    vm_name: str | None = Field(
+        default=None, description="the VM that was bought for it; absent on a machine of the cluster"
+    )
     members: list[MemberStatus] | None = Field(
         default=None, exclude_if=lambda members: members is None, description="of a gang: its pods and machines"
     )
@@ -253,15 +276,17 @@ class JobStatusEntry(Model):
         exclude_if=lambda members: members is None,
         description="of a gang: with how many members it trains if there is a machine for each",
     )
-    restarts: int | None = None
-    preemptions: int | None = None
+    restarts: int | None = Field(default=None, description="failures of the training itself")
+    preemptions: int | None = Field(default=None, description="machines that it lost")
     disruptions: int | None = Field(
         default=None, description="how often its pod was evicted or deleted while its machine stayed up"
     )
-    progress: float | None = None
-    restored_from: str | None = None
-    last_checkpoint_image: str | None = None
-    last_checkpoint_time: datetime | None = None
+    progress: float | None = Field(default=None, description="what the training has reported last")
+    restored_from: str | None = Field(
+        default=None, description="what this incarnation began with; absent if from the beginning"
+    )
+    last_checkpoint_image: str | None = Field(default=None, description="the last checkpoint of this replica")
+    last_checkpoint_time: datetime | None = Field(default=None, description="when that was made")
     kept_until: datetime | None = Field(
         default=None, description="until when keepFailedFor keeps its VM; message says how to enter it"
     )
@@ -294,22 +319,34 @@ class SpotInstanceJobStatus(Model):
         default=None, description="in a few words what the job is doing or waits for, or how it ended"
     )
     message: str | None = Field(default=None, description="more of what state says")
-    conditions: list[Condition] = []
+    conditions: list[Condition] = Field(default=[], description="what is so and what is not, with the reasons")
     replicas: int | None = Field(default=None, description="replicas that are meant to exist: the scale subresource's")
-    active_replicas: int | None = None
+    active_replicas: int | None = Field(default=None, description="replicas that train")
     started: bool | None = Field(
         default=None, description="a pod of it has run; until then its jobTemplate may still be corrected"
     )
-    last_checkpoint_time: datetime | None = None
-    last_checkpoint_image: str | None = None
-    job_statuses: list[JobStatusEntry] = []
-    observed_generation: int | None = None
-    workflow_id: str | None = None
-    job_id: str | None = None
+    progress: float | None = Field(
+        default=None,
+        exclude_if=lambda progress: progress is None,
+        description="what the furthest replica has reported last; absent if none has reported any",
+    )
+    preemptions: int | None = Field(
+        default=None,
+        exclude_if=lambda preemptions: preemptions is None,
+        description="machines that its replicas have lost, all together",
+    )
+    last_checkpoint_time: datetime | None = Field(
+        default=None, description="when the last checkpoint of any replica was made"
+    )
+    last_checkpoint_image: str | None = Field(default=None, description="that checkpoint")
+    job_statuses: list[JobStatusEntry] = Field(default=[], description="the replicas")
+    observed_generation: int | None = Field(default=None, description="the generation of the spec that this is about")
+    workflow_id: str | None = Field(default=None, description="its workflow at Temporal")
+    job_id: str | None = Field(default=None, description="what the names of everything that belongs to it contain")
     last_reconcile_time: datetime | None = Field(
         default=None,
-        description="when its workflow last read this object, written every quarter of an hour or so; if that is half "
-        "an hour ago and the job has not ended, nobody acts for it",
+        description="when its workflow last read this object, written once an hour; if that is two hours "
+        "ago and the job has not ended, nobody acts for it",
     )
     cost: CostStatus | None = Field(
         default=None,

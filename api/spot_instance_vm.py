@@ -24,15 +24,17 @@ class Gpu(Model):
     type: Annotated[str, formats.GPU_TYPE] = Field(
         min_length=1, max_length=63, description="GCE accelerator type, for example nvidia-tesla-t4"
     )
-    count: int = Field(default=1, ge=1, le=16)
+    count: int = Field(default=1, ge=1, le=16, description="GPUs of one VM")
 
 
 class Alternative(Model):
     """Another way to buy the VM; what it leaves out is taken from ``gcp``."""
 
     zone: Zone | None = Field(default=None, description="default: gcp.zone and gcp.zones")
-    machine_type: Annotated[str, formats.MACHINE_TYPE] | None = Field(default=None, min_length=1, max_length=63)
-    gpu: Gpu | None = None
+    machine_type: Annotated[str, formats.MACHINE_TYPE] | None = Field(
+        default=None, min_length=1, max_length=63, description="default: gcp.machineType"
+    )
+    gpu: Gpu | None = Field(default=None, description="default: the gpu of the spec")
     disk_type: Annotated[str, formats.DISK_TYPE] | None = Field(
         default=None, max_length=63, description="default: gcp.diskType"
     )
@@ -42,7 +44,7 @@ class Alternative(Model):
 class Gcp(Model):
     """The place and kind of the VM on Google Compute Engine."""
 
-    project: Annotated[str, formats.PROJECT] = Field(min_length=1, max_length=63)
+    project: Annotated[str, formats.PROJECT] = Field(min_length=1, max_length=63, description="ID of the project")
     zone: Zone = Field(description="for example us-central1-a")
     zones: list[Zone] = Field(
         default=[], max_length=32, description="further zones: the VM is bought in the cheapest one that has it"
@@ -63,14 +65,18 @@ class Gcp(Model):
         description="default: the cheapest that the machine type boots from (pd-standard, on g2 and a3 pd-balanced, on "
         "newer machines hyperdisk-balanced)",
     )
-    network_tags: list[Annotated[str, formats.NETWORK_TAG]] = Field(default=[], max_length=64)
+    network_tags: list[Annotated[str, formats.NETWORK_TAG]] = Field(
+        default=[], max_length=64, description="tags for the firewall's rules"
+    )
     service_account: Annotated[str, formats.SERVICE_ACCOUNT] | None = Field(
         default=None, description="e-mail of the VM's service account"
     )
     network: Annotated[str, formats.NETWORK] | None = Field(
         default=None, description="VPC network; default: the project's network 'default'"
     )
-    subnetwork: Annotated[str, formats.SUBNETWORK] | None = None
+    subnetwork: Annotated[str, formats.SUBNETWORK] | None = Field(
+        default=None, description="default: that of the region in the network"
+    )
     external_ip: bool = Field(default=False, description="give the VM an external IPv4 address")
     min_cpu_platform: Annotated[str, formats.CPU_PLATFORM] | None = Field(
         default=None,
@@ -97,8 +103,8 @@ class Gcp(Model):
 class NodeLabel(Model):
     """A label of the Nodes that are bought."""
 
-    key: Annotated[str, formats.LABEL_KEY] = Field(min_length=1)
-    value: Annotated[str, formats.LABEL_VALUE] = ""
+    key: Annotated[str, formats.LABEL_KEY] = Field(min_length=1, description="the key")
+    value: Annotated[str, formats.LABEL_VALUE] = Field(default="", description="the value")
 
 
 class KubeadmJoinConfig(Model):
@@ -141,18 +147,20 @@ class SpotInstanceVMSpec(Model):
         min_length=1,
         description="an image family (optionally project/family) or a path projects/P/global/images/I",
     )
-    gpu: Gpu | None = None
+    gpu: Gpu | None = Field(default=None, description="GPUs of each VM; default: those built into the machine type")
     gcp: Gcp
     preemptible: bool = Field(default=True, description="false: buy on-demand VMs, never spot VMs")
     on_demand_fallback: OnDemandFallback | None = None
-    startup_script: str | None = None
+    startup_script: str | None = Field(default=None, description="run as root at each boot; it must contain no secrets")
     node_labels: list[NodeLabel] = Field(
         default=[],
         max_length=32,
         description="labels of the Nodes beside the well-known ones, for a nodeSelector that names them",
     )
     kubeadm_join_config: KubeadmJoinConfig | None = None
-    ssh_user: Annotated[str, formats.SSH_USER] = Field(default="outlast", pattern=formats.SSH_USER.pattern)
+    ssh_user: Annotated[str, formats.SSH_USER] = Field(
+        default="outlast", pattern=formats.SSH_USER.pattern, description="as whom Outlast enters the VM"
+    )
     ssh_key_secret_ref: LocalReference | None = Field(
         default=None, description="Secret with ssh-privatekey; default: the installation's key"
     )
@@ -161,26 +169,26 @@ class SpotInstanceVMSpec(Model):
 class ProvisionedInstance(Model):
     """One VM bought from this spec. Each VM's workflow owns its own entry by server-side apply."""
 
-    name: str
-    instance_id: str | None = None
-    internal_ip: str | None = None
-    external_ip: str | None = None
-    zone: str | None = None
+    name: str = Field(description="the VM, and its Node")
+    instance_id: str | None = Field(default=None, description="the cloud's own id")
+    internal_ip: str | None = Field(default=None, description="its address in the network")
+    external_ip: str | None = Field(default=None, description="its public address, if gcp.externalIP gives it one")
+    zone: str | None = Field(default=None, description="where it is")
     provisioning: str | None = Field(default=None, description="Spot or OnDemand; absent if a sweep found the VM")
-    state: str | None = None
-    joined_cluster: bool | None = None
-    node_name: str | None = None
-    creation_time: datetime | None = None
+    state: str | None = Field(default=None, description="how far it is: Creating, Joining, Ready, Deleting …")
+    joined_cluster: bool | None = Field(default=None, description="its Node is Ready")
+    node_name: str | None = Field(default=None, description="its Node")
+    creation_time: datetime | None = Field(default=None, description="when it was created")
 
 
 class SpotInstanceVMStatus(Model):
     """What was bought."""
 
-    conditions: list[Condition] = []
-    provisioned_instances: list[ProvisionedInstance] = []
+    conditions: list[Condition] = Field(default=[], description="what is so and what is not, with the reasons")
+    provisioned_instances: list[ProvisionedInstance] = Field(default=[], description="the VMs that exist")
 
 
 class InstanceTemplateStatus(Model):
     """Whether it has become a SpotInstanceVM; that object's status lists what was bought."""
 
-    conditions: list[Condition] = []
+    conditions: list[Condition] = Field(default=[], description="what is so and what is not, with the reasons")

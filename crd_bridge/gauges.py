@@ -23,8 +23,13 @@ EVERY = 10.0
 
 Labels = tuple[tuple[str, str], ...]
 
-BAD = {blocker.type: blocker.when for blocker in BLOCKERS} | dict.fromkeys((*CHECKS, *WARNINGS), "False")
-"""The conditions that say why a job waits or what is wrong with it, with the status that means so."""
+BAD = (
+    {blocker.type: frozenset({blocker.when}) for blocker in BLOCKERS}
+    | dict.fromkeys(WARNINGS, frozenset({"False"}))
+    | dict.fromkeys(CHECKS, frozenset({"False", "Unknown"}))
+)
+"""The conditions that say why a job waits or what is wrong with it, with each status that means so. A check is Unknown
+if whom it asks does not answer."""
 
 DECIDING = {
     conditions.FAILED: "Failed",
@@ -165,7 +170,7 @@ def _state(status: Json, told: dict[str, Json]) -> str:
 
 def _problems(told: Iterable[Json]) -> Iterable[tuple[str, str]]:
     for condition in told:
-        if BAD.get(condition["type"]) == condition.get("status"):
+        if condition.get("status") in BAD.get(condition["type"], ()):
             yield sys.intern(condition["type"]), sys.intern(condition.get("reason") or "")
 
 

@@ -51,7 +51,8 @@ class StatusActivities:
         status_path = path(names.API_VERSION, names.JOB_PLURAL, job.namespace, job.name, "status")
         state, message = overview(status)
         so_far = told(status.cost, datetime.now(UTC)) if status.cost is not None else None
-        seen = status.model_copy(update={"state": state, "message": message or None, "cost_so_far": so_far})
+        summed = {"state": state, "message": message or None, "cost_so_far": so_far, **_of_all(status)}
+        seen = status.model_copy(update=summed)
         fields = seen.model_dump(mode="json", by_alias=True, exclude_none=True)
 
         async def write(found: Json) -> None:
@@ -84,6 +85,14 @@ class StatusActivities:
             if error.status not in (404, 409):  # the SpotInstanceVM is gone
                 raise
         return Done()
+
+
+def _of_all(status: SpotInstanceJobStatus) -> dict[str, float | int]:
+    """Return what columns of ``kubectl get`` show of all replicas together, which jsonPath cannot compute."""
+    entries = status.job_statuses
+    reported = [entry.progress for entry in entries if entry.progress is not None]
+    lost = {"preemptions": sum(entry.preemptions or 0 for entry in entries)} if entries else {}
+    return {**({"progress": max(reported)} if reported else {}), **lost}
 
 
 async def emit(kube: Kube, job: JobRef, event: JobEvent) -> KubeError | None:

@@ -60,6 +60,18 @@ async def test_state_is_one_column_of_kubectl_get(world: World, writer: StatusAc
     assert "ran for 3600 s" in await shown(late, "-o", "wide")
 
 
+async def test_get_shows_all_replicas_together(world: World, writer: StatusActivities, control_plane: Any) -> None:
+    entries = [
+        JobStatusEntry(name="a", progress=40, preemptions=2),
+        JobStatusEntry(name="b", progress=70, preemptions=1),
+        JobStatusEntry(name="c"),
+    ]
+    await run(writer.report, Report(job=world.job, status=SpotInstanceJobStatus(job_statuses=entries)))
+    columns = (await control_plane.kubectl("get", "sij", world.job.name, "-n", world.job.namespace)).splitlines()
+    shown = columns[1][columns[0].index("PROGRESS") :].split()
+    assert shown[:2] == ["70", "3"]  # there is no checkpoint
+
+
 @pytest.mark.parametrize("other", [{"name": "gone"}, {"uid": "00000000-0000-0000-0000-000000000000"}])
 async def test_status_of_another_job_is_not_touched(
     world: World, writer: StatusActivities, other: dict[str, str]

