@@ -8,6 +8,8 @@ from temporalio.envconfig import ClientConfig, ClientConnectConfig
 
 from clients.encryption import KEYS_FILE, Keys, read_keys
 
+TRACES = "OUTLAST_TRACES"
+
 
 @dataclass(frozen=True)
 class Connections:
@@ -21,6 +23,7 @@ class Connections:
     metrics_address: str
     health_address: str
     keys: Keys | None = None  # payloads are encrypted with these
+    traces: str | None = None  # the collector of traces; empty: as OTEL_EXPORTER_OTLP_* say; None: there are none
 
     @property
     def temporal_address(self) -> str:
@@ -50,7 +53,16 @@ def connections(environment: Mapping[str, str]) -> Connections:
         metrics_address=address(environment, "OUTLAST_METRICS_ADDRESS"),
         health_address=address(environment, "OUTLAST_HEALTH_ADDRESS"),
         keys=read_keys(Path(environment[KEYS_FILE])) if environment.get(KEYS_FILE) else None,
+        traces=_collector(environment),
     )
+
+
+def _collector(environment: Mapping[str, str]) -> str | None:
+    """Read where traces go: our own variable wins over OpenTelemetry's."""
+    ours = environment.get(TRACES)
+    if ours and not ours.startswith(("http://", "https://")):
+        raise ValueError(f"{TRACES}={ours!r} is no URL, for example http://collector:4318")
+    return ours or ("" if environment.get("OTEL_EXPORTER_OTLP_ENDPOINT") else None)
 
 
 def address(environment: Mapping[str, str], name: str) -> str:

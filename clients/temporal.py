@@ -4,7 +4,7 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.client import Client, Interceptor, WorkflowExecutionDescription
 from temporalio.common import Priority
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 from temporalio.service import KeepAliveConfig, RPCError, RPCStatusCode
@@ -47,6 +47,7 @@ async def connect(settings: Connections, runtime: Runtime) -> Client:
     """
     address, namespace = settings.temporal_address, settings.temporal_namespace
     options = {key: value for key, value in settings.temporal.items() if key not in {"target_host", "namespace"}}
+    traced = [] if settings.traces is None else [_traces(settings.traces)]
     loop = asyncio.get_running_loop()
     end = loop.time() + settings.deadline
     said = ""
@@ -59,6 +60,7 @@ async def connect(settings: Connections, runtime: Runtime) -> Client:
                     data_converter=data_converter(settings.keys),
                     runtime=runtime,
                     keep_alive_config=KEEP_ALIVE,
+                    interceptors=traced,
                     **options,  # type: ignore[arg-type]
                 )
                 await client.count_workflows(rpc_timeout=RPC_TIMEOUT)
@@ -81,6 +83,15 @@ async def connect(settings: Connections, runtime: Runtime) -> Client:
             log.warning("Temporal at %s is not reached yet: %s", address, problem)
         said = problem
         await asyncio.sleep(1)
+
+
+def _traces(collector: str) -> Interceptor:
+    """Import what makes traces, which takes half a second and packages that not everybody has."""
+    try:
+        from clients.traces import traces
+    except ImportError as error:
+        raise ValueError(f"traces need more packages: pip install 'outlast[traces]' ({error})") from None
+    return traces(collector)
 
 
 async def latest_run(
