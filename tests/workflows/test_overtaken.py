@@ -90,6 +90,24 @@ async def test_a_pod_that_comes_to_run_while_its_events_are_read(
         await world.running(1, within=10)
 
 
+async def test_a_question_that_waits_its_turn_in_a_busy_hour(
+    idle_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = idle_world
+    world.cluster.slow_start = 10_000.0
+
+    async def late(ref: ReplicaRef) -> StartReading:
+        world.cluster._start(world.job(ref.replica, ref.incarnation))
+        await world.env.watch(600)
+        return StartReading()
+
+    monkeypatch.setattr(world.cluster_calls, "read_start", late)
+    async with world.worker():
+        await world.submit(replicas=1)
+        await world.until(lambda: any(call.name == "read_start" for call in world.calls), within=600)
+        await world.running(1, within=10)
+
+
 async def test_a_training_that_ends_while_its_progress_is_read(
     idle_world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,8 @@
 """How a workflow calls an activity: by its signature, with a time-out and a bounded number of attempts."""
 
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from typing import TypeVar
 
@@ -60,6 +63,36 @@ async def call(
         summary=summary[:200],
     )
     return result
+
+
+async def call_unless(
+    over: Callable[[], bool],
+    signature: Signature[In, Out],
+    request: In,
+    *,
+    summary: str,
+    watch: float | None = None,
+) -> Out | None:
+    """Run an activity unless its answer no longer matters first; None if it does not, and then it is cancelled.
+
+    Args:
+        over: True once the answer no longer matters.
+        signature: The activity.
+        request: Its input.
+        summary: What the call is for.
+        watch: How many seconds the activity may watch something, as for :func:`call`.
+
+    Raises:
+        ActivityError: The activity failed.
+    """
+    asking = asyncio.create_task(call(signature, request, summary=summary, watch=watch))
+    await workflow.wait_condition(lambda: asking.done() or over())
+    if asking.done():
+        return await asking
+    asking.cancel()
+    with suppress(ActivityError, asyncio.CancelledError):
+        await asking
+    return None
 
 
 def explain(error: ActivityError) -> tuple[str, str]:

@@ -3,8 +3,6 @@
 After the acceptance they stop nothing: a training goes on even if a key was revoked. They only keep conditions true.
 """
 
-import asyncio
-from contextlib import suppress
 from datetime import datetime, timedelta
 
 from temporalio import workflow
@@ -16,7 +14,7 @@ with workflow.unsafe.imports_passed_through():
     from api.common import Condition
     from api.overview import CHECKS
 
-from workflows.common.calls import call, explain
+from workflows.common.calls import call, call_unless, explain
 from workflows.common.patches import patched
 from workflows.job.core.job import Job
 from workflows.job.machines.fit import MachineFit, preflight_request
@@ -87,21 +85,17 @@ class Checks:
 
     async def _check_once(self) -> None:
         request = preflight_request(self.job).model_copy(update={"again": True})
-        check = asyncio.create_task(call(act.PREFLIGHT, request, summary="does everything it needs still exist?"))
-        await workflow.wait_condition(lambda: check.done() or self.job.closing)
-        # While a run ends nobody acts on a notice, so it must not wait for the check. The next run checks at once.
-        if not check.done():
-            check.cancel()
-            with suppress(ActivityError, asyncio.CancelledError):
-                await check
-            self.state.checked_at = None
-            return
+        summary = "does everything it needs still exist?"
         try:
-            preflight = await check
+            # While a run ends nobody acts on a notice, so it must not wait for this. The next run checks at once.
+            preflight = await call_unless(lambda: self.job.closing, act.PREFLIGHT, request, summary=summary)
         except ActivityError as error:
             for kind in CHECKS:
                 if kind in self.state.conditions:
                     self._unknown(kind, *explain(error))
+            return
+        if preflight is None:
+            self.state.checked_at = None
             return
         self._take(preflight)
 

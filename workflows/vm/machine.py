@@ -1,8 +1,6 @@
 """What all stages of a VM share: its state, how it waits, and how the machine and its Node are observed."""
 
-import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -19,7 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.notice import ends_at
     from workflows.vm.card import Wait, card
 
-from workflows.common.calls import call, explain
+from workflows.common.calls import call, call_unless, explain
 from workflows.common.clock import Clock
 from workflows.common.continue_as_new import is_long, is_time_to_go_on
 from workflows.common.patches import patched
@@ -196,16 +194,8 @@ class Machine:
         Raises:
             ActivityError: The activity failed.
         """
-        ends = self._ends(over)
         self.show(Wait(summary))
-        watching = asyncio.create_task(call(signature, request, summary=summary, watch=max(seconds, 1.0)))
-        await workflow.wait_condition(lambda: watching.done() or ends())
-        if not watching.done():
-            watching.cancel()
-            with suppress(ActivityError, asyncio.CancelledError):
-                await watching
-            return None
-        return await watching
+        return await call_unless(self._ends(over), signature, request, summary=summary, watch=max(seconds, 1.0))
 
     def left(self) -> float:
         """Return the seconds until the deadline of this stage; none if it has no deadline."""

@@ -13,7 +13,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.job.replica.policy.patience import released_at
     from workflows.job.replica.policy.startup import remedy
 
-from workflows.common.calls import call, explain
+from workflows.common.calls import explain
 from workflows.common.patches import patched
 from workflows.job.replica.life import Life, Part
 
@@ -90,12 +90,15 @@ class LatePod(Part):
             self.reading = act.StartReading(reason=pod.waiting_reason, message=pod.message or "")
         elif workflow.now() >= self._first_read(pod) and (self.read_at is None or workflow.now() >= self.read_at):
             self.read_at = self.job.after(EVENTS_SECONDS)
+            why = f"why does the pod of {self.life.job_name} not run?"
             try:
-                self.reading = await call(
-                    act.READ_START, self.life.ref(), summary=f"why does the pod of {self.life.job_name} not run?"
-                )
+                found = await self.life.ask(act.READ_START, why, self.life.machine_lost)
             except ActivityError as error:  # the last answer still counts; the API server is asked again in a minute
                 workflow.logger.warning("start of %s: %s", self.life.job_name, explain(error)[1])
+                found = self.reading
+            if found is None:
+                return
+            self.reading = found
         else:
             return
         before, self.well = self.well, not self.reading.reason

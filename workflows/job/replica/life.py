@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from typing import TypeVar
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -19,7 +20,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.policy.backoff import USUAL
 
 from api.phases import Phase
-from workflows.common.calls import call, explain
+from workflows.common.calls import call, call_unless, explain
 from workflows.common.patches import patched
 from workflows.job.checkpoints.checkpoints import Checkpoints
 from workflows.job.checkpoints.restore_points import RestorePoints
@@ -29,6 +30,8 @@ from workflows.job.core.pod_starts import PodStarts
 from workflows.job.core.stability import report_stability
 from workflows.job.machines.machines import Machines
 from workflows.job.state.replica import Old, Recovery, Replica
+
+Out = TypeVar("Out")
 
 HANGING_SECONDS = 10
 """The grace in seconds of pods that cannot save anything any more, because a pod of their gang is gone."""
@@ -107,9 +110,26 @@ class Life:
     async def observe(self, why: str) -> None:
         """Read the Job and its pod. What the bridge reports meanwhile is newer and counts instead."""
         version = self.me.run.view_version
-        view = await call(act.OBSERVE_REPLICA, self.ref(), summary=f"read {self.job_name}: {why}")
-        if self.me.run.view_version == version:
+        view = await self.ask(act.OBSERVE_REPLICA, f"read {self.job_name}: {why}", lambda: False)
+        if view is not None and self.me.run.view_version == version:
             self.me.run.see(view, version)
+
+    async def ask(
+        self, signature: act.Signature[act.ReplicaRef, Out], why: str, over: Callable[[], bool]
+    ) -> Out | None:
+        """Ask about the present incarnation; None if the bridge reports on it first, or if it is ``over``.
+
+        In a busy hour the question waits its turn for minutes.
+
+        Raises:
+            ActivityError: The activity failed.
+        """
+        if not patched("news-first"):
+            return await call(signature, self.ref(), summary=why)
+        version = self.me.run.view_version
+        return await call_unless(
+            lambda: self.me.run.view_version != version or over(), signature, self.ref(), summary=why
+        )
 
     def news_since(self, version: int) -> int:
         """Return the version of the view after which the next one is news: the one that the caller has judged.
