@@ -72,7 +72,7 @@ async def run(settings: Settings) -> None:
             reach.kept(), memory.kept(), attributes.sought(here.temporal), contextlib.AsyncExitStack() as stack
         ):  # fmt: skip
             implementations = activities(here.temporal, here.kube, settings, attributes, memory, apart)
-            urgent_first = UrgentFirst(settings.room.prompt // 2)
+            urgent_first = UrgentFirst(settings.room.prompt // 2, memory.marked)
             workers = build_workers(here.temporal, here.kube, settings, implementations, urgent_first)
             await stack.enter_async_context(at_work(workers))
             await stack.enter_async_context(garbage.collected(lambda: urgent_first.quiet))

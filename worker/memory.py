@@ -43,6 +43,10 @@ class Memory:
             await stack.enter_async_context(beside(self._report(), "report on memories"))
             yield
 
+    def marked(self) -> int:
+        """Count the nodes that are about to go, as far as they are known."""
+        return sum(host.leaves for host in self.hosts.known.items.values()) if self.hosts.current else 0
+
     @property
     def notes(self) -> list[str]:
         """List the memories that activities cannot use now: they read the API server instead, which takes longer."""

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 from temporalio import activity
@@ -22,8 +23,12 @@ QUIET = 0.3
 """Seconds for which no urgent activity was under way until others begin: in a storm the next notice is being judged."""
 STORM = 5
 """From so many urgent activities on, without a quiet moment between them, it is a storm."""
-LEAST_REST, MOST_REST = 5.0, 15.0
-"""Seconds for which a workflow that was answered in a storm asks for nothing else."""
+LEAST_REST, MOST_REST = 5.0, 60.0
+"""Seconds for which a workflow that was answered in a storm asks for nothing else …"""
+BLIND_REST = 15.0
+"""… and the most if the marked nodes do not tell how many are still to come."""
+COUNTED = 0.25
+"""Seconds for which a count of the marked nodes is used again."""
 SHARE = 0.25
 """The share of its time-out for which an activity is held up at most …"""
 MOST = 3.0
@@ -36,10 +41,14 @@ class UrgentFirst(Interceptor):
     Args:
         most: how many activities of the queue of urgent ones are held up at once. Each has one of the queue's slots
             meanwhile, and without a slot no urgent one begins.
+        marked: counts the nodes that are marked to go now, as far as this process knows.
     """
 
-    def __init__(self, most: int = 50) -> None:
+    def __init__(self, most: int = 50, marked: Callable[[], int] = lambda: 0) -> None:
         self._most = most
+        self._marked = marked
+        self._marked_before = 0  # in the last quiet moment
+        self._counted = (0, 0.0)  # how many were marked, and until when that is used
         self._held_up = 0
         self._under_way = 0
         self._in_a_row = 0
@@ -71,18 +80,32 @@ class UrgentFirst(Interceptor):
         """Note that one has ended."""
         self._under_way -= 1
         if not self._under_way:
-            self._soon = asyncio.get_running_loop().call_later(QUIET, self._quiet.set)
+            self._soon = asyncio.get_running_loop().call_later(QUIET, self._settle)
 
     def rest(self) -> float:
         """Compute how long a workflow that has been answered should ask for nothing else, in seconds.
 
-        It is twice as long as the storm has lasted, since nobody knows how much of it is to come, and a random time
-        longer, so that not all go on in one moment. It is 0 outside of a storm.
+        It is as long as the notices of all nodes marked since the last quiet moment will take at the present pace, and
+        twice as long as the storm has lasted if those are fewer, because notices come from elsewhere, too. It is a
+        random time longer, so that not all go on in one moment, and 0 outside of a storm.
         """
         if self._in_a_row < STORM:
             return 0.0
-        rest = min(MOST_REST, max(LEAST_REST, 2 * (time.monotonic() - self._since)))
+        lasted = time.monotonic() - self._since
+        to_come = lasted * (self._count() - self._marked_before - self._in_a_row) / self._in_a_row
+        rest = min(MOST_REST, max(LEAST_REST, min(BLIND_REST, 2 * lasted), to_come))
         return rest * random.uniform(1.0, 1.5)
+
+    def _settle(self) -> None:
+        self._quiet.set()
+        self._marked_before = self._marked()
+
+    def _count(self) -> int:
+        marked, until = self._counted
+        if time.monotonic() >= until:
+            marked = self._marked()
+            self._counted = marked, time.monotonic() + COUNTED
+        return marked
 
     async def pause(self, longest: float, queue: str) -> None:
         """Hold up an activity of this queue until it is quiet, but for so many seconds at most."""

@@ -18,6 +18,7 @@ from api.projections import node_marks, node_view
 
 Json = dict[str, Any]
 
+_LEAVES = "about to go"
 _GPU_PRESENT, _GPU_COUNT = "nvidia.com/gpu.present", "nvidia.com/gpu.count"  # set by NVIDIA's feature discovery
 
 
@@ -42,6 +43,11 @@ class Host:
     gpus: Decimal
     ready: bool
     unusable: str
+
+    @property
+    def leaves(self) -> bool:
+        """True if its machine is about to go."""
+        return self.unusable == _LEAVES
 
     @property
     def zone(self) -> str | None:
@@ -117,7 +123,7 @@ def matches(expression: Json, values: Mapping[str, str]) -> bool:
 def _why_unusable(node: Json) -> str:
     view = node_view(node)
     if node["metadata"].get("deletionTimestamp") or node_marks(node):
-        return "about to go"
+        return _LEAVES
     if not view.ready:
         return "not Ready"
     if _buyer_of(node) is not None:

@@ -165,9 +165,23 @@ async def test_the_longer_a_storm_lasts_the_longer_is_the_rest(storm: None, monk
     turns = UrgentFirst()
     for _ in range(urgency.STORM):
         await run(turns, names.URGENT, requested)
-    for lasted, least in [(0.0, urgency.LEAST_REST), (3.0, 6.0), (60.0, urgency.MOST_REST)]:
+    for lasted, least in [(0.0, urgency.LEAST_REST), (3.0, 6.0), (60.0, urgency.BLIND_REST)]:
         monkeypatch.setattr(turns, "_since", time.monotonic() - lasted)
         assert least <= turns.rest() <= 1.5 * (least + 1)
+
+
+async def test_the_rest_lasts_until_all_marked_nodes_are_answered_at_this_pace(
+    storm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked = iter([3, 45])
+    turns = UrgentFirst(marked=lambda: next(marked))
+    turns._settle()
+    for _ in range(urgency.STORM):
+        await run(turns, names.URGENT, requested)
+        turns._counted = 45, time.monotonic() + 60
+    monkeypatch.setattr(turns, "_since", time.monotonic() - 2.0)
+    left = 45 - 3 - urgency.STORM
+    assert 2.0 * left / urgency.STORM <= turns.rest() <= 1.5 * 2.1 * left / urgency.STORM
 
 
 async def test_a_new_storm_is_counted_from_its_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
