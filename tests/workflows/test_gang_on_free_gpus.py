@@ -83,3 +83,23 @@ async def test_an_edit_makes_it_larger_once_gpus_are_free(world: World) -> None:
     assert set(world.nodes_of(0)) == set(before)
     world.cluster.add_node("free-2", zone="a")
     assert len(await again(world, 1, within=7200)) == 3
+
+
+async def test_a_gpu_that_is_taken_while_it_saves_itself_costs_it_no_other(world: World) -> None:
+    for number in range(4):
+        world.cluster.add_node(f"free-{number}", zone="a")
+    before = await training(world, members=4, sizes={"minSize": 1})
+    world.cluster.mark(before[1])
+    world.cluster.snatched.add(before[2])
+    after = await again(world, 2, within=1800)
+    assert set(after) == {before[0], before[3]}
+    assert world.cloud.instances == {}
+
+
+async def test_one_that_is_taken_at_the_first_start_costs_it_no_other(world: World) -> None:
+    for number in range(4):
+        world.cluster.add_node(f"free-{number}", zone="a")
+    world.cluster.snatched.add("free-1")
+    nodes = await training(world)
+    assert set(nodes) == {"free-0", "free-2", "free-3"}
+    assert world.cloud.instances == {}

@@ -41,6 +41,8 @@ class Gathering(Part):
         if not waited and not (self.me.has_run and pays):
             return False
         place.resize(size)
+        if not place.bought:
+            place.candidates = place.nodes
         place.gathers_since, self.me.retry.failures = None, 0
         self.job.event(
             events.GANG_SMALLER, f"replica {self.me.index} goes on with {size} of {self.job.spec.members} members"

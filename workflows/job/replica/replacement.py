@@ -74,7 +74,7 @@ class Replacement(Part):
         It keeps those on which its pods are, or on which they were before it saved itself.
         """
         place, recovery = self.me.place, self.me.recovery
-        if not place.is_gang or not place.settled:
+        if not place.is_gang:
             return frozenset()
         place.move_to(self.me.run.nodes)
         before = [node for old in recovery.olds for node in old.nodes] if recovery else []
