@@ -120,11 +120,11 @@ class Starts:
         )  # fmt: skip
         return Member(process)
 
-    async def furthest(self) -> Found:
-        """Find the checkpoint from which Outlast would continue."""
+    async def furthest(self, machines: int = 1) -> Found:
+        """Find the checkpoint from which Outlast would continue with so many machines."""
         where = CheckpointStorage(type="gcs", bucket=BUCKET, endpoint=self._store.url)
         bucket = await SecretBuckets(None, loopback_gate()).open(where, None, "team")  # type: ignore[arg-type]
-        return await furthest_complete(bucket, "job/checkpoints")
+        return await furthest_complete(bucket, "job/checkpoints", machines=machines)
 
     async def close(self) -> None:
         """End what still runs."""
