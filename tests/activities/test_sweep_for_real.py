@@ -18,6 +18,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.service import RPCError
 
 from activities.compute.gcp import GcpCloud
+from activities.compute.instance import placement_owner
 from api import names
 from api.sweep import SweepReport
 from sandbox.gce import GceEmulator
@@ -128,3 +129,17 @@ async def test_a_living_jobs_machines_stay_where_temporal_is_empty(fleet: Fleet)
     assert not any(name in orphan for orphan in report.kinds[0].orphans)
     assert vms(fleet) == [name]
     assert await fleet.kube.find(f"/api/v1/nodes/{name}") is not None
+
+
+async def test_a_placement_policy_that_nobody_uses_goes(fleet: Fleet) -> None:
+    """Its machine's workflow was terminated after the last machine's end and before the policy's."""
+    policy = await fleet.place()
+    await fleet.kube.delete(fleet.world.job_path)
+    report = await sweep(fleet)
+    assert [policy] in [kind.orphans for kind in report.kinds]
+
+    async def gone() -> bool:
+        compute = await fleet.cloud.open(None, "default")
+        return not await compute.placements(fleet.project, placement_owner(names.cluster_label(fleet.cluster_id)))
+
+    await eventually("the policy is gone", gone, 120)
