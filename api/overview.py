@@ -138,10 +138,11 @@ def _before(told: dict[str, Condition]) -> Overview:
         return Overview("Reading the spec")
     if accepted.status != "True":
         return _said("Not accepted", accepted.message or accepted.reason)
-    for check in (told[kind] for kind in CHECKS if kind in told):
-        if check.status != "True":
-            return _said("Not ready", f"{check.type}: {check.message or check.reason}")
-    return Overview("Preparing")
+    checks = [told[kind] for kind in CHECKS if kind in told and told[kind].status != "True"]
+    if not checks:
+        return Overview("Preparing")
+    check = min(checks, key=lambda check: check.status)  # what is False may be why another one is Unknown
+    return _said("Not ready", f"{check.type}: {check.message or check.reason}")
 
 
 def blocker_of(entries: list[JobStatusEntry], told: dict[str, Condition]) -> Blocker | None:

@@ -41,6 +41,12 @@ CASES = [
         status(told=[ACCEPTED, condition("RegistryReady", message="cannot be pushed to")]),
         "Not ready: RegistryReady: cannot be pushed to",
     ),
+    (
+        status(
+            told=[ACCEPTED, condition("MachineFits", "Unknown"), condition("CloudReady", message="no n1-standard-5")]
+        ),
+        "Not ready: CloudReady: no n1-standard-5",
+    ),
     (status(told=[ACCEPTED]), "Preparing"),
     (status("Pending", "Pending"), "Looking for a GPU"),
     (status("Provisioning", "Provisioning", told=[CAPACITY]), f"Buying a VM: {NO_CAPACITY}"),
