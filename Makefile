@@ -6,8 +6,8 @@ BIN := .venv/bin
 # Each run of a workflow loads its modules anew, in the worker as in the tests: not from source each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-gang test test-long test-gang test-frameworks chaos chaos-real year sandbox check bench service crds image histories \
-  clean
+.PHONY: demo demo-gang docs test test-long test-gang test-frameworks chaos chaos-real year sandbox check bench service crds \
+  image histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
 	$(BIN)/python -m sandbox.demo --machines $(MACHINES)
@@ -47,6 +47,15 @@ test-frameworks: .venv/stamp $(FRAMEWORKS:%=.venv/%/stamp)  ## the samples of se
 	$(BIN)/uv pip install --quiet --python .venv/$*/bin/python --require-hashes -r $<
 	@touch $@
 
+# The pages as a site in dist/site, in an environment of its own. It fails on links and anchors that lead nowhere.
+docs: .venv/docs/stamp  ## the documentation as a site in dist/site
+	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
+
+.venv/docs/stamp: docs/requirements.lock .venv/stamp
+	$(BIN)/uv venv --quiet --clear .venv/docs
+	$(BIN)/uv pip install --quiet --python .venv/docs/bin/python --require-hashes -r $<
+	@touch $@
+
 # The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.
 SEED ?= 1
 RUNS ?= 1000
@@ -66,6 +75,8 @@ check: .venv/stamp  ## what a commit has to pass besides the tests
 	$(BIN)/lint-imports
 	$(BIN)/python -m api.crd --check
 	$(BIN)/python -m api.vocabulary --check
+	$(BIN)/python -m api.reference --check
+	$(BIN)/python -m cli.reference --check
 	$(BIN)/python -m release.chart --check
 	$(BIN)/python -m tests.audit
 	$(BIN)/python -m tests.prose
@@ -91,9 +102,11 @@ service: .venv/stamp  ## Temporal's server for production, for: python -m tests.
 	$(BIN)/python -m sandbox build --temporal-service
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
-crds: .venv/stamp  ## generate deploy/crd, docs/events.md and the chart, and the version in deploy/base from pyproject.toml
+crds: .venv/stamp  ## generate CRDs, the reference pages and the chart, and the version in deploy/base from pyproject.toml
 	$(BIN)/python -m api.crd
 	$(BIN)/python -m api.vocabulary
+	$(BIN)/python -m api.reference
+	$(BIN)/python -m cli.reference
 	sed -i 's/^nameSuffix: .*/nameSuffix: -$(VERSION)/' deploy/base/worker/kustomization.yaml
 	$(BIN)/python -m release.chart
 
