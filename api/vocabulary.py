@@ -63,6 +63,8 @@ METRICS_TAIL = """\
 - `teams.json` is for those who train: what their jobs do and wait for, what they cost and lose. It asks for the
   namespace.
 
+Both were checked against Grafana's schema of dashboards (version 10.1), and never seen in a running Grafana.
+
 ## Of the SDK
 
 Both programs also serve the metrics of Temporal's SDK (`temporal_…`): requests that failed, by status; activities;

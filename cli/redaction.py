@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 REDACTED = "[redacted]"
@@ -30,8 +31,6 @@ _NAMES_ONE = frozenset(
 """Last words of a field that names a secret, or says how long it lasts, and is none."""
 _DROPPED = frozenset({"managedFields", "kubectl.kubernetes.io/last-applied-configuration"})
 """What says the same again, and is large."""
-_COMMON = re.compile(r"(?:[0-9.]+|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*|disabled|required|optional|anonymous)\Z")
-"""What many fields may have: a number, a time, a usual word. It is taken out where the field's name says so alone."""
 _HUMPS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 
 _FORMS = {
@@ -42,8 +41,7 @@ _FORMS = {
         r"\b(?:ya29[.][\w-]+|AIza[\w-]{30,}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{20,}|github_pat_\w{20,}|glpat-[\w-]{16,}"
         r"|hf_\w{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,})"
     ),
-    # Not of hexadecimal digits alone, as the names of Events are: one token in half a million is so.
-    "a bootstrap token": r"(?<![\w.-])[a-z0-9]{6}[.](?![0-9a-f]{16}\b)[a-z0-9]{16}(?![\w.-])",
+    "a bootstrap token": r"(?<![\w.])[a-z0-9]{6}[.][a-z0-9]{16}(?![\w.])",
     "a header": r"(?i)\b(?:bearer|basic) +[\w.~+/=-]{8,}",
     "a signature in a URL": r"(?i)(?<=[?&])(?:x-goog-signature|x-amz-signature|x-amz-security-token|sig)=[^&\s\"']+",
     "a password in a URL": r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)",
@@ -144,34 +142,32 @@ class Redactor:
         if secret == REDACTED:
             return secret
         self.counts[kind] += 1
-        self._known |= {each for each in (secret, secret.strip()) if len(each) >= SHORTEST and not _COMMON.match(each)}
+        self._known |= {each for each in (secret, secret.strip()) if len(each) >= SHORTEST}
         return REDACTED
 
 
 def is_secret_field(name: str) -> bool:
-    """True if a field of this name has a secret for its value: the last word says so.
+    """True if a field of this name has a secret for its value.
 
     >>> is_secret_field("apiKey"), is_secret_field("secretName"), is_secret_field("topologyKey")
     (True, False, False)
     """
-    *before, last = _words(name) or [""]
-    return _is_secret(last) or (last == "key" and bool(before) and before[-1] in _KEYS_OF)
+    words = _words(name)
+    if not words or words[-1] in _NAMES_ONE:
+        return False
+    if any(word in _SECRET or word.endswith(_ENDS) for word in words):
+        return True
+    return any(first in _KEYS_OF and second == "key" for first, second in pairwise(words))
 
 
 def is_secret_name(name: str) -> bool:
-    """True if a variable or an option of this name has a secret for its value: any word may say so, and any key is one.
+    """True if a variable or an option of this name has a secret for its value: any key, too.
 
     >>> is_secret_name("WANDB_KEY"), is_secret_name("--token"), is_secret_name("TOKENIZERS_PARALLELISM")
     (True, True, False)
     """
     words = _words(name)
-    if not words or words[-1] in _NAMES_ONE:
-        return False
-    return words[-1] in ("key", "keys") or any(map(_is_secret, words))
-
-
-def _is_secret(word: str) -> bool:
-    return word in _SECRET or word.endswith(_ENDS)
+    return is_secret_field(name) or (bool(words) and words[-1] in ("key", "keys"))
 
 
 def _words(name: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +27,11 @@ from workflows.common import continue_as_new as history
 KEYWORD = IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD
 OTHERS = {f"Others{number}": KEYWORD for number in range(8)}
 """The attributes of others, which leave two columns for Keywords."""
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "temporal-cli.md"
+QUERIES = re.findall(r'list --query "([^"]+)"', PAGE.read_text())
+"""Those of the page."""
 
 
 @pytest.fixture
@@ -119,6 +126,9 @@ async def test_people_find_jobs_and_signal_many_by_query(real: World, executable
                 await real.pass_time(0.5)
 
     await real.submit(replicas=1)
+    assert len(QUERIES) >= 4
+    for query in QUERIES:
+        await found(query)  # the service refuses one that it does not understand
     await awaited(f"OutlastPhase='Seeking' AND OutlastWaitsFor='CapacityAvailable' AND {team}", [job])
     assert await found("OutlastProject='p' AND WorkflowType='SpotMarket'") == ["market:p"]
 
@@ -127,6 +137,8 @@ async def test_people_find_jobs_and_signal_many_by_query(real: World, executable
     of_job = f"OutlastJobId='{real.documents.start.job_id}'"
     await awaited(f"{of_job} AND ExecutionStatus='Running'", [job, vm_of(real).id])
     await awaited(f"OutlastPhase='Running' AND {team}", [job])
+    vms = f"WorkflowType='SpotVM' AND OutlastJob='{real.documents.start.name}' AND {team}"
+    assert await found(vms) == [vm_of(real).id]
 
     query = f"WorkflowType='SpotInstanceJob' AND ExecutionStatus='Running' AND {team}"
     await cli.run("workflow", "signal", "--query", query, "--name", "suspend", "--reason", "a person", "--yes")
