@@ -221,11 +221,12 @@ def convert_manifests(
 @app.command()
 def doctor(
     context: typer.Context,
+    job: Annotated[str | None, typer.Argument(metavar="JOB", help="About whose needs to ask. Default: all.")] = None,
     system: System = "outlast-system",
     output: Output = "text",
 ) -> None:
     """Check an installation: a line for each part, with what to do."""
-    findings = ask(context.obj, lambda cluster: health.look(cluster, system))
+    findings = ask(context.obj, lambda cluster: health.look(cluster, system, job))
     if _json(output):
         sys.stdout.write(json.dumps([each.model_dump() for each in findings], indent=2) + "\n")
     else:

@@ -114,7 +114,7 @@ async def collect(cluster: Cluster, name: str | None, system: str, at: datetime)
     job = await cluster.job(name) if name is not None else None
     bundle = Bundle(at)
     await bundle.add("versions.json", "versions", _versions(cluster))
-    await bundle.add("doctor.json", "what outlast doctor says", _doctor(cluster, system))
+    await bundle.add("doctor.json", "what outlast doctor says", _doctor(cluster, system, name))
     if job is not None:
         await _add_job(bundle, cluster, job)
     else:
@@ -182,8 +182,8 @@ async def _versions(cluster: Cluster) -> Json:
     return {"outlast": version("outlast"), "kubernetes": await cluster.kube.get("/version")}
 
 
-async def _doctor(cluster: Cluster, system: str) -> list[Json]:
-    return [finding.model_dump() for finding in await doctor.look(cluster, system)]
+async def _doctor(cluster: Cluster, system: str, job: str | None) -> list[Json]:
+    return [finding.model_dump() for finding in await doctor.look(cluster, system, job)]
 
 
 async def _some(cluster: Cluster, version_: str, plural: str, namespace: str | None = None, **query: Any) -> list[Json]:

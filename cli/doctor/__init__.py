@@ -25,16 +25,22 @@ CHECKS: dict[str, Check] = {
     "programs": cluster.programs,
     "settings": cluster.settings,
     "Nodes": nodes.nodes,
-    "Temporal": service.service,
 }
 
 
-async def look(where: Cluster, system: str) -> list[Finding]:
-    """Check all parts. ``system`` is the namespace in which Outlast is installed."""
+async def look(where: Cluster, system: str, job: str | None = None) -> list[Finding]:
+    """Check all parts.
+
+    Args:
+        where: the cluster.
+        system: the namespace in which Outlast is installed.
+        job: the job about whose needs the worker is asked; None for all.
+    """
     found: list[Finding] = []
-    for part, check in CHECKS.items():
+    looks = {part: check(where, system) for part, check in CHECKS.items()}
+    for part, findings in (*looks.items(), ("Temporal", service.service(where, job))):
         try:
-            found += [finding async for finding in check(where, system)]
+            found += [finding async for finding in findings]
         except KubeError as error:
             remedy = "ask an operator, or for the right"
             found.append(Finding(part=part, well=False, told=error.message, remedy=remedy))

@@ -33,8 +33,8 @@ MOST = 8
 NOT_ASKED = "not asked: set TEMPORAL_ADDRESS as for the temporal CLI; the worker is asked through it, too"
 
 
-async def service(cluster: Cluster, _: str) -> AsyncIterator[Finding]:
-    """Check Temporal, and ask the worker."""
+async def service(cluster: Cluster, job: str | None) -> AsyncIterator[Finding]:
+    """Check Temporal, and ask the worker about a job of the namespace, or about all."""
     if "TEMPORAL_ADDRESS" not in os.environ:
         yield Finding(part="Temporal", well=True, told=NOT_ASKED)
         return
@@ -50,7 +50,7 @@ async def service(cluster: Cluster, _: str) -> AsyncIterator[Finding]:
     try:
         async for finding in _namespace(client):
             yield finding
-        async for finding in _worker(cluster, client):
+        async for finding in _worker(cluster, client, job):
             yield finding
     except RPCError as error:
         remedy = "the account that asks needs the role of a writer in the namespace"
@@ -74,9 +74,9 @@ async def _namespace(client: Client) -> AsyncIterator[Finding]:
         yield Finding(part=f"task queue {queue}", well=pollers > 0, told=told, remedy=remedy)
 
 
-async def _worker(cluster: Cluster, client: Client) -> AsyncIterator[Finding]:
+async def _worker(cluster: Cluster, client: Client, job: str | None) -> AsyncIterator[Finding]:
     """Let the worker look, by a short workflow, at what the jobs of the cluster need."""
-    request = await what_to_ask(cluster)
+    request = await what_to_ask(cluster, job)
     try:
         found = await client.execute_workflow(
             names.DIAGNOSIS_WORKFLOW,
@@ -98,14 +98,17 @@ async def _worker(cluster: Cluster, client: Client) -> AsyncIterator[Finding]:
         yield Finding(part="cloud, registry, bucket", well=True, told="not asked: no job exists that would need them")
 
 
-async def what_to_ask(cluster: Cluster) -> DiagnosisRequest:
-    """List what the jobs that have not ended need, once if several need the same."""
+async def what_to_ask(cluster: Cluster, name: str | None) -> DiagnosisRequest:
+    """List what the jobs that have not ended need, once if several need the same.
+
+    ``name`` is one of the namespace; None stands for those of all namespaces.
+    """
     vms: dict[tuple[str, str], Json] = {}
     async for vm in cluster.kube.each(path(names.API_VERSION, names.VM_PLURAL)):
         vms[vm["metadata"]["namespace"], vm["metadata"]["name"]] = vm
     preflights: dict[str, PreflightRequest] = {}
     asked: dict[str, DiagnosedVm] = {}
-    async for job in cluster.kube.each(path(names.API_VERSION, names.JOB_PLURAL)):
+    for job in [await cluster.job(name)] if name is not None else await cluster.jobs(everywhere=True):
         request = None if is_over(job) else _preflight(job, vms)
         if request is None:
             continue
