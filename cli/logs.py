@@ -5,6 +5,7 @@ beside the job. Then comes the log of the pod that is there.
 """
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -16,7 +17,7 @@ from obstore.store import from_url
 
 from api import names
 from api.object_conditions import is_over
-from api.spot_instance_job import JobStatusEntry, SpotInstanceJobSpec
+from api.spot_instance_job import CheckpointStorage, JobStatusEntry, SpotInstanceJobSpec
 from cli.session import ABSENT, Cluster, Told, errors, spec_of, status_of
 from clients.kube import Json, KubeError, path, selector
 
@@ -25,6 +26,8 @@ FOLLOWS = 3600.0
 AGAIN = 2.0
 """Seconds between two looks for the next pod."""
 _WHOLE = re.compile(r"i([0-9]+)[.]log")  # of a whole log; those of other members are named i…-m….log
+_SIGNS = ("client_email", "private_key", "private_key_id")
+"""What a service account's key signs with."""
 _HEADER = re.compile(r"^=== [0-9a-f]{8} replica [0-9]+ incarnation ([0-9]+) ===$", re.MULTILINE)
 
 
@@ -115,16 +118,32 @@ async def _kept(cluster: Cluster, job: Json, entry: JobStatusEntry, kept: set[st
             yield text.encode()
         return
     try:
-        async for piece in _in_bucket(entry.log, kept):
+        storage = spec_of(job).checkpoint_config.checkpoint_storage
+        async for piece in _in_bucket(entry.log, _access(storage), kept):
             yield piece
     except (BaseError, OSError) as error:
         why = f"{entry.log} cannot be read with your own rights ({_first_line(error)})"
         errors.print(f"{why}: {_by_hand(entry.log)}", style="yellow")
 
 
-async def _in_bucket(where: str, kept: set[str]) -> AsyncIterator[bytes]:
+def _access(storage: CheckpointStorage | None) -> dict[str, Any]:
+    """Say how to reach a store at an endpoint of its own: without a key if the job has none, too."""
+    if storage is None or storage.endpoint is None:
+        return {}
+    options: dict[str, Any] = {"client_options": {"allow_http": storage.endpoint.startswith("http://")}}
+    keyless = storage.credentials_secret_ref is None
+    if storage.type != "gcs":
+        return options | {"endpoint": storage.endpoint, "skip_signature": keyless}
+    if not keyless:
+        return options | {"base_url": storage.endpoint}
+    # As the worker does: if only signatures are skipped, the client still asks for a token.
+    nobody = {"gcs_base_url": storage.endpoint, "disable_oauth": True}
+    return options | {"service_account_key": json.dumps(nobody | dict.fromkeys(_SIGNS, ""))}
+
+
+async def _in_bucket(where: str, access: dict[str, Any], kept: set[str]) -> AsyncIterator[bytes]:
     """Read all whole logs below a URL in the order of their incarnations, without the ends of other members' logs."""
-    store = from_url(where)
+    store = from_url(where, **access)
     async for page in store.list():
         for found in sorted(page, key=lambda each: each["path"]):
             whole = _WHOLE.fullmatch(found["path"].rpartition("/")[2])

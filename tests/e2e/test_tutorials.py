@@ -27,6 +27,8 @@ async def test_a_training_that_saves_itself(rig: Rig, namespace: str, tmp_path: 
     said = await Reader(rig, namespace, tmp_path).follow(TUTORIALS / "saves-itself.md")
     [printed] = [text for command, text in said.items() if "restoredFrom" in command]
     assert printed.startswith("tutorial/")
+    assert "step=1/" in said["outlast logs saves"], "the first incarnation's, from the bucket"
+    assert "training done" in said["outlast logs saves"], "and the last one's"
 
 
 async def test_from_the_go_operator(rig: Rig, namespace: str, tmp_path: Path) -> None:
