@@ -41,6 +41,7 @@ EARLY = (
 #: The longest of the files that are handed out one by one come first.
 LONGEST = (
     "tests/workflows/real_time/test_rehearsal_dev_server.py",
+    "tests/e2e/test_tutorials.py",
     "tests/e2e/test_lost_layer.py",
     "tests/workflows/real_time/test_cli_dev_server.py",
     "tests/e2e/test_life.py",
@@ -52,6 +53,7 @@ LONGEST = (
     "tests/e2e/test_edits.py",
     "tests/e2e/test_origin.py",
     "tests/e2e/test_recovery.py",
+    "tests/e2e/test_answers.py",
     "tests/e2e/test_daily.py",
     "tests/e2e/test_story.py",
 )
