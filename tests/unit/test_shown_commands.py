@@ -3,6 +3,7 @@
 ``tests/bridge/test_shown_kubectl.py`` types those of kubectl that no page's own test runs.
 """
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -15,7 +16,7 @@ from typer.core import TyperGroup
 from cli.app import app
 from sandbox.__main__ import _parser
 from sandbox.binaries import installed
-from tests.commands import PAGES, ROOT, commands
+from tests.commands import PAGES, ROOT, commands, commands_in_tables
 
 RUN_BY = {
     "docs/answers.md": "tests/e2e/test_answers.py",
@@ -39,7 +40,7 @@ def name(page: Path) -> str:
 
 
 OTHERS = [page for page in PAGES if not name(page).startswith(tuple(RUN_BY))]
-SHOWN = [(page, command) for page in OTHERS for command in commands(page)]
+SHOWN = [(page, command) for page in OTHERS for command in [*commands(page), *commands_in_tables(page)]]
 
 
 def words(command: str) -> list[str]:
@@ -93,7 +94,8 @@ def _python(rest: list[str]) -> None:
     option, module, *arguments = rest
     assert option == "-m"
     if module == "sandbox":
-        _parser().parse_args(arguments)
+        with contextlib.suppress(SystemExit) if "--help" in arguments else contextlib.nullcontext():
+            _parser().parse_args(arguments)
     elif module == "pytest":
         assert all((ROOT / each).exists() for each in arguments if "/" in each)
     else:
