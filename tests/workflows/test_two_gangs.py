@@ -52,4 +52,4 @@ async def test_if_there_is_room_for_one_alone_one_trains_and_the_other_keeps_not
         first, second = sorted(worlds, key=lambda world: world.phase(0) != "Running")
         assert (first.phase(0), len(first.cloud.instances)) == ("Running", MEMBERS)
         assert second.phase(0) != "Running"
-        assert second.documents.told("GangIncomplete")
+        assert "a smaller gang.minSize" in second.documents.told("GangIncomplete")[0]

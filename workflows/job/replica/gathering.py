@@ -109,8 +109,9 @@ class Gathering(Part):
         keys, place.gathers_since = place.vm_keys, None
         place.leave()
         await self.machines.release_each(keys, reasons.GANG_INCOMPLETE)
-        self.job.event(events.GANG_INCOMPLETE, f"replica {self.me.index}: {message}; they are released", warning=True)
-        self.job.condition(conditions.CAPACITY_AVAILABLE, False, reasons.GANG_INCOMPLETE, message)
+        told = f"{message}; they are released. Name more zones in the SpotInstanceVM, or a smaller gang.minSize"
+        self.job.event(events.GANG_INCOMPLETE, f"replica {self.me.index}: {told}", warning=True)
+        self.job.condition(conditions.CAPACITY_AVAILABLE, False, reasons.GANG_INCOMPLETE, told)
         self.life.back_off(message, in_vain=True)
         self.life.look_for_place(self.me.message)
         return True
