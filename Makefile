@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Each run of a workflow loads its modules anew, in the worker as in the tests: not from source each time.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-gang docs test test-long test-gang test-frameworks chaos chaos-real year sandbox check bench service crds \
+.PHONY: demo demo-gang docs test test-long test-frameworks chaos chaos-real year sandbox check bench service crds \
   image histories clean
 
 demo: .venv/stamp  ## the whole story in three minutes: two trainings outlast their machines
@@ -28,13 +28,7 @@ test: .venv/stamp  ## all tests but those of test-long, on real parts
 LONG = tests/e2e tests/install tests/workflows/real_time tests/sandbox/test_leftovers.py
 test-long: .venv/stamp  ## the tests that take long: whole clouds, real machines, restarts, upgrades
 	$(BIN)/python -m sandbox build --tools
-	$(PYTEST) $(LONG) --ignore=$(GANG)
-
-# Seven minutes of three kubelets for one test: run it after changes of gangs.
-GANG = tests/e2e/real/test_gang_for_real.py
-test-gang: .venv/stamp  ## a gang on real machines, with losses with and without notice; as root on Linux
-	$(BIN)/python -m sandbox build
-	$(BIN)/python -m pytest $(GANG)
+	$(PYTEST) $(LONG)
 
 # Each framework in an environment of its own, which takes no part in the lock of Outlast. FRAMEWORKS="jax torch" also
 # installs PyTorch with its CUDA libraries: 5 GB.
