@@ -7,8 +7,8 @@ from pathlib import Path
 MEBIBYTE = 1 << 20
 BASE = 256 * MEBIBYTE
 """What a worker needs before it keeps the first workflow: its libraries, connections and activities."""
-CACHED = 160 * 1024
-"""What one workflow is reckoned with: a job with its share of history, or a VM (docs/scaling.md)."""
+CACHED = 384 * 1024
+"""What one workflow is reckoned with: a job, as measured with 1,000 of them (docs/scaling.md). A VM takes less."""
 UNLIMITED = 1024 * MEBIBYTE
 """The memory that a worker without a limit takes: that of ``deploy/base``."""
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))

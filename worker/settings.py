@@ -99,7 +99,7 @@ def _room(environment: Mapping[str, str]) -> Room:
         long=_count(environment, "OUTLAST_LONG_ACTIVITIES", 1000),
         workflow_tasks=_count(environment, "OUTLAST_WORKFLOW_TASKS", 100, least=2),
         cached_workflows=_count(environment, "OUTLAST_CACHED_WORKFLOWS", cached_workflows(memory_limit())),
-        sticky=_duration(environment, "OUTLAST_STICKY_TIMEOUT", "5s"),
+        sticky=_duration(environment, "OUTLAST_STICKY_TIMEOUT", "15s"),
     )
 
 

@@ -38,7 +38,7 @@ def test_what_is_kept_leaves_a_quarter_of_the_memory(gibibytes: int) -> None:
     memory = gibibytes << 30
     kept = cached_workflows(memory)
     assert BASE + kept * CACHED <= memory * 0.75
-    assert kept > 3000 * gibibytes * 0.9
+    assert kept > 1300 * gibibytes * 0.9
 
 
 def test_a_worker_with_little_memory_keeps_some() -> None:
