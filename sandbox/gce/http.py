@@ -99,7 +99,7 @@ def _serve(route: Route, faults: Faults) -> Callable[[web.Request], Awaitable[we
         call = Call(dict(request.match_info), dict(request.query), await request.read())
         faults.check_availability()
         faults.check_credentials()
-        _check_path(call.path, is_itself=route.path.endswith("/zones/{zone}"))
+        _check_path(call.path, is_itself=route.path.endswith(("/zones/{zone}", "/regions/{region}")))
         faults.check_permission(f"compute.{route.permission}", _resource(call.path))
         if unknown := call.query.keys() - parameters:
             raise bad_payload(f'Unknown name "{min(unknown)}": Cannot bind query parameter.')
@@ -131,7 +131,7 @@ def answer(content: dict[str, Any], status: int = 200) -> web.Response:
 
 
 def _check_path(path: Mapping[str, str], *, is_itself: bool) -> None:
-    """Refuse projects, zones and regions that do not exist. ``is_itself`` if the zone itself is requested."""
+    """Refuse projects, zones and regions that do not exist. ``is_itself`` if the zone or region itself is requested."""
     project = path.get("project", "")
     if not _PROJECT.fullmatch(project):
         raise not_found(f"projects/{project}")
