@@ -34,10 +34,14 @@ def one_pod_for_a_replica(ledger: Ledger) -> list[str]:
 
 
 def steps_lost_are_bounded(ledger: Ledger) -> list[str]:
-    """Check that only the steps since the last finished checkpoint are trained again, even if its image is not kept."""
-    found = []
+    """Check that only the steps since the last finished checkpoint are trained again, even if its image is not kept.
+
+    If the newest images are broken, those are meant that ``keepLast`` promises to keep beside them.
+    """
+    keep, found = ledger.documents.spec.checkpoint_config.retention.keep_last, []
     for choice in ledger.choices.values():
-        best = _furthest(ledger, choice, list(ledger.finished.values()))
+        known = [one for one in ledger.finished.values() if one.at <= choice.at]
+        best = _furthest(ledger, choice, sorted(known, key=lambda one: one.progress)[-keep:])
         if best is not None and best.image not in ledger.cluster.bad and _progress(choice) < best.progress:
             found.append(
                 f"{_name(choice)} began from {_progress(choice):.0f}, "

@@ -139,6 +139,20 @@ def test_more_steps_lost_than_since_the_last_checkpoint(books: Books) -> None:
     assert found(books, invariants.steps_lost_are_bounded)
 
 
+@pytest.mark.parametrize(("keep", "lost"), [(1, False), (2, True)])
+def test_a_broken_image_costs_no_more_than_what_is_kept_beside_it_saves(books: Books, keep: int, lost: bool) -> None:
+    older, newer = books.checkpoint(1), books.checkpoint(2)
+    spec = books.ledger.documents.spec
+    kept = spec.checkpoint_config.retention.model_copy(update={"keep_last": keep})
+    config = spec.checkpoint_config.model_copy(update={"retention": kept})
+    books.ledger.documents.spec = spec.model_copy(update={"checkpoint_config": config})
+    books.checkpoints.registry.pop(older.label)
+    books.cluster.told_to_end.add(newer.label.partition("@")[0])
+    books.stop(0)
+    books.start(1, next(iter(books.cluster.nodes)))
+    assert bool(invariants.steps_lost_are_bounded(books.ledger)) == lost
+
+
 def test_a_restore_that_is_not_the_furthest(books: Books) -> None:
     older, _ = books.checkpoint(1), books.checkpoint(2)
     books.stop(0)
