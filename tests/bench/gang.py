@@ -141,7 +141,7 @@ def _table(measured: dict[int, list[Round]], played: dict[int, Played], load: fl
         {size: str(sum(each.of_recovery[name] for name in VMS)) for size, each in played.items()},
     )
     rounds = len(next(iter(measured.values()), []))
-    medians = "one preemption of each" if rounds == 1 else f"medians of {rounds} preemptions of each"
+    medians = "one preemption of each" if rounds == 1 else f"medians of {rounds} each"
     seconds = f"{medians}, on {where()}; load {load:.1f} just before" if rounds else "seconds were not measured"
     return "\n".join([*lines, "", f"{time.strftime('%Y-%m-%d')}; {seconds}; `python -m tests.bench.gang`."])
 
