@@ -45,9 +45,10 @@ test-frameworks: .venv/stamp $(FRAMEWORKS:%=.venv/%/stamp)  ## the samples of se
 docs: .venv/docs/stamp  ## the documentation as a site in dist/site
 	NO_MKDOCS_2_WARNING=1 .venv/docs/bin/mkdocs build --strict --quiet
 
-.venv/docs/stamp: docs/requirements.lock .venv/stamp
+.venv/docs/stamp: docs/requirements.lock release/mermaid.py .venv/stamp
 	$(BIN)/uv venv --quiet --clear .venv/docs
 	$(BIN)/uv pip install --quiet --python .venv/docs/bin/python --require-hashes -r $<
+	.venv/docs/bin/python release/mermaid.py
 	@touch $@
 
 # The figures of docs/reliability.md. A failure is printed with its seed: SEED=<that> RUNS=1 plays it again by itself.

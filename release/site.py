@@ -8,14 +8,10 @@ The pages are written for GitHub, and stay readable there. Here they become what
 - Nested lists are indented by four columns, which Python-Markdown needs, and lists begin after an empty line.
 """
 
-import base64
-import hashlib
-import io
 import posixpath
 import re
-import tarfile
-import urllib.request
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +27,8 @@ SHOWN = "files"
 """The folder of the site with the pages that show files."""
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".hcl": "hcl", ".json": "json", ".example": "hcl"}
 
-MERMAID = "11.16.0"
-"""The version of Mermaid, which draws the diagrams in the reader's browser. Without it the theme fetches it from a
-server of others each time."""
-INTEGRITY = "Zvm3kbstgdpvIJPPItlL7fppIZ3kibvc1oZIGxdvk9t6UFz6flv+Jw7FtRGKwfcI8OckmH04LqG6LlS6X4B1pA=="
-"""The SHA-512 of its archive, as npm's registry says."""
-CACHE = Path.home() / ".cache" / "outlast"
+MERMAID = Path(sys.prefix) / "share" / "mermaid.min.js"
+"""The file that ``release/mermaid.py`` puts into the environment."""
 
 _LINK = re.compile(r"(?<!\\)\]\((?P<target>[^)\s]+)\)")
 _CODE = re.compile(r"`[^`]+`")
@@ -97,11 +89,10 @@ def indented(text: str) -> str:
         more
         - two
     """
-    lines, levels, fenced, before = list[str](), list[int](), "", ""
-    for line in text.splitlines():
-        fence = _FENCE.match(line)
-        item = None if fenced else _ITEM.match(line)
-        if line.strip() and not fenced:
+    lines, levels, before = list[str](), list[int](), ""
+    for line, in_code in _lines(text):
+        item = None if in_code else _ITEM.match(line)
+        if line.strip() and not in_code:
             depth = len(line) - len(line.lstrip())
             while levels and depth < levels[-1]:
                 levels.pop()
@@ -118,8 +109,6 @@ def indented(text: str) -> str:
             lines.append(f"{' ' * 4 * len(levels)}{line[levels[-1] :]}")
         else:
             lines.append(line)
-        if fence is not None and (not fenced or fence[1].startswith(fenced)):
-            fenced = "" if fenced else fence[1]
         before = line
     return "\n".join(lines) + "\n"
 
@@ -132,29 +121,6 @@ def shown_file(path: str) -> str:
         return "\n".join([f"# {path}", "", *(f"- `{each}`" for each in files), ""])
     fence = "`" * 5
     return f"# {path}\n\n{fence}{LANGUAGES.get(file.suffix, 'text')}\n{file.read_text()}\n{fence}\n"
-
-
-def mermaid() -> bytes:
-    """Return Mermaid in one file, which is fetched once.
-
-    Raises:
-        ValueError: what was fetched is something else.
-    """
-    kept = CACHE / f"mermaid-{MERMAID}.min.js"
-    if kept.exists():
-        return kept.read_bytes()
-    url = f"https://registry.npmjs.org/mermaid/-/mermaid-{MERMAID}.tgz"
-    with urllib.request.urlopen(url, timeout=120) as answer:
-        archive = answer.read()
-    if base64.b64encode(hashlib.sha512(archive).digest()).decode() != INTEGRITY:
-        raise ValueError(f"{url} is not what it was: its SHA-512 differs")
-    with tarfile.open(fileobj=io.BytesIO(archive)) as opened:
-        found = opened.extractfile("package/dist/mermaid.min.js")
-        assert found is not None
-        script = found.read()
-    CACHE.mkdir(parents=True, exist_ok=True)
-    kept.write_bytes(script)
-    return script
 
 
 def decisions() -> str:
@@ -173,7 +139,7 @@ def on_files(files: Any, config: Any, **_: Any) -> Any:
         relinked((ROOT / path).read_text(), path, linked.add)
     for path, found in OUTSIDE.items():
         files.append(File.generated(config, found, content=(ROOT / path).read_text()))
-    files.append(File.generated(config, "assets/mermaid.min.js", content=mermaid()))
+    files.append(File.generated(config, "assets/mermaid.min.js", content=MERMAID.read_bytes()))
     files.append(File.generated(config, "decisions/index.md", content=decisions()))
     for path in sorted(linked):
         files.append(File.generated(config, place(path), content=shown_file(path)))
@@ -190,10 +156,15 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _outside_of_code(text: str, change: Callable[[str], str]) -> str:
-    lines, fenced = list[str](), ""
+    lines = (line if in_code or _FENCE.match(line) else change(line) for line, in_code in _lines(text))
+    return "\n".join(lines) + "\n"
+
+
+def _lines(text: str) -> Iterator[tuple[str, bool]]:
+    """List the lines, each with whether a block of code has begun before it, which it may end."""
+    fenced = ""
     for line in text.splitlines():
+        yield line, bool(fenced)
         fence = _FENCE.match(line)
-        lines.append(line if fenced or fence else change(line))
         if fence is not None and (not fenced or fence[1].startswith(fenced)):
             fenced = "" if fenced else fence[1]
-    return "\n".join(lines) + "\n"
