@@ -7,8 +7,6 @@ A structural schema is stricter than JSON Schema: no references, no unions, no t
 simply optional. The API server prunes a null that has no default, so nothing is lost.
 """
 
-import argparse
-import difflib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,7 @@ from api.crd_rules import (
     duration_or_auto_rules,
     duration_rules,
 )
+from api.generated import write_or_compare
 from api.model import Model
 from api.spot_instance_job import SpotInstanceJobSpec, SpotInstanceJobStatus
 from api.spot_instance_vm import InstanceTemplateStatus, SpotInstanceVMSpec, SpotInstanceVMStatus
@@ -113,25 +112,9 @@ KINDS = [
 ]
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the CRDs, or with ``--check`` print how the files would change; return 1 if they would."""
-    parser = argparse.ArgumentParser(prog="python -m api.crd", description="Write deploy/crd/ from the types.")
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file would change")
-    arguments = parser.parse_args(argv)
-    drift = False
-    for path, wanted in files().items():
-        found = path.read_text() if path.exists() else ""
-        if arguments.check:
-            sys.stdout.writelines(
-                difflib.unified_diff(found.splitlines(True), wanted.splitlines(True), str(path), "generated")
-            )
-            drift = drift or found != wanted
-        elif found != wanted:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(wanted)
-    if drift:
-        print("deploy/ is not what the types say: run `python -m api.crd`", file=sys.stderr)
-    return 1 if drift else 0
+def main(words: list[str] | None = None) -> int:
+    """Write the CRDs and the policies that warn, or compare them; return the exit code."""
+    return write_or_compare("api.crd", files(), words)
 
 
 def files() -> dict[Path, str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from api import names
 from api.crd import KINDS, Kind, schema
 from api.crd_rules import Schema
+from api.generated import write_or_compare
 
 PAGE = Path(__file__).parent.parent / "docs" / "fields.md"
 HEAD = f"""\
@@ -87,17 +88,10 @@ def _sentence(node: Schema) -> str:
     return " ".join(str(node.get("description", "")).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
-def main(arguments: list[str]) -> int:
+def main(words: list[str] | None = None) -> int:
     """Write the page, or compare it; return the exit code."""
-    text = page()
-    if arguments != ["--check"]:
-        PAGE.write_text(text)
-        return 0
-    if PAGE.exists() and PAGE.read_text() == text:
-        return 0
-    print(f"{PAGE.name} is not what the types say: run python -m api.reference", file=sys.stderr)
-    return 1
+    return write_or_compare("api.reference", {PAGE: page()}, words)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from api import metrics, reasons
+from api.generated import write_or_compare
 
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
@@ -125,18 +126,10 @@ def _table(head: tuple[str, str], rows: Iterable[tuple[str, str]]) -> str:
     return "\n".join([f"| {head[0]} | {head[1]} |", "|---|---|", *lines, ""])
 
 
-def main(arguments: list[str]) -> int:
+def main(words: list[str] | None = None) -> int:
     """Write the pages, or compare them; return the exit code."""
-    pages = {DOCS / "events.md": page(), DOCS / "metrics.md": metrics_page()}
-    if arguments != ["--check"]:
-        for path, text in pages.items():
-            path.write_text(text)
-        return 0
-    wrong = [path.name for path, text in pages.items() if not path.exists() or path.read_text() != text]
-    if wrong:
-        print(f"{wrong} are not what the constants say: run python -m api.vocabulary", file=sys.stderr)
-    return 1 if wrong else 0
+    return write_or_compare("api.vocabulary", {DOCS / "events.md": page(), DOCS / "metrics.md": metrics_page()}, words)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer.main
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
+from api.generated import write_or_compare
 from cli.app import app
 
 PAGE = Path(__file__).parent.parent / "docs" / "commands.md"
@@ -67,17 +68,10 @@ def _sentence(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
 
 
-def main(arguments: list[str]) -> int:
+def main(words: list[str] | None = None) -> int:
     """Write the page, or compare it; return the exit code."""
-    text = page()
-    if arguments != ["--check"]:
-        PAGE.write_text(text)
-        return 0
-    if PAGE.exists() and PAGE.read_text() == text:
-        return 0
-    sys.stderr.write(f"{PAGE.name} is not what the commands say: run python -m cli.reference\n")
-    return 1
+    return write_or_compare("cli.reference", {PAGE: page()}, words)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
