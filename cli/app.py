@@ -10,9 +10,8 @@ import typer
 from rich.live import Live
 
 from api.duration import parse_duration
-from cli import bundle, convert, page, plan, requests, status, timeline, wait
+from cli import convert, page, plan, requests, status, timeline, wait
 from cli import cost as costs
-from cli import doctor as health
 from cli import logs as saved_logs
 from cli.changes import next_change
 from cli.session import FAILED, Cluster, Told, Where, ask, console
@@ -226,6 +225,8 @@ def doctor(
     output: Output = "text",
 ) -> None:
     """Check an installation: a line for each part, with what to do."""
+    from cli import doctor as health  # as below: Temporal's client alone takes a quarter of a second to import
+
     findings = ask(context.obj, lambda cluster: health.look(cluster, system, job))
     if _json(output):
         sys.stdout.write(json.dumps([each.model_dump() for each in findings], indent=2) + "\n")
@@ -244,6 +245,8 @@ def support_bundle(
     system: System = "outlast-system",
 ) -> None:
     """Pack what helps others to help you into one file: objects, Events, logs, histories; without secrets."""
+    from cli import bundle
+
     at, what = now(), f"the job {job}" if job is not None else "an installation"
     found = ask(context.obj, lambda cluster: bundle.collect(cluster, job, system, at))
     chosen = file or Path(f"outlast-{job or 'all'}-{at:%Y%m%dT%H%M%SZ}.tar.gz")
