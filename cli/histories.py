@@ -1,7 +1,6 @@
 """The histories of a job's workflows as Temporal stores them, for a support bundle."""
 
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -11,12 +10,10 @@ from temporalio.service import RPCError
 from api import names
 from api.spot_instance_job import SpotInstanceJobStatus
 from cli.session import status_of
+from cli.temporal import connected
 from clients import temporal
 from clients.kube import Json
-from clients.settings import connections
 
-PATIENCE = "10"
-"""Seconds in which Temporal has to answer."""
 RUNS = 3
 """The latest runs of each workflow, which continue each other."""
 MOST = 50
@@ -34,12 +31,11 @@ async def read(job: Json | None, miss: Miss) -> AsyncIterator[tuple[str, Any]]:
     Yields:
         For each run the name of its file, and its history in the form that ``temporal workflow show`` gives.
     """
-    if "TEMPORAL_ADDRESS" not in os.environ:
-        miss("histories of workflows", "set TEMPORAL_ADDRESS as for the temporal CLI, and make the bundle again")
-        return
-    settings = connections({**os.environ, "OUTLAST_CONNECT_DEADLINE": PATIENCE})
     try:
-        client = await temporal.connect(settings, temporal.runtime(settings))
+        client = await connected()
+        if client is None:
+            miss("histories of workflows", "set TEMPORAL_ADDRESS as for the temporal CLI, and make the bundle again")
+            return
         found = list(_of_job(job)) if job is not None else await _troubled(client)
     except (ConnectionError, RPCError) as error:
         miss("histories of workflows", str(error))

@@ -7,6 +7,7 @@ from typing import Any
 from api import names
 from api.crd import KINDS, schema
 from api.diagnosis import Finding
+from cli.doctor.versions import version_in
 from cli.session import Cluster
 from clients.kube import Json, KubeError, path
 
@@ -23,7 +24,7 @@ TOLD = 5
 async def version(cluster: Cluster, _: str) -> AsyncIterator[Finding]:
     """Check the version of Kubernetes."""
     told = (await cluster.kube.get("/version"))["gitVersion"]
-    well = _minor(told) >= OLDEST
+    well = (version_in(told) or OLDEST) >= OLDEST
     remedy = f"Outlast needs {'.'.join(map(str, OLDEST))} or newer"
     yield Finding(part="Kubernetes", well=well, told=told, remedy=remedy)
 
@@ -49,7 +50,8 @@ async def definitions(cluster: Cluster, _: str) -> AsyncIterator[Finding]:
 
 async def policies(cluster: Cluster, _: str) -> AsyncIterator[Finding]:
     """Check that the admission policies are there, which hold what RBAC cannot."""
-    if _minor((await cluster.kube.get("/version"))["gitVersion"]) < POLICIES_SINCE:
+    running = version_in((await cluster.kube.get("/version"))["gitVersion"])
+    if running is not None and running < POLICIES_SINCE:
         yield Finding(part="policies", well=True, told="this Kubernetes has none: components/before-1.30 replaces them")
         return
     group = "admissionregistration.k8s.io/v1"
@@ -161,13 +163,3 @@ def _paths(found: Any, at: str) -> Iterator[str]:
 def _some(found: list[str]) -> str:
     more = len(found) - TOLD
     return ", ".join(found[:TOLD]) + (f" and {more} more" if more > 0 else "")
-
-
-def _minor(told: str) -> tuple[int, int]:
-    """Read the version.
-
-    >>> _minor("v1.36.2-gke.1")
-    (1, 36)
-    """
-    major, minor, *_ = told.removeprefix("v").split(".")
-    return int(major), int("".join(filter(str.isdigit, minor)))

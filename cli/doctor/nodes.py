@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 
 from api import names
 from api.diagnosis import Finding
+from api.object_conditions import is_true
 from api.projections import node_view
+from cli.doctor.versions import version_in
 from cli.session import Cluster
 from clients.kube import Json, KubeError, path, selector
 
@@ -26,7 +28,7 @@ async def nodes(cluster: Cluster, system: str) -> AsyncIterator[Finding]:
     told = "is there" if found else f"there is no DaemonSet outlast-agent in {system}"
     yield Finding(part="node agent", well=found is not None, told=told, remedy=remedy)
     agents = {
-        pod["spec"].get("nodeName"): _is_ready(pod)
+        pod["spec"].get("nodeName"): is_true(pod, "Ready")
         for pod in await cluster.kube.list(path("v1", "pods", system), labelSelector=selector(AGENT))
     }
     offering = shown = 0
@@ -81,20 +83,10 @@ async def _gate(cluster: Cluster, node: str) -> bool | None:
 def _problems(kubelet: str, runtime: str, gate: bool | None) -> Iterator[str]:
     if gate is False:
         yield "the kubelet's feature gate ContainerCheckpoint is off"
-    elif gate is None and (version := _version(kubelet)) is not None and version < BY_DEFAULT:
+    elif gate is None and (version := version_in(kubelet)) is not None and version < BY_DEFAULT:
         old = version < AT_ALL
         yield "this kubelet is too old" if old else "the kubelet's feature gate ContainerCheckpoint is off by default"
     kind, _, of_runtime = runtime.partition("://")
-    found = _version(of_runtime)
+    found = version_in(of_runtime)
     if kind == "containerd" and found is not None and found < CONTAINERD:
         yield "containerd makes none before 2.0"
-
-
-def _version(text: str) -> tuple[int, int] | None:
-    found = re.match(r"v?([0-9]+)[.]([0-9]+)", text)
-    return (int(found[1]), int(found[2])) if found else None
-
-
-def _is_ready(pod: Json) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or []
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)

@@ -1,6 +1,5 @@
 """The doctor's look at Temporal, and through it at what the worker sees."""
 
-import os
 import secrets
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -19,13 +18,11 @@ from api.diagnosis import Finding
 from api.object_conditions import is_over
 from api.spot_instance_vm import SpotInstanceVMSpec
 from cli.session import Cluster, spec_of, status_of
-from clients import search_attributes, temporal
+from cli.temporal import connected
+from clients import search_attributes
 from clients.kube import Json, path
-from clients.settings import connections
 from workflows.policy.candidates import candidates_of
 
-PATIENCE = "10"
-"""Seconds in which Temporal has to answer."""
 DIAGNOSIS = timedelta(seconds=90)
 """The longest that the worker may take."""
 MOST = 8
@@ -35,17 +32,16 @@ NOT_ASKED = "not asked: set TEMPORAL_ADDRESS as for the temporal CLI; the worker
 
 async def service(cluster: Cluster, job: str | None) -> AsyncIterator[Finding]:
     """Check Temporal, and ask the worker about a job of the namespace, or about all."""
-    if "TEMPORAL_ADDRESS" not in os.environ:
-        yield Finding(part="Temporal", well=True, told=NOT_ASKED)
-        return
-    settings = connections({**os.environ, "OUTLAST_CONNECT_DEADLINE": PATIENCE})
     try:
-        client = await temporal.connect(settings, temporal.runtime(settings))
+        client = await connected()
     except (ConnectionError, aiohttp.ClientError) as error:
         remedy = "check TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE and the network"
         yield Finding(part="Temporal", well=False, told=str(error), remedy=remedy)
         return
-    told = f"answers at {settings.temporal_address}, namespace {settings.temporal_namespace}"
+    if client is None:
+        yield Finding(part="Temporal", well=True, told=NOT_ASKED)
+        return
+    told = f"answers at {client.service_client.config.target_host}, namespace {client.namespace}"
     yield Finding(part="Temporal", well=True, told=told)
     try:
         async for finding in _namespace(client):
