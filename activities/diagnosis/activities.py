@@ -10,7 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.cloud_errors import CloudError
 from activities.compute import Cloud
-from activities.diagnosis.quota import lack_of_room
+from activities.diagnosis.quota import Quotas, lack_of_room
 from activities.diagnosis.rights import check_rights
 from activities.join.ssh import SshKeys
 from activities.join.tokens import cluster_info
@@ -86,9 +86,12 @@ class DiagnosisActivities:
         part, project = f"quota for {vm.namespace}/{vm.name}", vm.spec.gcp.project
         compute = await self._cloud.open(vm.credentials, vm.namespace)
         of_project = await compute.quotas(project, None)
+        regions: dict[str, Quotas | None] = {}
         told = []
         for candidate in vm.candidates:
-            of_region = await compute.quotas(project, candidate.region)
+            if candidate.region not in regions:
+                regions[candidate.region] = await compute.quotas(project, candidate.region)
+            of_region = regions[candidate.region]
             if of_project is None or of_region is None:
                 return Finding(part=part, well=True, told=UNKNOWN)
             lack = lack_of_room(candidate, of_region, of_project)
