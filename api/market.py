@@ -8,6 +8,7 @@ from pydantic import Field
 from api.common import SecretReference
 from api.formats import DISK_TYPE, MACHINE_TYPE
 from api.model import Model, Moment
+from api.names import region_of
 from api.spot_instance_vm import Gpu
 from api.timings import Timings
 
@@ -33,7 +34,7 @@ class Candidate(Model):
     @property
     def region(self) -> str:
         """Derive the region: ``us-central1-a`` gives ``us-central1``."""
-        return self.zone.rpartition("-")[0]
+        return region_of(self.zone)
 
     @property
     def key(self) -> str:

@@ -101,7 +101,7 @@ class Policies:
         for reference in references:
             match (resource_path(reference, project) or "").split("/"):
                 case ["projects", owner, "regions", region, "resourcePolicies", name]:
-                    if (owner, region) != (project, zone.rpartition("-")[0]):
+                    if (owner, region) != (project, catalog.region_of(zone)):
                         raise invalid_field(field, reference, "The policy must be in the instance's region.")
                     if self.get(project, region, name)["status"] != "READY":
                         raise ApiError(400, "resourceNotReady", f"The resource '{reference}' is not ready")
