@@ -53,14 +53,8 @@ class FreeGrowth:
         place.spare_losses += 1
         ceiling = max(1.0, self.state.timings.resync / self.job.check_seconds)
         place.spare_at = workflow.now() + back_off(place.spare_losses, self.job.check_seconds, ceiling=ceiling)
-        request = act.FindCapacity(
-            job=self.job.ref,
-            job_template=self.job.spec.job_template,
-            avoid=self.nodes.to_avoid(replica),
-            one_zone=self.job.spec.in_one_zone,
-            beside=place.nodes,
-        )
         try:
+            request = self.nodes.search_for(replica, members=1)
             found = await call(act.FIND_CAPACITY, request, summary=f"replica {replica.index}: can it grow?")
         except ActivityError as error:
             workflow.logger.warning("free GPUs for replica %s: %s", replica.index, explain(error)[1])

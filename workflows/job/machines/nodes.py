@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from activities import signatures as act
     from api.views import NodeView, ReplicaView
     from workflows.job.machines.policy import losses
     from workflows.job.machines.policy.long_notice import trains_until
@@ -108,12 +109,19 @@ class Nodes:
         """True if a VM is of no more use: it has reported so, or its machine has had a notice."""
         return losses.failed(self.state, key)
 
-    def to_avoid(self, replica: Replica) -> list[str]:
-        """List the nodes on which a replica must not look for a free GPU: those of others, and those that failed it."""
+    def search_for(self, replica: Replica, members: int) -> act.FindCapacity:
+        """Ask for free GPUs for so many members, neither on nodes of other replicas nor on those that failed it."""
+        place, spec = replica.place, self.job.spec
         others = [node for one in self.state.replicas.values() if one is not replica for node in one.place.nodes]
-        shunned = [node for node, until in replica.place.shunned.items() if until > workflow.now()]
-        place = replica.place
-        return sorted({*others, *self.state.notices, *shunned, *place.avoid, *place.free_nodes})
+        shunned = [node for node, until in place.shunned.items() if until > workflow.now()]
+        return act.FindCapacity(
+            job=self.job.ref,
+            job_template=spec.job_template,
+            avoid=sorted({*others, *self.state.notices, *shunned, *place.avoid, *place.free_nodes}),
+            members=members,
+            one_zone=spec.in_one_zone,
+            beside=place.free_nodes,
+        )
 
     def unready_for(self, nodes: Iterable[str]) -> timedelta:
         """Return for how long one of these nodes has been NotReady; zero if all are Ready or unknown."""

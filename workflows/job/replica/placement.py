@@ -54,14 +54,7 @@ class Placement(Part):
             if await self._fits() and await self._pod_is_admitted():
                 self._buy(self.me.message)
             return
-        request = act.FindCapacity(
-            job=self.job.ref,
-            job_template=self.job.spec.job_template,
-            avoid=self.nodes.to_avoid(self.me),
-            members=self.me.place.missing,
-            one_zone=self.job.spec.in_one_zone,
-            beside=self.me.place.free_nodes,
-        )
+        request = self.nodes.search_for(self.me, self.me.place.missing)
         capacity = await call(act.FIND_CAPACITY, request, summary=f"replica {self.me.index}: is a GPU free?")
         if self.life.halted():
             return
